@@ -1,0 +1,1 @@
+"""The pure rules of credits. No clock, no IO, no randomness."""

@@ -1,0 +1,1 @@
+"""Payments: one core, and a folder for every rail that feeds it."""

@@ -1,0 +1,271 @@
+"""The contract between the payment core and a rail.
+
+A rail emits facts; the core decides what to credit. A rail never posts to the ledger and
+keeps no books: it opens a way to pay, and afterwards answers one question, `observe`, with
+everything it knows now about the money that arrived. Webhooks and streams are only hints
+that it is time to ask. Powers that not every rail has are small protocols of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from ledger.clock import Clock
+from ledger.identifiers import AccountId, PaymentId
+from ledger.money import Asset, Money
+
+
+class RailError(Exception):
+    """The payment rail failed."""
+
+
+class RailUnavailable(RailError):
+    """The payment rail cannot be reached right now; nothing is known to have changed."""
+
+
+class RailProtocolError(RailError):
+    """The payment rail said something its protocol does not allow."""
+
+
+class HintRejected(RailError):
+    """The notification is not authentic or not well-formed."""
+
+
+class PieceState(StrEnum):
+    """What became of one piece of money."""
+
+    SEEN = "seen"
+    """On its way; may still vanish. Never credited."""
+    HELD = "held"
+    """Locked for us until we capture or release it (hold invoices)."""
+    SETTLED = "settled"
+    """Ours, finally by the rail's own rule."""
+    REVERSED = "reversed"
+    """Taken back or replaced: a reorg, a refund outside of us, a bounced debit."""
+    DISPUTED = "disputed"
+    """Funds withdrawn while a dispute is open."""
+    RETURNED = "returned"
+    """A held piece that went back to its payer; no money was ever ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One piece of money, named by the money itself and never by a message about it."""
+
+    money_ref: str
+    """`ln:<payment hash>`, `liquid:<txid>:<vout>`, `stripe:<payment intent>`: credited at most once."""
+    amount: Money
+    """What arrived (before the rail's fee), never what was asked."""
+    state: PieceState
+    first_seen_at: datetime
+    """When the money was first seen in the world (block time if we were down)."""
+    fee: Money | None = None
+    """The rail's fee taken out of `amount`, where it is known."""
+    reversed_amount: Money | None = None
+    """The part taken back so far, for partial reversals and disputes."""
+    proof: str | None = None
+    """A reference an accountant can look up at the rail (never a preimage, never a secret)."""
+
+
+class Standing(StrEnum):
+    """Whether the way to pay is still open."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    DECLINED = "declined"
+    """The payer tried and was refused; the way to pay may still be open to another try."""
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Everything the rail knows now about one reference. Asking twice changes nothing."""
+
+    reference: str
+    standing: Standing
+    pieces: Sequence[Piece] = ()
+    decline_code: str | None = None
+    """A short machine-readable reason that is safe to show, such as `card_declined`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the core asks a rail to open a way to pay for."""
+
+    payment_id: PaymentId
+    account_id: AccountId
+    ordinal: int
+    """1, 2, 3 …: unique per rail for ever (a derivation index, for example)."""
+    amount_due: Money
+    description: str
+    expires_at: datetime
+    return_url: str
+    """Where a hosted payment page should send the payer afterwards."""
+    hold: bool = False
+    """Ask for a piece that is HELD until captured. Only for rails with `Holds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instructions:
+    """How to pay, in terms any client can show without knowing the rail.
+
+    `kind` is `redirect` (open `url`), `invoice` (show `uri` as QR, copy `text`) or `address`
+    (show `uri` as QR, copy `text` = the bare address). `details` are extra public fields
+    merged into the API's `instructions` object (`bolt11`, `address`, `asset_id`, `amount`…).
+    """
+
+    kind: str
+    reference: str
+    """The rail's own handle, used for `observe`."""
+    uri: str | None = None
+    text: str | None = None
+    url: str | None = None
+    details: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """Something may have changed: ask. `reference` None means "look at everything pending"."""
+
+    reference: str | None
+    cursor: str | None = None
+    """Where to go on listening after this hint has been dealt with."""
+    hint_id: str | None = None
+    """The message's own id, for deduplication (a webhook event id)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether new payments may be opened on a rail now, and a sentence why not."""
+
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a rail can do."""
+
+    assets: tuple[Asset, ...]
+    """What it can be paid in; the first is the default."""
+    label: str
+    """A payer's word for it: `Card`, `Lightning`, `USDT / L-BTC`."""
+    minimum: Mapping[str, int]
+    """Least payable amount by asset code, in minor units."""
+    maximum: Mapping[str, int]
+    """Most payable amount by asset code, in minor units."""
+    order: int
+    """Where it stands among the choices offered, lowest first."""
+    quote_seconds: int
+    """How long a quote stands."""
+
+
+class Rail(Protocol):
+    """A way for money to arrive. All calls may raise `RailUnavailable`."""
+
+    name: str
+    capabilities: Capabilities
+
+    async def open(self, order: Order) -> Instructions:
+        """Open a way to pay. Idempotent by `order.payment_id`: asking again gives the same one."""
+
+    async def observe(self, reference: str) -> Observation:
+        """The truth about one reference, asked from the outside. Changes nothing."""
+
+    def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+        """Hints for ever, first those missed since `cursor`. None means from the very beginning."""
+
+    async def health(self) -> Health:
+        """Ask the rail whether it can take payments now."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@runtime_checkable
+class Webhooks(Protocol):
+    """A rail that is told by HTTP. Rails without it answer 404 at `/v1/hooks/<rail>`."""
+
+    def verify_hint(self, headers: Mapping[str, str], body: bytes) -> Sequence[Hint]:
+        """Check the signature over the raw body. Raises `HintRejected`. No side effects."""
+
+
+@runtime_checkable
+class Expiry(Protocol):
+    """A rail whose open ways to pay can be closed early."""
+
+    async def cancel(self, reference: str) -> Observation:
+        """Close an unpaid way to pay. Idempotent; money already there wins."""
+
+
+@runtime_checkable
+class Holds(Protocol):
+    """A rail that can hold money and let go of it again."""
+
+    async def capture(self, reference: str) -> Observation:
+        """Take the held money. Idempotent; the returned observation tells what is so now."""
+
+    async def release(self, reference: str) -> Observation:
+        """Give the held money back. Idempotent."""
+
+
+class Refund(StrEnum):
+    """How an outgoing payment ended. Unknown is resolved by asking again, never by paying again."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@runtime_checkable
+class Refunds(Protocol):
+    """A rail that can send money back."""
+
+    async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
+        """Send back at most once per `key`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenReference:
+    """A way to pay that the core knows of. Kept for ever: late money still finds its payment."""
+
+    reference: str
+    payment_id: PaymentId
+    ordinal: int
+
+
+class ReferenceBook(Protocol):
+    """What the core remembers for a rail, so that a rail needs no tables of its own."""
+
+    async def all(self, rail: str) -> Sequence[OpenReference]:
+        """Every reference ever opened on this rail, in order of `ordinal`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RailContext:
+    """What a rail is built with. Nothing else is global."""
+
+    clock: Clock
+    references: ReferenceBook
+    production: bool
+    """Refuse sandbox endpoints, default secrets and test keys if true."""
+
+
+class RailPlugin(Protocol):
+    """The entry point `llamasketch.rails` names an object with this shape.
+
+    `pyproject.toml`: `[project.entry-points."llamasketch.rails"] card = "rails.stripe.plugin:plugin"`.
+    """
+
+    name: str
+    """The rail's public name: `card`, `lightning`, `liquid`."""
+
+    def configured(self, environ: Mapping[str, str]) -> bool:
+        """Whether the environment has what this rail needs. Without it the rail is absent."""
+
+    def build(self, environ: Mapping[str, str], context: RailContext) -> Rail:
+        """Build the rail. Raises `ValueError` with one clear sentence on bad configuration."""
