@@ -1,0 +1,127 @@
+"""Where an embedded server's data and programs live.
+
+Normally the data is under the data folder and the programs are the wheel's own files. As
+root with the checkout under /root or another closed folder, the unprivileged user that the
+server runs as could reach neither: then both go to a readable place, and we say where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from sandbox.embedded.account import Account, can_run, can_traverse
+from sandbox.embedded.command import EmbeddedError
+
+READABLE_PLACE = Path("/var/lib/llamasketch")
+SOCKET_PATH_MAX_BYTES = 100
+"""The kernel allows 107; PostgreSQL adds `/.s.PGSQL.<port>` to the folder, counted by the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A folder for one server, owned by the user it runs as."""
+
+    folder: Path
+    account: Account | None
+    notes: Sequence[str] = ()
+
+    def make_folder(self, name: str) -> Path:
+        """A folder of the server's own below this one, closed to others."""
+        path = self.folder / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        self.give(path)
+        return path
+
+    def password(self) -> str:
+        """A password of the server's own, made once and kept in a closed file."""
+        path = self.folder / "password"
+        if not path.exists():
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.unlink(missing_ok=True)
+            unfinished.touch(mode=0o600)
+            unfinished.write_text(secrets.token_urlsafe(24) + "\n")
+            self.give(unfinished)
+            unfinished.rename(path)
+        return path.read_text().strip()
+
+    def give(self, path: Path) -> None:
+        """Hand a file or folder to the user the server runs as."""
+        if self.account is not None:
+            os.chown(path, self.account.uid, self.account.gid)
+
+
+def place(name: str, data_dir: Path, account: Account | None) -> Placement:
+    """Decide on and make the folder of the server `name`; the same answer on every start."""
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    notes: tuple[str, ...] = ()
+    folder = data_dir / name
+    if not can_traverse(data_dir, account):
+        folder, notes = _elsewhere(name, data_dir, account)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    placement = Placement(folder, account, notes)
+    placement.give(folder)
+    return placement
+
+
+def _elsewhere(name: str, data_dir: Path, account: Account | None) -> tuple[Path, tuple[str, ...]]:
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    folder = READABLE_PLACE / digest / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for parent in (READABLE_PLACE, folder.parent):
+        parent.chmod(0o755)
+    user = account.name if account is not None else "you"
+    return folder, (f"{name} runs as {user}, who cannot enter {data_dir}: its data is in {folder}.",)
+
+
+def package_folder(package: str) -> Path:
+    """Where an installed package's files are, without importing it."""
+    spec = util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(f"The package {package} is not installed: run `make setup` first.")
+    return Path(spec.submodule_search_locations[0])
+
+
+def reachable_tree(tree: Path, program: str, distribution: str, account: Account | None) -> Path:
+    """`tree`, or a copy of it that `account` can run `program` (a path inside it) from."""
+    if can_run(tree / program, account):
+        return tree
+    copy = READABLE_PLACE / f"{distribution}-{metadata.version(distribution)}"
+    if can_run(copy / program, account):
+        return copy
+    READABLE_PLACE.mkdir(parents=True, exist_ok=True)
+    READABLE_PLACE.chmod(0o755)
+    unfinished = Path(tempfile.mkdtemp(prefix=".copy-", dir=READABLE_PLACE))
+    shutil.copytree(tree, unfinished, dirs_exist_ok=True, symlinks=True)
+    for path in (unfinished, *unfinished.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    shutil.rmtree(copy, ignore_errors=True)
+    unfinished.rename(copy)
+    return copy
+
+
+def socket_folder(placement: Placement, socket_name: str) -> Path:
+    """A closed folder for unix sockets whose full path is short enough for the kernel."""
+    folder = placement.make_folder("socket")
+    if len(os.fsencode(folder / socket_name)) <= SOCKET_PATH_MAX_BYTES:
+        return folder
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    short = Path(tempfile.gettempdir()) / f"llamasketch-{digest}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    owner = placement.account.uid if placement.account is not None else os.geteuid()
+    if short.is_symlink() or short.stat().st_uid not in {owner, os.geteuid()}:
+        raise EmbeddedError(
+            f"{short} belongs to somebody else, and the path of {folder} is too long for a socket."
+        )
+    short.chmod(0o700)
+    placement.give(short)
+    return short

@@ -1,0 +1,1 @@
+"""All tests. `tests/conftest.py` has the real PostgreSQL and Valkey that they share."""
