@@ -40,6 +40,8 @@ class Category(Generic[S]):
     upcasts: Mapping[str, Callable[[dict[str, Any]], Event]] = field(default_factory=dict)
     snapshot_type: type[S] | None = None
     """A msgspec-encodable type of the state; without it the category has no snapshots."""
+    snapshot_version: int = 1
+    """Raise it whenever `evolve` gives another state for the same history: old snapshots are ignored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,137 @@
+"""Recently used stream states, all of them as of one position of the log."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ledger.log.categories import Categories
+from ledger.log.encoding import EventRow, decode_row
+from ledger.log.recorder import Snapshot
+
+SNAPSHOT_EVERY = 100
+"""Events between two snapshots of a stream: what a load has to replay at most, per process."""
+
+
+class Cached(NamedTuple):
+    """A stream's state and version, and the version that its newest snapshot has."""
+
+    state: Any
+    version: int
+    snapshot_version: int
+
+
+class StateCache:
+    """A bounded map from stream to state; the least recently written or loaded leave first."""
+
+    def __init__(self, categories: Categories, *, capacity: int) -> None:
+        self.position = 0
+        self._categories = categories
+        self._capacity = capacity
+        self._cached: dict[str, Cached] = {}
+        self._codecs: dict[str, _Codec | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def clear(self, position: int) -> None:
+        """Forget everything; what is loaded next is as of `position`."""
+        self._cached.clear()
+        self.position = position
+
+    def missing(self, streams: Iterable[str]) -> set[str]:
+        """Those that have to be loaded."""
+        return {stream for stream in streams if stream not in self._cached}
+
+    def catch_up(self, rows: Iterable[EventRow], position: int) -> None:
+        """Fold what other processes appended into the states that are cached."""
+        for row in rows:
+            known = self._cached.get(row.stream)
+            if known is not None and row.version == known.version + 1:
+                self._cached[row.stream] = self._evolved(known, row)
+        self.position = position
+
+    def _evolved(self, known: Cached, row: EventRow) -> Cached:
+        event = decode_row(row, self._categories).event
+        evolve = self._categories.of(row.stream).evolve
+        return Cached(evolve(known.state, event), row.version, known.snapshot_version)
+
+    def load(
+        self,
+        streams: Iterable[str],
+        snapshots: Iterable[Snapshot],
+        events_after: Callable[[Mapping[str, int]], Iterable[EventRow]],
+    ) -> None:
+        """Load streams: snapshot first, then the events past it."""
+        loaded = {s: Cached(self._categories.of(s).initial, 0, 0) for s in streams}
+        for snapshot in snapshots:
+            state = self._decode(snapshot)
+            if state is not None:
+                loaded[snapshot.stream] = Cached(state, snapshot.version, snapshot.version)
+        for row in events_after({stream: known.version for stream, known in loaded.items()}):
+            loaded[row.stream] = self._evolved(loaded[row.stream], row)
+        self._cached.update(loaded)
+
+    def view(self, streams: Iterable[str]) -> dict[str, tuple[Any, int]]:
+        """State and version of cached streams."""
+        cached = self._cached
+        return {s: (known.state, known.version) for s in streams for known in (cached[s],)}
+
+    def due_snapshots(self, changed: Mapping[str, tuple[Any, int]]) -> list[Snapshot]:
+        """Snapshots to be written along with these changed states."""
+        due = []
+        for stream, (state, version) in changed.items():
+            if version - self._cached[stream].snapshot_version >= SNAPSHOT_EVERY:
+                codec = self._codec(stream)
+                if codec is not None:
+                    due.append(Snapshot(stream, version, codec.shape, codec.encode(state)))
+        return due
+
+    def keep(
+        self, changed: Mapping[str, tuple[Any, int]], snapshots: Iterable[Snapshot], position: int
+    ) -> None:
+        """Take over the states of a batch that has committed, and forget the oldest."""
+        cached = self._cached
+        for stream, (state, version) in changed.items():
+            old = cached.pop(stream)
+            cached[stream] = Cached(state, version, old.snapshot_version)
+        for snapshot in snapshots:
+            known = cached[snapshot.stream]
+            cached[snapshot.stream] = known._replace(snapshot_version=snapshot.version)
+        self.position = position
+        self.trim()
+
+    def trim(self) -> None:
+        """Forget the oldest beyond the capacity."""
+        excess = len(self._cached) - self._capacity
+        if excess > 0:
+            for stream in list(self._cached)[:excess]:
+                del self._cached[stream]
+
+    def _codec(self, stream: str) -> _Codec | None:
+        category = self._categories.of(stream)
+        if category.prefix not in self._codecs:
+            kind = category.snapshot_type
+            self._codecs[category.prefix] = (
+                None if kind is None else _Codec(category.prefix, kind, category.snapshot_version)
+            )
+        return self._codecs[category.prefix]
+
+    def _decode(self, snapshot: Snapshot) -> Any | None:
+        codec = self._codec(snapshot.stream)
+        if codec is None or codec.shape != snapshot.shape:
+            return None
+        return codec.decode(snapshot.state)
+
+
+class _Codec:
+    """Snapshots of one category: MessagePack, tagged with the shape of the state's type."""
+
+    def __init__(self, prefix: str, kind: type[Any], version: int) -> None:
+        schema = msgspec.json.encode(msgspec.json.schema(kind), order="deterministic")
+        self.shape = f"{prefix}:{version}:{hashlib.blake2b(schema, digest_size=8).hexdigest()}"
+        self.encode = msgspec.msgpack.Encoder().encode
+        self.decode = msgspec.msgpack.Decoder(kind).decode

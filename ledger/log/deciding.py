@@ -1,0 +1,121 @@
+"""Deciding a batch: transactions in, rows to write and answers out. Pure; the lock is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ledger.errors import IdempotencyConflict, Refusal
+from ledger.log.digest import body_digest
+from ledger.log.draft import BatchDraft, TransactionDraft
+from ledger.log.encoding import EventRow, Header, OutcomeRow, encode_detail, header_prefix
+from ledger.log.model import Receipt, Transaction
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+
+Answer = Receipt | BaseException
+
+
+@dataclass(slots=True)
+class Decision:
+    """What one batch decided. `answers` are given out only after COMMIT."""
+
+    draft: BatchDraft
+    batch: int
+    position: int
+    """The position of the newest event, counting those decided here."""
+    answers: list[Answer] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    _first: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+
+    def decide(self, transaction: Transaction, known: OutcomeRow | None) -> None:
+        """Decide one transaction after all earlier ones, or answer it from what is recorded."""
+        try:
+            digest = body_digest(transaction.body)
+            if known is not None:
+                self.answers.append(replay(known, digest))
+                return
+            earlier = self._first.get(transaction.key)
+            if earlier is not None:
+                self._answer_twin(*earlier, digest)
+                return
+            self._decide_new(transaction, digest)
+        except Exception as fault:  # a bug in one command must not fail its neighbours
+            self.answers.append(fault)
+
+    def _answer_twin(self, index: int, first_digest: bytes, digest: bytes) -> None:
+        answer: Answer = self.answers[index]
+        if first_digest != digest:
+            answer = IdempotencyConflict()
+        elif isinstance(answer, Receipt):
+            answer = Receipt(answer.position, answer.result, replayed=True)
+        self.answers.append(answer)
+
+    def _decide_new(self, transaction: Transaction, digest: bytes) -> None:
+        draft = self.draft.begin(transaction)
+        answer: Answer
+        refusal: str | None = None
+        try:
+            result = transaction.decide(draft)
+            detail = encode_detail(result)
+            rows = self._rows(transaction, draft)
+        except Refusal as refused:
+            detail = encode_detail(refused.details)
+            refusal = refused.code
+            answer = refused
+        else:
+            self.events.extend(rows)
+            self.position += len(rows)
+            draft.keep()
+            answer = Receipt(self.position, _decode(detail), replayed=False)
+        self._first[transaction.key] = (len(self.answers), digest)
+        self.outcomes.append(
+            OutcomeRow(
+                transaction.key, self.batch, len(self.outcomes), digest, self.position, refusal, detail
+            )
+        )
+        self.answers.append(answer)
+
+    def _rows(self, transaction: Transaction, draft: TransactionDraft) -> list[EventRow]:
+        prefix = header_prefix(
+            Header(transaction.key, transaction.actor, draft.occurred_at, draft.now, self.batch)
+        )
+        name_of = self.draft.categories.name_of
+        position = self.position
+        rows = []
+        for stream, version, event in draft.events:
+            position += 1
+            rows.append(
+                EventRow(stream, version, name_of(event), prefix + _encode(event) + b"}", position)
+            )
+        return rows
+
+
+def decide_batch(
+    transactions: Sequence[Transaction],
+    known: Mapping[str, OutcomeRow],
+    draft: BatchDraft,
+    *,
+    batch: int,
+    position: int,
+) -> Decision:
+    """Decide all transactions in order. `known` are outcomes recorded earlier for their keys."""
+    decision = Decision(draft, batch, position)
+    for transaction in transactions:
+        decision.decide(transaction, known.get(transaction.key))
+    return decision
+
+
+def replay(known: OutcomeRow, digest: bytes) -> Receipt:
+    """The first answer to a command, given again. Raises what it raised."""
+    if bytes(known.body_digest) != digest:
+        raise IdempotencyConflict
+    detail: Any = _decode(known.detail)
+    if known.refusal is not None:
+        raise Refusal.restore(known.refusal, detail)
+    return Receipt(known.position, detail, replayed=True)

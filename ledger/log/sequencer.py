@@ -1,0 +1,276 @@
+"""The sequencer: many commands, one transaction, answered only after COMMIT.
+
+A thread of its own takes whatever is waiting, up to a bound, and for that batch
+
+1. takes the log's lock and reads the newest batch (any number of processes may do this);
+2. folds in what other processes appended since, and loads what is not cached;
+3. decides all commands one after another, in memory;
+4. writes events, outcomes, side-table rows and snapshots, seals the batch's hash, commits;
+5. answers the callers.
+
+Nothing is decided before the lock, so writers never conflict. A command key that is already
+recorded shows itself as a unique violation: the batch is undone and run again with its known
+outcomes looked up first. A connection lost while committing is the same case: the outcomes
+tell whether the batch is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+import psycopg
+import structlog
+from eventsourcing.persistence import PersistenceError
+
+from ledger.clock import Clock
+from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
+from ledger.log.cache import StateCache
+from ledger.log.categories import Categories
+from ledger.log.deciding import Answer, Decision, decide_batch
+from ledger.log.draft import BatchDraft, RowKey
+from ledger.log.encoding import Sealed, batch_hash
+from ledger.log.model import Receipt, SideTable, Transaction
+from ledger.log.recorder import LogConnection, LogRecorder
+
+RETRY_SECONDS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
+"""Waits between attempts while PostgreSQL is away; after the last one the commands fail."""
+CATCH_UP_LIMIT = 20_000
+"""More foreign events than this are not folded in: the cache starts afresh."""
+
+
+class _Waiting(NamedTuple):
+    transaction: Transaction
+    future: asyncio.Future[Receipt]
+
+
+class Sequencer:
+    """The real `LogWriter`. `start` it once, `stop` it once; `submit` from one event loop or many."""
+
+    def __init__(
+        self,
+        recorder: LogRecorder,
+        categories: Categories,
+        clock: Clock,
+        *,
+        batch_limit: int = 512,
+        queue_limit: int = 20_000,
+        cache_capacity: int = 50_000,
+    ) -> None:
+        self._recorder = recorder
+        self._categories = categories
+        self._clock = clock
+        self._batch_limit = batch_limit
+        self._queue_limit = queue_limit
+        self._cache = StateCache(categories, capacity=cache_capacity)
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._pause = threading.Event()
+        self._committing = False
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+        self._connection: LogConnection | None = None
+        self._connections = ExitStack()
+        self._log = structlog.get_logger("ledger.sequencer")
+
+    def start(self) -> None:
+        """Start the thread. The first command opens the connection."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is waiting, then stop. Blocks until the thread has ended."""
+        self._stopping.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands have not been taken yet."""
+        return self._queue.qsize()
+
+    async def submit(self, transaction: Transaction) -> Receipt:
+        """See `LogWriter.submit`. Raises the recorded `Refusal`, `IdempotencyConflict`,
+        `TooBusy`, `LogUnavailable` (nothing was decided) or `OutcomeUnknown` (ask again)."""
+        if self._stopping.is_set():
+            raise LogUnavailable
+        if self._queue.qsize() >= self._queue_limit:
+            raise TooBusy
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Waiting(transaction, future))
+        return await future
+
+    def _run(self) -> None:
+        while True:
+            batch = self._take()
+            if batch:
+                self._answer(batch, self._process([w.transaction for w in batch]))
+            elif self._stopping.is_set():
+                self._disconnect()
+                return
+
+    def _take(self) -> list[_Waiting]:
+        first = self._queue.get()
+        batch = [] if first is None else [first]
+        try:
+            while len(batch) < self._batch_limit:
+                following = self._queue.get_nowait()
+                if following is not None:
+                    batch.append(following)
+        except Empty:
+            pass
+        return batch
+
+    def _answer(self, batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Receipt], Answer]]] = {}
+        for waiting, answer in zip(batch, answers, strict=True):
+            by_loop.setdefault(waiting.future.get_loop(), []).append((waiting.future, answer))
+        for loop, settled in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_settle, settled)
+            except RuntimeError:  # that loop was closed: nobody is waiting any more
+                self._log.info("answers_dropped", count=len(settled))
+
+    def _process(self, transactions: Sequence[Transaction]) -> list[Answer]:
+        look_up, unknown = False, False
+        for wait in (*RETRY_SECONDS, None):
+            try:
+                return self._attempt(transactions, look_up=look_up)
+            except psycopg.errors.UniqueViolation as violation:
+                self._undo()
+                if look_up or violation.diag.table_name not in ("log_outcomes", "stored_events"):
+                    return self._divide(transactions, violation)
+                look_up = True
+            except (psycopg.OperationalError, psycopg.InterfaceError, PersistenceError) as lost:
+                if isinstance(lost, psycopg.errors.QueryCanceled):
+                    self._undo()
+                    return self._divide(transactions, lost)
+                self._log.warning("log_connection_lost", error=type(lost).__name__)
+                look_up, unknown = True, unknown or self._committing
+                self._disconnect()
+                if wait is None:
+                    break
+                self._pause.wait(wait)
+            except Exception as fault:
+                self._undo()
+                return self._divide(transactions, fault)
+        return [OutcomeUnknown() if unknown else LogUnavailable() for _ in transactions]
+
+    def _divide(self, transactions: Sequence[Transaction], fault: BaseException) -> list[Answer]:
+        """Find the command that PostgreSQL would not take; its neighbours go through."""
+        if len(transactions) == 1:
+            self._log.error("command_failed", key=transactions[0].key, error=repr(fault))
+            return [fault]
+        middle = len(transactions) // 2
+        return self._process(transactions[:middle]) + self._process(transactions[middle:])
+
+    def _attempt(self, transactions: Sequence[Transaction], *, look_up: bool) -> list[Answer]:
+        self._committing = False
+        connection = self._connect()
+        newest = connection.begin()
+        self._catch_up(connection, newest)
+        known = connection.outcomes([t.key for t in transactions]) if look_up else {}
+        draft = self._draft(connection, transactions, newest)
+        decision = decide_batch(
+            transactions, known, draft, batch=newest.batch + 1, position=newest.last_position
+        )
+        if not decision.outcomes:
+            connection.rollback()
+        else:
+            self._record(connection, decision, newest)
+        return decision.answers
+
+    def _catch_up(self, connection: LogConnection, newest: Sealed) -> None:
+        behind = newest.last_position - self._cache.position
+        if behind < 0 or behind > CATCH_UP_LIMIT or not len(self._cache):
+            self._cache.clear(newest.last_position)
+        elif behind:
+            self._cache.catch_up(connection.tail(self._cache.position), newest.last_position)
+
+    def _draft(
+        self, connection: LogConnection, transactions: Sequence[Transaction], newest: Sealed
+    ) -> BatchDraft:
+        streams = {stream for t in transactions for stream in t.streams}
+        missing = sorted(self._cache.missing(streams))
+        if missing:
+            self._cache.load(missing, connection.snapshots(missing), connection.events_after)
+        now = max(self._clock(), newest.recorded_at)
+        return BatchDraft(
+            self._categories, self._cache.view(streams), self._rows(connection, transactions), now
+        )
+
+    def _rows(
+        self, connection: LogConnection, transactions: Sequence[Transaction]
+    ) -> dict[RowKey, dict[str, object] | None]:
+        wanted: dict[str, tuple[SideTable, set[str]]] = {}
+        for transaction in transactions:
+            for table, key in transaction.rows:
+                wanted.setdefault(table.table.name, (table, set()))[1].add(key)
+        rows: dict[RowKey, dict[str, object] | None] = {}
+        for name in sorted(wanted):
+            table, keys = wanted[name]
+            ordered = sorted(keys)
+            rows.update(dict.fromkeys(((name, key) for key in ordered), None))
+            rows.update(connection.rows(table, ordered))
+        return rows
+
+    def _record(self, connection: LogConnection, decision: Decision, newest: Sealed) -> None:
+        draft = decision.draft
+        events = [row.copy_bytes() for row in decision.events]
+        outcomes = [row.copy_bytes() for row in decision.outcomes]
+        snapshots = self._cache.due_snapshots(draft.changed_states)
+        connection.write_outcomes(outcomes)
+        if events:
+            connection.write_events(events)
+        if draft.changed_rows:
+            connection.write_rows(draft.tables, draft.changed_rows)
+        if snapshots:
+            connection.write_snapshots(snapshots)
+        sealed = Sealed(
+            decision.batch,
+            newest.last_position + 1,
+            decision.position,
+            len(outcomes),
+            draft.now,
+            newest.hash,
+            batch_hash(newest.hash, decision.batch, draft.now, events, outcomes),
+        )
+        self._committing = True
+        connection.commit(sealed)
+        self._cache.keep(draft.changed_states, snapshots, decision.position)
+
+    def _connect(self) -> LogConnection:
+        if self._connection is None:
+            self._connection = self._connections.enter_context(self._recorder.writing())
+            self._cache.clear(0)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        self._connection = None
+        try:
+            self._connections.close()
+        except (psycopg.Error, PersistenceError) as error:
+            self._log.info("log_connection_closed", error=type(error).__name__)
+        self._connections = ExitStack()
+
+    def _undo(self) -> None:
+        """Roll back and forget what may have been loaded in the meantime."""
+        self._cache.clear(0)
+        try:
+            if self._connection is not None:
+                self._connection.rollback()
+        except psycopg.Error:
+            self._disconnect()
+
+
+def _settle(settled: Sequence[tuple[asyncio.Future[Receipt], Answer]]) -> None:
+    for future, answer in settled:
+        if future.done():
+            continue
+        if isinstance(answer, Receipt):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
+

@@ -1,0 +1,51 @@
+"""The log's own tables. `stored_events` has the shape that `eventsourcing`'s recorder expects."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+stored_events = sa.Table(
+    "stored_events",
+    metadata,
+    sa.Column("originator_id", sa.Text, primary_key=True, comment="the stream"),
+    sa.Column("originator_version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("topic", sa.Text, comment="the stored event name"),
+    sa.Column("state", sa.LargeBinary, comment="JSON: envelope and data"),
+    sa.Column("notification_id", sa.BigInteger, nullable=False, comment="the position in the log, no gaps"),
+    sa.Index("stored_events_notification_id_idx", "notification_id", unique=True),
+)
+
+log_batches = sa.Table(
+    "log_batches",
+    metadata,
+    sa.Column("batch", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("first_position", sa.BigInteger, nullable=False),
+    sa.Column("last_position", sa.BigInteger, nullable=False, comment="first_position - 1 if no event"),
+    sa.Column("outcomes", sa.Integer, nullable=False),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("previous_hash", sa.LargeBinary, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+log_outcomes = sa.Table(
+    "log_outcomes",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True, comment="command key: ours, time-ordered"),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False, comment="its place among the batch's outcomes"),
+    sa.Column("body_digest", sa.LargeBinary, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("refusal", sa.Text, comment="the refusal's code, null if accepted"),
+    sa.Column("detail", sa.LargeBinary, nullable=False, comment="JSON: the result or the refusal's details"),
+)
+
+log_snapshots = sa.Table(
+    "log_snapshots",
+    metadata,
+    sa.Column("stream", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("shape", sa.Text, nullable=False, comment="which code wrote it; another shape is ignored"),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)

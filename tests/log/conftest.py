@@ -1,0 +1,93 @@
+"""Both logs, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from ledger.clock import ManualClock
+from ledger.log.categories import Categories
+from ledger.log.memory import MemoryLog
+from ledger.log.model import LogWriter
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.reader import LogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from tests.log.purse import NOTES, PURSES, metadata
+
+
+@dataclass
+class LogUnderTest:
+    writer: LogWriter
+    reader: LogReader
+    clock: ManualClock
+    note: Callable[[str], Awaitable[dict[str, Any] | None]]
+    url: str | None = None
+
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest.fixture
+async def memory_log(clock: ManualClock) -> LogUnderTest:
+    log = MemoryLog([PURSES], clock)
+
+    async def note(key: str) -> dict[str, Any] | None:
+        return log.tables.get((NOTES.table.name, key))
+
+    return LogUnderTest(log, log, clock, note)
+
+
+@pytest.fixture
+async def postgres_log(clock: ManualClock, log_database: str) -> AsyncIterator[LogUnderTest]:
+    categories = Categories([PURSES])
+    datastore = open_datastore(log_database)
+    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+    sequencer.start()
+
+    async def note(key: str) -> dict[str, Any] | None:
+        async with await psycopg.AsyncConnection.connect(log_database, row_factory=dict_row) as connection:
+            cursor = await connection.execute("SELECT * FROM test_notes WHERE id = %s", (key,))
+            return await cursor.fetchone()
+
+    async with AsyncConnectionPool(log_database, min_size=1, max_size=2, open=False) as pool:
+        yield LogUnderTest(sequencer, PostgresLogReader(pool, categories), clock, note, log_database)
+    sequencer.stop()
+    datastore.close()
+
+
+@pytest.fixture(scope="session")
+def log_template(make_database: Callable[..., str]) -> str:
+    """A database with the log's tables, to be copied."""
+    url = make_database()
+    with open_datastore(url) as datastore:
+        LogRecorder(datastore).create_schema(url)
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    metadata.create_all(engine)
+    engine.dispose()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def log_database(make_database: Callable[..., str], log_template: str) -> str:
+    return make_database(template=log_template)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def log(request: pytest.FixtureRequest) -> LogUnderTest:
+    """The log in memory and the log in PostgreSQL give the same answers."""
+    chosen: LogUnderTest = request.getfixturevalue(f"{request.param}_log")
+    return chosen
