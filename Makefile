@@ -26,7 +26,7 @@ help: ## List what can be made
 setup: $(STAMPS)/project $(STAMPS)/browser-packages ## Install the locked packages into .venv and node_modules; nothing if already done
 
 run: setup ## Start everything and print one URL (PORT=8000)
-	@exec $(BIN)/python -m gateway.supervisor --port $(PORT)
+	@exec setpriv --pdeathsig TERM $(BIN)/python -m gateway.supervisor --port $(PORT)
 
 test: setup ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
@@ -59,16 +59,17 @@ clean: ## Remove everything that setup and tests made; data in var/ stays
 
 # --- set-up, one stamp per step: what is done is not done again ---
 
-$(BIN)/python:
+# Also heals a virtual environment whose making was interrupted.
+$(STAMPS)/venv:
 	@if [ -z "$(PYTHON)" ]; then \
 	  echo "No usable Python found: install Python 3.11 or newer with venv (on Debian: apt-get install python3-venv)." >&2; \
 	  exit 1; \
 	fi
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
 
 # uv is itself locked by hash. It installs everything else in seconds.
-$(STAMPS)/uv: requirements/bootstrap.txt | $(BIN)/python
-	@mkdir -p $(STAMPS)
+$(STAMPS)/uv: requirements/bootstrap.txt $(STAMPS)/venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
