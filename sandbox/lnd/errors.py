@@ -1,0 +1,28 @@
+"""Errors as LND words them: most of them are `UNKNOWN` with a sentence."""
+
+from __future__ import annotations
+
+import grpc
+
+
+class LndError(Exception):
+    """An RPC failed with a status code and LND's own text."""
+
+    def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.UNKNOWN) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+def invoice_not_found() -> LndError:
+    """No invoice with this payment hash (`invoices.ErrInvoiceNotFound`)."""
+    return LndError("unable to locate invoice", grpc.StatusCode.NOT_FOUND)
+
+
+class PaymentRefused(Exception):
+    """The payer's wallet or the receiving node refused a payment."""
+
+    def __init__(self, text: str, status: int = 409) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status

@@ -1,0 +1,141 @@
+"""What may be asked of AddInvoice and AddHoldInvoice, checked as LND checks it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lndgrpc.compiled import lightning_pb2 as ln
+
+from sandbox.lnd.bolt11 import FEATURES, Hop
+from sandbox.lnd.errors import LndError
+from sandbox.lnd.store import OPEN
+
+DEFAULT_EXPIRY_SECONDS = 86_400
+MAX_EXPIRY_SECONDS = 31_536_000
+DEFAULT_CLTV_DELTA = 80
+MIN_CLTV_DELTA = 18
+MAX_MEMO_BYTES = 639
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInvoice:
+    """A checked wish for an invoice. `preimage` is empty for a hold invoice."""
+
+    payment_hash: bytes
+    preimage: bytes
+    hold: bool
+    value_msat: int
+    memo: str
+    description_hash: bytes
+    expiry_seconds: int
+    cltv_delta: int
+    private: bool
+    hops: Sequence[Hop]
+
+
+def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Hop) -> NewInvoice:
+    """AddInvoice: with its own preimage, or one that the node chooses."""
+    if request.r_hash:
+        raise LndError("r_hash must not be set when adding an invoice with a preimage")
+    preimage = bytes(request.r_preimage) or randomness(32)
+    if len(preimage) != 32:
+        raise LndError(f"invalid preimage length of {len(preimage)}, want 32")
+    payment_hash = hashlib.sha256(preimage).digest()
+    return _check(request, payment_hash, preimage, private_hop)
+
+
+def check_add_hold(request: Any, private_hop: Hop) -> NewInvoice:
+    """AddHoldInvoice: the caller keeps the preimage."""
+    payment_hash = bytes(request.hash)
+    if len(payment_hash) != 32:
+        raise LndError(f"invalid hash length of {len(payment_hash)}, want 32")
+    return _check(request, payment_hash, b"", private_hop)
+
+
+def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Hop) -> NewInvoice:
+    if request.value and request.value_msat:
+        raise LndError("sat and msat arguments are mutually exclusive")
+    if request.value < 0 or request.value_msat < 0:
+        raise LndError("amount cannot be negative")
+    memo = str(request.memo)
+    if (size := len(memo.encode())) > MAX_MEMO_BYTES:
+        raise LndError(f"memo too large: {size} bytes (maxsize={MAX_MEMO_BYTES})")
+    digest = bytes(request.description_hash)
+    if digest and len(digest) != 32:
+        raise LndError(f"description hash is {len(digest)} bytes, must be 32")
+    expiry = int(request.expiry) or DEFAULT_EXPIRY_SECONDS
+    if expiry < 0:
+        raise LndError(f"expiry of {expiry} seconds must be positive")
+    if expiry > MAX_EXPIRY_SECONDS:
+        raise LndError(f"expiry of {expiry} seconds exceeds max of {MAX_EXPIRY_SECONDS} seconds")
+    delta = int(request.cltv_expiry) or DEFAULT_CLTV_DELTA
+    if not MIN_CLTV_DELTA <= delta <= 0xFFFF:
+        raise LndError(f"CLTV delta of {delta} must be between {MIN_CLTV_DELTA} and {0xFFFF}")
+    return NewInvoice(
+        payment_hash=payment_hash,
+        preimage=preimage,
+        hold=not preimage,
+        value_msat=int(request.value_msat) or int(request.value) * 1000,
+        memo=memo,
+        description_hash=digest,
+        expiry_seconds=expiry,
+        cltv_delta=delta,
+        private=bool(request.private),
+        hops=[*_hops(request), *([private_hop] if request.private else [])],
+    )
+
+
+def new_message(new: NewInvoice, payment_request: str, secret: bytes, now: int) -> Any:
+    """The `lnrpc.Invoice` of a new invoice."""
+    return ln.Invoice(
+        memo=new.memo,
+        r_preimage=new.preimage,
+        r_hash=new.payment_hash,
+        value=new.value_msat // 1000,
+        value_msat=new.value_msat,
+        creation_date=now,
+        payment_request=payment_request,
+        description_hash=new.description_hash,
+        expiry=new.expiry_seconds,
+        cltv_expiry=new.cltv_delta,
+        private=new.private,
+        payment_addr=secret,
+        state=OPEN,
+        route_hints=[route_hint(hop) for hop in new.hops],
+        features={
+            bit: ln.Feature(name=name, is_required=bit == 14, is_known=True) for bit, name in FEATURES.items()
+        },
+    )
+
+
+def route_hint(hop: Hop) -> Any:
+    """A hop as LND's message."""
+    block, transaction, output = (int(part) for part in hop.short_channel_id.split("x"))
+    return ln.RouteHint(
+        hop_hints=[
+            ln.HopHint(
+                node_id=hop.node_id,
+                chan_id=block << 40 | transaction << 16 | output,
+                fee_base_msat=hop.fee_base_msat,
+                fee_proportional_millionths=hop.fee_proportional_millionths,
+                cltv_expiry_delta=hop.cltv_expiry_delta,
+            )
+        ]
+    )
+
+
+def _hops(request: Any) -> list[Hop]:
+    return [
+        Hop(
+            node_id=hint.node_id,
+            short_channel_id=f"{hint.chan_id >> 40}x{hint.chan_id >> 16 & 0xFFFFFF}x{hint.chan_id & 0xFFFF}",
+            fee_base_msat=hint.fee_base_msat,
+            fee_proportional_millionths=hint.fee_proportional_millionths,
+            cltv_expiry_delta=hint.cltv_expiry_delta,
+        )
+        for route in request.route_hints
+        for hint in list(route.hop_hints)[:1]
+    ]

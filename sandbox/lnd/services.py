@@ -1,0 +1,294 @@
+"""The gRPC services, on the compiled servicers of `lnd-grpc-client`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeAlias
+
+import grpc
+from lndgrpc.compiled import invoices_pb2 as inv
+from lndgrpc.compiled import invoices_pb2_grpc, lightning_pb2_grpc, router_pb2_grpc, stateservice_pb2_grpc
+from lndgrpc.compiled import lightning_pb2 as ln
+from lndgrpc.compiled import router_pb2 as router
+from lndgrpc.compiled import stateservice_pb2 as stateservice
+
+from sandbox.lnd.errors import LndError
+from sandbox.lnd.node import Node
+from sandbox.lnd.payments import IN_FLIGHT, ROUTING_FEE_MSAT
+from sandbox.lnd.requests import check_add, check_add_hold, route_hint
+from sandbox.lnd.bolt11 import FEATURES, Hop
+from sandbox.lnd.store import CANCELED, SETTLED, Stored
+
+VERSION = "0.21.2-beta commit=sandbox"
+MAX_PAGE = 10_000
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Unary: TypeAlias = Callable[[Any, Any, Context], Awaitable[Any]]
+
+
+def answers(method: Unary) -> Unary:
+    """Turn an `LndError` into the call's status."""
+
+    @wraps(method)
+    async def call(self: Any, request: Any, context: Context) -> Any:
+        try:
+            return await method(self, request, context)
+        except LndError as error:
+            await context.abort(error.code, error.text)
+
+    return call
+
+
+def register(node: Node, server: grpc.aio.Server) -> None:
+    """Add all services to a server."""
+    stateservice_pb2_grpc.add_StateServicer_to_server(StateService(node), server)
+    lightning_pb2_grpc.add_LightningServicer_to_server(LightningService(node), server)
+    invoices_pb2_grpc.add_InvoicesServicer_to_server(InvoicesService(node), server)
+    router_pb2_grpc.add_RouterServicer_to_server(RouterService(node), server)
+
+
+# The stubs carry no types, so their bases are Any; that is what each `misc` below silences.
+class StateService(stateservice_pb2_grpc.StateServicer):  # type: ignore[misc]
+    """Whether the node is ready. Needs no macaroon."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def GetState(self, _request: Any, _context: Context) -> Any:
+        """The wallet's state."""
+        state = stateservice.WalletState.Value(self._node.faults.wallet_state)
+        return stateservice.GetStateResponse(state=state)
+
+
+class LightningService(lightning_pb2_grpc.LightningServicer):  # type: ignore[misc]
+    """The main service."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @answers
+    async def GetInfo(self, _request: Any, _context: Context) -> Any:
+        """Who this node is."""
+        return ln.GetInfoResponse(
+            version=VERSION,
+            identity_pubkey=self._node.node_id,
+            alias="sandbox",
+            num_active_channels=1,
+            num_peers=1,
+            block_height=self._node.registry.height,
+            synced_to_chain=self._node.faults.synced,
+            synced_to_graph=True,
+            chains=[ln.Chain(chain="bitcoin", network=self._node.faults.network)],
+        )
+
+    @answers
+    async def ChannelBalance(self, _request: Any, _context: Context) -> Any:
+        """What the node could send and receive."""
+        return ln.ChannelBalanceResponse(
+            local_balance=ln.Amount(sat=10_000_000, msat=10_000_000_000),
+            remote_balance=ln.Amount(sat=100_000_000, msat=100_000_000_000),
+        )
+
+    @answers
+    async def AddInvoice(self, request: Any, _context: Context) -> Any:
+        """Make an invoice."""
+        node = self._node
+        message = node.registry.add(check_add(request, node.randomness, node.private_hop))
+        return ln.AddInvoiceResponse(
+            r_hash=message.r_hash,
+            payment_request=message.payment_request,
+            add_index=message.add_index,
+            payment_addr=message.payment_addr,
+        )
+
+    @answers
+    async def LookupInvoice(self, request: Any, _context: Context) -> Any:
+        """One invoice by payment hash."""
+        payment_hash = bytes(request.r_hash)
+        if not payment_hash and request.r_hash_str:
+            payment_hash = bytes.fromhex(request.r_hash_str)
+        if len(payment_hash) != 32:
+            raise LndError(f"payment hash must be exactly 32 bytes, is instead {len(payment_hash)}")
+        return self._node.registry.lookup(payment_hash).message
+
+    @answers
+    async def ListInvoices(self, request: Any, _context: Context) -> Any:
+        """A page of invoices in order of add index."""
+        limit = min(int(request.num_max_invoices) or 100, MAX_PAGE)
+        page = self._node.store.page(
+            int(request.index_offset), limit, backwards=request.reversed, pending=request.pending_only
+        )
+        messages = [stored.message for stored in page]
+        return ln.ListInvoiceResponse(
+            invoices=messages,
+            first_index_offset=messages[0].add_index if messages else 0,
+            last_index_offset=messages[-1].add_index if messages else 0,
+        )
+
+    async def SubscribeInvoices(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        """Adds and settles; an index of 0 asks for no backlog of its kind."""
+        node = self._node
+        with node.feed.everything() as queue:
+            backlog: list[Stored] = []
+            if request.add_index:
+                backlog += node.store.added_after(int(request.add_index))
+            if request.settle_index:
+                backlog += node.store.settled_after(int(request.settle_index))
+            for stored in backlog:
+                for _ in range(await node.faults.copies()):
+                    yield stored.message
+            while (message := await queue.get()) is not None:
+                for _ in range(await node.faults.copies()):
+                    yield message
+        await context.abort(grpc.StatusCode.UNKNOWN, "server shutting down")
+
+    @answers
+    async def DecodePayReq(self, request: Any, _context: Context) -> Any:
+        """Read a payment request."""
+        invoice = self._node.payer.decode(request.pay_req)
+        amount = int(invoice.amount_msat or 0)
+        routes = [_hop(route) for hint in invoice.route_hints or [] for route in hint.routes]
+        return ln.PayReq(
+            destination=invoice.payee or "",
+            payment_hash=invoice.payment_hash,
+            num_satoshis=amount // 1000,
+            num_msat=amount,
+            timestamp=invoice.date,
+            expiry=invoice.expiry,
+            description=invoice.description or "",
+            description_hash=invoice.description_hash or "",
+            cltv_expiry=invoice.min_final_cltv_expiry,
+            payment_addr=bytes.fromhex(invoice.payment_secret or ""),
+            route_hints=[route_hint(hop) for hop in routes],
+            features={bit: ln.Feature(name=name, is_known=True) for bit, name in FEATURES.items()},
+        )
+
+
+class InvoicesService(invoices_pb2_grpc.InvoicesServicer):  # type: ignore[misc]
+    """Hold invoices."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @answers
+    async def AddHoldInvoice(self, request: Any, _context: Context) -> Any:
+        """Make an invoice whose preimage only the caller knows."""
+        node = self._node
+        message = node.registry.add(check_add_hold(request, node.private_hop))
+        return inv.AddHoldInvoiceResp(
+            payment_request=message.payment_request,
+            add_index=message.add_index,
+            payment_addr=message.payment_addr,
+        )
+
+    @answers
+    async def SettleInvoice(self, request: Any, _context: Context) -> Any:
+        """Take the held money."""
+        if len(request.preimage) != 32:
+            raise LndError(f"invalid preimage length of {len(request.preimage)}, want 32")
+        self._node.registry.settle(bytes(request.preimage))
+        return inv.SettleInvoiceResp()
+
+    @answers
+    async def CancelInvoice(self, request: Any, _context: Context) -> Any:
+        """Give the held money back, or close an open invoice."""
+        self._node.registry.cancel(_hash(request.payment_hash))
+        return inv.CancelInvoiceResp()
+
+    @answers
+    async def LookupInvoiceV2(self, request: Any, _context: Context) -> Any:
+        """One invoice by payment hash or payment address."""
+        match request.WhichOneof("invoice_ref"):
+            case "payment_hash":
+                return self._node.registry.lookup(_hash(request.payment_hash)).message
+            case "payment_addr":
+                stored = self._node.store.by_payment_addr(bytes(request.payment_addr))
+                if stored is None:
+                    raise LndError("unable to locate invoice", grpc.StatusCode.NOT_FOUND)
+                return stored.message
+            case _:
+                raise LndError("invoice ref must be set", grpc.StatusCode.INVALID_ARGUMENT)
+
+    async def SubscribeSingleInvoice(self, request: Any, _context: Context) -> AsyncIterator[Any]:
+        """The present state, then each change; ends with a final state. Nothing for an unknown hash."""
+        node, payment_hash = self._node, bytes(request.r_hash)
+        with node.feed.single(payment_hash) as queue:
+            stored = node.store.invoice(payment_hash)
+            message = stored.message if stored else await queue.get()
+            while message is not None:
+                for _ in range(await node.faults.copies()):
+                    yield message
+                if message.state in (SETTLED, CANCELED):
+                    return
+                message = await queue.get()
+
+
+class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
+    """Payments that leave the node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def SendPaymentV2(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        """Pay an invoice; the last message is final unless the payment is stuck."""
+        payer = self._node.payer
+        limit = int(request.fee_limit_msat) or int(request.fee_limit_sat) * 1000
+        try:
+            payment_hash, payment = payer.send(request)
+        except LndError as error:
+            await context.abort(error.code, error.text)
+            return
+        if not request.no_inflight_updates:
+            yield payment
+        payment = payer.finish(payment_hash, limit)
+        async for update in self._until_final(payment_hash, payment, skip_first=payment.status == IN_FLIGHT):
+            yield update
+
+    async def TrackPaymentV2(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        """The present state of a payment, then its end."""
+        payment_hash = bytes(request.payment_hash)
+        try:
+            payment = self._node.payer.track(payment_hash)
+        except LndError as error:
+            await context.abort(error.code, error.text)
+            return
+        skip = bool(request.no_inflight_updates) and payment.status == IN_FLIGHT
+        async for update in self._until_final(payment_hash, payment, skip_first=skip):
+            yield update
+
+    @answers
+    async def EstimateRouteFee(self, _request: Any, _context: Context) -> Any:
+        """What it would cost to send."""
+        return router.RouteFeeResponse(routing_fee_msat=ROUTING_FEE_MSAT, time_lock_delay=120)
+
+    async def _until_final(
+        self, payment_hash: bytes, payment: Any, *, skip_first: bool
+    ) -> AsyncIterator[Any]:
+        with self._node.feed.single(payment_hash) as queue:
+            while True:
+                if not skip_first:
+                    yield payment
+                if payment.status != IN_FLIGHT:
+                    return
+                skip_first = False
+                update = await queue.get()
+                if update is None:
+                    return
+                payment = self._node.payer.track(payment_hash)
+
+
+def _hash(data: bytes) -> bytes:
+    if len(data) != 32:
+        raise LndError(f"invalid hash length of {len(data)}, want 32")
+    return bytes(data)
+
+
+def _hop(route: Any) -> Hop:
+    """The invoice library's hop as ours."""
+    return Hop(
+        node_id=route.public_key,
+        short_channel_id=route.short_channel_id,
+        fee_base_msat=route.base_fee,
+        fee_proportional_millionths=route.ppm_fee,
+        cltv_expiry_delta=route.cltv_expiry_delta,
+    )

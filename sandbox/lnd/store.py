@@ -1,0 +1,215 @@
+"""What the node remembers, in SQLite: it survives `kill -9` at any moment.
+
+Invoices and outgoing payments are kept as their own protobuf messages, beside the columns that
+are searched. All calls are short and run on the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lndgrpc.compiled import lightning_pb2 as ln
+
+OPEN, SETTLED, CANCELED, ACCEPTED = 0, 1, 2, 3
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS root_keys (id TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS invoices (
+    add_index INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash BLOB NOT NULL UNIQUE,
+    hold INTEGER NOT NULL,
+    preimage BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    settle_index INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER NOT NULL,
+    message BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS invoices_pending ON invoices (expires_at) WHERE state IN (0, 3);
+CREATE INDEX IF NOT EXISTS invoices_settled ON invoices (settle_index) WHERE settle_index > 0;
+CREATE TABLE IF NOT EXISTS payments (hash BLOB PRIMARY KEY, status INTEGER NOT NULL, message BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS wallet_invoices (
+    hash BLOB PRIMARY KEY, preimage BLOB NOT NULL, bolt11 TEXT NOT NULL, amount_msat INTEGER NOT NULL,
+    received_msat INTEGER NOT NULL DEFAULT 0
+);
+"""
+
+
+@dataclass(slots=True)
+class Stored:
+    """One invoice: LND's message and what the message does not tell."""
+
+    message: Any
+    hold: bool
+    preimage: bytes
+    """Known from the start for ordinary invoices, empty for hold invoices until they settle."""
+    expires_at: int
+
+    @property
+    def hash(self) -> bytes:
+        """The payment hash."""
+        return bytes(self.message.r_hash)
+
+
+class Store:
+    """The node's database."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is written inside, or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    # --- small facts ---------------------------------------------------------------------------
+
+    def get(self, key: str, default: str) -> str:
+        """A small fact by name."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else default
+
+    def set(self, key: str, value: str) -> None:
+        """Remember a small fact."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def root_key(self, key_id: str) -> bytes | None:
+        """A macaroon root key."""
+        row = self._db.execute("SELECT key FROM root_keys WHERE id = ?", (key_id,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def set_root_key(self, key_id: str, key: bytes) -> None:
+        """Set a macaroon root key; macaroons baked under an older one stop working."""
+        self._db.execute("INSERT OR REPLACE INTO root_keys VALUES (?, ?)", (key_id, key))
+
+    # --- invoices ------------------------------------------------------------------------------
+
+    def insert(self, invoice: Stored) -> bool:
+        """Add an invoice and give it its add index; False if the payment hash is already there."""
+        try:
+            cursor = self._db.execute(
+                "INSERT INTO invoices (hash, hold, preimage, state, expires_at, message) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    invoice.hash,
+                    invoice.hold,
+                    invoice.preimage,
+                    invoice.message.state,
+                    invoice.expires_at,
+                    b"",
+                ),
+            )
+        except sqlite3.IntegrityError:
+            return False
+        invoice.message.add_index = cursor.lastrowid
+        self.update(invoice)
+        return True
+
+    def update(self, invoice: Stored) -> None:
+        """Write the invoice's present message."""
+        message = invoice.message
+        self._db.execute(
+            "UPDATE invoices SET state = ?, settle_index = ?, preimage = ?, message = ? WHERE add_index = ?",
+            (
+                message.state,
+                message.settle_index,
+                invoice.preimage,
+                message.SerializeToString(),
+                message.add_index,
+            ),
+        )
+
+    def invoice(self, payment_hash: bytes) -> Stored | None:
+        """The invoice with this payment hash."""
+        return next(self._select("WHERE hash = ?", payment_hash), None)
+
+    def by_payment_addr(self, payment_addr: bytes) -> Stored | None:
+        """The invoice with this payment secret (a scan: only for explicit look-ups)."""
+        return next((s for s in self._select("") if s.message.payment_addr == payment_addr), None)
+
+    def added_after(self, add_index: int) -> list[Stored]:
+        """Invoices with a larger add index, oldest first."""
+        return list(self._select("WHERE add_index > ? ORDER BY add_index", add_index))
+
+    def settled_after(self, settle_index: int) -> list[Stored]:
+        """Invoices with a larger settle index, oldest first."""
+        return list(self._select("WHERE settle_index > ? ORDER BY settle_index", settle_index))
+
+    def page(self, offset: int, limit: int, *, backwards: bool, pending: bool) -> list[Stored]:
+        """A page in order of add index, after (or, backwards, before) `offset`."""
+        where = "add_index < ?" if backwards and offset else "add_index > ?"
+        state = f" AND state IN ({OPEN}, {ACCEPTED})" if pending else ""
+        direction = "DESC" if backwards else "ASC"
+        rows = list(
+            self._select(f"WHERE {where}{state} ORDER BY add_index {direction} LIMIT ?", offset, limit)
+        )
+        return rows[::-1] if backwards else rows
+
+    def open_due(self, now: int) -> list[Stored]:
+        """Invoices in state OPEN whose time to pay is over."""
+        return list(self._select(f"WHERE state = {OPEN} AND expires_at <= ?", now))
+
+    def pending(self) -> list[Stored]:
+        """Invoices that are OPEN or ACCEPTED."""
+        return list(self._select(f"WHERE state IN ({OPEN}, {ACCEPTED})"))
+
+    def next_expiry(self) -> int | None:
+        """When the next OPEN invoice expires, in Unix seconds."""
+        row = self._db.execute(f"SELECT min(expires_at) FROM invoices WHERE state = {OPEN}").fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def _select(self, rest: str, *arguments: Any) -> Iterator[Stored]:
+        sql = f"SELECT message, hold, preimage, expires_at FROM invoices {rest}"
+        for message, hold, preimage, expires_at in self._db.execute(sql, arguments):
+            yield Stored(ln.Invoice.FromString(message), bool(hold), bytes(preimage), int(expires_at))
+
+    # --- payments we sent, and the sandbox wallet that receives them ---------------------------
+
+    def payment(self, payment_hash: bytes) -> Any | None:
+        """An outgoing payment (`lnrpc.Payment`)."""
+        row = self._db.execute("SELECT message FROM payments WHERE hash = ?", (payment_hash,)).fetchone()
+        return ln.Payment.FromString(row[0]) if row else None
+
+    def put_payment(self, payment_hash: bytes, payment: Any) -> None:
+        """Remember an outgoing payment."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO payments VALUES (?, ?, ?)",
+            (payment_hash, payment.status, payment.SerializeToString()),
+        )
+
+    def add_wallet_invoice(self, payment_hash: bytes, preimage: bytes, bolt11: str, amount_msat: int) -> None:
+        """Remember an invoice that the sandbox wallet made."""
+        self._db.execute(
+            "INSERT INTO wallet_invoices (hash, preimage, bolt11, amount_msat) VALUES (?, ?, ?, ?)",
+            (payment_hash, preimage, bolt11, amount_msat),
+        )
+
+    def wallet_invoice(self, payment_hash: bytes) -> tuple[bytes, int, int] | None:
+        """(preimage, amount_msat, received_msat) of an invoice of the sandbox wallet."""
+        row = self._db.execute(
+            "SELECT preimage, amount_msat, received_msat FROM wallet_invoices WHERE hash = ?", (payment_hash,)
+        ).fetchone()
+        return (bytes(row[0]), int(row[1]), int(row[2])) if row else None
+
+    def wallet_received(self, payment_hash: bytes, amount_msat: int) -> None:
+        """The sandbox wallet was paid."""
+        self._db.execute(
+            "UPDATE wallet_invoices SET received_msat = ? WHERE hash = ?", (amount_msat, payment_hash)
+        )
