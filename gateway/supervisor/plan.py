@@ -1,0 +1,143 @@
+"""What to start: everything that the settings do not say is served elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sandbox
+from gateway.supervisor.errors import SetupMissing, SupervisorError
+from gateway.supervisor.folder import DataFolder
+from gateway.supervisor.ports import PortFile
+from gateway.supervisor.process import ChildSpec
+from gateway.supervisor.secrets import default_secrets
+from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
+from sandbox.embedded.postgres import EmbeddedPostgres
+from sandbox.embedded.valkey import EmbeddedValkey
+from sandbox.service import Describe, PortBook, Ready, Service, TcpReady
+
+EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """The processes to start, and what to tell the person who asked."""
+
+    specs: list[ChildSpec] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """The settings that the API, the worker and the command line share."""
+    notes: list[str] = field(default_factory=list)
+
+
+def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int) -> Plan:
+    """Prepare the data of what will run (the first time: about a second) and say what to start."""
+    ports = PortFile(folder.path / "ports.json", fixed={"api": port, "gateway": port})
+    plan = Plan(environment={name: value for name, value in given.items() if value})
+    plan.environment |= default_secrets(folder.path / "secrets.json", given)
+    # The port of the API is passed to it, and everything it writes goes below the same folder.
+    plan.environment["LLAMASKETCH_DATA"] = str(folder.path)
+    url = f"http://{'127.0.0.1' if host in EVERY_INTERFACE else host}:{port}"
+    plan.environment.setdefault("LLAMASKETCH_PUBLIC_URL", url)
+    plan.environment.setdefault("LLAMASKETCH_API_URL", f"http://127.0.0.1:{port}")
+    plan.environment["PYTHONUNBUFFERED"] = "1"
+    _add_servers(plan, folder, ports)
+    _add_sandboxes(plan, folder, ports)
+    _add_product(plan, host, port)
+    return plan
+
+
+def _add_servers(plan: Plan, folder: DataFolder, ports: PortBook) -> None:
+    try:
+        if "DATABASE_URL" not in plan.environment:
+            _add_server(plan, EmbeddedPostgres(folder.path, ports("postgres")).command())
+        if "REDIS_URL" not in plan.environment:
+            _add_server(plan, EmbeddedValkey(folder.path, ports("valkey")).command())
+    except EmbeddedError as error:
+        raise SetupMissing(str(error)) from error
+
+
+def _add_server(plan: Plan, command: ServerCommand) -> None:
+    plan.environment |= command.environment
+    plan.notes += [note for note in command.notes if note not in plan.notes]
+    plan.specs.append(
+        ChildSpec(
+            name=command.name,
+            argv=command.argv,
+            environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+            ready=command.ready,
+            stop_signal=command.stop_signal,
+        )
+    )
+
+
+def _add_sandboxes(plan: Plan, folder: DataFolder, ports: PortBook) -> None:
+    configured = dict(plan.environment)
+    for describe, name in _descriptions():
+        service = describe(folder.service_folder(name), ports)
+        if _is_served_elsewhere(service, configured):
+            plan.notes.append(f"{service.name}: using the real one from your settings.")
+            continue
+        plan.environment |= service.environment
+        plan.specs.append(
+            _python(
+                service.name, service.argv, plan.environment, ready=service.ready, after=service.depends_on
+            )
+        )
+
+
+def _is_served_elsewhere(service: Service, configured: Mapping[str, str]) -> bool:
+    """Whether any address or credential that this sandbox would provide is already given."""
+    return any(configured.get(name) for name in service.environment if not name.startswith("SANDBOX_"))
+
+
+def _descriptions() -> list[tuple[Describe, str]]:
+    """Every `sandbox/<name>/service.py`."""
+    found = []
+    for module in pkgutil.iter_modules(sandbox.__path__):
+        if module.ispkg and (Path(sandbox.__path__[0]) / module.name / "service.py").exists():
+            described = importlib.import_module(f"sandbox.{module.name}.service")
+            found.append((described.describe, module.name))
+    return found
+
+
+def _add_product(plan: Plan, host: str, port: int) -> None:
+    before = [spec.name for spec in plan.specs]
+    serve = ("-m", "gateway.serve", "--host", host, "--port", str(port))
+    plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=before))
+    plan.specs.append(_python("worker", ("-m", "generation.worker"), plan.environment, after=["api"]))
+
+
+def _python(
+    name: str,
+    argv: Sequence[str],
+    environment: dict[str, str],
+    *,
+    ready: Ready | None = None,
+    after: Sequence[str] = (),
+) -> ChildSpec:
+    # KILL, because our own processes are made to bear it, and a polite signal may be waited out.
+    bound = bound_to_parent([sys.executable, *argv], signal.SIGKILL, None)
+    return ChildSpec(name=name, argv=bound, environment=environment, ready=ready, depends_on=after, cwd=ROOT)
+
+
+def require_setup() -> None:
+    """Say in one sentence that set-up is missing, before anything fails less clearly. Raises `SetupMissing`."""
+    if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("psycopg") is None:
+        raise SetupMissing("The Python packages are not installed: run `make setup` first.")
+    if (ROOT / "package-lock.json").exists() and not (ROOT / "node_modules").is_dir():
+        raise SetupMissing("The browser packages are not installed: run `make setup` first.")
+
+
+def require_linux() -> None:
+    """The tree relies on the kernel's parent-death signal. Raises `SupervisorError` elsewhere."""
+    if not sys.platform.startswith("linux"):
+        raise SupervisorError("`make run` needs Linux; use docker-compose.yml on other systems.")
