@@ -1,0 +1,108 @@
+"""A payment: what was asked, what arrived, what was credited for it. Pure.
+
+`decide` compares what a rail says now with what the stream knows, and answers with the
+difference. So the same news may come twice, late, in any order, or not at all and later
+wholesale: each piece of money is credited at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from ledger.errors import Refusal
+from ledger.log.model import Event
+from ledger.money import Rate
+from rails import payment_events as events
+from rails.payment_pieces import PieceStanding
+from rails.payment_reading import RecordObservation, read_observation, worth_of
+from rails.payment_state import Payment, may_expire
+from rails.pricing import credits_down
+
+
+class PaymentAlreadyOpen(Refusal):
+    """This payment has been opened before."""
+
+
+class MoneyNotInSuspense(Refusal):
+    """This money is not waiting in suspense."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPayment:
+    """Store the intent to be paid."""
+
+    facts: events.PaymentOpened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueInstructions:
+    """The rail opened a way to pay under a reference with this digest."""
+
+    reference_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireQuote:
+    """The quote's time may be over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptFunds:
+    """Credit money that waits in suspense, at today's rate, because its payer agreed."""
+
+    money_ref: str
+    rate: Rate
+    lot_id: str
+    asked_at: datetime
+
+
+PaymentCommand = OpenPayment | IssueInstructions | RecordObservation | ExpireQuote | AcceptFunds
+
+
+def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence[Event]:
+    """Answer one command with its events. Pure: no clock, no IO, no randomness."""
+    match command:
+        case OpenPayment(facts=facts):
+            if payment.opened is not None:
+                raise PaymentAlreadyOpen
+            return [facts]
+        case IssueInstructions(reference_digest=digest):
+            payment.facts()
+            return [] if payment.reference_digest else [events.InstructionsIssued(reference_digest=digest)]
+        case RecordObservation():
+            return read_observation(payment, command)
+        case ExpireQuote():
+            over = now >= payment.facts().quote_expires_at
+            return [events.PaymentExpired()] if over and may_expire(payment) else []
+        case AcceptFunds():
+            return _accept(payment, command)
+        case _:
+            assert_never(command)
+
+
+def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
+    facts = payment.facts()
+    known = payment.pieces.get(command.money_ref)
+    if known is None or known.standing is not PieceStanding.MISMATCHED or known.taken_minor:
+        raise MoneyNotInSuspense
+    credits = credits_down(known.amount, command.rate, facts.price)
+    if credits < 1:
+        raise MoneyNotInSuspense
+    return [
+        events.PaymentSettled(
+            money_ref=known.money_ref,
+            amount=known.amount,
+            credits=credits,
+            lot_id=command.lot_id,
+            rate=command.rate,
+            rate_basis="spot",
+            worth=worth_of(known.amount, known.fee, command.rate),
+            first_seen_at=known.first_seen_at,
+            asked_at=command.asked_at,
+            fee=known.fee,
+            proof=known.proof,
+        )
+    ]

@@ -1,0 +1,238 @@
+"""What can have happened to a payment. Amounts are what arrived, never what was asked.
+
+Events about money carry `asked_at`: when the rail was asked, so that an answer that is older
+than what is known cannot undo it. No addresses, invoices or names: those live in side tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from ledger.domain.consideration import Worth
+from ledger.log.model import Event
+from ledger.money import Money, Rate
+from rails.pricing import PackPrice
+
+
+class PaymentOpened(Event, frozen=True, kw_only=True):
+    """Someone wants to pay: the intent, stored before the rail is asked for anything."""
+
+    account_id: str
+    rail: str
+    ordinal: int
+    amount_due: Money
+    credits: int
+    """What `amount_due` buys by the quote."""
+    price: PackPrice
+    rate: Rate
+    rate_source: str
+    quote_expires_at: datetime
+    attempt_of: str | None = None
+    """The first payment of the same top-up, if the payer switched to another rail."""
+    hold: bool = False
+    job_id: str | None = None
+    """Set when this pays for one job alone."""
+
+
+class InstructionsIssued(Event, frozen=True, kw_only=True):
+    """The rail opened a way to pay."""
+
+    reference_digest: str
+    """SHA-256 of the rail's reference, in hexadecimal."""
+
+
+class FundsSeen(Event, frozen=True, kw_only=True):
+    """Money is on its way; it may still vanish."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+
+
+class FundsHeld(Event, frozen=True, kw_only=True):
+    """Money is locked for us until captured or released."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+
+
+class FundsReleased(Event, frozen=True, kw_only=True):
+    """Held money went back to its payer. It was never ours."""
+
+    money_ref: str
+    asked_at: datetime
+
+
+class FundsVanished(Event, frozen=True, kw_only=True):
+    """Money that was on its way never arrived."""
+
+    money_ref: str
+    asked_at: datetime
+
+
+class FundsMismatched(Event, frozen=True, kw_only=True):
+    """Money of another asset than asked arrived. It waits in suspense."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+    fee: Money | None = None
+    proof: str | None = None
+
+
+class FundsTooSmall(Event, frozen=True, kw_only=True):
+    """Money worth less than one credit arrived. It waits in suspense."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+    fee: Money | None = None
+    proof: str | None = None
+
+
+class FundsUnpriced(Event, frozen=True, kw_only=True):
+    """Money arrived while no rate was fresh. It is granted when a rate returns."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+    fee: Money | None = None
+    proof: str | None = None
+
+
+class PaymentSettled(Event, frozen=True, kw_only=True):
+    """One piece of money is ours, and its credits are granted in the same transaction."""
+
+    money_ref: str
+    amount: Money
+    credits: int
+    lot_id: str
+    rate: Rate
+    rate_basis: str
+    """`quote` (first seen in time) or `spot` (the rate at crediting)."""
+    worth: Worth
+    """Net, tax and rail fee of `amount`, and its value at receipt in US cents, rounded down."""
+    first_seen_at: datetime
+    asked_at: datetime
+    fee: Money | None = None
+    proof: str | None = None
+
+
+class FeeReported(Event, frozen=True, kw_only=True):
+    """The rail named its fee after the money had settled."""
+
+    money_ref: str
+    fee: Money
+
+
+class TakenPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a reversal takes out of one lot."""
+
+    reversal_id: str
+    lot_id: str
+    credits: int
+    worth: Worth
+
+
+class RestoredPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a won dispute brings back, as a lot of its own."""
+
+    reversal_id: str
+    lot_id: str
+    credits: int
+    worth: Worth
+
+
+class PaymentReversed(Event, frozen=True, kw_only=True):
+    """Money was taken back, wholly or in part."""
+
+    money_ref: str
+    taken: Money
+    """Everything taken back so far."""
+    parts: tuple[TakenPart, ...] = ()
+    """The credits that this event takes back; none if the money was in suspense."""
+    asked_at: datetime
+
+
+class PaymentReinstated(Event, frozen=True, kw_only=True):
+    """Money that had been taken back is ours again (a failed refund, a block found again)."""
+
+    money_ref: str
+    taken: Money
+    """What is still taken back."""
+    lot_id: str
+    credits: int
+    """Credits that this event gives back, as a lot of their own."""
+    worth: Worth
+    asked_at: datetime
+
+
+class DisputeOpened(Event, frozen=True, kw_only=True):
+    """The payer's bank withdrew the money while a dispute is open."""
+
+    money_ref: str
+    taken: Money
+    parts: tuple[TakenPart, ...] = ()
+    asked_at: datetime
+
+
+class DisputeWon(Event, frozen=True, kw_only=True):
+    """The dispute ended for us; the money is back."""
+
+    money_ref: str
+    taken: Money
+    """What is still taken back for other reasons."""
+    parts: tuple[RestoredPart, ...] = ()
+    asked_at: datetime
+
+
+class DisputeLost(Event, frozen=True, kw_only=True):
+    """The dispute ended against us; nothing more moves."""
+
+    money_ref: str
+    reversal_ids: tuple[str, ...] = ()
+    asked_at: datetime
+
+
+class PaymentExpired(Event, frozen=True, kw_only=True):
+    """The time to pay ran out, or the way to pay was closed. Late money still finds its payment."""
+
+    closed: bool = False
+
+
+class PaymentDeclined(Event, frozen=True, kw_only=True):
+    """The payer tried and was refused."""
+
+    decline_code: str
+
+
+EVENTS: Mapping[str, type[Event]] = {
+    "rails.payment_opened.v1": PaymentOpened,
+    "rails.instructions_issued.v1": InstructionsIssued,
+    "rails.funds_seen.v1": FundsSeen,
+    "rails.funds_held.v1": FundsHeld,
+    "rails.funds_released.v1": FundsReleased,
+    "rails.funds_vanished.v1": FundsVanished,
+    "rails.funds_mismatched.v1": FundsMismatched,
+    "rails.funds_too_small.v1": FundsTooSmall,
+    "rails.funds_unpriced.v1": FundsUnpriced,
+    "rails.payment_settled.v1": PaymentSettled,
+    "rails.fee_reported.v1": FeeReported,
+    "rails.payment_reversed.v1": PaymentReversed,
+    "rails.payment_reinstated.v1": PaymentReinstated,
+    "rails.dispute_opened.v1": DisputeOpened,
+    "rails.dispute_won.v1": DisputeWon,
+    "rails.dispute_lost.v1": DisputeLost,
+    "rails.payment_expired.v1": PaymentExpired,
+    "rails.payment_declined.v1": PaymentDeclined,
+}
+"""Stored names, for ever."""

@@ -1,0 +1,216 @@
+"""One piece of money inside a payment, as the stream knows it. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from ledger.domain.consideration import NOTHING, Worth
+from ledger.log.model import Event
+from ledger.money import Money, split_by_weight_floor
+from rails import payment_events as events
+
+
+class PieceStanding(StrEnum):
+    """Where one piece of money stands with us."""
+
+    SEEN = "seen"
+    HELD = "held"
+    SETTLED = "settled"
+    UNPRICED = "unpriced"
+    MISMATCHED = "mismatched"
+    TOO_SMALL = "too_small"
+    REVERSED = "reversed"
+    DISPUTED = "disputed"
+    RELEASED = "released"
+    VANISHED = "vanished"
+
+
+class LotShare(msgspec.Struct, frozen=True):
+    """Credits of a lot that stand for a piece of money, as far as that money is ours."""
+
+    lot_id: str
+    credits: int
+
+
+class PieceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about one piece of money."""
+
+    money_ref: str
+    amount: Money
+    standing: PieceStanding
+    first_seen_at: datetime
+    asked_at: datetime
+    """When the rail was asked that last told something new."""
+    credits: int = 0
+    """Credits granted when it settled."""
+    lots: tuple[LotShare, ...] = ()
+    """Where the credits are that were not taken back."""
+    worth: Worth = NOTHING
+    """The whole money, apart."""
+    worth_out: Worth = NOTHING
+    """Of this, gone with the credits that were taken back."""
+    taken_minor: int = 0
+    takings: int = 0
+    """How often something was taken: numbers the reversals."""
+    disputed: tuple[events.TakenPart, ...] = ()
+    """What open disputes took."""
+    disputed_minor: int = 0
+    fee: Money | None = None
+    proof: str | None = None
+
+    @property
+    def credits_left(self) -> int:
+        """Credits granted for it and not taken back."""
+        return sum(share.credits for share in self.lots)
+
+    def credits_left_if(self, taken_minor: int) -> int:
+        """How many credits the rest is worth when so much is taken back; rounds down."""
+        remaining = max(self.amount.minor - taken_minor, 0)
+        return self.credits * remaining // self.amount.minor
+
+    def worth_out_if(self, taken_minor: int) -> Worth:
+        """How much of each part of the money is gone when so much of it is; rounds down."""
+        taken = min(taken_minor, self.amount.minor)
+        return Worth(*(part * taken // self.amount.minor for part in msgspec.structs.astuple(self.worth)))
+
+    def parts_to_take(self, taken_minor: int) -> tuple[events.TakenPart, ...]:
+        """What has to leave which lot when so much is taken back in all."""
+        credits = self.credits_left - self.credits_left_if(taken_minor)
+        if credits <= 0:
+            return ()
+        shares: list[LotShare] = []
+        for lot in self.lots:
+            share = min(lot.credits, credits)
+            credits -= share
+            if share:
+                shares.append(LotShare(lot.lot_id, share))
+        worths = _split(self.worth_out_if(taken_minor) - self.worth_out, [share.credits for share in shares])
+        return tuple(
+            events.TakenPart(
+                reversal_id=f"{self.money_ref}#{self.takings + place}",
+                lot_id=share.lot_id,
+                credits=share.credits,
+                worth=worth,
+            )
+            for place, (share, worth) in enumerate(zip(shares, worths, strict=True), start=1)
+        )
+
+
+def _split(worth: Worth, weights: list[int]) -> list[Worth]:
+    """Split each part by `weights`; the parts sum to the whole."""
+    columns = [split_by_weight_floor(part, weights) for part in msgspec.structs.astuple(worth)]
+    return [Worth(*row) for row in zip(*columns, strict=True)]
+
+
+_ARRIVALS: dict[type[Event], PieceStanding] = {
+    events.FundsSeen: PieceStanding.SEEN,
+    events.FundsHeld: PieceStanding.HELD,
+    events.FundsMismatched: PieceStanding.MISMATCHED,
+    events.FundsTooSmall: PieceStanding.TOO_SMALL,
+    events.FundsUnpriced: PieceStanding.UNPRICED,
+}
+
+
+def evolve_piece(piece: PieceRecord | None, event: Event) -> PieceRecord | None:
+    """Fold one fact about one piece of money. Never refuses; None if it tells of no known money."""
+    match event:
+        case (
+            events.FundsSeen()
+            | events.FundsHeld()
+            | events.FundsMismatched()
+            | events.FundsTooSmall()
+            | events.FundsUnpriced()
+        ):
+            return PieceRecord(
+                money_ref=event.money_ref,
+                amount=event.amount,
+                standing=_ARRIVALS[type(event)],
+                first_seen_at=event.first_seen_at,
+                asked_at=event.asked_at,
+                fee=getattr(event, "fee", None),
+                proof=getattr(event, "proof", None),
+            )
+        case events.PaymentSettled():
+            return PieceRecord(
+                money_ref=event.money_ref,
+                amount=event.amount,
+                standing=PieceStanding.SETTLED,
+                first_seen_at=event.first_seen_at,
+                asked_at=event.asked_at,
+                credits=event.credits,
+                lots=(LotShare(event.lot_id, event.credits),),
+                worth=event.worth,
+                fee=event.fee,
+                proof=event.proof,
+            )
+        case _:
+            return None if piece is None else _change(piece, event)
+
+
+def _change(piece: PieceRecord, event: Event) -> PieceRecord:
+    replace = msgspec.structs.replace
+    match event:
+        case events.FundsReleased(asked_at=asked_at):
+            return replace(piece, standing=PieceStanding.RELEASED, asked_at=asked_at)
+        case events.FundsVanished(asked_at=asked_at):
+            return replace(piece, standing=PieceStanding.VANISHED, asked_at=asked_at)
+        case events.FeeReported(fee=fee):
+            return replace(piece, fee=fee)
+        case events.PaymentReversed():
+            gone = event.taken.minor >= piece.amount.minor
+            return _take(piece, event, PieceStanding.REVERSED if gone else piece.standing)
+        case events.DisputeOpened(taken=taken, parts=parts):
+            return replace(
+                _take(piece, event, PieceStanding.DISPUTED),
+                disputed=piece.disputed + parts,
+                disputed_minor=piece.disputed_minor + taken.minor - piece.taken_minor,
+            )
+        case events.DisputeWon(parts=parts):
+            lots = tuple(LotShare(part.lot_id, part.credits) for part in parts)
+            return replace(
+                _give(piece, event, lots, [part.worth for part in parts]), disputed=(), disputed_minor=0
+            )
+        case events.PaymentReinstated(lot_id=lot_id, credits=credits, worth=worth):
+            return _give(piece, event, (LotShare(lot_id, credits),) if credits else (), [worth])
+        case events.DisputeLost(asked_at=asked_at):
+            return replace(
+                piece, standing=PieceStanding.REVERSED, disputed=(), disputed_minor=0, asked_at=asked_at
+            )
+        case _:
+            return piece
+
+
+def _take(
+    piece: PieceRecord, event: events.PaymentReversed | events.DisputeOpened, standing: PieceStanding
+) -> PieceRecord:
+    taken = {part.lot_id: part.credits for part in event.parts}
+    shares = (LotShare(lot.lot_id, lot.credits - taken.get(lot.lot_id, 0)) for lot in piece.lots)
+    return msgspec.structs.replace(
+        piece,
+        standing=standing,
+        lots=tuple(share for share in shares if share.credits),
+        worth_out=sum((part.worth for part in event.parts), start=piece.worth_out),
+        taken_minor=event.taken.minor,
+        takings=piece.takings + len(event.parts),
+        asked_at=event.asked_at,
+    )
+
+
+def _give(
+    piece: PieceRecord,
+    event: events.PaymentReinstated | events.DisputeWon,
+    lots: tuple[LotShare, ...],
+    worths: list[Worth],
+) -> PieceRecord:
+    gone = 0 < piece.amount.minor <= event.taken.minor
+    return msgspec.structs.replace(
+        piece,
+        standing=PieceStanding.REVERSED if gone else PieceStanding.SETTLED,
+        lots=piece.lots + lots,
+        worth_out=piece.worth_out - sum(worths, start=NOTHING),
+        taken_minor=event.taken.minor,
+        asked_at=event.asked_at,
+    )

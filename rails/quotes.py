@@ -1,0 +1,67 @@
+"""Quotes: how much of an asset buys how many credits, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ledger.money import Asset, Money, Rate
+from rails.pricing import PackPrice, amount_up, credits_down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpotRate:
+    """The price of an asset in USD, with where it came from and when it was read."""
+
+    rate: Rate
+    source: str
+    """For example `median(bitstamp, coinbase, kraken)` or `parity`."""
+    read_at: datetime
+
+
+class Rates(Protocol):
+    """Where prices come from. Never blocks: it answers from what is known now."""
+
+    def spot(self, asset: Asset) -> SpotRate | None:
+        """A fresh, sane rate from `asset` to USD, or None."""
+
+    def why_not(self, asset: Asset) -> str | None:
+        """A sentence for people if there is no rate for `asset`, else None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """`amount_due` buys `credits` until `expires_at`."""
+
+    amount_due: Money
+    credits: int
+    rate: Rate
+    source: str
+    expires_at: datetime
+    price: PackPrice
+
+
+def quote_credits(credits: int, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
+    """The least amount that buys `credits`."""
+    return Quote(
+        amount_due=amount_up(credits, spot.rate, price),
+        credits=credits,
+        rate=spot.rate,
+        source=spot.source,
+        expires_at=now + timedelta(seconds=seconds),
+        price=price,
+    )
+
+
+def quote_amount(amount: Money, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
+    """What `amount`, in the asset to pay with or in USD, buys; credits round down."""
+    due = amount if amount.asset == spot.rate.source else spot.rate.inverse().convert_up(amount)
+    return Quote(
+        amount_due=due,
+        credits=credits_down(due, spot.rate, price),
+        rate=spot.rate,
+        source=spot.source,
+        expires_at=now + timedelta(seconds=seconds),
+        price=price,
+    )

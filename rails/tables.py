@@ -1,0 +1,106 @@
+"""The side tables of the payment core. Rows named "erasable" may hold what belongs to people.
+
+`rail_references` is kept for ever: money that comes years late still finds its payment.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ledger.log.model import SideTable
+
+METADATA = sa.MetaData()
+
+_instant = sa.DateTime(timezone=True)
+
+PAYMENT_ROWS = sa.Table(
+    "rail_payments",
+    METADATA,
+    sa.Column("payment_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("root_id", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("unpaid", sa.Boolean, nullable=False),
+    sa.Column("unpriced", sa.Boolean, nullable=False),
+    sa.Column("watch_until", _instant, nullable=True),
+    sa.Column("quote_expires_at", _instant, nullable=False),
+    sa.Column("opened_at", _instant, nullable=False),
+    sa.Column("payment", sa.JSON, nullable=False),
+    sa.Index("rail_payments_account", "account_id", "opened_at"),
+    sa.Index("rail_payments_root", "root_id"),
+    sa.Index(
+        "rail_payments_watch", "rail", "watch_until", postgresql_where=sa.text("watch_until IS NOT NULL")
+    ),
+    sa.Index("rail_payments_unpriced", "rail", postgresql_where=sa.text("unpriced")),
+)
+"""The present state of each payment, written in the transaction of its events. Rebuilt from the log."""
+
+REFERENCE_ROWS = sa.Table(
+    "rail_references",
+    METADATA,
+    sa.Column("payment_id", sa.Text, primary_key=True),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("ordinal", sa.BigInteger, nullable=False),
+    sa.Column("reference", sa.Text, nullable=True),
+    sa.UniqueConstraint("rail", "ordinal"),
+    sa.UniqueConstraint("rail", "reference"),
+)
+"""The rail's own handle for each payment. Without a reference the way to pay is not open yet."""
+
+INSTRUCTION_ROWS = sa.Table(
+    "rail_instructions",
+    METADATA,
+    sa.Column("payment_id", sa.Text, primary_key=True),
+    sa.Column("instructions", sa.JSON, nullable=False),
+    sa.Column("return_url", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+)
+"""How to pay: addresses, invoices, links. Erasable."""
+
+ORDINAL_ROWS = sa.Table(
+    "rail_ordinals",
+    METADATA,
+    sa.Column("rail", sa.Text, primary_key=True),
+    sa.Column("last", sa.BigInteger, nullable=False),
+)
+"""The last ordinal given out per rail."""
+
+MONEY_ROWS = sa.Table(
+    "rail_money",
+    METADATA,
+    sa.Column("money_ref", sa.Text, primary_key=True),
+    sa.Column("payment_id", sa.Text, nullable=False),
+)
+"""Which payment a piece of money was credited to: no money is credited to two."""
+
+CURSOR_ROWS = sa.Table(
+    "rail_cursors",
+    METADATA,
+    sa.Column("rail", sa.Text, primary_key=True),
+    sa.Column("cursor", sa.Text, nullable=False),
+)
+"""Where to go on listening."""
+
+HINT_ROWS = sa.Table(
+    "rail_hints",
+    METADATA,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("hint_id", sa.Text, nullable=True),
+    sa.Column("reference", sa.Text, nullable=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at", _instant, nullable=False),
+    sa.Column("received_at", _instant, nullable=False),
+    sa.Column("problem", sa.Text, nullable=True),
+    sa.UniqueConstraint("rail", "hint_id"),
+    sa.Index("rail_hints_due", "rail", "due_at", postgresql_where=sa.text("state = 'waiting'")),
+)
+"""Verified hints, stored before they are answered. States: waiting, done, unmatched."""
+
+PAYMENT_TABLE = SideTable(PAYMENT_ROWS)
+REFERENCE_TABLE = SideTable(REFERENCE_ROWS)
+INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
+ORDINAL_TABLE = SideTable(ORDINAL_ROWS)
+MONEY_TABLE = SideTable(MONEY_ROWS)
