@@ -1,0 +1,98 @@
+"""Puts one stand-in together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+
+from sandbox.stripe import billing, checkout, shapes
+from sandbox.stripe.api import Api
+from sandbox.stripe.context import API_VERSION, Context, SandboxClock
+from sandbox.stripe.control import Control
+from sandbox.stripe.faults import Faults
+from sandbox.stripe.pages import Pages, static_files
+from sandbox.stripe.store import Store
+from sandbox.stripe.webhooks import Deliverer
+
+SWEEP_SECONDS = 1.0
+_CONFIGURED = "we_configured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How one stand-in is set up."""
+
+    data: Path
+    public_url: str
+    webhook_url: str | None
+    webhook_secret: str
+    first_retry_ms: int = 500
+
+
+def build(options: Options) -> FastAPI:
+    """The application. It opens its file now and starts delivering with the first request loop."""
+    store = Store(options.data / "stripe.sqlite")
+    context = Context(store, SandboxClock(store), secrets.token_bytes, options.public_url)
+    faults = Faults()
+    deliverer = Deliverer(context, faults, first_retry_ms=options.first_retry_ms)
+    context.wake = deliverer.wake
+    _configure_endpoint(context, options)
+    api = Api(context, faults)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(deliverer.run()), asyncio.create_task(_sweep(context, faults))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            store.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "DELETE"])
+    async def v1(path: str, request: Request) -> Response:
+        return await api.handle(request, path)
+
+    app.include_router(Control(context, faults, deliverer).router())
+    app.include_router(Pages(context, faults).router())
+    app.mount("/c/static", static_files())
+    return app
+
+
+def _configure_endpoint(context: Context, options: Options) -> None:
+    """The endpoint from the command line takes the place of the one from an earlier start."""
+    store = context.store
+    existing = store.find("webhook_endpoint", _CONFIGURED)
+    if options.webhook_url is None:
+        if existing is not None:
+            store.delete(_CONFIGURED)
+        return
+    endpoint = shapes.webhook_endpoint(context, options.webhook_url, ["*"], options.webhook_secret, API_VERSION)
+    kept = {**endpoint, "id": _CONFIGURED, "secret": None, "_sandbox": {"secret": options.webhook_secret}}
+    if existing is None:
+        store.insert(kept)
+    elif not hmac.compare_digest(existing["_sandbox"]["secret"], options.webhook_secret) or (
+        existing["url"] != options.webhook_url
+    ):
+        store.save(kept)
+
+
+async def _sweep(context: Context, faults: Faults) -> None:
+    """What happens by itself in time, about every second."""
+    while True:
+        with context.store.transaction():
+            expired = checkout.sweep(context)
+            billing.sweep(context, faults)
+        if expired:
+            context.wake()
+        await asyncio.sleep(SWEEP_SECONDS)

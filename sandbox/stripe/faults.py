@@ -1,0 +1,43 @@
+"""What may be made to go wrong on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Faults(msgspec.Struct, forbid_unknown_fields=True):
+    """Counters are used up one by one; flags and delays stay until set otherwise."""
+
+    duplicate: int = 0
+    """That many webhook messages are delivered twice."""
+    drop: int = 0
+    """That many webhook messages are never delivered; the events stay in the list."""
+    reorder: bool = False
+    """Webhook messages are collected for a moment and delivered newest first."""
+    delay_ms: int = 0
+    """Every webhook message waits that long."""
+    api_delay_ms: int = 0
+    """Every API request waits that long before it is looked at."""
+    error_500: int = 0
+    """That many API requests answer 500, kept under their idempotency key as at Stripe."""
+    refuse_500: int = 0
+    """That many API requests answer 500 before anything began (not kept under their key)."""
+    timeout_after_commit: int = 0
+    """That many POST requests are carried out, and the answer never comes."""
+    fail_renewals: int = 0
+    """That many renewals of subscriptions are declined."""
+
+    def update(self, values: Mapping[str, Any]) -> Faults:
+        """These faults with some values replaced. Raises `msgspec.ValidationError`."""
+        return msgspec.convert({**msgspec.to_builtins(self), **values}, Faults)
+
+    def use(self, name: str) -> bool:
+        """Use up one of a counter; false when it is at zero."""
+        left = int(getattr(self, name))
+        if left <= 0:
+            return False
+        setattr(self, name, left - 1)
+        return True

@@ -1,0 +1,196 @@
+"""Objects about money that moved: charges, balance transactions, refunds, disputes."""
+
+from __future__ import annotations
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.shapes import nulls
+from sandbox.stripe.store import Json
+
+FEE_PER_TEN_THOUSAND = 290
+FEE_FIXED_CENTS = 30
+DISPUTE_FEE_CENTS = 1500
+DAY_SECONDS = 86_400
+
+
+def card_fee(amount: int) -> int:
+    """2.9 % + 30 cents, rounded half up to a cent."""
+    return (amount * FEE_PER_TEN_THOUSAND + 5_000) // 10_000 + FEE_FIXED_CENTS
+
+
+def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json:
+    """A `charge` of a payment intent: `succeeded`, `pending` or `failed`."""
+    succeeded = status == "succeeded"
+    identifier = context.new_id("ch")
+    return {
+        "id": identifier,
+        "object": "charge",
+        "amount": intent["amount"],
+        "amount_captured": intent["amount"] if succeeded else 0,
+        "amount_refunded": 0,
+        **nulls("application application_fee application_fee_amount authorization_code"),
+        **nulls("balance_transaction failure_balance_transaction failure_code failure_message"),
+        **nulls("on_behalf_of presentment_details receipt_email receipt_number review shipping source"),
+        **nulls("source_transfer statement_descriptor statement_descriptor_suffix transfer_data"),
+        **nulls("transfer_group"),
+        "billing_details": {**nulls("email name phone tax_id"), "address": nulls("city country line1 line2")},
+        "calculated_statement_descriptor": "LLAMASKETCH",
+        "captured": succeeded,
+        "created": context.clock(),
+        "currency": intent["currency"],
+        "customer": intent["customer"],
+        "description": intent["description"],
+        "disputed": False,
+        "fraud_details": {},
+        "livemode": False,
+        "metadata": dict(intent["metadata"]),
+        "outcome": {
+            **nulls("advice_code network_advice_code network_decline_code reason"),
+            "network_status": "approved_by_network",
+            "risk_level": "normal",
+            "risk_score": 12,
+            "seller_message": "Payment complete.",
+            "type": "authorized",
+        },
+        "paid": succeeded,
+        "payment_intent": intent["id"],
+        "payment_method": method["id"],
+        "payment_method_details": {"type": "card", "card": _card_details(intent["amount"], method["card"])},
+        "radar_options": {},
+        "receipt_url": f"{context.public_url}/receipts/{identifier}" if succeeded else None,
+        "refunded": False,
+        "status": status,
+    }
+
+
+def _card_details(amount: int, card: Json) -> Json:
+    return {
+        "amount_authorized": amount,
+        **nulls("authorization_code capture_before installments mandate network_transaction_id"),
+        **nulls("three_d_secure wallet"),
+        "brand": card["brand"],
+        "checks": card["checks"],
+        "country": card["country"],
+        "exp_month": card["exp_month"],
+        "exp_year": card["exp_year"],
+        "extended_authorization": {"status": "disabled"},
+        "fingerprint": card["fingerprint"],
+        "funding": card["funding"],
+        "incremental_authorization": {"status": "unavailable"},
+        "last4": card["last4"],
+        "multicapture": {"status": "unavailable"},
+        "network": "visa",
+        "network_token": {"used": False},
+        "overcapture": {"maximum_amount_capturable": amount, "status": "unavailable"},
+        "regulated_status": "unregulated",
+    }
+
+
+def balance_transaction(
+    context: Context, *, kind: str, amount: int, currency: str, source: str, fee: int, description: str
+) -> Json:
+    """A `balance_transaction`; `net` is always amount less fee."""
+    details = {
+        "amount": fee,
+        "application": None,
+        "currency": currency,
+        "description": "Dispute fee" if kind == "adjustment" else "Stripe processing fees",
+        "type": "stripe_fee",
+    }
+    now = context.clock()
+    return {
+        "id": context.new_id("txn"),
+        "object": "balance_transaction",
+        "amount": amount,
+        "available_on": now + 2 * DAY_SECONDS,
+        "balance_type": "payments",
+        "created": now,
+        "currency": currency,
+        "description": description,
+        "exchange_rate": None,
+        "fee": fee,
+        "fee_details": [details] if fee else [],
+        "net": amount - fee,
+        "reporting_category": "dispute" if kind == "adjustment" else kind,
+        "source": source,
+        "status": "pending",
+        "type": kind,
+    }
+
+
+def refund(context: Context, the_charge: Json, amount: int, status: str, **given: object) -> Json:
+    """A `refund` of a card charge."""
+    return {
+        "id": context.new_id("re"),
+        "object": "refund",
+        "amount": amount,
+        "balance_transaction": None,
+        "charge": the_charge["id"],
+        "created": context.clock(),
+        "currency": the_charge["currency"],
+        **nulls("customer customer_account payment_method presentment_details reason receipt_number"),
+        **nulls("source_transfer_reversal transfer_reversal"),
+        "destination_details": {
+            "card": {
+                "reference_status": "pending",
+                "reference_type": "acquirer_reference_number",
+                "type": "refund",
+            },
+            "type": "card",
+        },
+        "metadata": {},
+        "payment_intent": the_charge["payment_intent"],
+        "status": status,
+        **given,
+    }
+
+
+_EVIDENCE = (
+    "access_activity_log appeal billing_address cancellation_policy cancellation_policy_disclosure "
+    "cancellation_rebuttal customer_communication customer_email_address customer_name "
+    "customer_purchase_ip customer_signature duplicate_charge_documentation "
+    "duplicate_charge_explanation duplicate_charge_id product_description receipt refund_policy "
+    "refund_policy_disclosure refund_refusal_explanation service_date service_documentation "
+    "shipping_address shipping_carrier shipping_date shipping_documentation "
+    "shipping_tracking_number uncategorized_file uncategorized_text"
+)
+
+
+def dispute(context: Context, the_charge: Json, amount: int, reason: str, *, inquiry: bool) -> Json:
+    """A `dispute` that needs a response; an inquiry withdraws no funds."""
+    now = context.clock()
+    return {
+        "id": context.new_id("dp"),
+        "object": "dispute",
+        "amount": amount,
+        "balance_transactions": [],
+        "charge": the_charge["id"],
+        "created": now,
+        "currency": the_charge["currency"],
+        "enhanced_eligibility_types": [],
+        "evidence": {**nulls(_EVIDENCE), "enhanced_evidence": {}},
+        "evidence_details": {
+            "due_by": now + 9 * DAY_SECONDS,
+            "enhanced_eligibility": {},
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+            "submission_method": "not_submitted",
+        },
+        "intended_submission_method": None,
+        "is_charge_refundable": inquiry,
+        "livemode": False,
+        "metadata": {},
+        "network_reason_code": "10.4",
+        "payment_intent": the_charge["payment_intent"],
+        "payment_method_details": {
+            "card": {
+                "brand": "visa",
+                "case_type": "inquiry" if inquiry else "chargeback",
+                "network": "visa",
+                "network_reason_code": "10.4",
+            },
+            "type": "card",
+        },
+        "reason": reason,
+        "status": "warning_needs_response" if inquiry else "needs_response",
+    }

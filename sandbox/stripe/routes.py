@@ -1,0 +1,219 @@
+"""Which request does what: the resources of the API as one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandbox.stripe import billing, checkout, payments, queries, shapes
+from sandbox.stripe.context import API_VERSION, Context
+from sandbox.stripe.errors import StripeFault, invalid
+from sandbox.stripe.faults import Faults
+from sandbox.stripe.forms import Params
+from sandbox.stripe.store import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One API request, understood."""
+
+    context: Context
+    faults: Faults
+    params: Params
+    path: str
+    identifier: str
+
+
+Handler = Callable[[Call], Json]
+
+
+def _create_customer(call: Call) -> Json:
+    call.params.allow("email", "name", "metadata", "description", "phone", "expand")
+    given = {name: call.params.text(name) for name in ("email", "name", "description", "phone")}
+    customer = shapes.customer(call.context, **given, metadata=call.params.metadata())
+    call.context.store.insert(customer)
+    call.context.emit("customer.created", customer)
+    return customer
+
+
+def _create_product(call: Call) -> Json:
+    call.params.allow("id", "name", "description", "metadata", "active", "expand")
+    given: Json = {"name": call.params.need("name"), "description": call.params.text("description")}
+    wanted = call.params.text("id")
+    if wanted is not None:
+        if call.context.store.find("product", wanted) is not None:
+            raise StripeFault("Product already exists.", code="resource_already_exists", param="id")
+        given["id"] = wanted
+    product = shapes.product(call.context, **given, metadata=call.params.metadata())
+    call.context.store.insert(product)
+    call.context.emit("product.created", product)
+    return product
+
+
+def _create_price(call: Call) -> Json:
+    params = call.params
+    params.allow("currency", "unit_amount", "product", "recurring", "nickname", "lookup_key", "metadata", "expand")
+    product = call.context.store.get("product", params.need("product"), "product")
+    amount = params.integer("unit_amount")
+    if amount is None or amount < 0:
+        raise invalid("unit_amount", "Invalid non-negative integer")
+    key = params.text("lookup_key")
+    if key is not None and call.context.store.where("price", lookup_key=key):
+        raise invalid("lookup_key", f"A price already uses the lookup key `{key}`.")
+    price = shapes.price(
+        call.context,
+        product["id"],
+        params.need("currency").lower(),
+        amount,
+        recurring=billing.recurring(params),
+        nickname=params.text("nickname"),
+        lookup_key=key,
+        metadata=params.metadata(),
+    )
+    call.context.store.insert(price)
+    call.context.emit("price.created", price)
+    return price
+
+
+def _list_prices(call: Call) -> Json:
+    keys = call.params.strings("lookup_keys")
+    values = {name: value for name, value in call.params.values.items() if name != "lookup_keys"}
+    if keys:
+        found = [price for key in keys for price in call.context.store.where("price", lookup_key=key)]
+        return queries.listing(found, call.path)
+    return queries.page(call.context, "price", Params(values), call.path, "product")
+
+
+def _expire(call: Call) -> Json:
+    session = call.context.store.get("checkout.session", call.identifier)
+    return checkout.expire_session(call.context, session)
+
+
+def _line_items(call: Call) -> Json:
+    session = call.context.store.get("checkout.session", call.identifier)
+    return queries.listing(session["_sandbox"]["line_items"], call.path)
+
+
+def _update_subscription(call: Call) -> Json:
+    subscription = call.context.store.get("subscription", call.identifier)
+    return billing.update_subscription(call.context, subscription, call.params, call.faults)
+
+
+def _cancel_subscription(call: Call) -> Json:
+    subscription = call.context.store.get("subscription", call.identifier)
+    return billing.cancel_subscription(call.context, subscription)
+
+
+def _create_portal(call: Call) -> Json:
+    call.params.allow("customer", "return_url", "configuration", "flow_data", "locale", "expand")
+    customer = call.context.store.get("customer", call.params.need("customer"), "customer")
+    identifier = call.context.new_id("bps")
+    session = {
+        "id": identifier,
+        "object": "billing_portal.session",
+        **shapes.nulls("after_expiration customer_account flow locale on_behalf_of"),
+        "configuration": "bpc_sandbox",
+        "created": call.context.clock(),
+        "customer": customer["id"],
+        "livemode": False,
+        "return_url": call.params.text("return_url"),
+        "url": f"{call.context.public_url}/p/session/{identifier}",
+    }
+    return call.context.store.insert(session)
+
+
+def _create_endpoint(call: Call) -> Json:
+    params = call.params
+    params.allow("url", "enabled_events", "api_version", "description", "metadata", "expand")
+    version = params.text("api_version") or API_VERSION
+    if version != API_VERSION:
+        raise invalid("api_version", f"Invalid API version: {version[:40]}")
+    events = params.strings("enabled_events")
+    if not events:
+        raise invalid("enabled_events", "You must enable at least one event.")
+    secret = call.context.new_id("whsec")
+    endpoint = shapes.webhook_endpoint(call.context, params.need("url"), events, secret, version)
+    call.context.store.insert({**endpoint, "secret": None, "_sandbox": {"secret": secret}})
+    return endpoint
+
+
+def _delete_endpoint(call: Call) -> Json:
+    call.context.store.get("webhook_endpoint", call.identifier)
+    call.context.store.delete(call.identifier)
+    return {"id": call.identifier, "object": "webhook_endpoint", "deleted": True}
+
+
+def _reader(kind: str) -> Handler:
+    def read(call: Call) -> Json:
+        call.params.allow("expand")
+        return call.context.store.get(kind, call.identifier)
+
+    return read
+
+
+def _lister(kind: str, *filters: str) -> Handler:
+    def read(call: Call) -> Json:
+        return queries.page(call.context, kind, call.params, call.path, *filters)
+
+    return read
+
+
+def _table() -> list[tuple[str, str, Handler]]:
+    rows: list[tuple[str, str, Handler]] = [
+        ("POST", "customers", _create_customer),
+        ("POST", "products", _create_product),
+        ("POST", "prices", _create_price),
+        ("GET", "prices", _list_prices),
+        ("POST", "checkout/sessions", lambda call: checkout.create_session(call.context, call.params)),
+        ("POST", "checkout/sessions/:id/expire", _expire),
+        ("GET", "checkout/sessions/:id/line_items", _line_items),
+        ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
+        ("POST", "subscriptions/:id", _update_subscription),
+        ("DELETE", "subscriptions/:id", _cancel_subscription),
+        ("POST", "billing_portal/sessions", _create_portal),
+        ("POST", "webhook_endpoints", _create_endpoint),
+        ("DELETE", "webhook_endpoints/:id", _delete_endpoint),
+    ]
+    readable: dict[str, tuple[str, tuple[str, ...]]] = {
+        "customers": ("customer", ("email",)),
+        "products": ("product", ()),
+        "prices": ("price", ("product",)),
+        "checkout/sessions": (
+            "checkout.session",
+            ("payment_intent", "customer", "subscription", "status"),
+        ),
+        "payment_intents": ("payment_intent", ("customer",)),
+        "payment_methods": ("payment_method", ("customer",)),
+        "charges": ("charge", ("payment_intent", "customer")),
+        "balance_transactions": ("balance_transaction", ("source",)),
+        "refunds": ("refund", ("charge", "payment_intent")),
+        "disputes": ("dispute", ("charge", "payment_intent")),
+        "subscriptions": ("subscription", ("customer", "status")),
+        "invoices": ("invoice", ("customer", "status")),
+        "invoice_payments": ("invoice_payment", ("invoice", "status")),
+        "events": ("event", ()),
+        "webhook_endpoints": ("webhook_endpoint", ()),
+    }
+    for name, (kind, filters) in readable.items():
+        rows += [("GET", name, _lister(kind, *filters)), ("GET", f"{name}/:id", _reader(kind))]
+    return rows
+
+
+class Router:
+    """Finds the handler of a request."""
+
+    def __init__(self) -> None:
+        self._routes = [
+            (method, re.compile(path.replace(":id", r"([A-Za-z0-9_]{1,120})")), handler)
+            for method, path, handler in _table()
+        ]
+
+    def find(self, method: str, path: str) -> tuple[Handler, str]:
+        """The handler and the id in the path. Raises the 404 fault."""
+        for wanted, pattern, handler in self._routes:
+            match = pattern.fullmatch(path)
+            if match is not None and wanted == method:
+                return handler, match[1] if match.groups() else ""
+        message = f"Unrecognized request URL ({method}: /v1/{path[:80]})."
+        raise StripeFault(message, status=404)

@@ -1,0 +1,145 @@
+"""Everything the stand-in remembers, in one SQLite file that survives `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sandbox.stripe.errors import missing
+
+Json = dict[str, Any]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    created INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS objects_by_kind ON objects (kind, seq);
+CREATE TABLE IF NOT EXISTS idempotency (
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
+    body TEXT NOT NULL, created INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS deliveries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, endpoint TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'pending', last_status INTEGER);
+CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (state, due_ms);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+class Store:
+    """Objects by id and kind, newest first, plus the tables of idempotency and deliveries."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("PRAGMA synchronous=NORMAL")
+        self.connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Not re-entrant; the stand-in runs one request at a time."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def insert(self, value: Json) -> Json:
+        """Add a new object; its kind is its `object` field."""
+        row = (value["id"], value["object"], value.get("created", 0), json.dumps(value))
+        self.connection.execute("INSERT INTO objects (id, kind, created, body) VALUES (?, ?, ?, ?)", row)
+        return value
+
+    def save(self, value: Json) -> Json:
+        """Replace an object that exists."""
+        self.connection.execute("UPDATE objects SET body = ? WHERE id = ?", (json.dumps(value), value["id"]))
+        return value
+
+    def delete(self, identifier: str) -> None:
+        """Remove an object."""
+        self.connection.execute("DELETE FROM objects WHERE id = ?", (identifier,))
+
+    def find(self, kind: str, identifier: str) -> Json | None:
+        """One object, or None."""
+        query = "SELECT body FROM objects WHERE id = ? AND kind = ?"
+        row = self.connection.execute(query, (identifier, kind)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def get(self, kind: str, identifier: str, param: str = "id") -> Json:
+        """One object. Raises the `resource_missing` fault."""
+        value = self.find(kind, identifier)
+        if value is None:
+            raise missing(kind, identifier, param)
+        return value
+
+    def where(self, kind: str, **equal: Any) -> list[Json]:
+        """Every object of a kind whose fields equal these, newest first."""
+        return self.page(kind, equal, limit=10_000)[0]
+
+    def page(
+        self,
+        kind: str,
+        equal: Mapping[str, Any],
+        *,
+        limit: int,
+        starting_after: str | None = None,
+        ending_before: str | None = None,
+        created: Mapping[str, int] | None = None,
+        types: Sequence[str] = (),
+    ) -> tuple[list[Json], bool]:
+        """One page, newest first, and whether there is more in the direction of travel.
+
+        As at Stripe `ending_before` gives the page that lies directly before the cursor,
+        not the newest one, and is itself sorted newest first.
+        """
+        clauses, values = ["kind = ?"], [kind]
+        for name, wanted in equal.items():
+            clauses.append("json_extract(body, ?) = ?")
+            values += [f"$.{name}", wanted]
+        for operator, bound in (created or {}).items():
+            clauses.append(f"created {_COMPARISONS[operator]} ?")
+            values.append(bound)  # type: ignore[arg-type]
+        if types:
+            clauses.append(f"json_extract(body, '$.type') IN ({','.join('?' * len(types))})")
+            values += types
+        backwards = ending_before is not None
+        cursor = ending_before or starting_after
+        if cursor is not None:
+            param = "ending_before" if backwards else "starting_after"
+            clauses.append("seq > ?" if backwards else "seq < ?")
+            values.append(self._sequence(kind, cursor, param))  # type: ignore[arg-type]
+        order = "ASC" if backwards else "DESC"
+        query = f"SELECT body FROM objects WHERE {' AND '.join(clauses)} ORDER BY seq {order} LIMIT ?"
+        rows = self.connection.execute(query, (*values, limit + 1)).fetchall()
+        found = [dict(json.loads(row[0])) for row in rows[:limit]]
+        return (found[::-1] if backwards else found), len(rows) > limit
+
+    def _sequence(self, kind: str, identifier: str, param: str) -> int:
+        query = "SELECT seq FROM objects WHERE id = ? AND kind = ?"
+        row = self.connection.execute(query, (identifier, kind)).fetchone()
+        if row is None:
+            raise missing(kind, identifier, param)
+        return int(row[0])
+
+    def setting(self, name: str) -> str | None:
+        """A remembered setting."""
+        row = self.connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep a setting."""
+        self.connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+
+_COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
