@@ -1,0 +1,1 @@
+"""A Liquid regtest node for trials: real confidential transactions behind elementsd's JSON-RPC."""

@@ -1,0 +1,457 @@
+"""elementsd's JSON-RPC methods that a chain follower or a wallet back end needs.
+
+Results and error codes follow Elements 23 and later. Left out: everything of elementsd's own
+wallet (there is none, as with `-disablewallet`), mining calls, and peers. Blocks carry a
+header from before dynamic federations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+
+from sandbox.elementsd.addresses import parse_destination
+from sandbox.elementsd.blocks import Header, serialise_block
+from sandbox.elementsd.node import Node, Waiting
+from sandbox.elementsd.params import CHAIN, LBTC_ASSET
+from sandbox.elementsd.render import amount, script_json, transaction_json
+from sandbox.elementsd.transactions import BadTransaction, OutPoint, Tx, parse
+
+RPC_MISC_ERROR: Final = -1
+RPC_TYPE_ERROR: Final = -3
+RPC_INVALID_ADDRESS_OR_KEY: Final = -5
+RPC_INVALID_PARAMETER: Final = -8
+RPC_DESERIALIZATION_ERROR: Final = -22
+RPC_METHOD_NOT_FOUND: Final = -32601
+RPC_INVALID_REQUEST: Final = -32600
+
+_NO_TX = (
+    "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain"
+    " transaction queries. Use gettransaction for wallet transactions."
+)
+
+
+class RpcError(Exception):
+    """A JSON-RPC error object."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Rpc:
+    """The methods, on one node. Not thread-safe: call from one thread."""
+
+    def __init__(self, node: Node, now: Callable[[], int]) -> None:
+        self._node = node
+        self._store = node.store
+        self._now = now
+        self._methods: dict[str, Callable[..., Any]] = {
+            name: getattr(self, name)
+            for name in dir(type(self))
+            if not name.startswith("_") and name not in {"call"}
+        }
+
+    def call(self, method: str, params: Sequence[Any] | dict[str, Any]) -> Any:
+        """Run one method. Raises `RpcError`."""
+        handler = self._methods.get(method)
+        if handler is None:
+            raise RpcError(RPC_METHOD_NOT_FOUND, "Method not found")
+        try:
+            return handler(**params) if isinstance(params, dict) else handler(*params)
+        except TypeError as error:
+            # elementsd answers a wrong number of arguments with the help text and code -1.
+            raise RpcError(RPC_MISC_ERROR, f"{method}: {error}") from error
+
+    # --- the chain ---
+
+    def getblockchaininfo(self) -> dict[str, Any]:
+        """The state of the chain."""
+        tip, height = self._node.tip
+        header = self._header(tip)[0]
+        return {
+            "chain": CHAIN,
+            "blocks": height,
+            "headers": height,
+            "bestblockhash": tip,
+            "time": header.time,
+            "mediantime": self._node.median_time(height),
+            "verificationprogress": 1,
+            "initialblockdownload": False,
+            "size_on_disk": 0,
+            "pruned": False,
+            "current_params_root": "00" * 32,
+            "current_signblock_asm": "1",
+            "current_signblock_hex": "51",
+            "max_block_witness": 74,
+            "epoch_length": 10,
+            "total_valid_epochs": 2,
+            "epoch_age": height % 10,
+            "extension_space": [],
+            "warnings": "",
+        }
+
+    def getblockcount(self) -> int:
+        """The height of the best block."""
+        return self._node.tip[1]
+
+    def getbestblockhash(self) -> str:
+        """The hash of the best block."""
+        return self._node.tip[0]
+
+    def getblockhash(self, height: Any) -> str:
+        """The hash of the active block at a height."""
+        if not isinstance(height, int) or isinstance(height, bool):
+            raise RpcError(RPC_TYPE_ERROR, "JSON value of type string is not of expected type number")
+        found = self._store.hash_at(height)
+        if found is None:
+            raise RpcError(RPC_INVALID_PARAMETER, "Block height out of range")
+        return found
+
+    def getblockheader(self, blockhash: Any, verbose: bool = True) -> Any:
+        """A header, of a stale block too (with -1 confirmations)."""
+        header, active = self._header(_hash("hash", blockhash))
+        return self._header_json(header, active=active) if verbose else header.raw.hex()
+
+    def getblock(self, blockhash: Any, verbosity: Any = 1) -> Any:
+        """A block: serialised (0), with transaction ids (1), or with transactions (2)."""
+        header, active = self._header(_hash("blockhash", blockhash))
+        txids = self._store.block_txids(header.hash)
+        raws = [self._raw(txid) for txid in txids]
+        block = serialise_block(header, raws)
+        if verbosity in (0, False):
+            return block.hex()
+        transactions = [parse(raw) for raw in raws]
+        weight = len(block) + 3 * (len(header.raw) + 1) + sum(tx.weight - len(tx.raw) for tx in transactions)
+        return {
+            **self._header_json(header, active=active),
+            "strippedsize": (weight - len(block)) // 3,
+            "size": len(block),
+            "weight": weight,
+            "tx": txids if verbosity in (1, True) else [transaction_json(tx) for tx in transactions],
+        }
+
+    def _header(self, block_hash: str) -> tuple[Header, bool]:
+        found = self._store.header(block_hash)
+        if found is None:
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Block not found")
+        return found
+
+    def _header_json(self, header: Header, *, active: bool) -> dict[str, Any]:
+        following = self._store.hash_at(header.height + 1) if active else None
+        return {
+            "hash": header.hash,
+            "confirmations": self._node.tip[1] - header.height + 1 if active else -1,
+            "height": header.height,
+            "version": 0x20000000,
+            "versionHex": "20000000",
+            "merkleroot": header.merkle_root,
+            "time": header.time,
+            "mediantime": self._node.median_time(header.height),
+            "nTx": len(self._store.block_txids(header.hash)),
+            "signblock_witness_asm": "",
+            "signblock_witness_hex": "",
+            "signblock_challenge": "51",
+            **({"previousblockhash": header.previous} if header.height else {}),
+            **({"nextblockhash": following} if following else {}),
+        }
+
+    # --- transactions ---
+
+    def getrawtransaction(self, txid: Any, verbose: Any = False, blockhash: Any = None) -> Any:
+        """A waiting transaction, or one of the named block: there is no transaction index."""
+        txid = _hash("parameter 1", txid)
+        if self._store.hash_at(0) is not None and txid in self._store.block_txids(self.getblockhash(0)):
+            text = (
+                "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved"
+            )
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, text)
+        if blockhash is None:
+            waiting = self._node.mempool.get(txid)
+            if waiting is None:
+                raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NO_TX)
+            return {**transaction_json(waiting.tx)} if verbose else waiting.tx.raw.hex()
+        found = self._store.header(_hash("parameter 3", blockhash))
+        if found is None:
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Block hash not found")
+        header, active = found
+        if txid not in self._store.block_txids(header.hash):
+            text = (
+                "No such transaction found in the provided block. Use gettransaction for wallet transactions."
+            )
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, text)
+        raw = self._raw(txid)
+        if not verbose:
+            return raw.hex()
+        depth = self._node.tip[1] - header.height + 1 if active else 0
+        times = {"confirmations": depth, "time": header.time, "blocktime": header.time}
+        place = {"in_active_chain": active, "blockhash": header.hash}
+        return {**place, **transaction_json(parse(raw)), **(times if active else {"confirmations": 0})}
+
+    def decoderawtransaction(self, hexstring: Any, iswitness: Any = None) -> Any:  # noqa: ARG002 — elementsd's
+        """What a serialised transaction says."""
+        return transaction_json(_parse(hexstring), with_hex=False)
+
+    def sendrawtransaction(self, hexstring: Any, maxfeerate: Any = None, *_: Any) -> str:  # noqa: ARG002
+        """Offer a transaction to the chain."""
+        tx = _parse(hexstring)
+        try:
+            return self._node.accept(tx.raw).txid
+        except BadTransaction as error:
+            raise RpcError(error.code, error.reason) from error
+
+    def testmempoolaccept(self, rawtxs: Any, maxfeerate: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Whether transactions would be accepted, one by one."""
+        if not isinstance(rawtxs, list) or not 1 <= len(rawtxs) <= 25:
+            raise RpcError(RPC_INVALID_PARAMETER, "Array must contain between 1 and 25 transactions.")
+        answers = []
+        for text in rawtxs:
+            tx = _parse(text)
+            answer: dict[str, Any] = {"txid": tx.txid, "wtxid": tx.wtxid}
+            try:
+                self._node.accept(tx.raw, dry_run=True)
+                answer |= {"allowed": True, "vsize": tx.vsize, "fees": {"base": amount(tx.fee_satoshi)}}
+            except BadTransaction as error:
+                missing = "missing-inputs" if error.code == -25 else error.reason
+                answer |= {"allowed": False, "reject-reason": missing}
+            answers.append(answer)
+        return answers
+
+    def gettxout(self, txid: Any, n: Any, include_mempool: bool = True) -> Any:
+        """An unspent output, or null."""
+        outpoint = OutPoint(_hash("txid", txid), int(n))
+        coin = self._store.coin(outpoint)
+        if coin is not None and (not include_mempool or self._node.output(outpoint) is not None):
+            tip, height = self._node.tip
+            return {
+                "bestblock": tip,
+                "confirmations": height - coin.height + 1,
+                **_held(coin.output.asset, coin.output.value),
+                "scriptPubKey": script_json(coin.output.script),
+                "coinbase": coin.coinbase,
+            }
+        output = self._node.output(outpoint) if include_mempool else None
+        if output is None:
+            return None
+        place = {"bestblock": self._node.tip[0], "confirmations": 0}
+        held = {**_held(output.asset, output.value), "scriptPubKey": script_json(output.script)}
+        return {**place, **held, "coinbase": False}
+
+    def scantxoutset(self, action: Any, scanobjects: Any = None) -> Any:
+        """Look for unspent outputs by `raw(<script>)` and `addr(<address>)`; at once, so never under way."""
+        if action in ("abort", "status"):
+            return False if action == "abort" else None
+        if action != "start":
+            raise RpcError(RPC_INVALID_PARAMETER, f"Invalid action '{action}'")
+        if not isinstance(scanobjects, list):
+            raise RpcError(RPC_MISC_ERROR, "scanobjects argument is required for the start action")
+        tip, height = self._node.tip
+        unspents: list[dict[str, Any]] = []
+        for item in scanobjects:
+            descriptor, script = _scan_script(item)
+            for coin in self._store.coins_of(script):
+                unspents.append(
+                    {
+                        "txid": coin.outpoint.txid,
+                        "vout": coin.outpoint.vout,
+                        "scriptPubKey": script.hex(),
+                        "desc": descriptor,
+                        **_held(coin.output.asset, coin.output.value, total="amount"),
+                        "coinbase": coin.coinbase,
+                        "height": coin.height,
+                        "blockhash": self._store.hash_at(coin.height),
+                        "confirmations": height - coin.height + 1,
+                    }
+                )
+        return {
+            "success": True,
+            "txouts": self._store.count_coins(),
+            "height": height,
+            "bestblock": tip,
+            "unspents": unspents,
+            "total_unblinded_bitcoin_amount": amount(0),
+        }
+
+    # --- the mempool ---
+
+    def getrawmempool(self, verbose: bool = False, mempool_sequence: bool = False) -> Any:
+        """What waits."""
+        if verbose:
+            if mempool_sequence:
+                text = "Verbose results cannot contain mempool sequence values."
+                raise RpcError(RPC_INVALID_PARAMETER, text)
+            return {txid: self._entry(waiting) for txid, waiting in self._node.mempool.items()}
+        txids = list(self._node.mempool)
+        return (
+            {"txids": txids, "mempool_sequence": self._node.mempool_sequence} if mempool_sequence else txids
+        )
+
+    def getmempoolentry(self, txid: Any) -> dict[str, Any]:
+        """One waiting transaction's data."""
+        waiting = self._node.mempool.get(_hash("txid", txid))
+        if waiting is None:
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
+        return self._entry(waiting)
+
+    def getmempoolinfo(self) -> dict[str, Any]:
+        """The mempool as a whole."""
+        return {
+            "loaded": True,
+            "size": len(self._node.mempool),
+            "bytes": sum(waiting.tx.vsize for waiting in self._node.mempool.values()),
+            "total_fee": amount(sum(waiting.tx.fee_satoshi for waiting in self._node.mempool.values())),
+            "maxmempool": 300_000_000,
+            "mempoolminfee": amount(100),
+            "minrelaytxfee": amount(100),
+            "incrementalrelayfee": amount(100),
+            "unbroadcastcount": 0,
+            "fullrbf": False,
+        }
+
+    def _entry(self, waiting: Waiting) -> dict[str, Any]:
+        tx = waiting.tx
+        depends = sorted({i.outpoint.txid for i in tx.inputs} & set(self._node.mempool))
+        fee = amount(tx.fee_satoshi)
+        return {
+            "vsize": tx.vsize,
+            "discountvsize": tx.discount_vsize,
+            "weight": tx.weight,
+            "time": waiting.time,
+            "height": waiting.height,
+            "wtxid": tx.wtxid,
+            "fees": {"base": fee, "modified": fee, "ancestor": fee, "descendant": fee},
+            "depends": depends,
+            "bip125-replaceable": tx.replaceable,
+            "unbroadcast": False,
+        }
+
+    # --- the rest ---
+
+    def validateaddress(self, address: Any) -> dict[str, Any]:
+        """Whether an address is one of this chain, and what it says."""
+        destination = parse_destination(str(address))
+        if destination is None:
+            return {
+                "isvalid": False,
+                "error_locations": [],
+                "error": "Invalid or unsupported Segwit (Bech32) or Base58 encoding.",
+            }
+        version, program = destination.script[0], destination.script[2:]
+        said = {
+            "isvalid": True,
+            "address": str(address),
+            "scriptPubKey": destination.script.hex(),
+            "isscript": len(program) == 32 and version == 0,
+            "iswitness": True,
+            "witness_version": version - 0x50 if version else 0,
+            "witness_program": program.hex(),
+        }
+        key = destination.blinding_public_key
+        plain = {"confidential_key": key.hex() if key else "", "unconfidential": destination.unconfidential}
+        return {**said, **plain, "parent_address_info": {"isvalid": False}}
+
+    def getnetworkinfo(self) -> dict[str, Any]:
+        """A node without peers."""
+        return {
+            "version": 230300,
+            "subversion": "/LlamaSketch sandbox:0.1/",
+            "protocolversion": 70016,
+            "localservices": "0000000000000409",
+            "localrelay": True,
+            "timeoffset": 0,
+            "networkactive": True,
+            "connections": 0,
+            "connections_in": 0,
+            "connections_out": 0,
+            "networks": [],
+            "relayfee": amount(100),
+            "incrementalfee": amount(100),
+            "localaddresses": [],
+            "warnings": "This is a sandbox: its coins are worth nothing.",
+        }
+
+    def getzmqnotifications(self) -> list[Any]:
+        """No notifications over ZeroMQ."""
+        return []
+
+    def getsidechaininfo(self) -> dict[str, Any]:
+        """What makes this chain an Elements chain."""
+        return {
+            "fedpeg_script": "51",
+            "pegged_asset": LBTC_ASSET,
+            "min_peg_diff": "00" * 32,
+            "parent_blockhash": "00" * 32,
+            "parent_chain_has_pow": True,
+            "enforce_pak": False,
+            "pegin_confirmation_depth": 8,
+        }
+
+    def dumpassetlabels(self) -> dict[str, str]:
+        """Names of assets."""
+        return {"bitcoin": LBTC_ASSET}
+
+    def uptime(self) -> int:
+        """Seconds since the start."""
+        return self._now() - self._node.started_at
+
+    def estimatesmartfee(self, conf_target: Any, estimate_mode: Any = None) -> dict[str, Any]:  # noqa: ARG002
+        """A quiet chain has no estimate."""
+        return {"errors": ["Insufficient data or no feerate found"], "blocks": int(conf_target)}
+
+    def _raw(self, txid: str) -> bytes:
+        raw = self._store.raw(txid)
+        assert raw is not None
+        return raw
+
+
+def _hash(name: str, value: Any) -> str:
+    """A hash argument, refused as `ParseHashV` does."""
+    if not isinstance(value, str):
+        raise RpcError(RPC_TYPE_ERROR, "JSON value of type number is not of expected type string")
+    if len(value) != 64:
+        text = f"{name} must be of length 64 (not {len(value)}, for '{value}')"
+        raise RpcError(RPC_INVALID_PARAMETER, text)
+    try:
+        bytes.fromhex(value)
+    except ValueError:
+        text = f"{name} must be hexadecimal string (not '{value}')"
+        raise RpcError(RPC_INVALID_PARAMETER, text) from None
+    return value.lower()
+
+
+def _parse(text: Any) -> Tx:
+    try:
+        return parse(bytes.fromhex(str(text)))
+    except (ValueError, BadTransaction):
+        message = "TX decode failed. Make sure the tx has at least one input."
+        raise RpcError(RPC_DESERIALIZATION_ERROR, message) from None
+
+
+def _held(asset: bytes, value: bytes, total: str = "value") -> dict[str, Any]:
+    explicit_value = value[:1] == b"\x01"
+    explicit_asset = asset[:1] == b"\x01"
+    return {
+        **(
+            {total: amount(int.from_bytes(value[1:], "big"))}
+            if explicit_value
+            else {"amountcommitment" if total == "amount" else "valuecommitment": value.hex()}
+        ),
+        **({"asset": asset[1:][::-1].hex()} if explicit_asset else {"assetcommitment": asset.hex()}),
+    }
+
+
+def _scan_script(item: Any) -> tuple[str, bytes]:
+    text = str(item["desc"] if isinstance(item, dict) else item)
+    body = text.partition("#")[0]
+    try:
+        if body.startswith("raw(") and body.endswith(")"):
+            return body, bytes.fromhex(body[4:-1])
+        if body.startswith("addr(") and body.endswith(")"):
+            destination = parse_destination(body[5:-1])
+            if destination is not None:
+                return body, destination.script
+    except ValueError:
+        pass
+    raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, f"'{text}' is not a valid descriptor function")
