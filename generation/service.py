@@ -1,0 +1,427 @@
+"""Asking for images: price, hold, queue, cancel, and where a job stands."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import structlog
+
+from generation.errors import (
+    AllowanceSharedOut,
+    JobAlreadyEnded,
+    JobNotFound,
+    OutOfOrder,
+    QueueFull,
+    SessionSpendCapReached,
+    TooManyInFlight,
+)
+from generation.images import Sketch
+from generation.job import Job, JobState, require_open
+from generation.job_events import JobBlocked, JobCancelled, JobRequested, JobSuperseded
+from generation.moderation import Moderation
+from generation.queue import JobQueue, Standing, Tier, tag_of
+from generation.signals import Signals
+from generation.storage import ObjectStore
+from generation.tables import INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
+from ledger.clock import Clock
+from ledger.domain.commands import HoldCredits, MoveHold, ReleaseHold
+from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
+from ledger.log.model import Draft, LogWriter, Transaction
+from ledger.log.reader import LogReader
+from ledger.service import hold_in, move_in, release_in
+
+SKETCH_GRAPH = "sketch@1"
+PIXELS_PER_CREDIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on waiting work."""
+
+    job_seconds: int = 600
+    """How long a job may wait and run before it expires, with its hold."""
+    queue_max: int = 20_000
+    session_credits_max: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkQuota:
+    """How many free images an address prefix may have today. `key` has no address in it."""
+
+    key: str
+    cap: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One request for an image, validated. `job_id`, `hold_id` and `key` come with it so that
+    the same request always means the same job."""
+
+    key: CommandKey
+    job_id: JobId
+    hold_id: HoldId
+    account_id: AccountId
+    tier: Tier
+    prompt: str
+    sketch: Sketch
+    seed: int
+    strength_permille: int
+    live: bool = False
+    session_id: str | None = None
+    seq: int | None = None
+    networks: tuple[NetworkQuota, ...] = field(default=())
+
+
+class Accepted(NamedTuple):
+    """The answer to a wish."""
+
+    job_id: JobId
+    state: str
+    price_credits: int
+
+
+class Estimate(NamedTuple):
+    """A place in the queue, and between how many seconds the image should be there."""
+
+    position: int
+    low_seconds: int | None
+    high_seconds: int | None
+
+
+def price_of(width: int, height: int) -> int:
+    """Credits for an image of this size in pixels: one per started megapixel of 1024 × 1024."""
+    return max(1, -(-width * height // PIXELS_PER_CREDIT))
+
+
+class SessionMoved(Exception):
+    """The live session changed between reading and deciding; decide again."""
+
+
+class Generations:
+    """What artists and API clients can ask of the generation side."""
+
+    def __init__(
+        self,
+        *,
+        log: LogWriter,
+        reader: LogReader,
+        queue: JobQueue,
+        store: ObjectStore,
+        signals: Signals,
+        moderation: Moderation,
+        clock: Clock,
+        digest_secret: bytes,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._log = log
+        self._reader = reader
+        self._queue = queue
+        self._store = store
+        self._signals = signals
+        self._moderation = moderation
+        self._clock = clock
+        self._digest_secret = digest_secret
+        self._limits = limits
+        self._logger = structlog.get_logger("generation.service")
+
+    async def request(self, wish: Wish) -> Accepted:
+        """Hold the price, and queue the job, in one transaction.
+
+        Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and those of
+        `generation.errors`. Repeating the same wish gives the first answer.
+        """
+        verdict = await self._moderation.check_prompt(wish.prompt)
+        price = price_of(wish.sketch.width, wish.sketch.height)
+        if not verdict.allowed:
+            return await self._block(wish, price, verdict.category)
+        await self._store.put(_sketch_key(wish.job_id), wish.sketch.data, "image/png")
+        for _ in range(5):
+            standing = await self._queue.standing(wish.account_id)
+            replaced = await self._waiting_frame(wish)
+            try:
+                receipt = await self._log.submit(self._request_transaction(wish, price, standing, replaced))
+            except SessionMoved:
+                continue
+            await self._signals.work_arrived()
+            return Accepted(wish.job_id, receipt.result["state"], price)
+        raise QueueFull()
+
+    async def _waiting_frame(self, wish: Wish) -> str | None:
+        if not wish.live or wish.session_id is None:
+            return None
+        session = await self._queue.session(_session_key(wish))
+        return None if session is None else session.waiting_job
+
+    def _request_transaction(
+        self, wish: Wish, price: int, standing: Standing, replaced: str | None
+    ) -> Transaction:
+        streams: list[str] = [wish.account_id, wish.job_id]
+        rows = [(SHARES, str(wish.account_id))] + [(NETWORKS, quota.key) for quota in wish.networks]
+        if wish.live:
+            rows.append((SESSIONS, _session_key(wish)))
+        if replaced is not None:
+            streams.append(replaced)
+            rows.append((QUEUE, replaced))
+
+        def decide(draft: Draft) -> dict[str, str]:
+            if standing.queued >= self._limits.queue_max:
+                raise QueueFull()
+            if standing.in_flight >= wish.tier.in_flight_max:
+                raise TooManyInFlight(limit=wish.tier.in_flight_max)
+            deadline = draft.now + timedelta(seconds=self._limits.job_seconds)
+            rank = self._fund(draft, wish, price, deadline, replaced)
+            if rank is None:
+                rank = _take_turn(draft, wish, price, standing)
+            draft.append(wish.job_id, [self._requested(wish, price, deadline)])
+            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, rank))
+            draft.put(INPUTS, _inputs_row(wish, draft.now))
+            return {"state": JobState.QUEUED.value}
+
+        return Transaction(
+            key=wish.key,
+            actor=wish.account_id,
+            body=["request_generation", wish.job_id, self._digest(wish)],
+            streams=streams,
+            rows=rows,
+            decide=decide,
+        )
+
+    def _fund(
+        self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
+    ) -> int | None:
+        """Hold the price, or take over the hold of the frame that is replaced and its rank."""
+        if wish.live and wish.session_id is not None:
+            inherited = self._enter_session(draft, wish, price, deadline, replaced)
+            if inherited is not None:
+                return inherited
+        held = hold_in(
+            draft,
+            wish.account_id,
+            HoldCredits(hold_id=wish.hold_id, job_id=wish.job_id, credits=price, deadline=deadline),
+        )
+        _count_networks(draft, wish, held.allowance_credits)
+        return None
+
+    def _enter_session(
+        self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
+    ) -> int | None:
+        key = _session_key(wish)
+        session = draft.get(SESSIONS, key)
+        if (session["waiting_job"] if session else None) != replaced:
+            raise SessionMoved
+        seq = wish.seq or 0
+        if session is not None and seq <= session["newest_seq"]:
+            raise OutOfOrder(newest=session["newest_seq"])
+        spent = session["requested_credits"] if session else 0
+        rank = self._replace(draft, wish, deadline, replaced) if replaced else None
+        if rank is None:
+            spent += price
+        if spent > self._limits.session_credits_max:
+            raise SessionSpendCapReached(limit=self._limits.session_credits_max)
+        draft.put(
+            SESSIONS,
+            {
+                "session_id": key,
+                "newest_seq": seq,
+                "delivered_seq": session["delivered_seq"] if session else -1,
+                "waiting_job": wish.job_id,
+                "requested_credits": spent,
+                "updated_at": draft.now,
+            },
+        )
+        return rank
+
+    def _replace(self, draft: Draft, wish: Wish, deadline: datetime, replaced: str) -> int | None:
+        """The newest frame takes the waiting frame's hold and rank; a started one is left alone."""
+        old: Job = draft.state(replaced)
+        row = draft.get(QUEUE, replaced)
+        if old.state is not JobState.QUEUED or row is None or row["worker_id"] or old.hold_id is None:
+            return None
+        move_in(
+            draft,
+            wish.account_id,
+            MoveHold(
+                hold_id=old.hold_id, to_hold_id=wish.hold_id, job_id=wish.job_id, deadline=deadline
+            ),
+        )
+        draft.append(replaced, [JobSuperseded(by_job=wish.job_id)])
+        draft.delete(QUEUE, replaced)
+        return int(row["rank"])
+
+    def _requested(self, wish: Wish, price: int, deadline: datetime) -> JobRequested:
+        return JobRequested(
+            account_id=wish.account_id,
+            hold_id=wish.hold_id,
+            price_credits=price,
+            graph=SKETCH_GRAPH,
+            deadline=deadline,
+            input_digest=self._digest(wish),
+            live=wish.live,
+            session_id=wish.session_id,
+            seq=wish.seq,
+        )
+
+    async def _block(self, wish: Wish, price: int, category: str) -> Accepted:
+        """Record a prompt that the check refused: its own end, with nothing held."""
+
+        def decide(draft: Draft) -> dict[str, str]:
+            requested = JobRequested(
+                account_id=wish.account_id,
+                price_credits=price,
+                graph=SKETCH_GRAPH,
+                deadline=draft.now,
+                input_digest=self._digest(wish),
+            )
+            draft.append(wish.job_id, [requested, JobBlocked(stage="prompt", category=category)])
+            return {"state": JobState.BLOCKED.value}
+
+        receipt = await self._log.submit(
+            Transaction(
+                key=wish.key,
+                actor=wish.account_id,
+                body=["request_generation", wish.job_id, self._digest(wish)],
+                streams=(wish.job_id,),
+                decide=decide,
+            )
+        )
+        return Accepted(wish.job_id, receipt.result["state"], price)
+
+    def _digest(self, wish: Wish) -> str:
+        parts = (wish.prompt, wish.sketch.sha256, str(wish.seed), str(wish.strength_permille))
+        message = "\x00".join(parts).encode()
+        return hmac.new(self._digest_secret, message, hashlib.sha256).hexdigest()[:32]
+
+    async def job(self, account_id: AccountId, job_id: JobId) -> Job:
+        """A job of this account. Raises `JobNotFound` for anybody else's."""
+        job: Job = (await self._reader.state(job_id)).state
+        if job.state is JobState.UNKNOWN or job.account_id != account_id:
+            raise JobNotFound()
+        return job
+
+    async def cancel(self, account_id: AccountId, job_id: JobId) -> Job:
+        """Stop a job. Queued: released at once. Running: the worker is told, and a verified
+        upload that is faster wins. Cancelling again is fine; an ended job is `JobAlreadyEnded`."""
+        job = await self.job(account_id, job_id)
+        if job.state is JobState.CANCELLED:
+            return job
+        if job.state.final:
+            raise JobAlreadyEnded(state=job.state.value)
+        if job.state is JobState.RUNNING:
+            await self._queue.ask_cancel(job_id)
+            return job
+
+        def decide(draft: Draft) -> None:
+            state: Job = draft.state(job_id)
+            require_open(state)
+            if state.state is JobState.RUNNING:
+                raise SessionMoved
+            end_without_charge(draft, job_id, JobCancelled(by="person"), reason="cancelled")
+
+        transaction = Transaction(
+            key=CommandKey(f"{job_id}:cancel"),
+            actor=account_id,
+            body=["cancel", job_id],
+            streams=(account_id, job_id),
+            decide=decide,
+        )
+        try:
+            await self._log.submit(transaction)
+        except SessionMoved:
+            await self._queue.ask_cancel(job_id)
+        return await self.job(account_id, job_id)
+
+    async def estimate(self, job_id: JobId) -> Estimate | None:
+        """Position and an honest range, None if the job does not wait. No range without evidence."""
+        place = await self._queue.place(job_id)
+        if place is None:
+            return None
+        recent = sorted(await self._queue.recent_seconds())
+        if not recent:
+            return Estimate(place.position, None, None)
+        boxes = max(1, place.running)
+        rounds = -(-place.position // boxes)
+        fast = recent[len(recent) * 2 // 10] if len(recent) > 1 else recent[0]
+        slow = recent[min(len(recent) - 1, len(recent) * 9 // 10)]
+        low = fast * max(1, rounds - 1) // 1000
+        return Estimate(place.position, max(1, low), max(2, -(-slow * (rounds + 1) // 1000)))
+
+    async def image_url(self, account_id: AccountId, job_id: JobId, *, thumbnail: bool = False) -> str | None:
+        """A link to the image that expires in an hour, None if there is none."""
+        await self.job(account_id, job_id)
+        result = await self._queue.result(job_id)
+        if result is None:
+            return None
+        key = result.thumbnail_key if thumbnail else result.image_key
+        return await self._store.download_url(key, expires_in=timedelta(hours=1))
+
+
+def end_without_charge(draft: Draft, job_id: JobId, event: Any, *, reason: str) -> None:
+    """Append an end that costs nothing, release the hold, and take the job out of the queue."""
+    job: Job = draft.state(job_id)
+    draft.append(job_id, [event])
+    if job.hold_id is not None:
+        release_in(draft, job.account_id, ReleaseHold(hold_id=job.hold_id, reason=reason))
+    draft.delete(QUEUE, job_id)
+
+
+def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> int:
+    share = draft.get(SHARES, wish.account_id)
+    rank, finish = tag_of(standing.virtual_time, share["finish"] if share else 0, price, wish.tier)
+    draft.put(SHARES, {"account_id": wish.account_id, "finish": finish})
+    return rank
+
+
+def _count_networks(draft: Draft, wish: Wish, free_credits: int) -> None:
+    if not free_credits:
+        return
+    for quota in wish.networks:
+        row = draft.get(NETWORKS, quota.key)
+        used = (row["used"] if row else 0) + free_credits
+        if used > quota.cap:
+            raise AllowanceSharedOut(cap=quota.cap)
+        draft.put(NETWORKS, {"id": quota.key, "used": used, "expires_at": quota.expires_at})
+
+
+def _queue_row(wish: Wish, now: datetime, deadline: datetime, rank: int) -> dict[str, Any]:
+    return {
+        "job_id": wish.job_id,
+        "account_id": wish.account_id,
+        "session_id": _session_key(wish) if wish.live else None,
+        "graph": SKETCH_GRAPH,
+        "state": "queued",
+        "rank": rank,
+        "requested_at": now,
+        "deadline": deadline,
+        "refused_workers": [],
+    }
+
+
+def _inputs_row(wish: Wish, now: datetime) -> dict[str, Any]:
+    return {
+        "job_id": wish.job_id,
+        "account_id": wish.account_id,
+        "prompt": wish.prompt,
+        "seed": wish.seed,
+        "strength": wish.strength_permille,
+        "width": wish.sketch.width,
+        "height": wish.sketch.height,
+        "sketch_key": _sketch_key(wish.job_id),
+        "sketch_sha256": wish.sketch.sha256,
+        "requested_at": now,
+    }
+
+
+def _sketch_key(job_id: JobId) -> str:
+    return f"sketches/{job_id}.png"
+
+
+def _session_key(wish: Wish) -> str:
+    return f"{wish.account_id}/{wish.session_id}"
+
+

@@ -1,0 +1,134 @@
+"""Wake-ups and progress: hints that may get lost without harm. PostgreSQL is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+import redis.asyncio as redis
+import structlog
+from redis.exceptions import RedisError
+
+JOBS_CHANNEL = "llamasketch:jobs"
+ACCOUNT_CHANNEL = "llamasketch:account:"
+
+
+class Signals(Protocol):
+    """Who waits for work is woken; who watches an account is told. Losing one costs only time."""
+
+    async def work_arrived(self) -> None:
+        """Wake the waiting claims of all processes."""
+
+    async def wait_for_work(self, timeout_seconds: float) -> None:
+        """Return when work may have arrived, or after the time-out."""
+
+    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+        """Send a small JSON message to whoever watches this account now."""
+
+    def watch(self, account_id: str) -> contextlib.AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+        """Messages for one account while the context lasts; a full queue drops the oldest."""
+
+
+class LocalSignals:
+    """Signals within one process: the fallback when Redis is away, and the fake in tests."""
+
+    def __init__(self) -> None:
+        self._arrived = asyncio.Event()
+        self._watchers: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
+
+    async def work_arrived(self) -> None:
+        """See `Signals.work_arrived`."""
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the claims that wait in this process."""
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()
+
+    async def wait_for_work(self, timeout_seconds: float) -> None:
+        """See `Signals.wait_for_work`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
+
+    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+        """See `Signals.tell`."""
+        self.deliver(account_id, message)
+
+    def deliver(self, account_id: str, message: dict[str, Any]) -> None:
+        """Hand a message to this process's watchers."""
+        for queue in self._watchers.get(account_id, ()):
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(message)
+
+    @contextlib.asynccontextmanager
+    async def watch(self, account_id: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+        """See `Signals.watch`."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=256)
+        self._watchers.setdefault(account_id, set()).add(queue)
+        try:
+            yield queue
+        finally:
+            watchers = self._watchers[account_id]
+            watchers.discard(queue)
+            if not watchers:
+                del self._watchers[account_id]
+
+
+class RedisSignals(LocalSignals):
+    """Signals among processes by Redis or Valkey pub/sub. `run` it as a task.
+
+    While Redis is away everything within this process still works; `connected` tells health.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self._client = client
+        self._log = structlog.get_logger("generation.signals")
+        self.connected = False
+
+    async def work_arrived(self) -> None:
+        """See `Signals.work_arrived`."""
+        self.wake()
+        await self._publish(JOBS_CHANNEL, b"1")
+
+    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+        """See `Signals.tell`."""
+        if not await self._publish(ACCOUNT_CHANNEL + account_id, msgspec.json.encode(message)):
+            self.deliver(account_id, message)
+
+    async def _publish(self, channel: str, payload: bytes) -> bool:
+        try:
+            await asyncio.wait_for(self._client.publish(channel, payload), 1.0)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._log.debug("publish_failed", error=type(error).__name__)
+            return False
+        return self.connected
+
+    async def run(self) -> None:
+        """Listen for ever; reconnect after a loss, waking everybody once."""
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                self._log.warning("redis_lost", error=type(error).__name__)
+            finally:
+                self.connected = False
+            self.wake()
+            await asyncio.sleep(0.5)
+
+    async def _listen(self) -> None:
+        async with self._client.pubsub() as pubsub:
+            await pubsub.subscribe(JOBS_CHANNEL)
+            await pubsub.psubscribe(ACCOUNT_CHANNEL + "*")
+            self.connected = True
+            self.wake()
+            async for message in pubsub.listen():
+                if message["type"] == "message":
+                    self.wake()
+                elif message["type"] == "pmessage":
+                    account_id = message["channel"].decode().removeprefix(ACCOUNT_CHANNEL)
+                    self.deliver(account_id, msgspec.json.decode(message["data"]))

@@ -1,0 +1,183 @@
+"""Where pictures are kept: one interface, local disk and S3/R2 behind it.
+
+Keys are made by us (`jobs/<job>/<epoch>.png`), never by clients. Links are signed, expire, and
+nothing can be listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import S3Store
+
+from generation.errors import ObjectMissing
+from ledger.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTarget:
+    """Where and how somebody may put one object."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectStore(Protocol):
+    """Small immutable objects by key."""
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write an object, whole or not at all."""
+
+    async def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """Read an object. Raises `ObjectMissing`; `ValueError` if it is larger than the limit."""
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; deleting none is fine."""
+
+    async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
+        """A link by which one object can be PUT, for a while."""
+
+    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+        """A link by which one object can be fetched, for a while."""
+
+
+class LinkSigner:
+    """Signs links to objects that our own gateway serves: HMAC-SHA256 over method, key, expiry, size."""
+
+    def __init__(self, secret: bytes, clock: Clock) -> None:
+        if len(secret) < 16:
+            raise ValueError("the storage link secret is too short")
+        self._secret = secret
+        self._clock = clock
+
+    def query(self, method: str, key: str, expires_in: timedelta, max_bytes: int) -> dict[str, str]:
+        """The query parameters of a signed link."""
+        expires = int((self._clock() + expires_in).timestamp())
+        signature = self._sign(method, key, expires, max_bytes)
+        return {"expires": str(expires), "max": str(max_bytes), "signature": signature}
+
+    def allows(self, method: str, key: str, query: Mapping[str, str]) -> int | None:
+        """The size limit in bytes if the link is genuine and has not expired, else None."""
+        try:
+            expires, max_bytes = int(query["expires"]), int(query["max"])
+            signature = query["signature"]
+        except (KeyError, ValueError):
+            return None
+        if not hmac.compare_digest(signature.encode(), self._sign(method, key, expires, max_bytes).encode()):
+            return None
+        return max_bytes if self._clock().timestamp() < expires else None
+
+    def _sign(self, method: str, key: str, expires: int, max_bytes: int) -> str:
+        message = f"{method}\n{key}\n{expires}\n{max_bytes}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+
+class DiskStore:
+    """Objects as files under one folder; links point to the gateway's `/v1/objects/…`."""
+
+    def __init__(self, folder: Path, signer: LinkSigner, base_url: str) -> None:
+        self._folder = folder
+        self._signer = signer
+        self._base_url = base_url.rstrip("/")
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        """See `ObjectStore.put`. The content type is what the key's ending says."""
+        await asyncio.to_thread(self._write, self._path(key), data)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    async def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """See `ObjectStore.get`."""
+        return await asyncio.to_thread(self._read, self._path(key), limit_bytes)
+
+    def _read(self, path: Path, limit_bytes: int) -> bytes:
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit_bytes + 1)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissing from error
+        if len(data) > limit_bytes:
+            raise ValueError("the object is larger than allowed")
+        return data
+
+    async def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
+
+    async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
+        """See `ObjectStore.upload_target`."""
+        return UploadTarget(self._link("PUT", key, expires_in, max_bytes))
+
+    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+        """See `ObjectStore.download_url`."""
+        return self._link("GET", key, expires_in, 0)
+
+    def _link(self, method: str, key: str, expires_in: timedelta, max_bytes: int) -> str:
+        query = urlencode(self._signer.query(method, key, expires_in, max_bytes))
+        return f"{self._base_url}/v1/objects/{quote(key)}?{query}"
+
+    def _path(self, key: str) -> Path:
+        path = (self._folder / key).resolve()
+        if not path.is_relative_to(self._folder.resolve()) or path == self._folder.resolve():
+            raise ObjectMissing
+        return path
+
+
+class BucketStore:
+    """Objects in an S3-compatible bucket; links are presigned by the bucket's own scheme."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    def connect(cls, bucket: str, **config: Any) -> BucketStore:
+        """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options)."""
+        return cls(S3Store(bucket, **config))
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        """See `ObjectStore.put`."""
+        await obstore.put_async(self._store, key, data, attributes={"Content-Type": content_type})
+
+    async def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """See `ObjectStore.get`."""
+        try:
+            found = await obstore.get_async(self._store, key)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ObjectMissing from error
+        if found.meta["size"] > limit_bytes:
+            raise ValueError("the object is larger than allowed")
+        return bytes(await found.bytes_async())
+
+    async def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        try:
+            await obstore.delete_async(self._store, key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+    async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
+        """See `ObjectStore.upload_target`. The size is checked when the object is verified."""
+        return UploadTarget(await obstore.sign_async(self._store, "PUT", key, expires_in))
+
+    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+        """See `ObjectStore.download_url`."""
+        return await obstore.sign_async(self._store, "GET", key, expires_in)

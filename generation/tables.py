@@ -1,0 +1,136 @@
+"""Rows beside the log: the queue, what a job needs, what it gave. All of it erasable or rebuildable."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from ledger.log.model import SideTable
+
+metadata = sa.MetaData()
+
+
+def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+job_queue = sa.Table(
+    "job_queue",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text),
+    sa.Column("graph", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, comment="queued or running"),
+    sa.Column("rank", sa.BigInteger, nullable=False, comment="fair-queueing tag less the tier's bonus"),
+    _time("requested_at"),
+    _time("deadline"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refused_workers", JSONB, nullable=False, comment="worker ids that failed on it"),
+    sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("worker_id", sa.Text),
+    _time("lease_expires_at", nullable=True),
+    _time("leased_at", nullable=True),
+    sa.Column("progress_value", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress_max", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("cancel_asked", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("job_queue_claim", "rank", postgresql_where=sa.text("state = 'queued'")),
+    sa.Index("job_queue_account", "account_id"),
+    sa.Index("job_queue_lease", "lease_expires_at", postgresql_where=sa.text("worker_id IS NOT NULL")),
+    sa.Index("job_queue_deadline", "deadline"),
+)
+
+job_inputs = sa.Table(
+    "job_inputs",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("strength", sa.Integer, nullable=False, comment="per mille"),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("sketch_key", sa.Text, nullable=False),
+    sa.Column("sketch_sha256", sa.Text, nullable=False),
+    _time("requested_at"),
+    sa.Index("job_inputs_account", "account_id", "requested_at"),
+)
+
+job_results = sa.Table(
+    "job_results",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("image_key", sa.Text, nullable=False),
+    sa.Column("thumbnail_key", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("gpu_milliseconds", sa.Integer, nullable=False),
+    _time("completed_at"),
+)
+
+live_sessions = sa.Table(
+    "live_sessions",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True, comment="account id and client's session id"),
+    sa.Column("newest_seq", sa.BigInteger, nullable=False, comment="newest frame requested"),
+    sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="newest frame delivered"),
+    sa.Column("waiting_job", sa.Text, comment="the pending frame that a newer one replaces"),
+    sa.Column("requested_credits", sa.BigInteger, nullable=False),
+    _time("updated_at"),
+)
+
+fair_shares = sa.Table(
+    "fair_shares",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("finish", sa.BigInteger, nullable=False, comment="virtual time at which their last job ends"),
+)
+
+queue_clock = sa.Table(
+    "queue_clock",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("virtual_time", sa.BigInteger, nullable=False, comment="tag of the newest claimed job"),
+)
+
+network_allowances = sa.Table(
+    "network_allowances",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, comment="UTC day and keyed digest of the address prefix"),
+    sa.Column("used", sa.Integer, nullable=False),
+    _time("expires_at"),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("worker_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("capabilities", JSONB, nullable=False),
+    sa.Column("token_digest", sa.LargeBinary, nullable=False),
+    _time("token_expires_at"),
+    sa.Column("state", sa.Text, nullable=False, comment="active, draining, quarantined or gone"),
+    sa.Column("failures_in_a_row", sa.Integer, nullable=False, server_default="0"),
+    _time("registered_at"),
+    _time("seen_at"),
+    sa.Column("jobs_done", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("gpu_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+registration_tokens = sa.Table(
+    "worker_registrations",
+    metadata,
+    sa.Column("token_digest", sa.LargeBinary, primary_key=True),
+    sa.Column("worker_id", sa.Text, nullable=False),
+    _time("used_at"),
+)
+
+QUEUE = SideTable(job_queue)
+INPUTS = SideTable(job_inputs)
+RESULTS = SideTable(job_results)
+SESSIONS = SideTable(live_sessions)
+SHARES = SideTable(fair_shares)
+NETWORKS = SideTable(network_allowances)

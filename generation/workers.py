@@ -1,0 +1,196 @@
+"""Who may take jobs: registration by a one-time token, short-lived credentials per box."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from generation.errors import WorkerNotAllowed
+from generation.tables import registration_tokens, workers
+from ledger.clock import Clock
+from ledger.identifiers import Identifiers
+
+TOKEN_LIFETIME = timedelta(hours=12)
+QUARANTINE_AFTER = 3
+"""Infrastructure failures of different jobs in a row before a box gets no more work."""
+PRESENT_WITHIN = timedelta(seconds=90)
+"""A box that was not heard of for longer counts as gone (three missed pings of 30 s)."""
+
+
+class Credentials(NamedTuple):
+    """What a box gets when it registers or renews. The token is shown once and stored hashed."""
+
+    worker_id: str
+    token: str
+    expires_at: datetime
+
+
+class Worker(NamedTuple):
+    """An authenticated box."""
+
+    worker_id: str
+    name: str
+    graphs: tuple[str, ...]
+    state: str
+
+
+class WorkerRegistry:
+    """Registers, authenticates and keeps an eye on boxes."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Clock,
+        identifiers: Identifiers,
+        *,
+        registration_secret: bytes,
+        new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._identifiers = identifiers
+        self._secret = registration_secret
+        self._new_token = new_token
+
+    def issue_registration_token(self, *, valid_for: timedelta) -> str:
+        """A token by which one box can register, once, for a while."""
+        nonce = secrets.token_urlsafe(12)
+        expires = int((self._clock() + valid_for).timestamp())
+        return f"{nonce}.{expires}.{self._sign(nonce, expires)}"
+
+    def _sign(self, nonce: str, expires: int) -> str:
+        message = f"register\n{nonce}\n{expires}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+    def _genuine(self, token: str) -> bool:
+        parts = token.split(".")
+        if len(parts) != 3 or not parts[1].isascii() or not parts[1].isdecimal():
+            return False
+        expected = self._sign(parts[0], int(parts[1]))
+        if not hmac.compare_digest(parts[2].encode(), expected.encode()):
+            return False
+        return self._clock().timestamp() < int(parts[1])
+
+    async def register(
+        self, token: str, *, name: str, version: str, capabilities: Mapping[str, Any]
+    ) -> Credentials:
+        """Take in a box. Raises `WorkerNotAllowed` for a forged, expired or used token."""
+        if not self._genuine(token):
+            raise WorkerNotAllowed("the registration token is not valid")
+        now = self._clock()
+        worker_id = self._identifiers.new("wrk")
+        credentials = Credentials(worker_id, self._new_token(), now + TOKEN_LIFETIME)
+        used = (
+            insert(registration_tokens)
+            .values(token_digest=_digest(token), worker_id=worker_id, used_at=now)
+            .on_conflict_do_nothing()
+            .returning(registration_tokens.c.worker_id)
+        )
+        async with self._engine.begin() as connection:
+            if (await connection.execute(used)).one_or_none() is None:
+                raise WorkerNotAllowed("the registration token was used before")
+            await connection.execute(
+                sa.insert(workers).values(
+                    worker_id=worker_id,
+                    name=name,
+                    version=version,
+                    capabilities=dict(capabilities),
+                    token_digest=_digest(credentials.token),
+                    token_expires_at=credentials.expires_at,
+                    state="active",
+                    registered_at=now,
+                    seen_at=now,
+                )
+            )
+        return credentials
+
+    async def renew(self, worker: Worker) -> Credentials:
+        """Fresh credentials; the old token stops working."""
+        credentials = Credentials(worker.worker_id, self._new_token(), self._clock() + TOKEN_LIFETIME)
+        await self._update(
+            worker.worker_id,
+            token_digest=_digest(credentials.token),
+            token_expires_at=credentials.expires_at,
+        )
+        return credentials
+
+    async def authenticate(self, token: str) -> Worker:
+        """The box that this token belongs to. Raises `WorkerNotAllowed`."""
+        now = self._clock()
+        query = (
+            sa.update(workers)
+            .where(workers.c.token_digest == _digest(token), workers.c.token_expires_at > now)
+            .values(seen_at=now)
+            .returning(workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state)
+        )
+        async with self._engine.begin() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise WorkerNotAllowed("the worker token is not valid")
+        graphs = tuple(str(graph) for graph in row.capabilities.get("graphs", ()))
+        return Worker(row.worker_id, row.name, graphs, row.state)
+
+    async def drain(self, worker_id: str) -> None:
+        """No more jobs for this box; what it has, it finishes."""
+        await self._update(worker_id, state="draining")
+
+    async def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
+        """Count a delivered image."""
+        await self._update(
+            worker_id,
+            failures_in_a_row=0,
+            jobs_done=workers.c.jobs_done + 1,
+            gpu_milliseconds=workers.c.gpu_milliseconds + gpu_milliseconds,
+        )
+
+    async def note_failure(self, worker_id: str) -> None:
+        """Count an infrastructure failure; the third in a row puts the box in quarantine."""
+        failures = workers.c.failures_in_a_row + 1
+        await self._update(
+            worker_id,
+            failures_in_a_row=failures,
+            state=sa.case(
+                (
+                    sa.and_(failures >= QUARANTINE_AFTER, workers.c.state == "active"),
+                    "quarantined",
+                ),
+                else_=workers.c.state,
+            ),
+        )
+
+    async def release_from_quarantine(self, worker_id: str) -> None:
+        """An operator trusts the box again."""
+        await self._update(worker_id, state="active", failures_in_a_row=0)
+
+    async def _update(self, worker_id: str, **values: Any) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.update(workers).where(workers.c.worker_id == worker_id).values(**values)
+            )
+
+    async def present(self) -> list[Any]:
+        """Boxes heard of lately, with all their columns but the token."""
+        since = self._clock() - PRESENT_WITHIN
+        query = sa.select(workers).where(workers.c.seen_at > since).order_by(workers.c.registered_at)
+        async with self._engine.connect() as connection:
+            return list((await connection.execute(query)).all())
+
+    async def can_serve(self, graph: str) -> bool:
+        """Whether a box that is known, and not gone for good, can run this graph."""
+        query = sa.select(sa.func.count()).where(
+            workers.c.state.in_(("active", "quarantined")), workers.c.capabilities["graphs"].contains([graph])
+        )
+        async with self._engine.connect() as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
