@@ -87,11 +87,17 @@ def _add_sandboxes(plan: Plan, folder: DataFolder, ports: PortBook) -> None:
             plan.notes.append(f"{service.name}: using the real one from your settings.")
             continue
         plan.environment |= service.environment
-        plan.specs.append(
-            _python(
-                service.name, service.argv, plan.environment, ready=service.ready, after=service.depends_on
-            )
-        )
+        outside, after = _outsider(configured), service.depends_on
+        plan.specs.append(_python(service.name, service.argv, outside, ready=service.ready, after=after))
+
+
+def _outsider(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a stand-in may see: as little as the real service would. `SANDBOX_*` are its own settings."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in INHERITED or name == "LLAMASKETCH_PUBLIC_URL" or name.startswith("SANDBOX_")
+    }
 
 
 def _is_served_elsewhere(service: Service, configured: Mapping[str, str]) -> bool:

@@ -137,8 +137,8 @@ class Child:
             watcher.cancel()
 
     async def _watch_ready(self) -> None:
-        while self.spec.ready is not None and not await is_ready(self.spec.ready):
-            await asyncio.sleep(POLL_SECONDS)  # noqa: ASYNC110 - another process cannot set our event
+        while self.spec.ready is not None and not await is_ready(self.spec.ready):  # noqa: ASYNC110 - asks another process
+            await asyncio.sleep(POLL_SECONDS)
         # Something else may answer on the port while our process is failing to get it.
         if self.pid is not None:
             self._ready.set()

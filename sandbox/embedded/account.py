@@ -41,8 +41,12 @@ def can_traverse(folder: Path, account: Account | None) -> bool:
 
 
 def can_run(program: Path, account: Account | None) -> bool:
-    """Whether `account` may walk to `program`, read and execute it."""
-    return can_traverse(program.parent, account) and (account is None or _has(program, account, 0o5))
+    """Whether `program` exists and `account` may walk to it, read and execute it."""
+    return (
+        program.exists()
+        and can_traverse(program.parent, account)
+        and (account is None or _has(program, account, 0o5))
+    )
 
 
 def _has(path: Path, account: Account, bits: int) -> bool:

@@ -1,0 +1,127 @@
+"""The embedded servers survive what happens to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from sandbox.embedded import placement
+from sandbox.embedded.account import unprivileged_account
+from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
+from sandbox.embedded.running import RunningServer, free_port
+from tests.conftest import StartPostgres
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
+
+
+def count(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM kept").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_what_was_committed_is_there_after_every_crash(start_postgres: StartPostgres) -> None:
+    server = start_postgres()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (number int)")
+    for number in range(3):
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("INSERT INTO kept VALUES (%s)", [number])
+            server.kill()
+        server.start()
+        assert count(server.url) == number + 1
+
+
+def test_it_syncs_to_disk_unless_told_otherwise(start_postgres: StartPostgres) -> None:
+    with psycopg.connect(start_postgres().url) as connection:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert connection.execute(f"SHOW {name}".encode()).fetchone() == ("on",)
+
+
+def test_without_the_password_nobody_gets_in(start_postgres: StartPostgres) -> None:
+    server = start_postgres(FAST_AND_FORGETFUL)
+    url = server.url.replace("://postgres:", "://postgres:not-")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url)
+
+
+def test_a_pid_file_that_names_another_program_does_not_stop_it(start_postgres: StartPostgres) -> None:
+    server = start_postgres(FAST_AND_FORGETFUL)
+    cluster = Path(server.command.argv[server.command.argv.index("-D") + 1])
+    pid_file = (cluster / "postmaster.pid").read_text()
+    server.kill()
+    # As after a reboot: the number now belongs to somebody else, for example to this test.
+    (cluster / "postmaster.pid").write_text(pid_file.replace(str(server.pid), str(os.getpid()), 1))
+    port = int(server.command.argv[server.command.argv.index("-p") + 1])
+    command = EmbeddedPostgres(cluster.parent.parent, port, FAST_AND_FORGETFUL).command()
+    with RunningServer(command, cluster.parent / "again.log") as again:
+        assert psycopg.connect(again.url).close() is None
+
+
+def test_valkey_answers_and_wants_its_password(valkey_url: str) -> None:
+    with redis.from_url(valkey_url) as client:
+        assert client.ping()
+    address = f"redis://{valkey_url.partition('@')[2]}"
+    with redis.from_url(address) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+
+
+@pytest.fixture
+def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder that only root may enter, and a readable place of this test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
+    place = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
+    monkeypatch.setattr(placement, "READABLE_PLACE", place / "readable")
+    place.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+    shutil.rmtree(place)
+
+
+@AS_ROOT
+def test_root_in_a_closed_folder_is_told_where_the_data_went(closed_folder: Path) -> None:
+    command = EmbeddedPostgres(closed_folder / "var", free_port(), FAST_AND_FORGETFUL).command()
+    (note,) = command.notes
+    assert note.startswith("postgres runs as nobody, who cannot enter")
+    with RunningServer(command, closed_folder / "log") as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert stat.S_IMODE(closed_folder.stat().st_mode) == 0o700
+
+
+@AS_ROOT
+def test_programs_that_the_other_user_cannot_read_are_copied_once(closed_folder: Path) -> None:
+    tree = closed_folder / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin" / "tool").write_text("#!/bin/sh\n")
+    (tree / "bin" / "tool").chmod(0o700)
+    account = unprivileged_account()
+    copy = placement.reachable_tree(tree, "bin/tool", "psycopg", account)
+    assert copy != tree
+    assert stat.S_IMODE((copy / "bin" / "tool").stat().st_mode) == 0o755
+    before = (copy / "bin" / "tool").stat().st_ino
+    assert placement.reachable_tree(tree, "bin/tool", "psycopg", account) == copy
+    assert (copy / "bin" / "tool").stat().st_ino == before
+
+
+def test_a_socket_path_too_long_for_the_kernel_is_shortened(
+    start_postgres: StartPostgres, server_folder: Path
+) -> None:
+    deep = server_folder / ("a" * 60) / ("b" * 60)
+    deep.mkdir(parents=True)
+    for folder in (deep, deep.parent):
+        folder.chmod(0o755)
+    command = EmbeddedPostgres(deep, free_port(), FAST_AND_FORGETFUL).command()
+    sockets = Path(command.argv[command.argv.index("-k") + 1])
+    with RunningServer(command, server_folder / "deep.log") as server:
+        assert len(os.fsencode(sockets)) < 90
+        psycopg.connect(server.url).close()
+    sockets.rmdir()

@@ -1,0 +1,137 @@
+"""What the supervisor keeps in the data folder, and what it decides to start."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.supervisor import folder as folders
+from gateway.supervisor import plan as plans
+from gateway.supervisor.errors import AlreadyRunning
+from gateway.supervisor.folder import DataFolder
+from gateway.supervisor.plan import Plan, make_plan
+from gateway.supervisor.ports import PortFile
+from gateway.supervisor.secrets import GENERATED, default_secrets
+from sandbox.service import Describe, PortBook, Service, TcpReady
+
+
+def test_a_port_is_the_same_on_every_start(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    assert PortFile(path)("lamp") == PortFile(path)("lamp")
+    assert PortFile(path)("lamp") != PortFile(path)("desk")
+
+
+def test_a_port_taken_by_another_program_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.supervisor.ports.WAIT_SECONDS_MAX", 0.0)
+    path = tmp_path / "ports.json"
+    before = PortFile(path)("lamp")
+    with socket.create_server(("127.0.0.1", before)):
+        after = PortFile(path)("lamp")
+    assert after != before
+    assert PortFile(path)("lamp") == after
+
+
+def test_a_fixed_port_is_given_as_it_is(tmp_path: Path) -> None:
+    assert PortFile(tmp_path / "ports.json", {"api": 8000})("api") == 8000
+
+
+def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    made = default_secrets(path, {})
+    assert set(made) == set(GENERATED)
+    assert len(set(made.values())) == len(GENERATED)
+    assert default_secrets(path, {}) == made
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_secret_that_is_given_is_not_replaced(tmp_path: Path) -> None:
+    given = {GENERATED[0]: "mine"}
+    assert GENERATED[0] not in default_secrets(tmp_path / "secrets.json", given)
+
+
+def test_a_long_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "LOG_BYTES_MAX", 10)
+    folder = DataFolder(tmp_path)
+    (tmp_path / "log").mkdir()
+    folder.log_file("lamp").write_text("more than ten bytes")
+    assert not folder.log_file("lamp").exists()
+    assert (tmp_path / "log" / "lamp.log.1").read_text() == "more than ten bytes"
+
+
+def test_only_one_instance_holds_a_folder(tmp_path: Path) -> None:
+    first, second = DataFolder(tmp_path), DataFolder(tmp_path)
+    first.acquire()
+    with pytest.raises(AlreadyRunning, match="already running"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def lamp(data_dir: Path, port: PortBook) -> Service:
+    """A sandbox of these tests."""
+    number = port("lamp")
+    return Service(
+        name="lamp",
+        argv=("-m", "sandbox.lamp", "--port", str(number), "--data", str(data_dir)),
+        environment={"LAMP_URL": f"http://127.0.0.1:{number}", "SANDBOX_LAMP_CONTROL_URL": "…"},
+        ready=TcpReady(number),
+    )
+
+
+@pytest.fixture
+def only_the_lamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    def descriptions() -> list[tuple[Describe, str]]:
+        return [(lamp, "lamp")]
+
+    monkeypatch.setattr(plans, "_descriptions", descriptions)
+
+
+SERVERS = {"DATABASE_URL": "postgresql://elsewhere/db", "REDIS_URL": "redis://elsewhere"}
+
+
+def planned(tmp_path: Path, **settings: str) -> Plan:
+    return make_plan(DataFolder(tmp_path), {**SERVERS, **settings}, "127.0.0.1", 8000)
+
+
+def names(plan: Plan) -> list[str]:
+    return [spec.name for spec in plan.specs]
+
+
+@pytest.mark.usefixtures("only_the_lamp")
+def test_a_sandbox_is_started_and_the_api_told_of_it(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    assert names(plan) == ["lamp", "api", "worker"]
+    assert plan.specs[1].environment["LAMP_URL"] == plan.environment["LAMP_URL"]
+    assert plan.specs[1].depends_on == ["lamp"]
+
+
+@pytest.mark.usefixtures("only_the_lamp")
+def test_what_is_served_elsewhere_is_not_started(tmp_path: Path) -> None:
+    plan = planned(tmp_path, LAMP_URL="https://lamp.example")
+    assert names(plan) == ["api", "worker"]
+    assert plan.environment["LAMP_URL"] == "https://lamp.example"
+    assert "SANDBOX_LAMP_CONTROL_URL" not in plan.environment
+
+
+@pytest.mark.usefixtures("only_the_lamp")
+def test_an_empty_setting_counts_as_not_given(tmp_path: Path) -> None:
+    assert "lamp" in names(planned(tmp_path, LAMP_URL=""))
+
+
+@pytest.mark.usefixtures("only_the_lamp")
+def test_a_stand_in_sees_none_of_our_secrets(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    (service, *_) = plan.specs
+    assert not {*GENERATED, "DATABASE_URL", "REDIS_URL"} & set(service.environment)
+
+
+def test_every_sandbox_in_the_tree_describes_itself(tmp_path: Path) -> None:
+    described = plans._descriptions()
+    ports = PortFile(tmp_path / "ports.json", {"api": 8000, "gateway": 8000})
+    for describe, name in described:
+        service = describe(tmp_path / name, ports)
+        assert service.argv[:2] == ("-m", f"sandbox.{name}")
