@@ -1,0 +1,1 @@
+"""The house rules, checked over the source tree itself."""
