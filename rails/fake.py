@@ -63,6 +63,8 @@ class FakeNetwork:
         self.hints_per_change = 1
         """0 drops hints, 2 duplicates them."""
         self.refund_outcome = Refund.SENT
+        self.refunded: list[tuple[str, Money, str | None]] = []
+        """Every outgoing payment."""
         self.calls: list[str] = []
         """Every call made to the rail, in order: `open`, `observe` …"""
 
@@ -152,8 +154,11 @@ class FakeNetwork:
             self.answers_to_lose -= 1
             raise RailUnavailable("the answer was lost")
 
-    def refund_once(self, key: str) -> Refund:
+    def refund_once(self, key: str, reference: str, amount: Money, destination: str | None) -> Refund:
         """The outcome of an outgoing payment, fixed by its key."""
+        self.way(reference)
+        if key not in self._refunds:
+            self.refunded.append((reference, amount, destination))
         return self._refunds.setdefault(key, self.refund_outcome)
 
     @staticmethod
@@ -255,8 +260,7 @@ class FakeRail:
     async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
         """Send money back, once per key."""
         self._network.check("refund")
-        self._network.way(reference)
-        return self._network.refund_once(key)
+        return self._network.refund_once(key, reference, amount, destination)
 
     async def _resolve(self, reference: str, state: PieceState, call: str) -> Observation:
         self._network.check(call)

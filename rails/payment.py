@@ -88,14 +88,14 @@ def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
     known = payment.pieces.get(command.money_ref)
     if known is None or known.standing is not PieceStanding.MISMATCHED or known.taken_minor:
         raise MoneyNotInSuspense
-    credits = credits_down(known.amount, command.rate, facts.price)
-    if credits < 1:
+    bought = credits_down(known.amount, command.rate, facts.price)
+    if bought < 1:
         raise MoneyNotInSuspense
     return [
         events.PaymentSettled(
             money_ref=known.money_ref,
             amount=known.amount,
-            credits=credits,
+            credits=bought,
             lot_id=command.lot_id,
             rate=command.rate,
             rate_basis="spot",

@@ -173,6 +173,8 @@ class PaymentReinstated(Event, frozen=True, kw_only=True):
     credits: int
     """Credits that this event gives back, as a lot of their own."""
     worth: Worth
+    rate: Rate
+    """The rate at which they were first credited."""
     asked_at: datetime
 
 

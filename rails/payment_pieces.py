@@ -9,7 +9,7 @@ import msgspec
 
 from ledger.domain.consideration import NOTHING, Worth
 from ledger.log.model import Event
-from ledger.money import Money, split_by_weight_floor
+from ledger.money import Money, Rate, split_by_weight_floor
 from rails import payment_events as events
 
 
@@ -50,6 +50,8 @@ class PieceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Where the credits are that were not taken back."""
     worth: Worth = NOTHING
     """The whole money, apart."""
+    rate: Rate | None = None
+    """The rate it was credited at."""
     worth_out: Worth = NOTHING
     """Of this, gone with the credits that were taken back."""
     taken_minor: int = 0
@@ -78,13 +80,13 @@ class PieceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def parts_to_take(self, taken_minor: int) -> tuple[events.TakenPart, ...]:
         """What has to leave which lot when so much is taken back in all."""
-        credits = self.credits_left - self.credits_left_if(taken_minor)
-        if credits <= 0:
+        gone = self.credits_left - self.credits_left_if(taken_minor)
+        if gone <= 0:
             return ()
         shares: list[LotShare] = []
         for lot in self.lots:
-            share = min(lot.credits, credits)
-            credits -= share
+            share = min(lot.credits, gone)
+            gone -= share
             if share:
                 shares.append(LotShare(lot.lot_id, share))
         worths = _split(self.worth_out_if(taken_minor) - self.worth_out, [share.credits for share in shares])
@@ -143,6 +145,7 @@ def evolve_piece(piece: PieceRecord | None, event: Event) -> PieceRecord | None:
                 credits=event.credits,
                 lots=(LotShare(event.lot_id, event.credits),),
                 worth=event.worth,
+                rate=event.rate,
                 fee=event.fee,
                 proof=event.proof,
             )

@@ -140,15 +140,15 @@ def _settle(
     rate = facts.rate if in_time else command.spot.get(piece.amount.asset.code)
     if rate is None:
         return None if known and known.standing is PieceStanding.UNPRICED else events.FundsUnpriced(**arrival)
-    credits = credits_down(piece.amount, rate, facts.price)
-    if credits < 1:
+    bought = credits_down(piece.amount, rate, facts.price)
+    if bought < 1:
         return events.FundsTooSmall(**arrival)
     if in_time:  # fractions of a credit add up over the pieces of one quote
         whole = Money(payment.quoted_minor + piece.amount.minor, piece.amount.asset)
-        credits = credits_down(whole, rate, facts.price) - payment.quoted_credits
+        bought = credits_down(whole, rate, facts.price) - payment.quoted_credits
     return events.PaymentSettled(
         **arrival,
-        credits=credits,
+        credits=bought,
         lot_id=next(lot_ids),
         rate=rate,
         rate_basis="quote" if in_time else "spot",
@@ -214,12 +214,14 @@ def _dispute_won(known: PieceRecord, asked_at: datetime, lot_ids: Iterator[str])
 
 
 def _reinstated(known: PieceRecord, taken: int, asked_at: datetime, lot_ids: Iterator[str]) -> Event:
+    assert known.rate is not None, "only credited money is reinstated"
     return events.PaymentReinstated(
         money_ref=known.money_ref,
         taken=Money(taken, known.amount.asset),
         lot_id=next(lot_ids),
         credits=known.credits_left_if(taken) - known.credits_left,
         worth=known.worth_out - known.worth_out_if(taken),
+        rate=known.rate,
         asked_at=asked_at,
     )
 

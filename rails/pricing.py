@@ -26,13 +26,13 @@ def credits_down(amount: Money, rate: Rate, price: PackPrice) -> int:
     return amount.minor * rate.numerator * price.credits // (rate.denominator * price.usd_minor)
 
 
-def amount_up(credits: int, rate: Rate, price: PackPrice) -> Money:
-    """The least amount of `rate.source` that buys `credits`. Rounds up once, at the very end.
+def amount_up(wanted: int, rate: Rate, price: PackPrice) -> Money:
+    """The least amount of `rate.source` that buys `wanted` credits. Rounds up once, at the very end.
 
     `credits_down(amount_up(n)) >= n`, and equal wherever one minor unit is worth at most one credit.
     """
     _require_dollars(rate)
-    bought, per = credits * price.usd_minor * rate.denominator, price.credits * rate.numerator
+    bought, per = wanted * price.usd_minor * rate.denominator, price.credits * rate.numerator
     return Money(-(-bought // per), rate.source)
 
 

@@ -29,6 +29,9 @@ class Rates(Protocol):
     def why_not(self, asset: Asset) -> str | None:
         """A sentence for people if there is no rate for `asset`, else None."""
 
+    async def refresh(self) -> None:
+        """Ask again now; callers at the same time share one round."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
@@ -42,11 +45,11 @@ class Quote:
     price: PackPrice
 
 
-def quote_credits(credits: int, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
-    """The least amount that buys `credits`."""
+def quote_credits(wanted: int, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
+    """The least amount that buys `wanted` credits."""
     return Quote(
-        amount_due=amount_up(credits, spot.rate, price),
-        credits=credits,
+        amount_due=amount_up(wanted, spot.rate, price),
+        credits=wanted,
         rate=spot.rate,
         source=spot.source,
         expires_at=now + timedelta(seconds=seconds),

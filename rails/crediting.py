@@ -1,0 +1,78 @@
+"""What a payment's events mean for its account. Runs inside the payment's own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ledger.domain import account as accounts
+from ledger.domain.commands import Command, GrantCredits, LoseDispute, RestoreReversal, ReverseCredits
+from ledger.domain.consideration import Consideration
+from ledger.domain.lots import Source
+from ledger.errors import Refusal
+from ledger.log.model import Draft, Event
+from ledger.money import Asset
+from rails import payment_events as events
+
+
+class PaymentAccountMoved(Refusal):
+    """The account of this payment has been merged into another."""
+
+
+def post(draft: Draft, account_id: str, payment_id: str, rail: str, happened: Iterable[Event]) -> None:
+    """Append to the account's stream what follows from a payment's events.
+
+    Raises `PaymentAccountMoved(into=…)` if the account has been merged: run it again there.
+    """
+    for event in happened:
+        for command in ledger_commands(payment_id, rail, event):
+            account = draft.state(account_id)
+            if account.standing.merged_into:
+                raise PaymentAccountMoved(into=account.standing.merged_into)
+            draft.append(account_id, accounts.decide(account, command, draft.now))
+
+
+def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Command]:
+    """The ledger's side of one event of a payment. Pure."""
+    match event:
+        case events.PaymentSettled() | events.PaymentReinstated():
+            return [_grant(payment_id, rail, event)] if event.credits else []
+        case events.PaymentReversed(parts=parts, taken=taken):
+            return [_reverse(payment_id, rail, part, "reversal", taken.asset) for part in parts]
+        case events.DisputeOpened(parts=parts, taken=taken):
+            return [_reverse(payment_id, rail, part, "dispute", taken.asset) for part in parts]
+        case events.DisputeWon(parts=restored):
+            return [RestoreReversal(reversal_id=part.reversal_id, lot_id=part.lot_id) for part in restored]
+        case events.DisputeLost(reversal_ids=reversal_ids):
+            return [LoseDispute(reversal_id=reversal_id) for reversal_id in reversal_ids]
+        case _:
+            return []
+
+
+def _grant(payment_id: str, rail: str, event: events.PaymentSettled | events.PaymentReinstated) -> Command:
+    return GrantCredits(
+        lot_id=event.lot_id,
+        credits=event.credits,
+        source=Source.PAYMENT,
+        consideration=Consideration(
+            asset=event.rate.source,
+            worth=event.worth,
+            rate_numerator=event.rate.numerator,
+            rate_denominator=event.rate.denominator,
+            rail=rail,
+            payment_id=payment_id,
+        ),
+        reference=payment_id,
+    )
+
+
+def _reverse(payment_id: str, rail: str, part: events.TakenPart, cause: str, asset: Asset) -> Command:
+    return ReverseCredits(
+        reversal_id=part.reversal_id,
+        lot_id=part.lot_id,
+        credits=part.credits,
+        cause=cause,
+        asset=asset.code,
+        rail=rail,
+        payment_id=payment_id,
+        worth=part.worth,
+    )

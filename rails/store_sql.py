@@ -1,0 +1,168 @@
+"""The store in PostgreSQL, by SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ledger.identifiers import PaymentId
+from rails.contract import Hint, OpenReference
+from rails.store import StoredHint, StoredInstructions, StoredReference
+from rails.tables import CURSOR_ROWS, HINT_ROWS, INSTRUCTION_ROWS, PAYMENT_ROWS, REFERENCE_ROWS
+
+_P, _R, _H = PAYMENT_ROWS.c, REFERENCE_ROWS.c, HINT_ROWS.c
+
+
+class SqlRailStore:
+    """Implements `RailStore` on an async engine (`postgresql+psycopg://`)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def payment(self, payment_id: str) -> Mapping[str, Any] | None:
+        """See `RailStore`."""
+        return await self._one(sa.select(PAYMENT_ROWS).where(_P.payment_id == payment_id))
+
+    async def reference(self, payment_id: str) -> StoredReference | None:
+        """See `RailStore`."""
+        row = await self._one(sa.select(REFERENCE_ROWS).where(_R.payment_id == payment_id))
+        return None if row is None else StoredReference(**row)
+
+    async def instructions(self, payment_id: str) -> StoredInstructions | None:
+        """See `RailStore`."""
+        row = await self._one(sa.select(INSTRUCTION_ROWS).where(INSTRUCTION_ROWS.c.payment_id == payment_id))
+        if row is None:
+            return None
+        return StoredInstructions(
+            shown=row["instructions"], return_url=row["return_url"], description=row["description"]
+        )
+
+    async def erase_instructions(self, payment_id: str) -> None:
+        """See `RailStore`."""
+        await self._write(sa.delete(INSTRUCTION_ROWS).where(INSTRUCTION_ROWS.c.payment_id == payment_id))
+
+    async def find(self, rail: str, reference: str) -> PaymentId | None:
+        """See `RailStore`."""
+        row = await self._one(sa.select(_R.payment_id).where(_R.rail == rail, _R.reference == reference))
+        return None if row is None else PaymentId(row["payment_id"])
+
+    async def all(self, rail: str) -> Sequence[OpenReference]:
+        """See `ReferenceBook`."""
+        query = sa.select(_R.reference, _R.payment_id, _R.ordinal)
+        rows = await self._many(query.where(_R.rail == rail, _R.reference.is_not(None)).order_by(_R.ordinal))
+        return [OpenReference(**row) for row in rows]
+
+    async def attempts(self, root_id: str) -> Sequence[Mapping[str, Any]]:
+        """See `RailStore`."""
+        return await self._many(
+            sa.select(PAYMENT_ROWS).where(_P.root_id == root_id).order_by(_P.payment_id).limit(100)
+        )
+
+    async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
+        """See `RailStore`."""
+        mine = sa.select(PAYMENT_ROWS).where(_P.account_id == account_id)
+        return await self._many(mine.order_by(_P.payment_id.desc()).limit(limit))
+
+    async def count_unpaid(self, account_id: str) -> int:
+        """See `RailStore`."""
+        row = await self._one(
+            sa.select(sa.func.count().label("n")).where(_P.account_id == account_id, _P.unpaid)
+        )
+        return 0 if row is None else int(row["n"])
+
+    async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
+        """See `RailStore`."""
+        wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.watch_until >= now, _P.payment_id > after)
+        return await self._ids(wanted.order_by(_P.payment_id), limit)
+
+    async def unpriced(self, rail: str, after: str, limit: int) -> Sequence[PaymentId]:
+        """See `RailStore`."""
+        wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.unpriced, _P.payment_id > after)
+        return await self._ids(wanted.order_by(_P.payment_id), limit)
+
+    async def overdue(self, rail: str, now: datetime, limit: int) -> Sequence[PaymentId]:
+        """See `RailStore`."""
+        wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.unpaid, _P.quote_expires_at <= now)
+        return await self._ids(wanted.order_by(_P.quote_expires_at, _P.payment_id), limit)
+
+    async def cursor(self, rail: str) -> str | None:
+        """See `RailStore`."""
+        row = await self._one(sa.select(CURSOR_ROWS.c.cursor).where(CURSOR_ROWS.c.rail == rail))
+        return None if row is None else str(row["cursor"])
+
+    async def keep_cursor(self, rail: str, cursor: str) -> None:
+        """See `RailStore`."""
+        fresh = insert(CURSOR_ROWS).values(rail=rail, cursor=cursor)
+        await self._write(
+            fresh.on_conflict_do_update(index_elements=[CURSOR_ROWS.c.rail], set_={"cursor": cursor})
+        )
+
+    async def store_hint(self, rail: str, hint: Hint, now: datetime) -> bool:
+        """See `RailStore`."""
+        fresh = insert(HINT_ROWS).values(
+            rail=rail,
+            hint_id=hint.hint_id,
+            reference=hint.reference,
+            state="waiting",
+            tries=0,
+            due_at=now,
+            received_at=now,
+        )
+        stored = fresh.on_conflict_do_nothing(index_elements=[_H.rail, _H.hint_id]).returning(_H.id)
+        async with self._engine.begin() as connection:
+            return (await connection.execute(stored)).first() is not None
+
+    async def due_hints(self, rail: str, now: datetime, limit: int) -> Sequence[StoredHint]:
+        """See `RailStore`."""
+        query = sa.select(_H.id, _H.rail, _H.reference, _H.tries, _H.received_at)
+        due = query.where(_H.rail == rail, _H.state == "waiting", _H.due_at <= now)
+        return [StoredHint(**row) for row in await self._many(due.order_by(_H.due_at, _H.id).limit(limit))]
+
+    async def next_due_at(self, rail: str) -> datetime | None:
+        """See `RailStore`."""
+        query = sa.select(sa.func.min(_H.due_at).label("due_at"))
+        row = await self._one(query.where(_H.rail == rail, _H.state == "waiting"))
+        return None if row is None else row["due_at"]
+
+    async def close_hint(self, hint: int, state: str) -> None:
+        """See `RailStore`."""
+        await self._write(sa.update(HINT_ROWS).where(_H.id == hint).values(state=state))
+
+    async def postpone_hint(self, hint: int, due_at: datetime, problem: str) -> None:
+        """See `RailStore`."""
+        later = sa.update(HINT_ROWS).where(_H.id == hint)
+        await self._write(later.values(due_at=due_at, problem=problem, tries=_H.tries + 1))
+
+    async def waiting_hints(self, rail: str) -> int:
+        """See `RailStore`."""
+        query = sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
+        row = await self._one(query)
+        return 0 if row is None else int(row["n"])
+
+    async def forget_hints(self, before: datetime, limit: int) -> int:
+        """See `RailStore`."""
+        old = sa.select(_H.id).where(_H.state == "done", _H.received_at < before).limit(limit)
+        async with self._engine.begin() as connection:
+            gone = await connection.execute(sa.delete(HINT_ROWS).where(_H.id.in_(old)).returning(_H.id))
+            return len(gone.all())
+
+    async def _one(self, query: sa.Select[Any]) -> dict[str, Any] | None:
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).mappings().first()
+            return None if row is None else dict(row)
+
+    async def _many(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _ids(self, query: sa.Select[Any], limit: int) -> list[PaymentId]:
+        return [PaymentId(row["payment_id"]) for row in await self._many(query.limit(limit))]
+
+    async def _write(self, statement: sa.Executable) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)

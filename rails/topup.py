@@ -1,0 +1,230 @@
+"""A payment as its payer sees it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from ledger.money import Money, Rate
+from rails.payment_pieces import PieceRecord, PieceStanding
+from rails.payment_state import Payment, arrived_minor
+
+WATCH_AFTER_EXPIRY = timedelta(hours=3)
+"""How long after its quote a payment is still asked about unbidden; hints count for ever."""
+
+WATCH_UNDER_WAY = timedelta(days=30)
+"""The same while money is under way or waits for a rate."""
+
+
+class TopupState(StrEnum):
+    """The public states."""
+
+    OPENING = "opening"
+    WAITING = "waiting"
+    SEEN = "seen"
+    UNDERPAID = "underpaid"
+    PAID = "paid"
+    EXPIRED = "expired"
+    DECLINED = "declined"
+    SUSPENSE = "suspense"
+    UNPRICED = "unpriced"
+    REVERSED = "reversed"
+    DISPUTED = "disputed"
+
+
+_ON_ITS_WAY = (PieceStanding.SEEN, PieceStanding.HELD)
+_SUSPENDED = (PieceStanding.MISMATCHED, PieceStanding.TOO_SMALL)
+
+
+def topup_state(payment: Payment) -> TopupState:
+    """The one word that matters most to the payer now."""
+    pieces = payment.pieces.values()
+    standings = {piece.standing for piece in pieces}
+    if PieceStanding.DISPUTED in standings:
+        return TopupState.DISPUTED
+    if PieceStanding.UNPRICED in standings:
+        return TopupState.UNPRICED
+    if any(standing in standings for standing in (*_ON_ITS_WAY, PieceStanding.SETTLED)):
+        return _by_amount(payment, standings)
+    if any(piece.standing in _SUSPENDED and not piece.taken_minor for piece in pieces):
+        return TopupState.SUSPENSE
+    if PieceStanding.REVERSED in standings or any(piece.taken_minor for piece in pieces):
+        return TopupState.REVERSED
+    if payment.expired:
+        return TopupState.EXPIRED
+    if payment.decline_code is not None:
+        return TopupState.DECLINED
+    return TopupState.OPENING if payment.reference_digest is None else TopupState.WAITING
+
+
+def _by_amount(payment: Payment, standings: set[PieceStanding]) -> TopupState:
+    due = payment.facts().amount_due
+    gross = sum(
+        piece.amount.minor
+        for piece in payment.pieces.values()
+        if piece.standing in (*_ON_ITS_WAY, PieceStanding.SETTLED) and piece.amount.asset == due.asset
+    )
+    accepted = any(
+        piece.standing is PieceStanding.SETTLED and piece.amount.asset != due.asset
+        for piece in payment.pieces.values()
+    )
+    if gross < due.minor and not accepted:
+        return TopupState.UNDERPAID
+    return TopupState.SEEN if standings & set(_ON_ITS_WAY) else TopupState.PAID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One piece of money, without anything that names its payer."""
+
+    money_ref: str
+    amount: Money
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopupView:
+    """Everything a client may show about a payment. `instructions` may have been erased."""
+
+    payment_id: str
+    account_id: str
+    rail: str
+    state: TopupState
+    credits: int
+    """Asked for."""
+    amount_due: Money
+    amount_missing: Money
+    received: tuple[Received, ...]
+    credited: int
+    """Granted and not taken back."""
+    rate: Rate
+    rate_source: str
+    quote_expires_at: datetime
+    expired: bool
+    instructions: Mapping[str, Any] | None
+    decline_code: str | None
+    created_at: datetime
+    root_id: str
+    hold: bool
+    job_id: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The API's top-up object."""
+        shown = {
+            "id": self.payment_id,
+            "rail": self.rail,
+            "state": self.state.value,
+            "credits": self.credits,
+            "amount_due": money_json(self.amount_due),
+            "amount_missing": money_json(self.amount_missing),
+            "received": [
+                {**money_json(piece.amount), "state": piece.state, "reference": piece.money_ref}
+                for piece in self.received
+            ],
+            "credited": self.credited,
+            "quote": {
+                "rate": rate_json(self.rate),
+                "source": self.rate_source,
+                "expires_at": self.quote_expires_at.isoformat(),
+                "expired": self.expired,
+            },
+            "instructions": self.instructions,
+            "attempt_of": None if self.root_id == self.payment_id else self.root_id,
+            "created_at": self.created_at.isoformat(),
+        }
+        if self.decline_code is not None:
+            shown["decline_code"] = self.decline_code
+        return shown
+
+
+def money_json(money: Money) -> dict[str, Any]:
+    """`{"amount_minor": 500, "asset": "USD"}`."""
+    return {"amount_minor": money.minor, "asset": money.asset.code}
+
+
+def rate_json(rate: Rate) -> dict[str, str]:
+    """The exact rate of minor units, as decimal strings, with the codes it leads from and to."""
+    return {
+        "numerator": str(rate.numerator),
+        "denominator": str(rate.denominator),
+        "from": rate.source.code,
+        "to": rate.target.code,
+    }
+
+
+def view(
+    payment_id: str, payment: Payment, row: Mapping[str, Any], instructions: Mapping[str, Any] | None
+) -> TopupView:
+    """What the payer sees of a payment whose row of `rail_payments` is `row`."""
+    facts = payment.facts()
+    missing = max(facts.amount_due.minor - arrived_minor(payment, facts.amount_due.asset.code), 0)
+    return TopupView(
+        payment_id=payment_id,
+        account_id=row["account_id"],
+        rail=facts.rail,
+        state=topup_state(payment),
+        credits=facts.credits,
+        amount_due=facts.amount_due,
+        amount_missing=Money(missing, facts.amount_due.asset),
+        received=tuple(_received(piece) for piece in payment.pieces.values()),
+        credited=sum(piece.credits_left for piece in payment.pieces.values()),
+        rate=facts.rate,
+        rate_source=facts.rate_source,
+        quote_expires_at=facts.quote_expires_at,
+        expired=payment.expired,
+        instructions=instructions,
+        decline_code=payment.decline_code,
+        created_at=row["opened_at"],
+        root_id=facts.attempt_of or payment_id,
+        hold=facts.hold,
+        job_id=facts.job_id,
+    )
+
+
+def _received(piece: PieceRecord) -> Received:
+    return Received(money_ref=piece.money_ref, amount=piece.amount, state=piece.standing.value)
+
+
+def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: datetime) -> dict[str, Any]:
+    """The row of `rail_payments` that follows from the payment's state."""
+    facts = payment.facts()
+    state = topup_state(payment)
+    return {
+        "payment_id": payment_id,
+        "account_id": account_id,
+        "rail": facts.rail,
+        "root_id": facts.attempt_of or payment_id,
+        "state": state.value,
+        "unpaid": state in (TopupState.OPENING, TopupState.WAITING, TopupState.DECLINED)
+        and not payment.expired,
+        "unpriced": state is TopupState.UNPRICED
+        or any(piece.standing is PieceStanding.UNPRICED for piece in payment.pieces.values()),
+        "watch_until": _watch_until(payment, state),
+        "quote_expires_at": facts.quote_expires_at,
+        "opened_at": opened_at,
+        "payment": msgspec.to_builtins(payment),
+    }
+
+
+def _watch_until(payment: Payment, state: TopupState) -> datetime | None:
+    """Until when it is asked about unbidden; None if nothing is expected to change by itself."""
+    facts = payment.facts()
+    if payment.expired and not payment.pieces:
+        return None
+    match state:
+        case TopupState.SEEN | TopupState.UNPRICED:
+            return facts.quote_expires_at + WATCH_UNDER_WAY
+        case TopupState.OPENING | TopupState.WAITING | TopupState.DECLINED | TopupState.UNDERPAID:
+            return facts.quote_expires_at + WATCH_AFTER_EXPIRY
+        case _:
+            return None
+
+
+def payment_of(row: Mapping[str, Any]) -> Payment:
+    """The payment's state out of its row."""
+    return msgspec.convert(row["payment"], Payment)
