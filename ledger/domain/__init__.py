@@ -1,1 +1,1 @@
-"""The pure rules of credits. No clock, no IO, no randomness."""
+"""Credit accounts as pure values: `decide` may refuse a wish, `evolve` never refuses a fact."""

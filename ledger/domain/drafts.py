@@ -1,0 +1,127 @@
+"""Steps on accounts for other packages to compose into their own transactions.
+
+Each takes the `Draft` of a running transaction whose `streams` include the account, appends
+events to it and returns the one that matters. Refusals pass through and undo the whole
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ledger.domain import granting, merging, subscriptions
+from ledger.domain.account import decide
+from ledger.domain.commands import (
+    CaptureHold,
+    Command,
+    ExpireHold,
+    GrantCredits,
+    HoldCredits,
+    MoveHold,
+    ReleaseHold,
+)
+from ledger.domain.events import (
+    CreditsGranted,
+    CreditsHeld,
+    HoldCaptured,
+    HoldExpired,
+    HoldMoved,
+    HoldReleased,
+)
+from ledger.domain.state import Account
+from ledger.log.model import Draft, Event
+from ledger.plans import FREE, PLANS, Plan
+
+E = TypeVar("E", bound=Event)
+
+HOUSEKEEPING_LIMIT = 32
+"""Events of overdue bookkeeping that a hold carries along at most."""
+
+
+def act_in(draft: Draft, account_id: str, command: Command) -> list[Event]:
+    """Any account command: append its events and return them."""
+    events = decide(draft.state(account_id), command, draft.now)
+    draft.append(account_id, events)
+    return events
+
+
+def hold_in(
+    draft: Draft, account_id: str, command: HoldCredits, plans: Mapping[str, Plan] = PLANS
+) -> CreditsHeld:
+    """Hold credits; first book what has lapsed or been earned, and grant today's allowance if it is due.
+
+    `CreditsHeld.allowance_credits` of the result says how many came from the daily allowance.
+    Raises `InsufficientCredits(wanted, available)`, `AccountInDebt(debt)` and the like.
+    """
+    account: Account = draft.state(account_id)
+    overdue = housekeeping(account, account_id, plan_of(account, draft, plans), draft)
+    if overdue:
+        draft.append(account_id, overdue)
+    return _of_type(act_in(draft, account_id, command), CreditsHeld)
+
+
+def housekeeping(account: Account, account_id: str, plan: Plan, draft: Draft) -> list[Event]:
+    """Breakage, earned days and today's allowance that are due and not booked."""
+    now = draft.now
+    events: list[Event] = []
+    events.extend(granting.due_lot_expiries(account, now, HOUSEKEEPING_LIMIT))
+    if account.standing.schedules:
+        events.extend(subscriptions.due_earnings(account, now, HOUSEKEEPING_LIMIT))
+    if plan.period == "day":
+        events.extend(granting.due_allowance(account, plan, now, account_id=account_id))
+    return events
+
+
+def plan_of(account: Account, draft: Draft, plans: Mapping[str, Plan] = PLANS) -> Plan:
+    """The plan in force on an account now."""
+    subscription = account.standing.subscription
+    if subscription is None:
+        return plans[FREE]
+    paid = plans.get(subscription.plan)
+    name = account.plan_at(draft.now, 0 if paid is None else paid.grace_seconds)
+    return plans.get(name, plans[FREE])
+
+
+def capture_in(draft: Draft, account_id: str, command: CaptureHold) -> HoldCaptured:
+    """Spend a hold. Raises `HoldNotOpen`, `HoldPastDeadline`."""
+    return _of_type(act_in(draft, account_id, command), HoldCaptured)
+
+
+def release_in(draft: Draft, account_id: str, command: ReleaseHold) -> HoldReleased:
+    """Let a hold go. Raises `HoldNotOpen`."""
+    return _of_type(act_in(draft, account_id, command), HoldReleased)
+
+
+def expire_in(draft: Draft, account_id: str, command: ExpireHold) -> HoldExpired:
+    """Close a hold whose deadline has passed. Raises `HoldNotOpen`, `HoldNotDue`."""
+    return _of_type(act_in(draft, account_id, command), HoldExpired)
+
+
+def move_in(draft: Draft, account_id: str, command: MoveHold) -> HoldMoved:
+    """Let a hold serve another job. Raises `HoldNotOpen`, `HoldPastDeadline`."""
+    return _of_type(act_in(draft, account_id, command), HoldMoved)
+
+
+def grant_in(draft: Draft, account_id: str, command: GrantCredits) -> CreditsGranted:
+    """Grant a lot; paid credits make up for a debt first. Raises `LotAlreadyGranted`, `InvalidAmount`."""
+    return _of_type(act_in(draft, account_id, command), CreditsGranted)
+
+
+def merge_in(draft: Draft, guest_id: str, account_id: str) -> int:
+    """Merge a guest into an account (both declared as streams); returns the credits that moved.
+
+    Raises `AccountMerged(into)` if the guest already belongs to another account.
+    """
+    guest, person = draft.state(guest_id), draft.state(account_id)
+    out, arrived = merging.decide_merge(guest, person, guest_id, account_id, draft.now)
+    draft.append(guest_id, out)
+    draft.append(account_id, arrived)
+    return sum(getattr(event, "credits", 0) for event in out[:1])
+
+
+def _of_type(events: list[Event], kind: type[E]) -> E:
+    for event in events:
+        if isinstance(event, kind):
+            return event
+    raise AssertionError(f"no {kind.__name__} among the events")

@@ -1,0 +1,279 @@
+"""Granting, adjusting, expiring, debts, and the daily allowance."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ledger.domain import lots as lots_
+from ledger.domain import periods
+from ledger.domain.commands import AdjustCredits, ExpireLots, ForgiveDebt, GrantCredits
+from ledger.domain.consideration import Slice, total
+from ledger.domain.events import (
+    CreditsGranted,
+    CreditsMovedIn,
+    CreditsWithdrawn,
+    DebtForgiven,
+    DebtIncurred,
+    DebtRepaid,
+    LotExpired,
+)
+from ledger.domain.lots import CAPPED, PRIORITY, Lot, LotTerms, Source
+from ledger.domain.refusals import (
+    AccountInDebt,
+    ExpiryPassed,
+    InsufficientCredits,
+    InvalidAmount,
+    LotAlreadyGranted,
+    NoDebt,
+    ReasonMissing,
+)
+from ledger.domain.state import Account, Usage, lot_or_ghost, replace_lot, with_lots
+from ledger.log.model import Event
+from ledger.plans import Plan
+
+CREDITS_MAX = 1_000_000_000_000
+"""No single command moves more."""
+
+
+def require_amount(amount: int) -> None:
+    """Refuse an amount that is not a positive whole number within reason."""
+    if not 0 < amount <= CREDITS_MAX:
+        raise InvalidAmount(credits=amount)
+
+
+def decide_grant(account: Account, command: GrantCredits, now: datetime) -> list[Event]:
+    """Grant a lot, and let paid credits make up for a debt first."""
+    require_amount(command.credits)
+    paid = command.consideration
+    if paid is not None and paid.worth.is_negative_somewhere():
+        raise InvalidAmount(credits=command.credits)
+    if command.source is Source.ALLOWANCE and account.debt:
+        raise AccountInDebt(debt=account.debt)
+    if command.expires_at is not None and command.expires_at <= now:
+        raise ExpiryPassed(expires_at=command.expires_at.isoformat())
+    _require_new_lot(account, command.lot_id)
+    granted = CreditsGranted(
+        lot_id=command.lot_id,
+        source=command.source.value,
+        credits=command.credits,
+        granted_at=now,
+        priority=PRIORITY[command.source] if command.priority is None else command.priority,
+        expires_at=command.expires_at,
+        consideration=paid,
+        reference=command.reference or ("" if paid is None else paid.payment_id),
+        plan=command.plan,
+    )
+    return with_debt_repaid(account, [granted])
+
+
+def _require_new_lot(account: Account, lot_id: str) -> None:
+    if lots_.find(account.lots, lot_id) is not None or any(
+        closed.lot_id == lot_id for closed in account.standing.closed
+    ):
+        raise LotAlreadyGranted(lot_id=lot_id)
+
+
+def with_debt_repaid(account: Account, events: list[Event]) -> list[Event]:
+    """Add what the paid lots granted by `events` contribute to a standing debt."""
+    debt = account.debt
+    for event in list(events):
+        match event:
+            case CreditsGranted(consideration=paid) if paid is not None:
+                new = [terms_of(event)]
+            case CreditsMovedIn(lots=lots):
+                new = list(lots)
+            case _:
+                continue
+        for terms in new:
+            part = min(debt, terms.credits)
+            if part > 0:
+                piece = lots_.slice_of(Lot(terms, terms.credits), part)
+                events.append(DebtRepaid(credits=part, slices=(piece,)))
+                debt -= part
+    return events
+
+
+def decide_adjustment(account: Account, command: AdjustCredits, now: datetime) -> list[Event]:
+    """Grant or take away by hand; taking away is bounded by what is available."""
+    if not command.actor.strip() or not command.reason.strip():
+        raise ReasonMissing
+    require_amount(abs(command.credits))
+    if command.credits < 0:
+        wanted = -command.credits
+        slices = lots_.take(account.lots, wanted, now)
+        if slices is None:
+            raise InsufficientCredits(wanted=wanted, available=account.available(now))
+        return [
+            CreditsWithdrawn(
+                adjustment_id=command.adjustment_id,
+                credits=wanted,
+                slices=slices,
+                actor=command.actor,
+                reason=command.reason,
+            )
+        ]
+    if command.expires_at is not None and command.expires_at <= now:
+        raise ExpiryPassed(expires_at=command.expires_at.isoformat())
+    _require_new_lot(account, command.lot_id)
+    return [
+        CreditsGranted(
+            lot_id=command.lot_id,
+            source=Source.ADJUSTMENT.value,
+            credits=command.credits,
+            granted_at=now,
+            priority=PRIORITY[Source.ADJUSTMENT],
+            expires_at=command.expires_at,
+            reference=command.adjustment_id,
+            actor=command.actor,
+            reason=command.reason,
+        )
+    ]
+
+
+def decide_forgiveness(account: Account, command: ForgiveDebt, _now: datetime) -> list[Event]:
+    """Let a debt, or a part of it, go."""
+    if not command.actor.strip() or not command.reason.strip():
+        raise ReasonMissing
+    require_amount(command.credits)
+    if command.credits > account.debt:
+        raise NoDebt(debt=account.debt, wanted=command.credits)
+    return [DebtForgiven(credits=command.credits, actor=command.actor, reason=command.reason)]
+
+
+def decide_lot_expiry(account: Account, command: ExpireLots, now: datetime) -> list[Event]:
+    """Book the breakage of every lot whose time is over, at most `limit` of them."""
+    return list(due_lot_expiries(account, now, command.limit))
+
+
+def due_lot_expiries(account: Account, now: datetime, limit: int = 100) -> list[LotExpired]:
+    """The breakage that has not been booked yet. Held slices are not part of it."""
+    booked = []
+    for lot in account.lots:
+        expires_at = lot.terms.expires_at
+        if expires_at is not None and expires_at <= now and lot.left > 0:
+            booked.append(LotExpired(expired=lots_.slice_of(lot, lot.left), expires_at=expires_at))
+            if len(booked) >= limit:
+                break
+    return booked
+
+
+def due_allowance(account: Account, plan: Plan, now: datetime, *, account_id: str) -> list[Event]:
+    """Today's allowance if the plan has one and it has not been granted: at most one event.
+
+    Asking again, or with the clock set back, gives nothing. Holding two plans on one day
+    gives the larger allowance, never the sum. Nothing is granted while a debt stands.
+    """
+    standing = account.standing
+    if plan.period != "day" or account.debt or standing.merged_into:
+        return []
+    day = periods.utc_day(now)
+    if day < standing.allowance_day:
+        return []
+    had = standing.allowance_granted if day == standing.allowance_day else 0
+    amount = plan.credits - had
+    if amount <= 0:
+        return []
+    part = "" if not had else f"_{plan.name}"
+    return [
+        CreditsGranted(
+            lot_id=f"lot_{account_id.removeprefix('acct_')}_{day}{part}",
+            source=Source.ALLOWANCE.value,
+            credits=amount,
+            granted_at=now,
+            priority=PRIORITY[Source.ALLOWANCE],
+            expires_at=periods.next_utc_midnight(now),
+            reference=plan.name,
+            plan=plan.name,
+            period=day,
+        )
+    ]
+
+
+def terms_of(event: CreditsGranted) -> LotTerms:
+    """The terms of the lot that a grant made."""
+    return LotTerms(
+        lot_id=event.lot_id,
+        source=event.source,
+        credits=event.credits,
+        granted_at=event.granted_at,
+        priority=event.priority,
+        expires_at=event.expires_at,
+        consideration=event.consideration,
+        reference=event.reference,
+    )
+
+
+def granted(account: Account, event: CreditsGranted) -> Account:
+    """A lot is there."""
+    account = with_lots(account, lots_.insert(account.lots, Lot(terms_of(event), event.credits)))
+    if event.source == Source.OVERAGE:
+        standing = account.standing
+        return Account(
+            account.lots,
+            account.holds,
+            account.debt,
+            msgspec.structs.replace(account.usage, overage=account.usage.overage + event.credits),
+            msgspec.structs.replace(standing, overage_owed=standing.overage_owed + event.credits),
+        )
+    if event.source not in CAPPED:
+        return account
+    usage, standing = account.usage, account.standing
+    if usage.period == event.period:
+        usage = msgspec.structs.replace(usage, granted=usage.granted + event.credits)
+        if usage.used * 100 < usage.granted * 80:
+            usage = msgspec.structs.replace(usage, warned_percent=0)
+    else:
+        usage = Usage(event.period, event.credits)
+    if event.source == Source.ALLOWANCE:
+        had = standing.allowance_granted if standing.allowance_day == event.period else 0
+        standing = msgspec.structs.replace(
+            standing, allowance_day=event.period, allowance_granted=had + event.credits
+        )
+    elif standing.subscription is not None:
+        subscription = standing.subscription
+        standing = msgspec.structs.replace(
+            standing,
+            subscription=msgspec.structs.replace(subscription, granted=subscription.granted + event.credits),
+        )
+    return Account(account.lots, account.holds, account.debt, usage, standing)
+
+
+def lot_expired(account: Account, event: LotExpired) -> Account:
+    """What was left of a lot lapsed."""
+    piece = event.expired
+    return replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, piece), piece))
+
+
+def withdrawn(account: Account, event: CreditsWithdrawn) -> Account:
+    """Credits were taken away by hand."""
+    return withdraw_all(account, event.slices)
+
+
+def withdraw_all(account: Account, slices: tuple[Slice, ...]) -> Account:
+    """Unheld slices go away."""
+    for piece in slices:
+        account = replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, piece), piece))
+    return account
+
+
+def debt_incurred(account: Account, event: DebtIncurred) -> Account:
+    """The account owes more credits."""
+    return _with_debt(account, account.debt + event.credits)
+
+
+def debt_repaid(account: Account, event: DebtRepaid) -> Account:
+    """Paid credits were used to make up for a debt."""
+    for piece in event.slices:
+        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, piece), piece))
+    return _with_debt(account, account.debt - total(event.slices))
+
+
+def debt_forgiven(account: Account, event: DebtForgiven) -> Account:
+    """The account owes less."""
+    return _with_debt(account, account.debt - event.credits)
+
+
+def _with_debt(account: Account, debt: int) -> Account:
+    return Account(account.lots, account.holds, debt, account.usage, account.standing)

@@ -1,0 +1,338 @@
+"""Holds: open, capture, release, expire, move. The hot path: no work that can be shared is done twice."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ledger.domain import holds as holds_
+from ledger.domain import lots as lots_
+from ledger.domain.commands import CaptureHold, ExpireHold, HoldCredits, MoveHold, ReleaseHold
+from ledger.domain.consideration import Slice, cut_all
+from ledger.domain.events import (
+    CreditsGranted,
+    CreditsHeld,
+    DebtIncurred,
+    HoldCaptured,
+    HoldExpired,
+    HoldMoved,
+    HoldReleased,
+    LotExpired,
+    UsageWarned,
+)
+from ledger.domain.granting import CREDITS_MAX, granted
+from ledger.domain.holds import Hold
+from ledger.domain.lots import CAPPED, PRIORITY, Source
+from ledger.domain.refusals import (
+    AccountInDebt,
+    AccountMerged,
+    DeadlinePassed,
+    HoldAlreadyOpen,
+    HoldNotDue,
+    HoldNotOpen,
+    HoldPastDeadline,
+    InsufficientCredits,
+    InvalidAmount,
+    LotAlreadyGranted,
+    OverageNotAllowed,
+)
+from ledger.domain.state import Account, Usage, lot_or_ghost, replace_lot
+from ledger.log.model import Event
+
+
+def decide_hold(account: Account, command: HoldCredits, now: datetime) -> list[Event]:
+    """Take slices in burn-down order, or refuse."""
+    amount = command.credits
+    if not 0 < amount <= CREDITS_MAX:
+        raise InvalidAmount(credits=amount)
+    if holds_.get(account.holds, command.hold_id) is not None:
+        raise HoldAlreadyOpen(hold_id=command.hold_id)
+    if command.deadline <= now:
+        raise DeadlinePassed(deadline=command.deadline.isoformat())
+    if account.debt:
+        raise AccountInDebt(debt=account.debt)
+    if account.standing.merged_into:
+        raise AccountMerged(into=account.standing.merged_into)
+    lots = account.lots
+    if command.only_lot is not None:
+        lots = tuple(lot for lot in lots if lot.terms.lot_id == command.only_lot)
+    slices = lots_.take(lots, amount, now)
+    if slices is None:
+        return _hold_with_overage(account, command, now)
+    return [_held(command, slices)]
+
+
+def _held(command: HoldCredits, slices: tuple[Slice, ...]) -> CreditsHeld:
+    return CreditsHeld(
+        hold_id=command.hold_id,
+        job_id=command.job_id,
+        credits=command.credits,
+        deadline=command.deadline,
+        slices=slices,
+    )
+
+
+def _hold_with_overage(account: Account, command: HoldCredits, now: datetime) -> list[Event]:
+    """Grant what is missing within the plan's overage limit, or refuse."""
+    available = account.available(now)
+    if command.only_lot is not None:
+        lot = lots_.find(account.lots, command.only_lot)
+        available = 0 if lot is None or lots_.is_expired(lot, now) else lot.left
+    missing = command.credits - available
+    if command.only_lot is not None or missing > command.overage_limit - account.usage.overage:
+        raise InsufficientCredits(wanted=command.credits, available=available)
+    if not command.overage_lot or lots_.find(account.lots, command.overage_lot) is not None:
+        raise LotAlreadyGranted(lot_id=command.overage_lot)
+    grant = CreditsGranted(
+        lot_id=command.overage_lot,
+        source=Source.OVERAGE.value,
+        credits=missing,
+        granted_at=now,
+        priority=PRIORITY[Source.OVERAGE],
+        reference=command.job_id,
+        period=account.usage.period,
+    )
+    slices = lots_.take(granted(account, grant).lots, command.credits, now)
+    assert slices is not None, "the overage makes up exactly what was missing"
+    return [grant, _held(command, slices)]
+
+
+def decide_capture(account: Account, command: CaptureHold, now: datetime) -> list[Event]:
+    """Spend all of a hold, a part, or with overage more."""
+    hold = holds_.get(account.holds, command.hold_id)
+    if hold is None:
+        raise HoldNotOpen(hold_id=command.hold_id)
+    if hold.deadline <= now:
+        raise HoldPastDeadline(hold_id=command.hold_id, deadline=hold.deadline.isoformat())
+    amount = command.credits
+    slices = hold.slices
+    if amount is None or amount == hold.credits:
+        captured = HoldCaptured(hold_id=hold.hold_id, job_id=hold.job_id, credits=hold.credits, slices=slices)
+        events: list[Event] = [captured]
+    elif not 0 < amount <= CREDITS_MAX:
+        raise InvalidAmount(credits=amount)
+    elif amount < hold.credits:
+        events = _capture_part(hold, amount)
+        slices = events[0].slices  # type: ignore[attr-defined]
+        events += _lapsed(account, events[0].returned, now)  # type: ignore[attr-defined]
+    else:
+        captured = _capture_with_overage(account, hold, command, amount, now)
+        slices = (*slices, *captured.overage)
+        events = [captured]
+    owed = 0
+    for piece in slices:
+        if piece.revoked:
+            owed += piece.credits
+    if owed:
+        events.append(DebtIncurred(credits=owed, cause="capture", reference=hold.hold_id))
+    usage = account.usage
+    if usage.period and usage.warned_percent < 100:
+        events += _warnings(usage, slices)
+    return events
+
+
+def _capture_part(hold: Hold, amount: int) -> list[Event]:
+    """Spend what is still paid for before what was revoked: it is the kinder order."""
+    ordered = tuple(sorted(hold.slices, key=lambda piece: piece.revoked))
+    spent, rest = cut_all(ordered, amount)
+    returned, revoked = part_by_revoked(rest)
+    return [
+        HoldCaptured(
+            hold_id=hold.hold_id,
+            job_id=hold.job_id,
+            credits=amount,
+            slices=spent,
+            returned=returned,
+            revoked=revoked,
+        )
+    ]
+
+
+def _capture_with_overage(
+    account: Account, hold: Hold, command: CaptureHold, amount: int, now: datetime
+) -> HoldCaptured:
+    beyond = amount - hold.credits
+    if beyond > command.overage_limit:
+        raise OverageNotAllowed(
+            hold_id=hold.hold_id, held=hold.credits, wanted=amount, overage_limit=command.overage_limit
+        )
+    overage = lots_.take(account.lots, beyond, now)
+    if overage is None:
+        raise InsufficientCredits(wanted=beyond, available=account.available(now))
+    return HoldCaptured(
+        hold_id=hold.hold_id, job_id=hold.job_id, credits=amount, slices=hold.slices, overage=overage
+    )
+
+
+def _warnings(usage: Usage, slices: tuple[Slice, ...]) -> list[Event]:
+    """The 80 % and 100 % marks that this spending crosses; each is given once per period."""
+    spent = 0
+    for piece in slices:
+        if piece.source in CAPPED:
+            spent += piece.credits
+    if not spent:
+        return []
+    used = usage.used + spent
+    return [
+        UsageWarned(percent=percent, period=usage.period, used=used, granted=usage.granted)
+        for percent in (80, 100)
+        if usage.warned_percent < percent and used * 100 >= usage.granted * percent
+    ]
+
+
+def decide_release(account: Account, command: ReleaseHold, now: datetime) -> list[Event]:
+    """Give everything back. A late release is as good as an expiry, so the deadline does not matter."""
+    hold = holds_.get(account.holds, command.hold_id)
+    if hold is None:
+        raise HoldNotOpen(hold_id=command.hold_id)
+    returned, revoked = part_by_revoked(hold.slices)
+    released = HoldReleased(
+        hold_id=hold.hold_id,
+        job_id=hold.job_id,
+        credits=hold.credits,
+        returned=returned,
+        revoked=revoked,
+        reason=command.reason,
+    )
+    return [released, *_lapsed(account, returned, now)]
+
+
+def decide_expiry(account: Account, command: ExpireHold, now: datetime) -> list[Event]:
+    """Close a hold whose deadline has passed."""
+    hold = holds_.get(account.holds, command.hold_id)
+    if hold is None:
+        raise HoldNotOpen(hold_id=command.hold_id)
+    if hold.deadline > now:
+        raise HoldNotDue(hold_id=command.hold_id, deadline=hold.deadline.isoformat())
+    returned, revoked = part_by_revoked(hold.slices)
+    expired = HoldExpired(
+        hold_id=hold.hold_id,
+        job_id=hold.job_id,
+        credits=hold.credits,
+        deadline=hold.deadline,
+        returned=returned,
+        revoked=revoked,
+    )
+    return [expired, *_lapsed(account, returned, now)]
+
+
+def decide_move(account: Account, command: MoveHold, now: datetime) -> list[Event]:
+    """Let the hold serve another job; its credits are never free in between."""
+    hold = holds_.get(account.holds, command.hold_id)
+    if hold is None:
+        raise HoldNotOpen(hold_id=command.hold_id)
+    if hold.deadline <= now:
+        raise HoldPastDeadline(hold_id=command.hold_id, deadline=hold.deadline.isoformat())
+    if command.deadline <= now:
+        raise DeadlinePassed(deadline=command.deadline.isoformat())
+    if command.to_hold_id != hold.hold_id and holds_.get(account.holds, command.to_hold_id) is not None:
+        raise HoldAlreadyOpen(hold_id=command.to_hold_id)
+    return [
+        HoldMoved(
+            hold_id=hold.hold_id,
+            to_hold_id=command.to_hold_id,
+            from_job_id=hold.job_id,
+            to_job_id=command.job_id,
+            credits=hold.credits,
+            deadline=command.deadline,
+        )
+    ]
+
+
+def part_by_revoked(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+    """(still paid for or free, revoked)."""
+    for piece in slices:
+        if piece.revoked:
+            break
+    else:
+        return slices, ()
+    return tuple(p for p in slices if not p.revoked), tuple(p for p in slices if p.revoked)
+
+
+def _lapsed(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
+    """What came back to a lot that has expired meanwhile expires now."""
+    return lapses(account, returned, now)
+
+
+def lapses(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
+    """Breakage of returned slices whose lot's time is over."""
+    lapsed: list[Event] = []
+    for piece in returned:
+        lot = lots_.find(account.lots, piece.lot_id)
+        expires_at = None if lot is None else lot.terms.expires_at
+        if expires_at is not None and expires_at <= now:
+            lapsed.append(LotExpired(expired=piece, expires_at=expires_at))
+    return lapsed
+
+
+def credits_held(account: Account, event: CreditsHeld) -> Account:
+    """A hold is open."""
+    hold = Hold(event.hold_id, event.job_id, event.credits, event.deadline, event.slices)
+    lots = account.lots
+    for piece in event.slices:
+        lots = tuple(
+            [lots_.held_from(lot, piece) if lot.terms.lot_id == piece.lot_id else lot for lot in lots]
+        )
+    return Account(lots, holds_.put(account.holds, hold), account.debt, account.usage, account.standing)
+
+
+def captured(account: Account, event: HoldCaptured) -> Account:
+    """A hold is closed and spent."""
+    account = _without_hold(account, event.hold_id)
+    used = 0
+    for piece in event.slices:
+        if piece.source in CAPPED:
+            used += piece.credits
+        account = replace_lot(account, lots_.spent_from(lot_or_ghost(account, piece), piece))
+    for piece in event.overage:
+        if piece.source in CAPPED:
+            used += piece.credits
+        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, piece), piece))
+    if used:
+        old = account.usage
+        usage = Usage(old.period, old.granted, old.used + used, old.warned_percent, old.overage)
+        account = Account(account.lots, account.holds, account.debt, usage, account.standing)
+    return give_back(account, event.returned, event.revoked)
+
+
+def released(account: Account, event: HoldReleased) -> Account:
+    """A hold is closed and its credits are back."""
+    return give_back(_without_hold(account, event.hold_id), event.returned, event.revoked)
+
+
+def expired(account: Account, event: HoldExpired) -> Account:
+    """A hold is closed by time and its credits are back."""
+    return give_back(_without_hold(account, event.hold_id), event.returned, event.revoked)
+
+
+def give_back(account: Account, returned: tuple[Slice, ...], revoked: tuple[Slice, ...]) -> Account:
+    """Held slices return to their lots, or are gone if their money is."""
+    for piece in returned:
+        account = replace_lot(account, lots_.returned_to(lot_or_ghost(account, piece), piece))
+    for piece in revoked:
+        account = replace_lot(account, lots_.withdrawn_held(lot_or_ghost(account, piece), piece))
+    return account
+
+
+def moved(account: Account, event: HoldMoved) -> Account:
+    """A hold serves another job."""
+    hold = holds_.get(account.holds, event.hold_id)
+    if hold is None:
+        return account
+    holds = holds_.remove(account.holds, event.hold_id)
+    holds = holds_.put(
+        holds, Hold(event.to_hold_id, event.to_job_id, hold.credits, event.deadline, hold.slices)
+    )
+    return Account(account.lots, holds, account.debt, account.usage, account.standing)
+
+
+def warned(account: Account, event: UsageWarned) -> Account:
+    """The mark has been given; it is not given again in this period."""
+    usage = msgspec.structs.replace(account.usage, warned_percent=event.percent)
+    return Account(account.lots, account.holds, account.debt, usage, account.standing)
+
+
+def _without_hold(account: Account, hold_id: str) -> Account:
+    holds = holds_.remove(account.holds, hold_id)
+    return Account(account.lots, holds, account.debt, account.usage, account.standing)

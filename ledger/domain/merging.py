@@ -1,0 +1,80 @@
+"""A guest signs in: paid lots move with their considerations, allowances do not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ledger.domain import lots as lots_
+from ledger.domain.consideration import Slice, total
+from ledger.domain.events import CreditsMovedIn, CreditsMovedOut, DebtForgiven, DebtIncurred
+from ledger.domain.granting import with_debt_repaid, withdraw_all
+from ledger.domain.lots import Lot, LotTerms
+from ledger.domain.refusals import AccountMerged, AccountNotMergeable
+from ledger.domain.state import Account, with_lots, with_standing
+from ledger.log.model import Event
+
+
+def decide_merge(
+    guest: Account, person: Account, guest_id: str, person_id: str, now: datetime
+) -> tuple[list[Event], list[Event]]:
+    """The events of both streams: (guest's, person's).
+
+    A guest is merged into one account once; asking again moves only what has become free
+    since (slices of jobs that were running then). A debt goes with its guest.
+    """
+    if guest_id == person_id:
+        raise AccountNotMergeable(account_id=guest_id)
+    into = guest.standing.merged_into
+    if into and into != person_id:
+        raise AccountMerged(into=into)
+    if person.standing.merged_into:
+        raise AccountMerged(into=person.standing.merged_into)
+    slices: list[Slice] = []
+    moved: list[LotTerms] = []
+    for lot in guest.lots:
+        if lot.terms.consideration is None or lot.left <= 0 or lots_.is_expired(lot, now):
+            continue
+        slices.append(lots_.slice_of(lot, lot.left))
+        moved.append(_terms_of_rest(lot, person))
+    if into and not slices and not guest.debt:
+        return [], []
+    amount = total(tuple(slices))
+    out: list[Event] = [CreditsMovedOut(to_account=person_id, credits=amount, slices=tuple(slices))]
+    arrived: list[Event] = []
+    if moved:
+        arrived.append(CreditsMovedIn(from_account=guest_id, credits=amount, lots=tuple(moved)))
+    if guest.debt:
+        out.append(DebtForgiven(credits=guest.debt, actor="system:merge", reason="moved"))
+        arrived.insert(0, DebtIncurred(credits=guest.debt, cause="merge", reference=guest_id))
+    owing = Account(person.lots, person.holds, person.debt + guest.debt, person.usage, person.standing)
+    return out, with_debt_repaid(owing, arrived)
+
+
+def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:
+    """What is left of a lot, as a lot of its own. A lot that moves twice needs another id."""
+    paid = lot.terms.consideration
+    lot_id = lot.terms.lot_id
+    while lots_.find(person.lots, lot_id) is not None:
+        lot_id += "_rest"
+    return msgspec.structs.replace(
+        lot.terms,
+        lot_id=lot_id,
+        credits=lot.left,
+        consideration=None if paid is None else msgspec.structs.replace(paid, worth=lot.left_worth),
+    )
+
+
+def moved_out(account: Account, event: CreditsMovedOut) -> Account:
+    """The guest's free paid credits are gone, and the guest account is closed to new holds."""
+    account = withdraw_all(account, event.slices)
+    return with_standing(account, msgspec.structs.replace(account.standing, merged_into=event.to_account))
+
+
+def moved_in(account: Account, event: CreditsMovedIn) -> Account:
+    """The person's account has the guest's lots."""
+    lots = account.lots
+    for terms in event.lots:
+        lots = lots_.insert(lots, Lot(terms, terms.credits))
+    return with_lots(account, lots)

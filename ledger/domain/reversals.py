@@ -1,0 +1,238 @@
+"""Money that goes back without our doing: disputes, outside refunds, reorgs; and disputes won or lost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ledger.domain import holds as holds_
+from ledger.domain import lots as lots_
+from ledger.domain.commands import LoseDispute, RestoreReversal, ReverseCredits
+from ledger.domain.consideration import NOTHING, Consideration, Slice, cut, total
+from ledger.domain.events import (
+    CreditsGranted,
+    CreditsReversed,
+    DebtIncurred,
+    DebtRepaid,
+    DisputeLost,
+    ReversalRestored,
+    RevokedHold,
+)
+from ledger.domain.granting import CREDITS_MAX, require_amount, with_debt_repaid
+from ledger.domain.lots import PRIORITY, Lot, LotTerms, Source
+from ledger.domain.refusals import InvalidAmount, LotAlreadyGranted, ReversalAlreadyBooked, ReversalNotFound
+from ledger.domain.state import Account, Dispute, replace_lot, with_standing
+from ledger.log.model import Event
+from ledger.money import ASSETS, Asset
+
+
+def decide_reversal(account: Account, command: ReverseCredits, now: datetime) -> list[Event]:
+    """Unheld credits of the lot go first, then held slices lose their money, the rest is owed.
+
+    What is owed is at once made up for by other paid credits that are not held.
+    """
+    if not 0 <= command.credits <= CREDITS_MAX or command.worth.is_negative_somewhere():
+        raise InvalidAmount(credits=command.credits)
+    if any(dispute.reversal_id == command.reversal_id for dispute in account.standing.disputes):
+        raise ReversalAlreadyBooked(reversal_id=command.reversal_id)
+    wanted = command.credits
+    lot = lots_.find(account.lots, command.lot_id)
+    left: Slice | None = None
+    held: Slice | None = None
+    revoked: tuple[RevokedHold, ...] = ()
+    owed = 0
+    if lot is not None:
+        from_left = min(wanted, lot.left)
+        left = lots_.slice_of(lot, from_left) if from_left else None
+        revoked, held = _revoke(account, lot, wanted - from_left)
+        wanted -= from_left + (0 if held is None else held.credits)
+        owed = min(wanted, lot.spent - lot.reversed)
+    elif wanted:
+        owed = min(wanted, _spent_of_closed(account, command.lot_id, wanted))
+    taken = (0 if left is None else left.credits) + (0 if held is None else held.credits) + owed
+    reversed_ = CreditsReversed(
+        reversal_id=command.reversal_id,
+        lot_id=command.lot_id,
+        cause=command.cause,
+        credits=command.credits,
+        asset=command.asset,
+        rail=command.rail,
+        payment_id=command.payment_id,
+        worth=command.worth,
+        left=left,
+        held=held,
+        holds=revoked,
+        spent_credits=owed,
+        terms=_terms_if_won(lot, command, taken, now) if command.cause == "dispute" else None,
+    )
+    if not owed:
+        return [reversed_]
+    incurred = DebtIncurred(credits=owed, cause="reversal", reference=command.reversal_id)
+    repaid = _set_off(reversed_credits(account, reversed_), account.debt + owed, now)
+    return [reversed_, incurred, *repaid]
+
+
+def _revoke(account: Account, lot: Lot, wanted: int) -> tuple[tuple[RevokedHold, ...], Slice | None]:
+    """Take the money out of `wanted` held credits of a lot, the latest deadline first."""
+    if wanted <= 0 or lot.held <= 0:
+        return (), None
+    touched: list[RevokedHold] = []
+    amount, worth = 0, NOTHING
+    lot_id = lot.terms.lot_id
+    for open_id, held in _latest_first(account):
+        slices: list[Slice] = []
+        for piece in held:
+            if piece.lot_id != lot_id or piece.revoked or amount == wanted:
+                slices.append(piece)
+                continue
+            head, rest = cut(piece, min(piece.credits, wanted - amount))
+            if rest.credits:
+                slices.append(rest)
+            slices.append(msgspec.structs.replace(head, worth=None, asset="", rail="", revoked=True))
+            amount += head.credits
+            worth = worth + (head.worth or NOTHING)
+        if tuple(slices) != held:
+            touched.append(RevokedHold(open_id, tuple(slices)))
+        if amount == wanted:
+            break
+    if not amount:
+        return (), None
+    paid = lot.terms.consideration
+    return tuple(touched), Slice(
+        lot_id,
+        amount,
+        lot.terms.source,
+        "" if paid is None else paid.asset.code,
+        "" if paid is None else paid.rail,
+        None if paid is None else worth,
+    )
+
+
+def _latest_first(account: Account) -> list[tuple[str, tuple[Slice, ...]]]:
+    """Open holds by deadline, the latest first, then open refunds."""
+    holds = sorted(holds_.each(account.holds), key=lambda hold: (hold.deadline, hold.hold_id), reverse=True)
+    found = [(hold.hold_id, hold.slices) for hold in holds]
+    return found + [(refund.refund_id, refund.held) for refund in account.standing.refunds]
+
+
+def _spent_of_closed(account: Account, lot_id: str, otherwise: int) -> int:
+    for closed in account.standing.closed:
+        if closed.lot_id == lot_id:
+            return closed.spent - closed.reversed
+    return otherwise
+
+
+def _terms_if_won(lot: Lot | None, command: ReverseCredits, taken: int, now: datetime) -> LotTerms:
+    paid = None if lot is None else lot.terms.consideration
+    asset = ASSETS.get(command.asset, Asset(command.asset, 0)) if paid is None else paid.asset
+    return LotTerms(
+        lot_id=command.lot_id,
+        source=Source.RESTORED.value,
+        credits=taken,
+        granted_at=now,
+        priority=PRIORITY[Source.RESTORED] if lot is None else lot.terms.priority,
+        expires_at=None if lot is None else lot.terms.expires_at,
+        consideration=Consideration(
+            asset=asset,
+            worth=command.worth,
+            rail=command.rail,
+            payment_id=command.payment_id,
+            rate_numerator=1 if paid is None else paid.rate_numerator,
+            rate_denominator=1 if paid is None else paid.rate_denominator,
+        ),
+        reference=command.payment_id,
+    )
+
+
+def _set_off(account: Account, debt: int, now: datetime) -> list[Event]:
+    """Unheld credits of other paid lots make up for a debt at once."""
+    paid = tuple(lot for lot in account.lots if lot.terms.consideration is not None)
+    part = min(debt, lots_.available(paid, now))
+    slices = lots_.take(paid, part, now) if part > 0 else None
+    return [] if slices is None else [DebtRepaid(credits=total(slices), slices=slices)]
+
+
+def decide_restoration(account: Account, command: RestoreReversal, now: datetime) -> list[Event]:
+    """The dispute is won: grant again what it took, with the life that it had left."""
+    dispute = _open_dispute(account, command.reversal_id)
+    if lots_.find(account.lots, command.lot_id) is not None:
+        raise LotAlreadyGranted(lot_id=command.lot_id)
+    terms = dispute.terms
+    restored = ReversalRestored(reversal_id=dispute.reversal_id, lot_id=command.lot_id, credits=terms.credits)
+    amount = terms.credits
+    # Money that comes back for credits that were never used must still stand behind something.
+    require_amount(amount or 1)
+    life = None if terms.expires_at is None else terms.expires_at - terms.granted_at
+    return with_debt_repaid(
+        account,
+        [
+            restored,
+            CreditsGranted(
+                lot_id=command.lot_id,
+                source=terms.source,
+                credits=amount or 1,
+                granted_at=now,
+                priority=terms.priority,
+                consideration=terms.consideration,
+                reference=dispute.reversal_id,
+                expires_at=now + life if life is not None and life.total_seconds() > 0 else None,
+            ),
+        ],
+    )
+
+
+def decide_loss(account: Account, command: LoseDispute, _now: datetime) -> list[Event]:
+    """The dispute is over; nothing comes back."""
+    return [DisputeLost(reversal_id=_open_dispute(account, command.reversal_id).reversal_id)]
+
+
+def _open_dispute(account: Account, reversal_id: str) -> Dispute:
+    for dispute in account.standing.disputes:
+        if dispute.reversal_id == reversal_id:
+            return dispute
+    raise ReversalNotFound(reversal_id=reversal_id)
+
+
+def reversed_credits(account: Account, event: CreditsReversed) -> Account:
+    """Unheld credits are gone, held ones are marked, spent ones are counted as reversed."""
+    holds = account.holds
+    for revoked in event.holds:
+        hold = holds_.get(holds, revoked.hold_id)
+        if hold is not None:
+            holds = holds_.put(holds, msgspec.structs.replace(hold, slices=revoked.slices))
+    slices = {revoked.hold_id: revoked.slices for revoked in event.holds}
+    refunds = tuple(
+        msgspec.structs.replace(refund, held=slices.get(refund.refund_id, refund.held))
+        for refund in account.standing.refunds
+    )
+    standing = msgspec.structs.replace(account.standing, refunds=refunds)
+    account = Account(account.lots, holds, account.debt, account.usage, standing)
+    if event.terms is not None:
+        dispute = Dispute(event.reversal_id, event.lot_id, event.terms)
+        disputes = (*account.standing.disputes, dispute)
+        account = with_standing(account, msgspec.structs.replace(account.standing, disputes=disputes))
+    lot = lots_.find(account.lots, event.lot_id)
+    if lot is None:
+        return _closed_reversed(account, event)
+    if event.left is not None:
+        lot = lots_.withdrawn_left(lot, event.left)
+    if event.spent_credits:
+        lot = msgspec.structs.replace(lot, reversed=lot.reversed + event.spent_credits)
+    return replace_lot(account, lot)
+
+
+def _closed_reversed(account: Account, event: CreditsReversed) -> Account:
+    closed = tuple(
+        msgspec.structs.replace(lot, reversed=lot.reversed + event.spent_credits)
+        if lot.lot_id == event.lot_id
+        else lot
+        for lot in account.standing.closed
+    )
+    return with_standing(account, msgspec.structs.replace(account.standing, closed=closed))
+
+
+def restored_or_lost(account: Account, event: ReversalRestored | DisputeLost) -> Account:
+    """The dispute is no longer open."""
+    disputes = tuple(d for d in account.standing.disputes if d.reversal_id != event.reversal_id)
+    return with_standing(account, msgspec.structs.replace(account.standing, disputes=disputes))

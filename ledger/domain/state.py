@@ -1,0 +1,161 @@
+"""The state of a credit account: what is open, never what is over."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import msgspec
+
+from ledger.domain import lots as lots_
+from ledger.domain.consideration import NOTHING, Consideration, Slice, Worth
+from ledger.domain.holds import HoldMap
+from ledger.domain.lots import ClosedLot, Lot, LotTerms, Source
+
+CLOSED_LOTS_KEPT = 64
+"""How many used-up paid lots are remembered for late disputes; older ones count as spent."""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a plan's current period has granted and how much of it is spent."""
+
+    period: str = ""
+    granted: int = 0
+    used: int = 0
+    warned_percent: int = 0
+    overage: int = 0
+    """Credits used beyond the allowance in this period."""
+
+
+class Subscription(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The paid plan of an account and its present period."""
+
+    subscription_id: str
+    plan: str
+    period_start: datetime
+    period_end: datetime
+    granted: int = 0
+    """Credits granted for this period, upgrades included."""
+    next_plan: str = ""
+    """The smaller plan that takes effect at the end of the period."""
+    cancels: bool = False
+    """It will end with its period."""
+    ended_at: datetime | None = None
+
+
+class Refund(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A refund of ours on its way."""
+
+    refund_id: str
+    held: tuple[Slice, ...]
+    amount_minor: int
+    asset: str
+    rail: str
+    unknown: bool = False
+
+
+class Dispute(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A dispute that may still be won."""
+
+    reversal_id: str
+    lot_id: str
+    terms: LotTerms
+    """What to grant should it be won; `granted_at` is when the money went."""
+
+
+class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Money that is earned day by day."""
+
+    schedule_id: str
+    consideration: Consideration
+    first_day: date
+    days: int
+    earned_days: int = 0
+    earned: Worth = NOTHING
+
+
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Everything about an account that a hold or a capture does not change."""
+
+    allowance_day: str = ""
+    """The last UTC day an allowance was granted for, `2026-11-22`."""
+    allowance_granted: int = 0
+    """Credits granted for that day, over all plans held that day."""
+    subscription: Subscription | None = None
+    refunds: tuple[Refund, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+    closed: tuple[ClosedLot, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    overage_owed: int = 0
+    """Credits used beyond allowances and not billed yet."""
+    merged_into: str = ""
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A credit account. Frozen: every event makes a new one that shares what did not change."""
+
+    lots: tuple[Lot, ...] = ()
+    """Open lots in burn-down order."""
+    holds: HoldMap = ()
+    debt: int = 0
+    usage: Usage = Usage()
+    standing: Standing = Standing()
+
+    def posted(self, now: datetime) -> int:
+        """Credits owned: available and held. Never negative."""
+        return lots_.available(self.lots, now) + self.held()
+
+    def held(self) -> int:
+        """Credits reserved by holds and refunds. Never negative."""
+        return sum(lot.held for lot in self.lots)
+
+    def available(self, now: datetime) -> int:
+        """Credits that a hold could take: posted − held."""
+        return lots_.available(self.lots, now)
+
+    def plan_at(self, now: datetime, grace_seconds: int = 0) -> str:
+        """The name of the paid plan in force, or `free`."""
+        subscription = self.standing.subscription
+        if subscription is None or subscription.ended_at is not None:
+            return "free"
+        grace = 0 if subscription.cancels else grace_seconds
+        over = (now - subscription.period_end).total_seconds() >= grace
+        return "free" if over else subscription.plan
+
+
+def with_lots(account: Account, lots: tuple[Lot, ...]) -> Account:
+    """The account with other lots."""
+    return Account(lots, account.holds, account.debt, account.usage, account.standing)
+
+
+def with_standing(account: Account, standing: Standing) -> Account:
+    """The account with another standing."""
+    return Account(account.lots, account.holds, account.debt, account.usage, standing)
+
+
+def replace_lot(account: Account, changed: Lot) -> Account:
+    """Put a lot in place of its former self. A used-up lot leaves; a paid one is remembered."""
+    lot_id = changed.terms.lot_id
+    if changed.left or changed.held:
+        lots = tuple([changed if lot.terms.lot_id == lot_id else lot for lot in account.lots])
+        return with_lots(account, lots)
+    account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
+    if changed.terms.consideration is None:
+        return account
+    closed = (*account.standing.closed, ClosedLot(lot_id, changed.spent, changed.reversed))
+    standing = msgspec.structs.replace(account.standing, closed=closed[-CLOSED_LOTS_KEPT:])
+    return with_standing(account, standing)
+
+
+def lot_or_ghost(account: Account, piece: Slice) -> Lot:
+    """The lot of a slice. Facts are never refused: a missing lot counts as an empty one."""
+    lot = lots_.find(account.lots, piece.lot_id)
+    if lot is not None:
+        return lot
+    terms = LotTerms(
+        lot_id=piece.lot_id,
+        source=piece.source,
+        credits=0,
+        granted_at=datetime.min.replace(tzinfo=UTC),
+        priority=lots_.PRIORITY.get(Source.PAYMENT, 0),
+    )
+    return Lot(terms, 0)

@@ -1,0 +1,310 @@
+"""Paid plans: periods granted once, upgrades now, downgrades later, and money earned by the day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ledger.domain import periods
+from ledger.domain.commands import (
+    BillOverage,
+    CancelSubscription,
+    ChangePlan,
+    EarnRevenue,
+    EndSubscription,
+    PayPeriod,
+    ResumeSubscription,
+    StopEarning,
+)
+from ledger.domain.consideration import Consideration, next_part
+from ledger.domain.events import (
+    CancellationScheduled,
+    CreditsGranted,
+    DowngradeScheduled,
+    EarningScheduled,
+    EarningStopped,
+    OverageBilled,
+    PlanUpgraded,
+    RevenueEarned,
+    SubscriptionEnded,
+    SubscriptionRenewed,
+    SubscriptionResumed,
+    SubscriptionStarted,
+)
+from ledger.domain.granting import require_amount, with_debt_repaid
+from ledger.domain.lots import PRIORITY, Source
+from ledger.domain.refusals import (
+    InvalidPeriod,
+    NothingToBill,
+    PeriodAlreadyGranted,
+    PeriodOverlaps,
+    ScheduleNotFound,
+    SubscriptionNotFound,
+)
+from ledger.domain.state import Account, Schedule, Subscription, with_standing
+from ledger.log.model import Event
+from ledger.plans import Plan
+
+
+def decide_period(account: Account, command: PayPeriod, now: datetime) -> list[Event]:
+    """Start or renew, and grant what the period brings, once."""
+    start, end, plan = command.period_start, command.period_end, command.plan
+    if end <= start:
+        raise InvalidPeriod(period_start=start.isoformat(), period_end=end.isoformat())
+    old = account.standing.subscription
+    same = old is not None and old.subscription_id == command.subscription_id
+    if old is not None and same:
+        if start <= old.period_start:
+            raise PeriodAlreadyGranted(subscription_id=old.subscription_id, period_start=start.isoformat())
+        if start < old.period_end and old.ended_at is None:
+            raise PeriodOverlaps(subscription_id=old.subscription_id, period_end=old.period_end.isoformat())
+    kind = SubscriptionRenewed if same else SubscriptionStarted
+    paid = command.consideration
+    begun = kind(
+        subscription_id=command.subscription_id,
+        plan=plan.name,
+        period_start=start,
+        period_end=end,
+        payment_id="" if paid is None else paid.payment_id,
+    )
+    grants = _grants(command.subscription_id, plan, plan.credits, command.lot_id, paid, start, end, now)
+    return with_debt_repaid(account, [begun, *grants])
+
+
+def _grants(  # noqa: PLR0917 - private; both callers name what they pass
+    subscription_id: str,
+    plan: Plan,
+    amount: int,
+    lot_id: str,
+    paid: Consideration | None,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+) -> list[Event]:
+    """Countable credits as a lot; otherwise the money goes on a schedule and credits come daily."""
+    if plan.period != "day" and amount > 0:
+        return [
+            CreditsGranted(
+                lot_id=lot_id,
+                source=Source.SUBSCRIPTION.value,
+                credits=amount,
+                granted_at=now,
+                priority=PRIORITY[Source.SUBSCRIPTION],
+                consideration=paid,
+                reference=subscription_id,
+                expires_at=end + timedelta(seconds=plan.grace_seconds),
+                plan=plan.name,
+                period=start.astimezone(UTC).isoformat(),
+            )
+        ]
+    if paid is None:
+        return []
+    first = max(start, min(now, end)).astimezone(UTC).date()
+    days = max(1, (end.astimezone(UTC).date() - first).days)
+    return [
+        EarningScheduled(
+            schedule_id=lot_id,
+            consideration=paid,
+            first_day=first,
+            days=days,
+            plan=plan.name,
+            reference=subscription_id,
+        )
+    ]
+
+
+def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[Event]:
+    """Up: now, with floor(allowance difference × remaining time). Down: when the period ends.
+
+    However often plans are changed, a period never grants more than the larger plan does.
+    """
+    subscription = _active(account, command.subscription_id)
+    current, target = command.current, command.target
+    if target.name == subscription.plan:
+        return _resume(subscription)
+    if target.rank <= current.rank:
+        if subscription.next_plan == target.name:
+            return []
+        return [
+            DowngradeScheduled(
+                subscription_id=subscription.subscription_id,
+                from_plan=subscription.plan,
+                to_plan=target.name,
+                at=subscription.period_end,
+            )
+        ]
+    start, end = subscription.period_start, subscription.period_end
+    before = current.credits if current.period != "day" else 0
+    more = periods.share_of_time_floor(max(0, target.credits - before), start, end, now)
+    more = max(0, min(more, target.credits - subscription.granted))
+    upgraded = PlanUpgraded(
+        subscription_id=subscription.subscription_id, from_plan=subscription.plan, to_plan=target.name, at=now
+    )
+    grants = _grants(
+        subscription.subscription_id, target, more, command.lot_id, command.consideration, start, end, now
+    )
+    return with_debt_repaid(account, [upgraded, *grants])
+
+
+def decide_cancellation(account: Account, command: CancelSubscription, _now: datetime) -> list[Event]:
+    """End with the period."""
+    subscription = _active(account, command.subscription_id)
+    if subscription.cancels:
+        return []
+    return [CancellationScheduled(subscription_id=subscription.subscription_id, at=subscription.period_end)]
+
+
+def decide_resumption(account: Account, command: ResumeSubscription, _now: datetime) -> list[Event]:
+    """Take back a scheduled cancellation or downgrade."""
+    return _resume(_active(account, command.subscription_id))
+
+
+def _resume(subscription: Subscription) -> list[Event]:
+    if not subscription.cancels and not subscription.next_plan:
+        return []
+    return [SubscriptionResumed(subscription_id=subscription.subscription_id)]
+
+
+def decide_end(account: Account, command: EndSubscription, now: datetime) -> list[Event]:
+    """End now, for example because renewals stayed unpaid."""
+    subscription = _active(account, command.subscription_id)
+    return [SubscriptionEnded(subscription_id=subscription.subscription_id, at=now, reason=command.reason)]
+
+
+def _active(account: Account, subscription_id: str) -> Subscription:
+    subscription = account.standing.subscription
+    if (
+        subscription is None
+        or subscription.subscription_id != subscription_id
+        or subscription.ended_at is not None
+    ):
+        raise SubscriptionNotFound(subscription_id=subscription_id)
+    return subscription
+
+
+def decide_earning(account: Account, command: EarnRevenue, now: datetime) -> list[Event]:
+    """Book the days that have passed, at most `limit` of them."""
+    return due_earnings(account, now, command.limit)
+
+
+def due_earnings(account: Account, now: datetime, limit: int = 100) -> list[Event]:
+    """The earned days of every schedule that have not been booked yet, in order."""
+    events: list[Event] = []
+    for schedule in account.standing.schedules:
+        paid = schedule.consideration
+        upto = min(schedule.days, periods.days_between(schedule.first_day, now))
+        earned = schedule.earned
+        for ordinal in range(schedule.earned_days + 1, upto + 1):
+            if len(events) >= limit:
+                return events
+            worth = next_part(paid.worth, earned, ordinal - 1, 1, schedule.days)
+            earned = earned + worth
+            events.append(
+                RevenueEarned(
+                    schedule_id=schedule.schedule_id,
+                    ordinal=ordinal,
+                    asset=paid.asset.code,
+                    day=schedule.first_day + timedelta(days=ordinal - 1),
+                    rail=paid.rail,
+                    worth=worth,
+                )
+            )
+    return events
+
+
+def decide_stop(account: Account, command: StopEarning, _now: datetime) -> list[Event]:
+    """The money behind a schedule went back: what was not earned never will be."""
+    for schedule in account.standing.schedules:
+        if schedule.schedule_id == command.schedule_id:
+            paid = schedule.consideration
+            return [
+                EarningStopped(
+                    schedule_id=schedule.schedule_id,
+                    asset=paid.asset.code,
+                    rail=paid.rail,
+                    worth=command.worth,
+                    unearned=paid.worth - schedule.earned,
+                )
+            ]
+    raise ScheduleNotFound(schedule_id=command.schedule_id)
+
+
+def decide_billing(account: Account, command: BillOverage, _now: datetime) -> list[Event]:
+    """Credits used beyond the allowance were paid for."""
+    require_amount(command.credits)
+    owed = account.standing.overage_owed
+    if command.credits > owed:
+        raise NothingToBill(owed=owed, wanted=command.credits)
+    return [OverageBilled(credits=command.credits, consideration=command.consideration)]
+
+
+def _with_subscription(account: Account, subscription: Subscription) -> Account:
+    return with_standing(account, msgspec.structs.replace(account.standing, subscription=subscription))
+
+
+def begun(account: Account, event: SubscriptionStarted | SubscriptionRenewed) -> Account:
+    """A period has begun."""
+    return _with_subscription(
+        account, Subscription(event.subscription_id, event.plan, event.period_start, event.period_end)
+    )
+
+
+def changed(
+    account: Account,
+    event: PlanUpgraded
+    | DowngradeScheduled
+    | CancellationScheduled
+    | SubscriptionResumed
+    | SubscriptionEnded,
+) -> Account:
+    """The subscription is another now, or will be."""
+    old = account.standing.subscription
+    if old is None:
+        return account
+    replace = msgspec.structs.replace
+    match event:
+        case PlanUpgraded():
+            new = replace(old, plan=event.to_plan, next_plan="", cancels=False)
+        case DowngradeScheduled():
+            new = replace(old, next_plan=event.to_plan, cancels=False)
+        case CancellationScheduled():
+            new = replace(old, cancels=True)
+        case SubscriptionResumed():
+            new = replace(old, cancels=False, next_plan="")
+        case SubscriptionEnded():
+            new = replace(old, ended_at=event.at)
+    return _with_subscription(account, new)
+
+
+def scheduled(account: Account, event: EarningScheduled) -> Account:
+    """Money waits to be earned."""
+    new = Schedule(event.schedule_id, event.consideration, event.first_day, event.days)
+    schedules = (*account.standing.schedules, new)
+    return with_standing(account, msgspec.structs.replace(account.standing, schedules=schedules))
+
+
+def earned(account: Account, event: RevenueEarned) -> Account:
+    """One more day is earned; a finished schedule leaves."""
+    schedules = []
+    for schedule in account.standing.schedules:
+        if schedule.schedule_id == event.schedule_id:
+            schedule = msgspec.structs.replace(
+                schedule, earned_days=event.ordinal, earned=schedule.earned + event.worth
+            )
+            if schedule.earned_days >= schedule.days:
+                continue
+        schedules.append(schedule)
+    return with_standing(account, msgspec.structs.replace(account.standing, schedules=tuple(schedules)))
+
+
+def stopped(account: Account, event: EarningStopped) -> Account:
+    """A schedule is over early."""
+    schedules = tuple(s for s in account.standing.schedules if s.schedule_id != event.schedule_id)
+    return with_standing(account, msgspec.structs.replace(account.standing, schedules=schedules))
+
+
+def billed(account: Account, event: OverageBilled) -> Account:
+    """Overage is paid for."""
+    owed = account.standing.overage_owed - event.credits
+    return with_standing(account, msgspec.structs.replace(account.standing, overage_owed=owed))

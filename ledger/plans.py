@@ -1,0 +1,118 @@
+"""Plans, packs and passes as data.
+
+A plan brings credits once per period: per UTC day, or per period of the payment provider.
+Prices are US cents without tax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+FREE = "free"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a subscription brings. The catalogue's version goes with it into events by name only."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    """US cents per period, without tax; 0 is free."""
+    period: str
+    """`day`: credits each UTC day; `month`: credits for each paid period of the provider."""
+    credits: int
+    """Credits per period."""
+    rank: int
+    """Changing to a higher rank is an upgrade."""
+    priority: bool = False
+    """Whether its jobs go before those of other plans."""
+    overage_limit: int = 0
+    """Credits per period that may be used beyond the allowance and billed; 0 is a hard cut-off."""
+    grace_seconds: int = 0
+    """How long credits and plan outlive a paid period, so that a renewal has time to be paid."""
+
+
+class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Credits bought once. A pass is a pack that ends soon."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    credits: int
+    kind: str = "pack"
+    """`pack` or `pass`."""
+    lasts_seconds: int | None = None
+    """None means the credits never expire."""
+
+
+_DAY = 86_400
+
+PLANS: Mapping[str, Plan] = MappingProxyType(
+    {
+        plan.name: plan
+        for plan in (
+            Plan(name=FREE, label="Free", price_usd_minor=0, period="day", credits=20, rank=0),
+            Plan(
+                name="starter",
+                label="Starter",
+                price_usd_minor=800,
+                period="month",
+                credits=2_000,
+                rank=1,
+                grace_seconds=_DAY,
+            ),
+            Plan(
+                name="pro",
+                label="Pro",
+                price_usd_minor=2_000,
+                period="month",
+                credits=8_000,
+                rank=2,
+                priority=True,
+                grace_seconds=_DAY,
+            ),
+            Plan(
+                name="unlimited",
+                label="Unlimited",
+                price_usd_minor=4_000,
+                period="day",
+                credits=1_000,
+                rank=3,
+                priority=True,
+                grace_seconds=_DAY,
+            ),
+        )
+    }
+)
+"""The plans by name."""
+
+PACKS: Mapping[str, Pack] = MappingProxyType(
+    {
+        pack.name: pack
+        for pack in (
+            Pack(name="pack_100", label="100 images", price_usd_minor=100, credits=100),
+            Pack(name="pack_500", label="500 images", price_usd_minor=500, credits=500),
+            Pack(name="pack_2500", label="2,500 images", price_usd_minor=2_500, credits=2_500),
+            Pack(
+                name="session",
+                label="Sketch session",
+                price_usd_minor=50,
+                credits=200,
+                kind="pass",
+                lasts_seconds=4 * 3_600,
+            ),
+            Pack(
+                name="hour",
+                label="One hour",
+                price_usd_minor=100,
+                credits=600,
+                kind="pass",
+                lasts_seconds=3_600,
+            ),
+        )
+    }
+)
+"""Packs and passes by name."""
