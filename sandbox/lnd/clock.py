@@ -16,6 +16,7 @@ class SandboxClock:
         self._offset = int(store.get("clock_offset_seconds", "0"))
 
     def __call__(self) -> float:
+        """The present, in Unix seconds."""
         return self._machine() + self._offset
 
     @property

@@ -54,7 +54,7 @@ async def _problems(request: web.Request, handler: Any) -> web.StreamResponse:
 async def _body(request: web.Request) -> dict[str, Any]:
     body = json.loads(await request.read() or b"{}")
     if not isinstance(body, dict):
-        raise ValueError("a JSON object is wanted")
+        raise TypeError("a JSON object is wanted")
     return body
 
 

@@ -9,7 +9,6 @@ from sandbox.service import PortBook, Service, TcpReady
 
 def describe(data_dir: Path, port: PortBook) -> Service:
     """The node's credentials are files in its data folder, written before its port opens."""
-    folder = data_dir / "lnd"
     grpc_port, control_port = port("lnd"), port("lnd-control")
     return Service(
         name="lnd",
@@ -21,14 +20,14 @@ def describe(data_dir: Path, port: PortBook) -> Service:
             "--control-port",
             str(control_port),
             "--data",
-            str(folder),
+            str(data_dir),
         ),
         environment={
             "LND_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
-            "LND_TLS_CERT": str(folder / "tls.cert"),
-            "LND_MACAROON": str(folder / "invoices.macaroon"),
-            "LND_REFUND_MACAROON": str(folder / "refunds.macaroon"),
-            "LIGHTNING_PREIMAGE_KEY": str(folder / "preimage.key"),
+            "LND_TLS_CERT": str(data_dir / "tls.cert"),
+            "LND_MACAROON": str(data_dir / "invoices.macaroon"),
+            "LND_REFUND_MACAROON": str(data_dir / "refunds.macaroon"),
+            "LIGHTNING_PREIMAGE_KEY": str(data_dir / "preimage.key"),
             "SANDBOX_LND_CONTROL_URL": f"http://127.0.0.1:{control_port}",
         },
         ready=TcpReady(grpc_port),

@@ -1,5 +1,6 @@
 """The gRPC services, on the compiled servicers of `lnd-grpc-client`."""
 
+# ruff: noqa: N802 -- method names are the protocol's
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,11 +14,11 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import router_pb2 as router
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
+from sandbox.lnd.bolt11 import FEATURES, Hop
 from sandbox.lnd.errors import LndError
 from sandbox.lnd.node import Node
 from sandbox.lnd.payments import IN_FLIGHT, ROUTING_FEE_MSAT
 from sandbox.lnd.requests import check_add, check_add_hold, route_hint
-from sandbox.lnd.bolt11 import FEATURES, Hop
 from sandbox.lnd.store import CANCELED, SETTLED, Stored
 
 VERSION = "0.21.2-beta commit=sandbox"

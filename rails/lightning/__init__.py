@@ -1,0 +1,1 @@
+"""The Lightning rail: invoices and hold invoices on an LND node."""

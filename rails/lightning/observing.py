@@ -1,0 +1,81 @@
+"""From an invoice to what the core wants to know. Pure.
+
+Money is SETTLED only when every HTLC that carried it is: after a force close LND has reported a
+settled invoice whose HTLCs were lost (lightningnetwork/lnd#4587).
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ledger.money import BTC, Money
+from rails.contract import Observation, Piece, PieceState, Standing
+from rails.lightning.invoices import Htlc, HtlcState, Invoice, InvoiceState
+
+
+def observe(invoice: Invoice) -> Observation:
+    """What is so now about this invoice and its money."""
+    match invoice.state:
+        case InvoiceState.OPEN:
+            return _observation(invoice, Standing.OPEN)
+        case InvoiceState.ACCEPTED:
+            held = _sum(invoice, HtlcState.ACCEPTED) or invoice.amount_paid_msat
+            return _observation(invoice, Standing.OPEN, _piece(invoice, held, PieceState.HELD))
+        case InvoiceState.SETTLED:
+            return _observation(invoice, Standing.CLOSED, _settled(invoice))
+        case InvoiceState.CANCELED:
+            return _observation(invoice, Standing.EXPIRED, _returned(invoice))
+        case never:
+            assert_never(never)
+
+
+def _settled(invoice: Invoice) -> Piece:
+    """All of it, or what LND can show for it."""
+    if not invoice.htlcs:
+        return _piece(invoice, invoice.amount_paid_msat, PieceState.SETTLED)
+    if _sum(invoice, HtlcState.ACCEPTED):
+        return _piece(invoice, invoice.amount_paid_msat, PieceState.HELD)
+    arrived = _sum(invoice, HtlcState.SETTLED)
+    if not arrived:
+        return _piece(invoice, _sum(invoice, HtlcState.CANCELED), PieceState.RETURNED)
+    # An earlier, incomplete try may have left canceled HTLCs behind: they are no loss.
+    return _piece(invoice, arrived, PieceState.SETTLED)
+
+
+def _returned(invoice: Invoice) -> Piece | None:
+    """A hold that was accepted and went back. Parts that never made up the whole were never held."""
+    if invoice.preimage_known:
+        return None
+    returned = _sum(invoice, HtlcState.CANCELED)
+    if returned < max(invoice.value_msat, 1):
+        return None
+    return _piece(invoice, invoice.amount_paid_msat or returned, PieceState.RETURNED)
+
+
+def _piece(invoice: Invoice, amount_msat: int, state: PieceState) -> Piece:
+    return Piece(
+        money_ref=f"ln:{invoice.payment_hash}",
+        amount=Money(amount_msat, BTC),
+        state=state,
+        first_seen_at=min(
+            (htlc.accepted_at for htlc in _carrying(invoice)),
+            default=invoice.settled_at or invoice.created_at,
+        ),
+        proof=invoice.payment_hash,
+    )
+
+
+def _carrying(invoice: Invoice) -> list[Htlc]:
+    """The HTLCs that carry the money; if all went back, those that did."""
+    alive = [htlc for htlc in invoice.htlcs if htlc.state is not HtlcState.CANCELED]
+    return alive or list(invoice.htlcs)
+
+
+def _sum(invoice: Invoice, state: HtlcState) -> int:
+    return sum(htlc.amount_msat for htlc in invoice.htlcs if htlc.state is state)
+
+
+def _observation(invoice: Invoice, standing: Standing, piece: Piece | None = None) -> Observation:
+    return Observation(
+        reference=invoice.payment_hash, standing=standing, pieces=() if piece is None else (piece,)
+    )

@@ -1,0 +1,132 @@
+"""Sending money back to a BOLT11 invoice, with a credential of its own that can do nothing else.
+
+The node starts a payment hash at most once, so asking again never pays again. One key is bound to
+one invoice by the core. Before anything is sent the node is asked whether it was sent already.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from lndgrpc.compiled import lightning_pb2 as ln
+from lndgrpc.compiled import router_pb2 as router
+
+from ledger.money import BTC, Money
+from rails.contract import RailProtocolError, RailUnavailable, Refund
+from rails.lightning.connection import Connection
+from rails.lightning.errors import InvoiceNotFound, LndRefused, PaymentExists, PaymentNotFound
+from rails.lightning.rail import LightningRail
+
+ATTEMPT_SECONDS = 60
+"""LND starts no new attempt after this; one under way may end later."""
+ANSWER_SECONDS = 75
+FEE_LIMIT_PER_MILLE = 10
+FEE_LIMIT_FLOOR_MSAT = 10_000
+_OUTCOMES = {2: Refund.SENT, 3: Refund.FAILED}
+
+
+class RefundingLightningRail(LightningRail):
+    """A Lightning rail that can also send money back. Implements `Refunds`."""
+
+    def __init__(self, *arguments: Any, payouts: Payouts) -> None:
+        super().__init__(*arguments)
+        self._payouts = payouts
+
+    async def refund(
+        self,
+        reference: str,  # noqa: ARG002 -- the contract's; an invoice says all that is needed
+        amount: Money,
+        destination: str | None,
+        key: str,
+    ) -> Refund:
+        """Pay the BOLT11 invoice `destination`, which asks for this amount or leaves it open.
+
+        Raises `ValueError` for another asset or without a destination, and `RailUnavailable` only
+        before anything was sent.
+        """
+        if amount.asset != BTC or amount.minor <= 0 or destination is None:
+            raise ValueError("a Lightning refund needs an amount in BTC and a BOLT11 invoice")
+        return await self._payouts.pay(destination, amount.minor, key)
+
+    async def close(self) -> None:
+        """Let go of both channels."""
+        await super().close()
+        await self._payouts.close()
+
+
+class Payouts:
+    """Outgoing payments, at most once per payment hash."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._log = structlog.get_logger()
+
+    async def close(self) -> None:
+        """Let go of the channel."""
+        await self._connection.close()
+
+    async def pay(self, bolt11: str, amount_msat: int, key: str) -> Refund:
+        """Pay once. UNKNOWN until the node knows how it ended: ask again with the same key."""
+        try:
+            asked = await self._decode(bolt11)
+        except LndRefused:
+            return Refund.FAILED  # not an invoice: nothing can ever have been sent to it
+        known = await self._track(str(asked.payment_hash))
+        if known is not None:
+            return known
+        if asked.num_msat not in (0, amount_msat):
+            self._log.warning("lightning_refund_of_another_amount", key=key)
+            return Refund.FAILED
+        return await self._send(bolt11, amount_msat, 0 if asked.num_msat else amount_msat, asked.payment_hash)
+
+    async def _decode(self, bolt11: str) -> Any:
+        return await self._connection.call(
+            lambda stubs: stubs.lightning.DecodePayReq, ln.PayReqString(pay_req=bolt11), method="DecodePayReq"
+        )
+
+    async def _track(self, payment_hash: str) -> Refund | None:
+        """How a payment stands, or None if it was never started."""
+        request = router.TrackPaymentRequest(payment_hash=bytes.fromhex(payment_hash))
+        updates = self._connection.stream(
+            lambda stubs: stubs.router.TrackPaymentV2, request, method="TrackPaymentV2", seconds=10
+        )
+        try:
+            async with aclosing(updates):
+                async for payment in updates:
+                    return _OUTCOMES.get(payment.status, Refund.UNKNOWN)
+        except (PaymentNotFound, InvoiceNotFound):
+            return None
+        return Refund.UNKNOWN
+
+    async def _send(self, bolt11: str, amount_msat: int, chosen_msat: int, payment_hash: str) -> Refund:
+        request = router.SendPaymentRequest(
+            payment_request=bolt11,
+            amt_msat=chosen_msat,
+            timeout_seconds=ATTEMPT_SECONDS,
+            fee_limit_msat=max(amount_msat * FEE_LIMIT_PER_MILLE // 1000, FEE_LIMIT_FLOOR_MSAT),
+        )
+        updates = self._connection.stream(
+            lambda stubs: stubs.router.SendPaymentV2, request, method="SendPaymentV2", seconds=ANSWER_SECONDS
+        )
+        try:
+            async with aclosing(updates):
+                async for payment in updates:
+                    if payment.status in _OUTCOMES:
+                        return _OUTCOMES[payment.status]
+        except PaymentExists:
+            return await self._track(payment_hash) or Refund.UNKNOWN
+        except RailUnavailable:
+            return Refund.UNKNOWN
+        except RailProtocolError as error:
+            # Refused before it began (expired, to ourselves), unless the node says it did begin.
+            self._log.warning("lightning_refund_refused", reason=str(error))
+            return await self._outcome_of_a_refusal(payment_hash)
+        return Refund.UNKNOWN
+
+    async def _outcome_of_a_refusal(self, payment_hash: str) -> Refund:
+        try:
+            return await self._track(payment_hash) or Refund.FAILED
+        except RailUnavailable:
+            return Refund.UNKNOWN
