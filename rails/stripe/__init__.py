@@ -1,0 +1,1 @@
+"""The card rail: Stripe Checkout. Nothing outside this folder names Stripe."""

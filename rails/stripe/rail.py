@@ -1,0 +1,286 @@
+"""The card rail on Stripe Checkout: one session per payment, one payment intent per session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from ledger.clock import Clock
+from ledger.money import USD, Money
+from rails.contract import (
+    Capabilities,
+    Health,
+    Hint,
+    Instructions,
+    Observation,
+    Order,
+    RailProtocolError,
+    RailUnavailable,
+    Refund,
+)
+from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused, StripeCalls
+from rails.stripe.hints import EVENT_TYPES, Subject, WebhookRules, open_message, our_payment_id, read_subject
+from rails.stripe.reading import read_refund, read_session
+
+SHORTEST = timedelta(minutes=31)
+"""Stripe keeps a session open for at least 30 minutes; one more for the way there."""
+LONGEST = timedelta(hours=23, minutes=55)
+OPEN_TRIES = 3
+REMEMBERED = 10_000
+MAX_POLL_BACKOFF_SECONDS = 300.0
+CAPABILITIES = Capabilities(
+    assets=(USD,),
+    label="Card",
+    minimum={"USD": 50},
+    maximum={"USD": 99_999_999},
+    order=10,
+    quote_seconds=3600,
+)
+
+
+class CardRail:
+    """Stripe Checkout in payment mode. Webhooks are the fast path, the event list the sure one."""
+
+    name = "card"
+    capabilities = CAPABILITIES
+
+    def __init__(self, calls: StripeCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._rules = rules
+        self._poll_seconds = poll_seconds
+        self._sessions: OrderedDict[str, str | None] = OrderedDict()
+        """Payment intent or payment id → session, as far as seen by this process; None is not ours."""
+        self._logger = structlog.get_logger()
+
+    # --- paying ----------------------------------------------------------------------------------
+
+    async def open(self, order: Order) -> Instructions:
+        """Open a Checkout session; the idempotency key comes from the payment id."""
+        if order.amount_due.asset != USD or order.hold:
+            raise ValueError("the card rail takes US dollars and cannot hold them")
+        params = self._session_params(order)
+        for attempt in range(1, OPEN_TRIES + 1):
+            try:
+                session = await self._calls.create_session(params, f"open:{order.payment_id}:{attempt}")
+            except Refused as refused:
+                raise RailProtocolError(f"Stripe refuses to open a session: {refused.code}") from refused
+            except (KeyReused, FailureReplayed):
+                # Stripe keeps even a failure under its key, and counts a moved expiry as another
+                # request: first look whether the session is there, only then take another key.
+                found = await self._find_session(order.payment_id)
+                if found is None:
+                    continue
+                session = found
+            return self._instructions(order, session)
+        raise RailUnavailable("Stripe fails to open a session")
+
+    def _session_params(self, order: Order) -> Json:
+        now = self._clock()
+        expires_at = min(max(order.expires_at, now + SHORTEST), now + LONGEST)
+        metadata = {"payment_id": order.payment_id}
+        price = {
+            "currency": "usd",
+            "unit_amount": order.amount_due.minor,
+            "product_data": {"name": order.description},
+        }
+        return {
+            "mode": "payment",
+            "client_reference_id": order.payment_id,
+            "line_items": [{"price_data": price, "quantity": 1}],
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata, "description": order.description},
+            "expires_at": int(expires_at.timestamp()),
+            "success_url": order.return_url,
+            "cancel_url": order.return_url,
+        }
+
+    def _instructions(self, order: Order, session: Json) -> Instructions:
+        self._remember(order.payment_id, session["id"])
+        # The URL of a session is there only while it is open; its reference is for ever.
+        return Instructions(kind="redirect", reference=session["id"], url=session["url"])
+
+    async def _find_session(self, payment_id: str) -> Json | None:
+        since = int((self._clock() - timedelta(hours=25)).timestamp())
+        after: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await self._calls.recent_sessions(since, after)
+            for session in page["data"]:
+                if our_payment_id(session) == payment_id:
+                    return dict(session)
+            if not page["has_more"]:
+                return None
+            after = page["data"][-1]["id"]
+        return None
+
+    # --- the truth -------------------------------------------------------------------------------
+
+    async def observe(self, reference: str) -> Observation:
+        """The session with payment intent, charge, fee, refunds and disputes, all asked for now."""
+        try:
+            session = await self._calls.session(reference)
+        except Refused as refused:
+            raise RailProtocolError(f"Stripe does not know this session: {refused.code}") from refused
+        intent = session["payment_intent"]
+        charge = intent["latest_charge"] if intent else None
+        refunds: Sequence[Json] = ()
+        disputes: Sequence[Json] = ()
+        if charge is not None:
+            self._remember(intent["id"], reference)
+            refunds = charge["refunds"]["data"]
+            if charge["refunds"]["has_more"]:
+                refunds = await self._calls.refunds(intent["id"])
+            if charge["disputed"]:
+                disputes = await self._calls.disputes(intent["id"])
+        return read_session(session, refunds, disputes)
+
+    async def cancel(self, reference: str) -> Observation:
+        """Expire the session if it is still open; what is so afterwards is asked anew."""
+        try:
+            await self._calls.expire_session(reference)
+        except Refused as refused:
+            self._logger.info("card_session_not_open", code=refused.code)
+        return await self.observe(reference)
+
+    async def health(self) -> Health:
+        """Whether Stripe answers and takes our key."""
+        try:
+            await self._calls.ping()
+        except RailUnavailable as error:
+            return Health(ok=False, detail=str(error))
+        except (Refused, KeyReused) as error:
+            return Health(ok=False, detail=f"Stripe refuses us: {error}")
+        return Health(ok=True)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._calls.close()
+
+    # --- sending back ----------------------------------------------------------------------------
+
+    async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
+        """Refund to the card that paid, at most once per key, however often asked.
+
+        Stripe forgets an idempotency key after a day; so the key is also in the refund's
+        metadata and looked up first. A refund once sent may fail days later (`refund.failed`):
+        asking again with the same key then says so. `destination` has no meaning for cards.
+        """
+        del destination
+        if amount.asset != USD:
+            raise ValueError("the card rail refunds US dollars")
+        try:
+            return await self._refund(reference, amount.minor, key)
+        except (RailUnavailable, KeyReused) as error:
+            self._logger.warning("card_refund_unknown", error=type(error).__name__)
+            return Refund.UNKNOWN
+
+    async def _refund(self, reference: str, minor: int, key: str) -> Refund:
+        try:
+            intent = (await self._calls.session(reference))["payment_intent"]
+            if intent is None:
+                return Refund.FAILED
+            for refund in await self._calls.refunds(intent["id"]):
+                if (refund["metadata"] or {}).get("refund_key") == key:
+                    return read_refund(refund)
+            return read_refund(await self._calls.create_refund(intent["id"], minor, key))
+        except Refused as refused:
+            self._logger.info("card_refund_refused", code=refused.code)
+            return Refund.FAILED
+
+    # --- hints -----------------------------------------------------------------------------------
+
+    def verify_hint(self, headers: Mapping[str, str], body: bytes) -> Sequence[Hint]:
+        """Check a webhook message. Raises `HintRejected`; a message about others gives no hint."""
+        now: datetime = self._clock()
+        subject = read_subject(open_message(headers, body, self._rules, now))
+        if subject is None:
+            return ()
+        known = self._known(subject)
+        if known == (None,):
+            return ()
+        # Who it is about may have to be asked for, which `listen` does; till then: look at all.
+        reference = known[0] if known else None
+        return (Hint(reference=reference, hint_id=subject.event_id),)
+
+    async def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+        """Every event since `cursor` (an event id), oldest first, then new ones as they are listed."""
+        failures = 0
+        while True:
+            try:
+                page, cursor = await self._events_after(cursor)
+                for event in page:
+                    cursor = event["id"]
+                    hint = await self._hint(event)
+                    if hint is not None:
+                        yield hint
+                failures = 0
+                if page:
+                    continue
+            except RailUnavailable as error:
+                failures += 1
+                self._logger.warning("card_events_unavailable", error=str(error), failures=failures)
+            backoff = self._poll_seconds * (1 << min(failures, 6))
+            await asyncio.sleep(min(backoff, max(self._poll_seconds, MAX_POLL_BACKOFF_SECONDS)))
+
+    async def _events_after(self, cursor: str | None) -> tuple[Sequence[Json], str | None]:
+        """The next newer events, oldest first.
+
+        Stripe lists newest first. `ending_before` gives the page right before the cursor, so that
+        walking on from its newest event skips none, however many there are.
+        """
+        if cursor is not None:
+            try:
+                page = await self._calls.events(EVENT_TYPES, before=cursor)
+                return page["data"][::-1], cursor
+            except Refused as refused:
+                if refused.code != "resource_missing":
+                    raise RailProtocolError(f"Stripe refuses its own event: {refused.code}") from refused
+                # Stripe keeps events for 30 days; whoever was away longer starts with the oldest.
+                self._logger.warning("card_cursor_forgotten")
+        oldest = await self._oldest_event()
+        return ((), None) if oldest is None else ((oldest,), oldest["id"])
+
+    async def _oldest_event(self) -> Json | None:
+        oldest: Json | None = None
+        while True:
+            page = await self._calls.events(EVENT_TYPES, after=oldest["id"] if oldest else None)
+            if page["data"]:
+                oldest = page["data"][-1]
+            if not page["has_more"] or not page["data"]:
+                return oldest
+
+    async def _hint(self, event: Json) -> Hint | None:
+        subject = read_subject(event)
+        if subject is None:
+            return None
+        known = self._known(subject) or (await self._ask_session(subject),)
+        if known == (None,):
+            return None
+        return Hint(reference=known[0], cursor=event["id"], hint_id=event["id"])
+
+    async def _ask_session(self, subject: Subject) -> str | None:
+        if subject.intent is None:
+            return None
+        session = await self._calls.session_of_intent(subject.intent)
+        reference = session["id"] if session is not None and our_payment_id(session) else None
+        self._remember(subject.intent, reference)
+        return reference
+
+    def _known(self, subject: Subject) -> tuple[str | None] | None:
+        """The session as far as it is known without asking; `(None,)` is known to be not ours."""
+        if subject.session is not None:
+            return (subject.session,)
+        for key in (subject.intent, subject.payment_id):
+            if key is not None and key in self._sessions:
+                return (self._sessions[key],)
+        return None
+
+    def _remember(self, key: str, session: str | None) -> None:
+        self._sessions[key] = session
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > REMEMBERED:
+            self._sessions.popitem(last=False)
