@@ -1,0 +1,1 @@
+"""Files with which the product is deployed."""
