@@ -1,0 +1,1 @@
+"""Drives a ComfyUI server: an async client and the graphs it runs."""
