@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> int:
             first_retry_ms=arguments.first_retry_ms,
         )
     )
+    # uvicorn finishes in order and then raises the signal again; that shall not count as a crash.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
     uvicorn.run(
         app,
         host="127.0.0.1",

@@ -40,7 +40,9 @@ class Api:
         body = await request.body()
         request_id = self._context.new_id("req")
         status, payload, replayed, ended = self._answer(request, path, body, request_id)
-        self._logger.info("api_request", method=request.method, path=path, status=status, request_id=request_id)
+        self._logger.info(
+            "api_request", method=request.method, path=path, status=status, request_id=request_id
+        )
         self._context.wake()
         if request.method == "POST" and status < 400 and self.faults.use("timeout_after_commit"):
             await self._stay_silent(request)
@@ -60,7 +62,9 @@ class Api:
                 return
             await asyncio.sleep(0.05)
 
-    def _answer(self, request: Request, path: str, body: bytes, request_id: str) -> tuple[int, str, bool, bool]:
+    def _answer(
+        self, request: Request, path: str, body: bytes, request_id: str
+    ) -> tuple[int, str, bool, bool]:
         """Status, body, whether it is a replay, and whether the key was looked at."""
         try:
             api_key = self._authenticate(request)

@@ -77,7 +77,9 @@ def _configure_endpoint(context: Context, options: Options) -> None:
         if existing is not None:
             store.delete(_CONFIGURED)
         return
-    endpoint = shapes.webhook_endpoint(context, options.webhook_url, ["*"], options.webhook_secret, API_VERSION)
+    endpoint = shapes.webhook_endpoint(
+        context, options.webhook_url, ["*"], options.webhook_secret, API_VERSION
+    )
     kept = {**endpoint, "id": _CONFIGURED, "secret": None, "_sandbox": {"secret": options.webhook_secret}}
     if existing is None:
         store.insert(kept)

@@ -104,7 +104,9 @@ def _customer(context: Context, session: Json) -> Json:
     return customer
 
 
-def _bill(context: Context, subscription: Json, reason: str, lines: list[Json] | None = None) -> tuple[Json, Json]:
+def _bill(
+    context: Context, subscription: Json, reason: str, lines: list[Json] | None = None
+) -> tuple[Json, Json]:
     """An open invoice with its payment intent. `lines` defaults to the items' current periods."""
     customer = context.store.get("customer", subscription["customer"])
     invoice = billing_shapes.invoice(context, subscription, customer, reason)
@@ -256,7 +258,9 @@ def _end(context: Context, subscription: Json, status: str) -> None:
 
 def update_subscription(context: Context, subscription: Json, params: Params, faults: Faults) -> Json:
     """`POST /v1/subscriptions/<id>`: cancel at period end, resume, change the price."""
-    params.allow("cancel_at_period_end", "items", "metadata", "proration_behavior", "payment_behavior", "expand")
+    params.allow(
+        "cancel_at_period_end", "items", "metadata", "proration_behavior", "payment_behavior", "expand"
+    )
     if subscription["status"] in ("canceled", "incomplete_expired"):
         raise StripeFault("A canceled subscription can only update its cancellation_details.")
     flag = params.flag("cancel_at_period_end")
@@ -291,7 +295,9 @@ def _switch(context: Context, subscription: Json, params: Params) -> list[Json]:
     left, whole = max(0, end - context.clock()), max(1, end - start)
     old = -(item["price"]["unit_amount"] * item["quantity"] * left // whole)
     credit = billing_shapes.line(context, "", item, old, proration=True, end=end)
-    item.update(price=price, plan=billing_shapes.plan(price), quantity=params.integer("quantity") or item["quantity"])
+    item.update(
+        price=price, plan=billing_shapes.plan(price), quantity=params.integer("quantity") or item["quantity"]
+    )
     new = price["unit_amount"] * item["quantity"] * left // whole
     charge = billing_shapes.line(context, "", item, new, proration=True, end=end)
     return [credit, charge]
@@ -300,6 +306,8 @@ def _switch(context: Context, subscription: Json, params: Params) -> list[Json]:
 def cancel_subscription(context: Context, subscription: Json) -> Json:
     """`DELETE /v1/subscriptions/<id>`: at once."""
     if subscription["status"] in ("canceled", "incomplete_expired"):
-        raise StripeFault(f"No such subscription: '{subscription['id']}'", status=404, code="resource_missing")
+        raise StripeFault(
+            f"No such subscription: '{subscription['id']}'", status=404, code="resource_missing"
+        )
     _end(context, subscription, "canceled")
     return subscription

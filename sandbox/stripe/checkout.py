@@ -104,7 +104,9 @@ def _inline_price(context: Context, data: Params) -> Json:
         product_id = context.store.insert(product)["id"]
     else:
         context.store.get("product", product_id, "line_items[0][price_data][product]")
-    price = shapes.price(context, product_id, currency, amount, recurring=billing.recurring(data), active=False)
+    price = shapes.price(
+        context, product_id, currency, amount, recurring=billing.recurring(data), active=False
+    )
     return context.store.insert(price)
 
 
@@ -131,7 +133,7 @@ def expire_session(context: Context, session: Json) -> Json:
     """`POST /v1/checkout/sessions/<id>/expire`, and what happens by itself in time."""
     if session["status"] != "open":
         message = (
-            "Only Checkout Sessions with a status in [\"open\"] can be expired. "
+            'Only Checkout Sessions with a status in ["open"] can be expired. '
             f"This Checkout Session has a status of {session['status']}."
         )
         raise StripeFault(message)

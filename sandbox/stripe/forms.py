@@ -107,7 +107,9 @@ class Params:
         """One of `options`."""
         value = self.text(name) or default
         if value not in options:
-            raise invalid(self._name(name), f"Invalid {self._name(name)}: must be one of {', '.join(options)}")
+            raise invalid(
+                self._name(name), f"Invalid {self._name(name)}: must be one of {', '.join(options)}"
+            )
         return value
 
     def child(self, name: str) -> Params:
@@ -135,5 +137,7 @@ class Params:
         """The `metadata` hash within Stripe's bounds; emptied values are left out."""
         values = self.child("metadata").values
         if len(values) > 50 or any(len(key) > 40 or len(str(text)) > 500 for key, text in values.items()):
-            raise invalid(self._name("metadata"), "Metadata is limited to 50 keys of 40 and values of 500 characters")
+            raise invalid(
+                self._name("metadata"), "Metadata is limited to 50 keys of 40 and values of 500 characters"
+            )
         return {key: str(text) for key, text in values.items() if text != ""}

@@ -69,7 +69,9 @@ class Pages:
             return self._render("closed.html", None, 404, state="unknown", continue_url=None)
         if session["status"] != "open":
             continue_url = _success_url(session) if session["status"] == "complete" else session["cancel_url"]
-            return self._render("closed.html", session, 200, state=session["status"], continue_url=continue_url)
+            return self._render(
+                "closed.html", session, 200, state=session["status"], continue_url=continue_url
+            )
         return self._render(
             "checkout.html",
             session,
@@ -128,8 +130,13 @@ class Pages:
                 "interval": item["price"]["recurring"]["interval"],
                 "until": _day(item["current_period_end"]),
             }
-        rows = [(entry["number"], _day(entry["created"]), dollars(entry["total"]), entry["status"]) for entry in invoices]
-        return self._render("portal.html", None, 200, portal=portal, subscriptions=subscriptions, invoices=rows)
+        rows = [
+            (entry["number"], _day(entry["created"]), dollars(entry["total"]), entry["status"])
+            for entry in invoices
+        ]
+        return self._render(
+            "portal.html", None, 200, portal=portal, subscriptions=subscriptions, invoices=rows
+        )
 
     async def change_subscription(self, portal_id: str, request: Request) -> Response:
         """Cancel at the end of the period, or resume."""

@@ -154,7 +154,9 @@ def cancel_intent(context: Context, intent: Json) -> Json:
     """Close an unpaid payment intent, as an expiring session does with its own."""
     if intent["status"] in ("succeeded", "canceled", "processing"):
         return intent
-    intent.update(status="canceled", canceled_at=context.clock(), cancellation_reason="expired", next_action=None)
+    intent.update(
+        status="canceled", canceled_at=context.clock(), cancellation_reason="expired", next_action=None
+    )
     context.store.save(intent)
     context.emit("payment_intent.canceled", intent)
     return intent

@@ -53,7 +53,9 @@ def _create_product(call: Call) -> Json:
 
 def _create_price(call: Call) -> Json:
     params = call.params
-    params.allow("currency", "unit_amount", "product", "recurring", "nickname", "lookup_key", "metadata", "expand")
+    params.allow(
+        "currency", "unit_amount", "product", "recurring", "nickname", "lookup_key", "metadata", "expand"
+    )
     product = call.context.store.get("product", params.need("product"), "product")
     amount = params.integer("unit_amount")
     if amount is None or amount < 0:

@@ -1,0 +1,281 @@
+"""The world outside the card rail in these tests: the sandbox process, a network, an inbox for webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ledger.clock import system_clock
+from ledger.money import Asset
+from rails.contract import Instructions, RailContext, ReferenceBook
+from rails.stripe.plugin import build_rail
+from rails.stripe.rail import CardRail
+from sandbox.embedded.running import free_port
+from tests.rails.contract import Impossible
+
+KEY = "sk_test_sandbox_of_the_tests"
+SECRET = "whsec_sandbox_of_the_tests"
+PATIENCE_SECONDS = 20
+
+
+class OffsetClock:
+    """The machine's clock, moved together with the sandbox's."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def __call__(self) -> datetime:
+        return system_clock() + self.offset
+
+
+@dataclass(frozen=True)
+class Message:
+    """One webhook message as it arrived."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    def is_about(self, kind: str, identifier: str) -> bool:
+        event = self.event
+        return event["type"] == kind and identifier in json.dumps(event["data"]["object"])
+
+
+class Inbox:
+    """A gateway as small as can be: takes webhook messages and answers with `status`."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.status = 200
+        self.refused = 0
+        self._changed = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def wait(self, is_so: Callable[[list[Message]], bool]) -> list[Message]:
+        """Wait until the messages so far are as wanted."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: is_so(self.messages))
+            return list(self.messages)
+
+    async def message(self, kind: str, identifier: str) -> Message:
+        """The first message of a kind about an object."""
+        await self.wait(lambda all_: any(m.is_about(kind, identifier) for m in all_))
+        return next(m for m in self.messages if m.is_about(kind, identifier))
+
+    async def refusals(self, count: int) -> None:
+        """Wait until that many messages were refused."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: self.refused >= count)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
+                lowered = {name.lower(): value for name, value in headers.items()}
+                body = await reader.readexactly(int(lowered["content-length"]))
+                async with self._changed:
+                    if self.status == 200:
+                        self.messages.append(Message(headers, body))
+                    else:
+                        self.refused += 1
+                    self._changed.notify_all()
+                writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+        writer.close()
+
+
+class Relay:
+    """The network between rail and sandbox; it can be cut."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self.cut = False
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.break_down()
+
+    def break_down(self) -> None:
+        self.cut = True
+        for writer in self._writers:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.cut:
+            writer.close()
+            return
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers |= {writer, other_writer}
+        await asyncio.gather(self._copy(reader, other_writer), self._copy(other_reader, writer))
+        self._writers -= {writer, other_writer}
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@dataclass
+class Sandbox:
+    """The sandbox in a process of its own."""
+
+    folder: Path
+    webhook_url: str
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        secret = self.folder / "secret"
+        secret.write_text(SECRET)
+        arguments = ["--port", str(self.port), "--data", str(self.folder), "--webhook-url", self.webhook_url]
+        arguments += ["--webhook-secret-file", str(secret), "--first-retry-ms", "50"]
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen([sys.executable, "-m", "sandbox.stripe", *arguments], stderr=log)
+        log.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
+                    return
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                await asyncio.sleep(0)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(PATIENCE_SECONDS)
+
+    async def control(self, path: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call the control API. Raises `Impossible` if the sandbox refuses."""
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+            if values is None:
+                response = await client.get(f"/sandbox/{path}")
+            else:
+                response = await client.post(f"/sandbox/{path}", json=dict(values))
+        if response.is_error:
+            raise Impossible(response.text)
+        return response.json()
+
+    async def pay(self, session: str, outcome: str = "paid", **more: str) -> dict[str, Any]:
+        return await self.control(f"checkout/{session}/pay", {"outcome": outcome, **more})
+
+    async def api(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """A raw API request, for what the SDK would not send."""
+        headers = {"Authorization": f"Bearer {KEY}", **more.pop("headers", {})}
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+            return await client.request(method, f"/v1/{path}", headers=headers, **more)
+
+    async def logged(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+class CardWorld:
+    """The outside of the card rail, moved by the contract suite."""
+
+    def __init__(self, sandbox: Sandbox, relay: Relay, inbox: Inbox) -> None:
+        self.sandbox = sandbox
+        self.inbox = inbox
+        self._relay = relay
+        self._clock = OffsetClock()
+
+    @property
+    def clock(self) -> OffsetClock:
+        return self._clock
+
+    async def start(self, references: ReferenceBook, **more: Any) -> CardRail:
+        context = RailContext(clock=self._clock, references=references, production=False)
+        settings = {"poll_seconds": 0.05, "deadline_seconds": 4.0, "retries": 0, "secret": SECRET, **more}
+        return build_rail(context, base=f"http://127.0.0.1:{self._relay.port}", key=KEY, **settings)
+
+    async def pay(
+        self, instructions: Instructions, amount: int | None = None, asset: Asset | None = None
+    ) -> None:
+        if amount is not None or asset is not None:
+            raise Impossible("Checkout takes what was asked, in the currency asked for")
+        await self.sandbox.pay(instructions.reference)
+
+    async def settle_world(self) -> None:
+        """A card payment is final by Stripe's rule at once."""
+
+    async def expire(self, instructions: Instructions) -> None:
+        await self.move_clock(timedelta(hours=2))
+
+    async def move_clock(self, step: timedelta) -> None:
+        self._clock.offset += step
+        await self.sandbox.control("clock", {"advance_seconds": int(step.total_seconds())})
+
+    async def reverse(self, instructions: Instructions) -> None:
+        await self.sandbox.control("refund", {"session": instructions.reference})
+
+    async def dispute(self, instructions: Instructions) -> None:
+        await self.sandbox.control("dispute", {"session": instructions.reference})
+
+    async def end_dispute(self, instructions: Instructions, *, won: bool) -> None:
+        status = "won" if won else "lost"
+        await self.sandbox.control("dispute", {"session": instructions.reference, "status": status})
+
+    async def decline(self, instructions: Instructions) -> None:
+        await self.sandbox.pay(instructions.reference, "declined", decline_code="insufficient_funds")
+
+    async def break_down(self) -> None:
+        self._relay.break_down()
+
+    async def restore(self) -> None:
+        self._relay.cut = False
+
+    async def lose_next_answer(self) -> None:
+        await self.sandbox.control("faults", {"timeout_after_commit": 1})
+
+    async def webhook(self, instructions: Instructions) -> tuple[Mapping[str, str], bytes]:
+        message = await self.inbox.message("checkout.session.completed", instructions.reference)
+        return message.headers, message.body
+
+    async def calm(self) -> None:
+        """Forget faults and clock steps."""
+        await self.sandbox.control("faults", {"reset": True})
+        await self.sandbox.control("clock", {"reset": True})
+        self._clock.offset = timedelta()
+        self.inbox.status = 200
+
+
+def moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
