@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,46 @@ from sandbox.embedded.valkey import EmbeddedValkey
 
 MakeDatabase: TypeAlias = Callable[..., str]
 StartPostgres: TypeAlias = Callable[..., RunningServer]
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_BROWSER = (
+    "no Chromium was found: install it (on Debian: apt-get install chromium) or name one in CHROMIUM."
+)
+
+
+def find_browser() -> str | None:
+    """The Chromium to drive: the one named in CHROMIUM, or the first on PATH."""
+    named = os.environ.get("CHROMIUM")
+    return next((found for name in ((named,) if named else BROWSERS) if (found := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot run here, and say in a sentence what it wants. CI leaves nothing out."""
+    for name in ("real_lnd", "real_elementsd"):
+        if name not in (config.option.markexpr or ""):
+            _skip(items, name, f"wants a real node: run it with -m {name}")
+    if find_browser() is None:
+        if os.environ.get("LLAMASKETCH_TEST_EVERYTHING") and any(
+            item.get_closest_marker("browser") for item in items
+        ):
+            pytest.exit(f"The browser tests cannot run: {NO_BROWSER}", returncode=2)
+        _skip(items, "browser", NO_BROWSER)
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser for playwright's `launch(executable_path=…)`."""
+    found = find_browser()
+    if found is None:
+        pytest.skip(NO_BROWSER)
+    return found
 
 
 @pytest.fixture(scope="session")
