@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from rails.lightning.errors import meaning
 
 DEADLINE_SECONDS = 10
 CLOSE_GRACE_SECONDS = 1
+RECONNECT_SECONDS = 1
+"""How long a call waits for a channel that has lost its node: long enough for a node that is back."""
 # LND's server counts pings that come more often than every 5 s, or without a stream, as abuse.
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
@@ -66,6 +69,7 @@ class Connection:
     async def call(self, pick: Pick, request: Any, *, method: str, seconds: int | None = None) -> Any:
         """One unary call, `seconds` long at most. Raises `RailUnavailable` or an `LndRefused`."""
         live = self._current()
+        await _reconnected(live.channel)
         try:
             answer: Awaitable[Any] = pick(live.stubs)(
                 request, timeout=seconds or self._deadline_seconds, metadata=live.metadata
@@ -118,3 +122,15 @@ class Connection:
         )
         metadata = (("macaroon", self._files.read_macaroon().hex()),)
         return _Live(channel, stubs, metadata, versions)
+
+
+async def _reconnected(channel: grpc.aio.Channel) -> None:
+    """Give a broken channel a moment. gRPC itself fails such calls at once, until its next attempt."""
+    state = channel.get_state(try_to_connect=True)
+    if state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RECONNECT_SECONDS):
+            while state is not grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
