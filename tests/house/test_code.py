@@ -17,6 +17,7 @@ FLOATS_ALLOWED = {
     "jitter",
     "pause",
     "patience",
+    "sleep",
 }
 DIVISION_OF_PATHS_ONLY = (
     "a path is joined by `/` only if its left side is named as a folder or made by `Path(…)`"
@@ -48,13 +49,8 @@ def test_no_float_touches_money() -> None:
     offences = [
         source.at(node)
         for source in python(*MONEY)
-        for node in nodes(source, ast.Constant)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, float)
-        and not _is_about_time(source, node)
-    ]
-    offences += [
-        source.at(call) for source in python(*MONEY) for call, name in called(source) if name == "float"
+        for node in nodes(source, ast.Constant, ast.Call)
+        if _is_float(node) and not _is_about_time(source, node)
     ]
     assert not offences, "no float on money: " + ", ".join(offences)
 
@@ -181,10 +177,23 @@ def test_every_folder_with_python_is_a_package() -> None:
     assert not missing, "__init__.py is missing in " + ", ".join(missing)
 
 
-def _is_about_time(source: Source, node: ast.Constant) -> bool:
-    """Whether the line names a duration. The line is what a reader sees, too."""
-    line = source.text.splitlines()[node.lineno - 1].lower()
-    return any(word in line for word in FLOATS_ALLOWED)
+def _is_float(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, float)
+    return isinstance(node, ast.Call) and dotted(node.func) == "float"
+
+
+def _is_about_time(source: Source, node: ast.AST) -> bool:
+    """Whether its line, or the function it is in, is named for a duration."""
+    number = getattr(node, "lineno", 1)
+    words = [source.text.splitlines()[number - 1]]
+    words += [
+        function.name
+        for function in nodes(source, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and function.lineno <= number <= (function.end_lineno or 0)
+    ]
+    return any(word in text.lower() for word in FLOATS_ALLOWED for text in words)
 
 
 def _is_path(node: ast.expr) -> bool:
