@@ -8,7 +8,7 @@ from ledger.money import Asset
 
 
 class Worth(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A part of a consideration. `net + tax + fee` is the money; `usd` is its value at receipt."""
+    """A part of a consideration: `net + tax + fee` is the money, the rest its value at receipt."""
 
     net_minor: int = 0
     """What is left for us, in minor units of the asset."""
@@ -17,12 +17,19 @@ class Worth(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     fee_minor: int = 0
     """What the rail kept, in minor units of the asset."""
     usd_minor: int = 0
-    """The value of net, tax and fee together when the money arrived, in US cents."""
+    """The value of net and fee together when the money arrived, in US cents."""
+    tax_usd_minor: int = 0
+    """The value of the tax when the money arrived, in US cents."""
 
     @property
     def gross_minor(self) -> int:
         """The whole money in minor units of the asset."""
         return self.net_minor + self.tax_minor + self.fee_minor
+
+    @property
+    def earned_minor(self) -> int:
+        """What using the credits earns: net and fee (the fee is our cost), in minor units of the asset."""
+        return self.net_minor + self.fee_minor
 
     def __add__(self, other: Worth) -> Worth:
         return Worth(
@@ -30,6 +37,7 @@ class Worth(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             self.tax_minor + other.tax_minor,
             self.fee_minor + other.fee_minor,
             self.usd_minor + other.usd_minor,
+            self.tax_usd_minor + other.tax_usd_minor,
         )
 
     def __sub__(self, other: Worth) -> Worth:
@@ -38,11 +46,12 @@ class Worth(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             self.tax_minor - other.tax_minor,
             self.fee_minor - other.fee_minor,
             self.usd_minor - other.usd_minor,
+            self.tax_usd_minor - other.tax_usd_minor,
         )
 
     def is_negative_somewhere(self) -> bool:
         """Whether any part is below zero."""
-        return min(self.net_minor, self.tax_minor, self.fee_minor, self.usd_minor) < 0
+        return min(self.net_minor, self.tax_minor, self.fee_minor, self.usd_minor, self.tax_usd_minor) < 0
 
 
 NOTHING = Worth()
@@ -89,6 +98,7 @@ def next_part(whole: Worth, out: Worth, taken: int, amount: int, granted: int) -
         max(0, whole.tax_minor * upto // granted - out.tax_minor) if whole.tax_minor else 0,
         max(0, whole.fee_minor * upto // granted - out.fee_minor) if whole.fee_minor else 0,
         max(0, whole.usd_minor * upto // granted - out.usd_minor),
+        max(0, whole.tax_usd_minor * upto // granted - out.tax_usd_minor) if whole.tax_usd_minor else 0,
     )
 
 

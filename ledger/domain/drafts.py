@@ -8,14 +8,20 @@ transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeVar
 
+import msgspec
+
 from ledger.domain import granting, merging, subscriptions
+from ledger.domain import holds as holds_
 from ledger.domain.account import decide
 from ledger.domain.commands import (
     CaptureHold,
     Command,
+    EarnRevenue,
     ExpireHold,
+    ExpireLots,
     GrantCredits,
     HoldCredits,
     MoveHold,
@@ -30,13 +36,24 @@ from ledger.domain.events import (
     HoldReleased,
 )
 from ledger.domain.state import Account
+from ledger.domain.view import plan_in_force
 from ledger.log.model import Draft, Event
-from ledger.plans import FREE, PLANS, Plan
+from ledger.plans import PLANS, Plan
 
 E = TypeVar("E", bound=Event)
 
 HOUSEKEEPING_LIMIT = 32
 """Events of overdue bookkeeping that a hold carries along at most."""
+
+
+def sweep_in(draft: Draft, account_id: str, limit: int = 100) -> int:
+    """Book late holds, lapsed lots and earned days, at most `limit` of each; returns the events booked."""
+    booked = 0
+    account: Account = draft.state(account_id)
+    for hold in holds_.due(account.holds, draft.now, limit):
+        booked += len(act_in(draft, account_id, ExpireHold(hold_id=hold.hold_id)))
+    booked += len(act_in(draft, account_id, ExpireLots(limit=limit)))
+    return booked + len(act_in(draft, account_id, EarnRevenue(limit=limit)))
 
 
 def act_in(draft: Draft, account_id: str, command: Command) -> list[Event]:
@@ -55,15 +72,18 @@ def hold_in(
     Raises `InsufficientCredits(wanted, available)`, `AccountInDebt(debt)` and the like.
     """
     account: Account = draft.state(account_id)
-    overdue = housekeeping(account, account_id, plan_of(account, draft, plans), draft)
+    plan = plan_in_force(account, draft.now, plans)
+    overdue = housekeeping(account, account_id, plan, draft.now)
     if overdue:
         draft.append(account_id, overdue)
+    if plan.overage_limit and not command.overage_limit:
+        lot_id = command.overage_lot or f"lot_{command.hold_id.removeprefix('hold_')}"
+        command = msgspec.structs.replace(command, overage_limit=plan.overage_limit, overage_lot=lot_id)
     return _of_type(act_in(draft, account_id, command), CreditsHeld)
 
 
-def housekeeping(account: Account, account_id: str, plan: Plan, draft: Draft) -> list[Event]:
+def housekeeping(account: Account, account_id: str, plan: Plan, now: datetime) -> list[Event]:
     """Breakage, earned days and today's allowance that are due and not booked."""
-    now = draft.now
     events: list[Event] = []
     events.extend(granting.due_lot_expiries(account, now, HOUSEKEEPING_LIMIT))
     if account.standing.schedules:
@@ -71,16 +91,6 @@ def housekeeping(account: Account, account_id: str, plan: Plan, draft: Draft) ->
     if plan.period == "day":
         events.extend(granting.due_allowance(account, plan, now, account_id=account_id))
     return events
-
-
-def plan_of(account: Account, draft: Draft, plans: Mapping[str, Plan] = PLANS) -> Plan:
-    """The plan in force on an account now."""
-    subscription = account.standing.subscription
-    if subscription is None:
-        return plans[FREE]
-    paid = plans.get(subscription.plan)
-    name = account.plan_at(draft.now, 0 if paid is None else paid.grace_seconds)
-    return plans.get(name, plans[FREE])
 
 
 def capture_in(draft: Draft, account_id: str, command: CaptureHold) -> HoldCaptured:

@@ -72,7 +72,7 @@ def decide_period(account: Account, command: PayPeriod, now: datetime) -> list[E
     return with_debt_repaid(account, [begun, *grants])
 
 
-def _grants(  # noqa: PLR0917 - private; both callers name what they pass
+def _grants(
     subscription_id: str,
     plan: Plan,
     amount: int,
