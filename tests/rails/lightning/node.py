@@ -146,7 +146,9 @@ class SandboxNode:
     def rail(self, *, deadline_seconds: int = 10, **settings: Any) -> LightningRail:
         """A rail as the plugin builds it, but with a quicker pace."""
         settings = {"production": False, "pace": QUICK, **settings}
-        return LightningRail(self.client(deadline_seconds=deadline_seconds), *self._rest(Settings(**settings)))
+        return LightningRail(
+            self.client(deadline_seconds=deadline_seconds), *self._rest(Settings(**settings))
+        )
 
     def refunding_rail(self) -> RefundingLightningRail:
         """A rail with the refund credential too."""

@@ -26,7 +26,7 @@ class LightningWorld:
         """The node's."""
         return self.node.clock
 
-    async def start(self, references: ReferenceBook) -> Rail:  # noqa: ARG002 -- this rail needs no book
+    async def start(self, references: ReferenceBook) -> Rail:
         """A fresh rail."""
         return self.node.rail(deadline_seconds=1)
 
@@ -34,7 +34,7 @@ class LightningWorld:
         self,
         instructions: Instructions,
         amount: int | None = None,
-        asset: Asset | None = None,  # noqa: ARG002 -- there is only one
+        asset: Asset | None = None,
     ) -> None:
         """Pay the invoice, as a careless wallet that also tries late ones."""
         more = {} if amount is None else {"amount_msat": amount}
@@ -46,7 +46,7 @@ class LightningWorld:
     async def settle_world(self) -> None:
         """Lightning is final at once."""
 
-    async def expire(self, instructions: Instructions) -> None:  # noqa: ARG002 -- time passes for all
+    async def expire(self, instructions: Instructions) -> None:
         """The quote's time passes."""
         await self.node.advance(timedelta(seconds=901))
 

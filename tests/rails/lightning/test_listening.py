@@ -1,0 +1,267 @@
+"""Hints survive everything that a node can do to a listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from rails.contract import Hint, PieceState, RailProtocolError
+from rails.lightning.rail import LightningRail
+from tests.rails.lightning.node import SandboxNode
+
+PATIENCE_SECONDS = 15
+
+
+class Ear:
+    """Listens and remembers."""
+
+    def __init__(self, hints: AsyncGenerator[Hint, None]) -> None:
+        self._hints = hints
+        self.heard: list[Hint] = []
+        self.cursor: str | None = None
+
+    async def hint(self) -> Hint:
+        """The next hint."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            hint = await anext(self._hints)
+        self.heard.append(hint)
+        self.cursor = hint.cursor or self.cursor
+        return hint
+
+    async def about(self, reference: str) -> Hint:
+        """Listen until there is a hint about just this reference."""
+        while (hint := await self.hint()).reference != reference:
+            pass
+        return hint
+
+    async def connected(self) -> None:
+        """Listen until the rail says "look at everything": it does when it has (re)connected."""
+        while (await self.hint()).reference is not None:
+            pass
+
+
+@asynccontextmanager
+async def listening(rail: LightningRail, cursor: str | None = None) -> AsyncIterator[Ear]:
+    hints = rail.listen(cursor)
+    assert isinstance(hints, AsyncGenerator)
+    try:
+        yield Ear(hints)
+    finally:
+        await hints.aclose()
+
+
+async def cursor_after_a_payment(node: SandboxNode, rail: LightningRail) -> str:
+    """A cursor with a backlog on both sides."""
+    paid = await rail.open(node.order())
+    await node.pay(paid.text or "")
+    async with listening(rail) as ear:
+        await ear.about(paid.reference)
+        while ear.cursor is None or ear.cursor.endswith(":0"):
+            await ear.hint()
+        return ear.cursor
+
+
+async def test_a_payment_is_hinted_with_a_cursor(node: SandboxNode, rail: LightningRail) -> None:
+    async with listening(rail, await cursor_after_a_payment(node, rail)) as ear:
+        await ear.connected()
+        instructions = await rail.open(node.order())
+        await node.pay(instructions.text or "")
+        hint = await ear.about(instructions.reference)
+        assert hint.cursor is not None
+        add_index, settle_index = hint.cursor.split(":")
+        assert int(add_index) > 0
+        assert int(settle_index) > 0
+
+
+async def test_the_first_boot_finds_what_was_paid_before(own_node: SandboxNode) -> None:
+    rail = own_node.rail()
+    paid = [await rail.open(own_node.order()) for _ in range(3)]
+    for instructions in paid:
+        await own_node.pay(instructions.text or "")
+    wanted = {instructions.reference for instructions in paid}
+    async with listening(rail) as ear:
+        while not wanted <= {hint.reference for hint in ear.heard}:
+            await ear.hint()
+        await ear.connected()
+        assert ear.cursor == "3:3"
+    await rail.close()
+
+
+async def test_the_very_first_payment_of_a_node_is_hinted(own_node: SandboxNode) -> None:
+    rail = own_node.rail()
+    async with listening(rail) as ear:
+        await ear.connected()
+        instructions = await rail.open(own_node.order())
+        await own_node.pay(instructions.text or "")
+        await ear.about(instructions.reference)
+    await rail.close()
+
+
+async def test_what_was_paid_while_we_were_down_is_found(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    late = [await rail.open(node.order()) for _ in range(3)]
+    for instructions in late:
+        await node.pay(instructions.text or "")
+    async with listening(rail, cursor) as ear:
+        for instructions in late:
+            if instructions.reference not in {hint.reference for hint in ear.heard}:
+                await ear.about(instructions.reference)
+
+
+async def test_what_was_paid_in_another_order_while_we_were_down_is_found(
+    node: SandboxNode, rail: LightningRail
+) -> None:
+    known = await rail.open(node.order())
+    cursor = await cursor_after_a_payment(node, rail)
+    fresh = await rail.open(node.order())
+    await node.pay(fresh.text or "")
+    await node.pay(known.text or "")
+    async with listening(rail, cursor) as ear:
+        first = await ear.about(fresh.reference)
+    async with listening(rail, first.cursor) as ear:  # we died right after the first hint
+        await ear.about(known.reference)
+
+
+async def test_a_node_killed_and_started_again_is_heard_within_a_second(
+    own_node: SandboxNode,
+) -> None:
+    rail = own_node.rail()
+    cursor = await cursor_after_a_payment(own_node, rail)
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        instructions = await rail.open(own_node.order())
+        await own_node.restart()
+        loop = asyncio.get_running_loop()
+        back_at = loop.time()
+        await own_node.pay(instructions.text or "")
+        await ear.about(instructions.reference)
+        assert loop.time() - back_at < 1.5
+    await rail.close()
+
+
+async def test_a_payment_made_the_moment_before_the_node_died_is_hinted(own_node: SandboxNode) -> None:
+    rail = own_node.rail()
+    cursor = await cursor_after_a_payment(own_node, rail)
+    instructions = await rail.open(own_node.order())
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        await own_node.faults(delay_ms=5_000)
+        await own_node.pay(instructions.text or "")
+        await own_node.restart()
+        await ear.about(instructions.reference)
+    assert [p.state for p in (await rail.observe(instructions.reference)).pieces] == [PieceState.SETTLED]
+    await rail.close()
+
+
+async def test_a_dropped_message_is_made_good_by_the_sweep(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    instructions = await rail.open(node.order())
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        await node.faults(drop=1)
+        await node.pay(instructions.text or "")
+        await ear.about(instructions.reference)
+
+
+async def test_a_duplicated_message_is_the_same_hint_twice(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    instructions = await rail.open(node.order())
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        await node.faults(duplicate=1)
+        await node.pay(instructions.text or "")
+        first = await ear.about(instructions.reference)
+        again = await ear.about(instructions.reference)
+        assert again.reference == first.reference
+
+
+async def test_a_gap_in_the_settle_indexes_is_no_alarm(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    before, after = await rail.open(node.order()), await rail.open(node.order())
+    await node.faults(settle_index_gap=5)
+    await node.pay(before.text or "")
+    await node.pay(after.text or "")
+    async with listening(rail, cursor) as ear:
+        await ear.about(before.reference)
+        await ear.about(after.reference)
+
+
+async def test_held_money_is_hinted_although_the_main_stream_is_silent(
+    node: SandboxNode, rail: LightningRail
+) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        instructions = await rail.open(node.order(hold=True))
+        await node.pay(instructions.text or "")
+        await ear.about(instructions.reference)
+        await rail.release(instructions.reference)
+        await ear.about(instructions.reference)
+
+
+async def test_money_held_while_we_were_down_is_hinted(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    instructions = await rail.open(node.order(hold=True))
+    await node.pay(instructions.text or "")
+    async with listening(rail, cursor) as ear:
+        await ear.about(instructions.reference)
+
+
+async def test_held_money_survives_a_killed_node(own_node: SandboxNode) -> None:
+    rail = own_node.rail()
+    instructions = await rail.open(own_node.order(hold=True))
+    await own_node.pay(instructions.text or "")
+    await own_node.restart()
+    async with listening(rail) as ear:
+        await ear.about(instructions.reference)
+    assert [p.state for p in (await rail.capture(instructions.reference)).pieces] == [PieceState.SETTLED]
+    await rail.close()
+
+
+async def test_an_expiry_is_hinted_by_the_sweep(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    async with listening(rail, cursor) as ear:
+        await ear.connected()
+        instructions = await rail.open(node.order(seconds=60))
+        # The sweep must have seen it pending before it can miss it.
+        other = await rail.open(node.order())
+        await node.pay(other.text or "")
+        await ear.about(other.reference)
+        await node.advance(timedelta(seconds=61))
+        await ear.about(instructions.reference)
+
+
+async def test_a_locked_node_is_waited_for(node: SandboxNode, rail: LightningRail) -> None:
+    cursor = await cursor_after_a_payment(node, rail)
+    instructions = await rail.open(node.order())
+    await node.faults(wallet_state="LOCKED")
+    async with listening(rail, cursor) as ear:
+        waiting = asyncio.create_task(ear.about(instructions.reference))
+        await node.faults(wallet_state="SERVER_ACTIVE")
+        await node.pay(instructions.text or "")
+        await waiting
+
+
+async def test_a_foreign_cursor_is_refused(rail: LightningRail) -> None:
+    with pytest.raises(RailProtocolError, match="cursor"):
+        async with listening(rail, "yesterday") as ear:
+            await ear.hint()
+
+
+async def test_more_invoices_than_a_page_are_all_found(
+    own_node: SandboxNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rails.lightning.client.PAGE_SIZE", 3)
+    rail = own_node.rail()
+    opened = [await rail.open(own_node.order()) for _ in range(10)]
+    for instructions in opened:
+        await own_node.pay(instructions.text or "")
+    wanted = {instructions.reference for instructions in opened}
+    async with listening(rail) as ear:
+        while not wanted <= {hint.reference for hint in ear.heard}:
+            await ear.hint()
+    await rail.close()
