@@ -73,7 +73,7 @@ def parse_amount(text: str) -> int:
     whole, _, part = text.partition(".")
     if not (whole + part).isdecimal() or not (whole + part).isascii() or len(part) > SCALE or len(whole) > 12:
         raise ValueError("an amount is a plain decimal with at most 8 places")
-    return int(whole or "0") * 10**SCALE + int(part.ljust(SCALE, "0"))
+    return int(whole + part.ljust(SCALE, "0"))
 
 
 def parse_asset(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import wallycore as wally
 
-from sandbox.elementsd.params import RBF_SEQUENCE, asset_bytes, LBTC_ASSET
+from sandbox.elementsd.params import LBTC_ASSET, RBF_SEQUENCE, asset_bytes
 
 Randomness = Callable[[int], bytes]
 _ZERO: Final = bytes(32)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-
 from sandbox.elementsd.addresses import parse_destination
 from sandbox.elementsd.blocks import Header, serialise_block
 from sandbox.elementsd.node import Node, Waiting
@@ -51,7 +50,7 @@ class Rpc:
         self._methods: dict[str, Callable[..., Any]] = {
             name: getattr(self, name)
             for name in dir(type(self))
-            if not name.startswith("_") and name not in {"call"}
+            if not name.startswith("_") and name != "call"
         }
 
     def call(self, method: str, params: Sequence[Any] | dict[str, Any]) -> Any:
@@ -190,11 +189,11 @@ class Rpc:
         place = {"in_active_chain": active, "blockhash": header.hash}
         return {**place, **transaction_json(parse(raw)), **(times if active else {"confirmations": 0})}
 
-    def decoderawtransaction(self, hexstring: Any, iswitness: Any = None) -> Any:  # noqa: ARG002 — elementsd's
+    def decoderawtransaction(self, hexstring: Any, iswitness: Any = None) -> Any:
         """What a serialised transaction says."""
         return transaction_json(_parse(hexstring), with_hex=False)
 
-    def sendrawtransaction(self, hexstring: Any, maxfeerate: Any = None, *_: Any) -> str:  # noqa: ARG002
+    def sendrawtransaction(self, hexstring: Any, maxfeerate: Any = None, *_: Any) -> str:
         """Offer a transaction to the chain."""
         tx = _parse(hexstring)
         try:
@@ -202,7 +201,7 @@ class Rpc:
         except BadTransaction as error:
             raise RpcError(error.code, error.reason) from error
 
-    def testmempoolaccept(self, rawtxs: Any, maxfeerate: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
+    def testmempoolaccept(self, rawtxs: Any, maxfeerate: Any = None) -> list[dict[str, Any]]:
         """Whether transactions would be accepted, one by one."""
         if not isinstance(rawtxs, list) or not 1 <= len(rawtxs) <= 25:
             raise RpcError(RPC_INVALID_PARAMETER, "Array must contain between 1 and 25 transactions.")
@@ -396,7 +395,7 @@ class Rpc:
         """Seconds since the start."""
         return self._now() - self._node.started_at
 
-    def estimatesmartfee(self, conf_target: Any, estimate_mode: Any = None) -> dict[str, Any]:  # noqa: ARG002
+    def estimatesmartfee(self, conf_target: Any, estimate_mode: Any = None) -> dict[str, Any]:
         """A quiet chain has no estimate."""
         return {"errors": ["Insufficient data or no feerate found"], "blocks": int(conf_target)}
 

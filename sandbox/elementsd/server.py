@@ -217,7 +217,7 @@ class Server:
 class _CutConnection(Response):
     """Announces a body and dies: the client sees the connection break without an answer."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

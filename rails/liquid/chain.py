@@ -1,0 +1,79 @@
+"""The port to a Liquid chain: what the follower asks, whoever answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The newest block and what waits. The mempool is read before the tip, so that a transaction
+    mined in between is in both and never in neither."""
+
+    tip: str
+    mempool: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block's place and the ids of its transactions, in order."""
+
+    hash: str
+    height: int
+    previous: str
+    time: datetime
+    txids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unspent:
+    """An unspent output in the chain."""
+
+    txid: str
+    vout: int
+    script: bytes
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainHealth:
+    """The source's own word about itself."""
+
+    chain: str | None
+    """The network's name if the source knows it."""
+    tip_time: datetime
+    syncing: bool
+
+
+class ChainSource(Protocol):
+    """A way to read the chain. Every call may raise `RailUnavailable` and `RailProtocolError`."""
+
+    async def pulse(self) -> Pulse:
+        """The newest block's hash and the ids of all waiting transactions."""
+
+    async def tip_height(self) -> int:
+        """The height of the newest block."""
+
+    async def block_hash(self, height: int) -> str | None:
+        """The active chain's block at a height; None above the tip."""
+
+    async def block(self, block_hash: str) -> Block | None:
+        """A block, of a stale branch too where the source still has it."""
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        """Serialised transactions of a block, or of the mempool (None). Those not found are left out."""
+
+    async def seen_at(self, txid: str) -> datetime | None:
+        """When the source first saw a waiting transaction; None if it does not wait or does not say."""
+
+    async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
+        """Unspent outputs to any of these scripts, in the chain. May take minutes."""
+
+    async def health(self) -> ChainHealth:
+        """Whether the source follows the network."""
+
+    async def close(self) -> None:
+        """Let go of connections."""

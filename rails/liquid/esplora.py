@@ -1,0 +1,130 @@
+"""A chain source on an Esplora HTTP API, for those who run no node of their own.
+
+Protocol: Esplora's `/blocks/tip/…`, `/block-height/:h`, `/block/:hash`, `/mempool/txids`,
+`/tx/:txid/raw`, `/scripthash/:hash/utxo`. Prefer elementsd: Esplora learns which addresses
+are ours when asked for unspent outputs, and tells no mempool times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from rails.contract import RailProtocolError, RailUnavailable
+from rails.liquid.chain import Block, ChainHealth, Pulse, Unspent
+
+_AT_ONCE: Final = 8
+MAX_SCRIPTS: Final = 2_000
+"""Unspent outputs are asked for one script at a time: only the newest ones are, on a start."""
+
+
+class EsploraChain:
+    """`ChainSource` on one Esplora."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        """`client` has the API's URL as its base, such as `https://host/liquid/api`, and a timeout."""
+        self._client = client
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def pulse(self) -> Pulse:
+        """Mempool first, then the tip."""
+        mempool = await self._json("/mempool/txids")
+        return Pulse(tip=await self._text("/blocks/tip/hash"), mempool=frozenset(mempool))
+
+    async def tip_height(self) -> int:
+        """The height of the newest block."""
+        return int(await self._text("/blocks/tip/height"))
+
+    async def block_hash(self, height: int) -> str | None:
+        """The active chain's block at a height; None above the tip."""
+        found = await self._get(f"/block-height/{height}")
+        return None if found is None else found.decode().strip()
+
+    async def block(self, block_hash: str) -> Block | None:
+        """A block; Esplora forgets stale ones sooner or later."""
+        found = await self._get(f"/block/{block_hash}")
+        if found is None:
+            return None
+        block = _decode(found)
+        txids = await self._get(f"/block/{block_hash}/txids")
+        if txids is None:
+            return None
+        return Block(
+            hash=block["id"],
+            height=block["height"],
+            previous=block.get("previousblockhash") or "",
+            time=datetime.fromtimestamp(block["timestamp"], UTC),
+            txids=_decode(txids),
+        )
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        """Serialised transactions: Esplora finds them by id alone."""
+        raws = await asyncio.gather(*(self._get(f"/tx/{txid}/raw") for txid in txids))
+        return {txid: raw for txid, raw in zip(txids, raws, strict=True) if raw is not None}
+
+    async def seen_at(self, txid: str) -> datetime | None:
+        """Esplora does not say."""
+        return None
+
+    async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
+        """One request per script, for the newest `MAX_SCRIPTS`."""
+        newest = scripts[-MAX_SCRIPTS:]
+        answers = await asyncio.gather(*(self._unspent(script) for script in newest))
+        return [row for rows in answers for row in rows]
+
+    async def _unspent(self, script: bytes) -> list[Unspent]:
+        digest = hashlib.sha256(script).digest()[::-1].hex()
+        rows = await self._json(f"/scripthash/{digest}/utxo")
+        return [
+            Unspent(txid=row["txid"], vout=row["vout"], script=script, height=row["status"]["block_height"])
+            for row in rows
+            if row["status"]["confirmed"]
+        ]
+
+    async def health(self) -> ChainHealth:
+        """The newest block's time; Esplora does not name its network."""
+        block = await self.block(await self._text("/blocks/tip/hash"))
+        if block is None:
+            raise RailProtocolError("Esplora does not know its own newest block")
+        return ChainHealth(chain=None, tip_time=block.time, syncing=False)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _text(self, path: str) -> str:
+        found = await self._get(path)
+        if found is None:
+            raise RailProtocolError(f"Esplora has no {path}")
+        return found.decode().strip()
+
+    async def _json(self, path: str) -> Any:
+        found = await self._get(path)
+        if found is None:
+            raise RailProtocolError(f"Esplora has no {path}")
+        return _decode(found)
+
+    async def _get(self, path: str) -> bytes | None:
+        try:
+            async with self._slots:
+                response = await self._client.get(path)
+        except httpx.HTTPError as error:
+            raise RailUnavailable(f"Esplora cannot be reached ({type(error).__name__})") from error
+        if response.status_code == 404:
+            return None
+        if response.status_code != 200:
+            raise RailUnavailable(f"Esplora answered HTTP {response.status_code}")
+        return response.content
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise RailProtocolError("Esplora gave an answer that is not JSON") from error

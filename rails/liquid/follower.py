@@ -1,0 +1,353 @@
+"""Following the chain: which outputs pay us, and how deep they are buried.
+
+One poll asks for the mempool and the tip, and then only for what is new. Its cost does not
+depend on how many payments are open. A reorganisation is noticed because our newest block
+is no longer the chain's at its height: we walk back to the fork and forward again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from ledger.clock import Clock
+from rails.contract import RailError, RailProtocolError, RailUnavailable
+from rails.liquid.book import ScriptBook
+from rails.liquid.chain import Block, ChainSource, Pulse
+from rails.liquid.cursor import Cursor, make
+from rails.liquid.sightings import Sighting, Sightings
+from rails.liquid.unblind import Content, Output, outputs, unblind
+
+RECENT_BLOCKS: Final = 12
+"""Blocks read again on a start and before a cursor; the largest reorganisation of Liquid was one block."""
+MAX_REORG: Final = 288
+_TXS_AT_ONCE: Final = 50
+
+Worth = Callable[[Content], bool]
+"""Whether an output is worth noticing (the minimum credit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The newest block we have dealt with."""
+
+    height: int
+    hash: str
+
+
+class Follower:
+    """Keeps `Sightings` true. `refresh` may be called by any number of tasks at once."""
+
+    def __init__(
+        self, chain: ChainSource, book: ScriptBook, clock: Clock, *, confirmations: int, worth: Worth
+    ) -> None:
+        self._chain = chain
+        self._book = book
+        self._clock = clock
+        self._confirmations = confirmations
+        self._worth = worth
+        self._log = structlog.get_logger()
+        self._lock = asyncio.Lock()
+        self._polls = 0
+        self._fault: RailError | None = None
+        self._blocks: deque[Tip] = deque(maxlen=MAX_REORG)
+        self._mempool: frozenset[str] = frozenset()
+        self._subscribers: set[Subscription] = set()
+        self._base = 0
+        self._begin_at: int | None = None
+        self.sightings = Sightings()
+
+    # --- reading ---
+
+    @property
+    def tip(self) -> Tip:
+        """The newest block dealt with. Only after the first `refresh`."""
+        return self._blocks[-1]
+
+    @property
+    def base(self) -> int:
+        """Every block from this height on has been read."""
+        return self._base
+
+    def depth(self, sighting: Sighting) -> int:
+        """Confirmations: 0 while it waits."""
+        return 0 if sighting.height is None else self.tip.height - sighting.height + 1
+
+    def is_final(self, sighting: Sighting) -> bool:
+        """Whether it is buried deeply enough to be ours."""
+        return self.depth(sighting) >= self._confirmations
+
+    def cursor(self) -> Cursor:
+        """Where we are now."""
+        waiting = [sighting for sighting in self.sightings.young if not sighting.gone]
+        return make(self.tip.height, self.tip.hash, waiting)
+
+    def subscribe(self) -> Subscription:
+        """Be told of every script whose money changes from now on."""
+        subscription = Subscription(self)
+        self._subscribers.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """No more."""
+        self._subscribers.discard(subscription)
+
+    # --- polling ---
+
+    async def refresh(self) -> None:
+        """Come up to date with the chain as it is after this call began.
+
+        Callers that wait together share one poll. Raises what the poll raised.
+        """
+        before = self._polls
+        async with self._lock:
+            if self._polls > before:
+                if self._fault is not None:
+                    raise self._fault
+                return
+            self._polls += 1
+            self._fault = None
+            try:
+                await self._poll()
+            except (RailUnavailable, RailProtocolError) as error:
+                self._fault = error
+                raise
+
+    async def _poll(self) -> None:
+        pulse = await self._chain.pulse()
+        if not self._blocks:
+            await self._begin()
+        if pulse.tip != self.tip.hash:
+            await self._advance()
+        await self._read_mempool(pulse)
+
+    async def _begin(self) -> None:
+        height = max(await self._chain.tip_height() - RECENT_BLOCKS, 0)
+        if self._begin_at is not None:
+            height, self._begin_at = min(height, self._begin_at), None
+        block_hash = await self._chain.block_hash(height)
+        if block_hash is None:
+            raise RailUnavailable("the chain became shorter while we looked at it")
+        self._blocks.append(Tip(height, block_hash))
+        self._base = height + 1
+
+    async def _advance(self) -> None:
+        forked = False
+        while await self._chain.block_hash(self.tip.height) != self.tip.hash:
+            forked = True
+            self._drop_tip()
+        if forked:
+            self._notice_lost_depth()
+        while True:
+            block_hash = await self._chain.block_hash(self.tip.height + 1)
+            block = None if block_hash is None else await self._chain.block(block_hash)
+            if block is None or block.previous != self.tip.hash:
+                return  # At the tip; or it is being reorganised this moment, and the next poll sees how.
+            await self._read_block(block)
+            self._blocks.append(Tip(block.height, block.hash))
+            self._notice_depth()
+
+    def _drop_tip(self) -> None:
+        dropped = self._blocks.pop()
+        self._log.warning("liquid_block_disconnected", height=dropped.height, hash=dropped.hash)
+        for sighting in self.sightings.everything():
+            if sighting.block_hash == dropped.hash:
+                sighting.height = sighting.block_hash = None
+                self.sightings.rejuvenate(sighting)
+                self._notify(sighting.script)
+        if not self._blocks:
+            # Deeper than we remember: begin again. What is still there is found by reading anew.
+            self._log.error("liquid_reorganisation_too_deep", height=dropped.height)
+            self._mempool = frozenset()
+            self._begin_at = max(dropped.height - MAX_REORG, 0)
+            raise RailUnavailable("the chain was reorganised more deeply than is remembered; starting over")
+
+    def _notice_lost_depth(self) -> None:
+        for sighting in self.sightings.everything():
+            if sighting.height is not None and not self.is_final(sighting):
+                self.sightings.rejuvenate(sighting)
+                self._notify(sighting.script)
+
+    def _notice_depth(self) -> None:
+        for sighting in self.sightings.young:
+            if sighting.height is not None:
+                self._notify(sighting.script)
+                if self.is_final(sighting):
+                    self.sightings.ripen(sighting)
+
+    # --- reading blocks and the mempool ---
+
+    async def _read_block(self, block: Block) -> None:
+        new = [txid for txid in block.txids if txid not in self._mempool or self.sightings.knows(txid)]
+        unknown = [txid for txid in new if not self.sightings.knows(txid)]
+        await self._look_at(unknown, block.hash, block.time)
+        for txid in new:
+            for sighting in self.sightings.of_transaction(txid):
+                sighting.height, sighting.block_hash, sighting.gone = block.height, block.hash, False
+                self.sightings.rejuvenate(sighting)
+                self._notify(sighting.script)
+
+    async def _read_mempool(self, pulse: Pulse) -> None:
+        new = pulse.mempool - self._mempool
+        await self._look_at([txid for txid in new if not self.sightings.knows(txid)], None, None)
+        self._mempool = pulse.mempool
+        for txid in new:
+            for sighting in self.sightings.of_transaction(txid):
+                if sighting.gone:
+                    self._set_gone(sighting, gone=False)
+        missing = [s for s in self.sightings.young if s.height is None and s.txid not in pulse.mempool]
+        if missing:
+            await self._give_up(missing)
+
+    async def _give_up(self, missing: Sequence[Sighting]) -> None:
+        """Outputs in no block and not waiting are gone, unless the chain moved while we looked."""
+        pulse = await self._chain.pulse()
+        if pulse.tip != self.tip.hash:
+            return  # They may be in blocks not read yet: the next poll knows.
+        for sighting in missing:
+            if sighting.txid not in pulse.mempool:
+                self._log.warning("liquid_payment_vanished", txid=sighting.txid, vout=sighting.vout)
+                self._set_gone(sighting, gone=True)
+
+    def _set_gone(self, sighting: Sighting, *, gone: bool) -> None:
+        sighting.gone = gone
+        if gone:
+            self.sightings.ripen(sighting)
+        else:
+            self.sightings.rejuvenate(sighting)
+        self._notify(sighting.script)
+
+    async def _look_at(
+        self, txids: Sequence[str], block_hash: str | None, block_time: datetime | None
+    ) -> None:
+        for start in range(0, len(txids), _TXS_AT_ONCE):
+            part = txids[start : start + _TXS_AT_ONCE]
+            for txid, raw in (await self._chain.transactions(part, block_hash)).items():
+                hits = self._hits(txid, raw)
+                if hits:
+                    await self._keep(txid, hits, block_time)
+
+    def _hits(self, txid: str, raw: bytes) -> list[Output]:
+        try:
+            return [output for output in outputs(raw) if output.script in self._book]
+        except ValueError:
+            self._log.error("liquid_transaction_unreadable", txid=txid)
+            return []
+
+    async def _keep(self, txid: str, hits: Sequence[Output], block_time: datetime | None) -> None:
+        seen_at = block_time or await self._chain.seen_at(txid) or self._clock()
+        for output in hits:
+            key = self._book.blinding_key(output.script)
+            content = await asyncio.to_thread(unblind, output, key)
+            if content is not None and not self._worth(content):
+                self._log.info("liquid_output_below_minimum", txid=txid, vout=output.vout)
+                continue
+            if content is None:
+                self._log.warning("liquid_output_not_unblindable", txid=txid, vout=output.vout)
+            sighting = Sighting(
+                txid=txid, vout=output.vout, script=output.script, content=content, first_seen_at=seen_at
+            )
+            if self.sightings.add(sighting):
+                self._notify(sighting.script)
+
+    # --- what was before ---
+
+    async def find_unspent(self, scripts: Sequence[bytes]) -> None:
+        """Read every unspent output of these scripts, however old."""
+        for unspent in await self._chain.unspent(scripts):
+            if not self.sightings.knows(unspent.txid):
+                block_hash = await self._chain.block_hash(unspent.height)
+                if block_hash is not None:
+                    await self._read_old(block_hash, [unspent.txid])
+
+    def look_again(self) -> None:
+        """Look at the whole mempool anew with the next poll: a script was added."""
+        self._mempool = frozenset()
+
+    async def read_back(self, height: int) -> None:
+        """Read the blocks from `height` on that were before our beginning."""
+        for past in range(max(height, 1), self._base):
+            block_hash = await self._chain.block_hash(past)
+            if block_hash is not None:
+                await self._read_old(block_hash, None)
+        self._base = min(self._base, max(height, 1))
+
+    async def _read_old(self, block_hash: str, txids: Sequence[str] | None) -> None:
+        async with self._lock:
+            block = await self._chain.block(block_hash)
+            if block is None or await self._chain.block_hash(block.height) != block_hash:
+                return
+            wanted = [txid for txid in txids or block.txids if not self.sightings.knows(txid)]
+            await self._look_at(wanted, block_hash, block.time)
+            for txid in wanted:
+                for sighting in self.sightings.of_transaction(txid):
+                    sighting.height, sighting.block_hash = block.height, block_hash
+                    if self._blocks and self.is_final(sighting):
+                        self.sightings.ripen(sighting)
+
+    async def resume(self, cursor: Cursor) -> bool:
+        """Learn what became of the money that was known at a cursor. False if its chain is not this one."""
+        for carried in cursor.carried:
+            was = carried.sighting()
+            for known in self.sightings.of_transaction(was.txid):
+                known.first_seen_at = min(known.first_seen_at, was.first_seen_at)
+            if was.script in self._book and self.sightings.add(was):
+                self._notify(was.script)
+        block_hash: str = cursor.block_hash
+        found_all = True
+        for _ in range(MAX_REORG):
+            block = await self._chain.block(block_hash)
+            if block is None:
+                found_all = False
+                break
+            if await self._chain.block_hash(block.height) == block_hash:
+                break
+            await self._look_at(self._unknown(block.txids), block_hash, block.time)  # a stale block
+            block_hash = block.previous
+        await self.refresh()
+        return found_all
+
+    def _unknown(self, txids: Iterable[str]) -> list[str]:
+        return [txid for txid in txids if not self.sightings.knows(txid)]
+
+    def _notify(self, script: bytes) -> None:
+        for subscriber in self._subscribers:
+            subscriber.put(script)
+
+
+class Subscription:
+    """Scripts whose money changed, each once however often it changed."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._changed: dict[bytes, None] = {}
+        self._event = asyncio.Event()
+
+    def put(self, script: bytes) -> None:
+        """This one changed."""
+        self._changed[script] = None
+        self._event.set()
+
+    async def next(self, patience_seconds: float) -> bytes | None:
+        """The script that has waited longest; waits for one, or gives None after a while."""
+        if not self._changed:
+            self._event.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_seconds):
+                    await self._event.wait()
+        if not self._changed:
+            return None
+        script = next(iter(self._changed))
+        del self._changed[script]
+        return script
+
+    def close(self) -> None:
+        """No more."""
+        self._follower.unsubscribe(self)

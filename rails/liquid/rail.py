@@ -1,0 +1,311 @@
+"""`LiquidRail`: USDT and L-BTC to one confidential address per payment, credited at two confirmations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from ledger.clock import Clock
+from ledger.money import LBTC, USDT, Asset, Money
+from rails.contract import (
+    Capabilities,
+    Health,
+    Hint,
+    Instructions,
+    Observation,
+    Order,
+    Piece,
+    PieceState,
+    RailError,
+    RailProtocolError,
+    RailUnavailable,
+    ReferenceBook,
+    Standing,
+)
+from rails.liquid import cursor as cursors
+from rails.liquid.book import ScriptBook
+from rails.liquid.chain import ChainSource
+from rails.liquid.descriptor import WatchOnlyDescriptor
+from rails.liquid.follower import RECENT_BLOCKS, Follower
+from rails.liquid.networks import Network
+from rails.liquid.sightings import Sighting
+from rails.liquid.unblind import Content
+
+NAME: Final = "liquid"
+SCALE: Final = 8
+UNREADABLE: Final = Asset("UNREADABLE", SCALE)
+"""The asset of an output to our address that cannot be unblinded. Its amount is 0: someone must look."""
+MINIMUM_CREDIT: Final[Mapping[str, int]] = {USDT.code: 1_000_000, LBTC.code: 100}
+"""Smaller outputs are not noticed: on Liquid a flood of dust costs next to nothing."""
+_READY_SECONDS: Final = 10
+_LARGEST_PAUSE_SECONDS: Final = 5.0
+_CURSOR_BLOCKS: Final = 360
+"""On a quiet rail the cursor moves at least this often (six hours), and all pending is looked at."""
+_TICK_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiquidSettings:
+    """What the rail is told."""
+
+    network: Network
+    assets: Mapping[str, Asset]
+    """Asset ids that can be asked for, with our name for each."""
+    confirmations: int = 2
+    interval_seconds: float = 0.5
+    """Between two looks at the chain."""
+    tip_age_max: timedelta | None = timedelta(minutes=15)
+    """How old the newest block may be; None on a regtest, where blocks come when they are asked for."""
+    quote_seconds: int = 900
+
+
+class LiquidRail:
+    """`Rail` on a `ChainSource` and a watch-only descriptor."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        settings: LiquidSettings,
+        descriptor: WatchOnlyDescriptor,
+        chain: ChainSource,
+        references: ReferenceBook,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._descriptor = descriptor
+        self._chain = chain
+        self._references = references
+        self._asset_ids = {asset.code: asset_id for asset_id, asset in settings.assets.items()}
+        self._book = ScriptBook(descriptor)
+        self._clock = clock
+        self._follower = Follower(
+            chain, self._book, clock, confirmations=settings.confirmations, worth=self._is_worth_noticing
+        )
+        self._log = structlog.get_logger()
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self.capabilities = _capabilities(settings)
+
+    # --- the contract ---
+
+    async def open(self, order: Order) -> Instructions:
+        """One address, derived from the order's ordinal: asking again gives the same one."""
+        if order.hold:
+            raise RailProtocolError("nothing can be held on Liquid")
+        asset_id = self._asset_ids.get(order.amount_due.asset.code)
+        if asset_id is None:
+            raise RailProtocolError(f"{order.amount_due.asset.code} is not taken here")
+        await self._up_to_date()  # no one is told to pay while we could not see it
+        self._book.reach(order.ordinal)
+        script = self._descriptor.script(order.ordinal)
+        await self._watch(script)
+        address = self._descriptor.address(order.ordinal)
+        amount = _plain(order.amount_due)
+        return Instructions(
+            kind="address",
+            reference=script.hex(),
+            uri=f"{self._settings.network.uri_scheme}:{address}?amount={amount}&assetid={asset_id}",
+            text=address,
+            details={
+                "address": address,
+                "asset_id": asset_id,
+                "asset": order.amount_due.asset.code,
+                "amount": amount,
+                "confirmations_needed": str(self._settings.confirmations),
+            },
+        )
+
+    async def observe(self, reference: str) -> Observation:
+        """Every output to the address, as it stands in the chain at this moment.
+
+        Outputs that were spent (swept) before this process started are not listed any more.
+        """
+        script = _script(reference)
+        await self._up_to_date()
+        await self._watch(script)
+        found = self._follower.sightings.of_script(script)
+        pieces = sorted(map(self._piece, found), key=lambda piece: (piece.first_seen_at, piece.money_ref))
+        return Observation(reference=reference, standing=Standing.OPEN, pieces=pieces)
+
+    async def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+        """First what changed since the cursor, then every change as it is seen."""
+        subscription = self._follower.subscribe()
+        try:
+            self._start()
+            await self._ready.wait()
+            async for hint in self._missed(cursor):
+                yield hint
+            cursor_height = self._follower.tip.height
+            while True:
+                script = await subscription.next(_TICK_SECONDS)
+                if script is None and self._follower.tip.height < cursor_height + _CURSOR_BLOCKS:
+                    continue
+                cursor_height = self._follower.tip.height
+                reference = None if script is None else script.hex()
+                yield Hint(reference=reference, cursor=self._follower.cursor().text())
+        finally:
+            subscription.close()
+
+    async def health(self) -> Health:
+        """Whether the node follows the right chain and its newest block is young."""
+        try:
+            chain = await self._chain.health()
+        except RailError as error:
+            return Health(ok=False, detail=str(error))
+        expected = self._settings.network.node_chain
+        if chain.chain not in (None, expected):
+            return Health(ok=False, detail=f"the node is on the chain {chain.chain}, not on {expected}")
+        if chain.syncing:
+            return Health(ok=False, detail="the node is still catching up with the network")
+        age_max, age = self._settings.tip_age_max, self._clock() - chain.tip_time
+        if age_max is not None and age > age_max:
+            return Health(ok=False, detail=f"the newest block is {int(age.total_seconds())} seconds old")
+        return Health(ok=True)
+
+    async def close(self) -> None:
+        """Stop following and close the connections."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._chain.close()
+
+    # --- following ---
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._follow(), name="liquid-follower")
+
+    async def _follow(self) -> None:
+        pause = self._settings.interval_seconds
+        while True:
+            try:
+                if not self._ready.is_set():
+                    await self._catch_up()
+                await self._follower.refresh()
+                pause = self._settings.interval_seconds
+            except RailError as error:
+                self._log.warning("liquid_chain_unavailable", detail=str(error))
+                pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
+            except Exception:  # noqa: BLE001 — whatever it was, the next poll may do better
+                self._log.exception("liquid_follower_failed")
+                pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+
+    async def _catch_up(self) -> None:
+        """Learn our scripts and all unspent money on them, then say that we are ready."""
+        known = await self._references.all(NAME)
+        scripts = [_script(row.reference) for row in known]
+        newest = max((row.ordinal for row in known), default=0)
+        await asyncio.to_thread(self._book.remember, scripts, newest)
+        await self._follower.refresh()
+        await self._follower.find_unspent(scripts)
+        self._log.info("liquid_follower_ready", scripts=len(self._book), height=self._follower.tip.height)
+        self._ready.set()
+
+    async def _up_to_date(self) -> None:
+        self._start()
+        if not self._ready.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READY_SECONDS):
+                    await self._ready.wait()
+            if not self._ready.is_set():
+                raise RailUnavailable("the Liquid rail is still catching up with the chain")
+        await self._follower.refresh()
+
+    async def _watch(self, script: bytes) -> None:
+        """A script that no one foresaw: watch it, and look for money that is there already."""
+        if script not in self._book:
+            self._book.add(script)
+            self._follower.look_again()
+            await self._follower.find_unspent([script])
+            await self._follower.refresh()
+
+    async def _missed(self, text: str | None) -> AsyncIterator[Hint]:
+        """Hints about everything that may have changed since the cursor; the last one moves it."""
+        cursor = None if text is None else cursors.read(text)
+        since = 0
+        if cursor is not None:
+            await self._patiently_resume(cursor)
+            since = cursor.height - RECENT_BLOCKS
+        if text is not None and cursor is None:
+            yield Hint(reference=None)
+        found = self._follower.sightings.everything()
+        scripts = [s.script for s in found if s.height is None or s.height >= since]
+        references = [script.hex() for script in dict.fromkeys(scripts)]
+        for reference in references[:-1]:
+            yield Hint(reference=reference)
+        for reference in references[-1:]:
+            yield Hint(reference=reference, cursor=self._follower.cursor().text())
+
+    async def _patiently_resume(self, cursor: cursors.Cursor) -> None:
+        while True:
+            try:
+                await self._follower.read_back(cursor.height - RECENT_BLOCKS)
+                if not await self._follower.resume(cursor):
+                    self._log.error("liquid_cursor_of_another_chain", height=cursor.height)
+            except RailError as error:
+                self._log.warning("liquid_chain_unavailable", detail=str(error))
+                await asyncio.sleep(self._settings.interval_seconds)
+            else:
+                return
+
+    # --- pieces ---
+
+    def _is_worth_noticing(self, content: Content) -> bool:
+        asset = self._settings.assets.get(content.asset_id)
+        return content.value >= (MINIMUM_CREDIT.get(asset.code, 1) if asset is not None else 1)
+
+    def _piece(self, sighting: Sighting) -> Piece:
+        return Piece(
+            money_ref=f"liquid:{sighting.txid}:{sighting.vout}",
+            amount=self._amount(sighting.content),
+            state=self._state(sighting),
+            first_seen_at=sighting.first_seen_at,
+            proof=f"{sighting.txid}:{sighting.vout}",
+        )
+
+    def _amount(self, content: Content | None) -> Money:
+        if content is None:
+            return Money(0, UNREADABLE)
+        known = self._settings.assets.get(content.asset_id)
+        return Money(content.value, known or Asset(content.asset_id, SCALE))
+
+    def _state(self, sighting: Sighting) -> PieceState:
+        if sighting.gone:
+            return PieceState.REVERSED
+        return PieceState.SETTLED if self._follower.is_final(sighting) else PieceState.SEEN
+
+
+def _capabilities(settings: LiquidSettings) -> Capabilities:
+    limits = {USDT.code: (10_000_000, 1_000_000_000_000), LBTC.code: (1_000, 10_000_000)}
+    assets = tuple(sorted(settings.assets.values(), key=lambda asset: asset.code != USDT.code))
+    return Capabilities(
+        assets=assets,
+        label=" / ".join(asset.code for asset in assets) + " on Liquid",
+        minimum={asset.code: limits[asset.code][0] for asset in assets},
+        maximum={asset.code: limits[asset.code][1] for asset in assets},
+        order=30,
+        quote_seconds=settings.quote_seconds,
+    )
+
+
+def _plain(amount: Money) -> str:
+    """`12.5`, never an exponent."""
+    text = amount.decimal()
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _script(reference: str) -> bytes:
+    try:
+        return bytes.fromhex(reference)
+    except ValueError:
+        raise RailProtocolError("this is not a reference of the Liquid rail") from None
