@@ -84,7 +84,9 @@ def build_rail(
 
 def _check(base: str, key: str, secret: str, *, production: bool) -> None:
     if not key.startswith(_LIVE + _TEST):
-        raise ValueError("STRIPE_SECRET_KEY is not a Stripe key: it begins with sk_live_, rk_live_ or sk_test_.")
+        raise ValueError(
+            "STRIPE_SECRET_KEY is not a Stripe key: it begins with sk_live_, rk_live_ or sk_test_."
+        )
     if not secret:
         raise ValueError("STRIPE_WEBHOOK_SECRET is empty: anyone could forge a payment message.")
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:

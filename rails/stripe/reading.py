@@ -88,7 +88,9 @@ def _fee(charge: Json | None) -> Money | None:
 
 def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> tuple[PieceState, int]:
     """What outside refunds and disputes took, and what state that leaves the money in."""
-    refunded = sum(refund["amount"] for refund in refunds if refund["status"] in _GONE and not is_ours(refund))
+    refunded = sum(
+        refund["amount"] for refund in refunds if refund["status"] in _GONE and not is_ours(refund)
+    )
     withdrawn = {dispute["id"]: _withdrawn(dispute) for dispute in disputes}
     taken = min(refunded + sum(withdrawn.values()), received)
     if any(withdrawn[dispute["id"]] and dispute["status"] != "lost" for dispute in disputes):

@@ -82,8 +82,8 @@ class Api:
         except StripeFault as fault:
             return fault.status, json.dumps(fault.body), False, False
         except UnicodeDecodeError:
-            fault = StripeFault("Invalid request: the body is not UTF-8.")
-            return fault.status, json.dumps(fault.body), False, False
+            garbled = StripeFault("Invalid request: the body is not UTF-8.")
+            return garbled.status, json.dumps(garbled.body), False, False
 
     def _authenticate(self, request: Request) -> str:
         scheme, _, api_key = request.headers.get("authorization", "").partition(" ")

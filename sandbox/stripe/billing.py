@@ -87,7 +87,7 @@ def _begin(context: Context, session: Json) -> Json:
         )
         subscription["items"]["data"].append(item)
     context.store.insert(subscription)
-    invoice, intent = _bill(context, subscription, "subscription_create")
+    _, intent = _bill(context, subscription, "subscription_create")
     session.update(customer=customer["id"], subscription=subscription["id"])
     state["intent"] = intent["id"]
     context.store.save(session)
@@ -195,6 +195,8 @@ def sweep(context: Context, faults: Faults) -> None:
             case "incomplete":
                 if subscription["created"] + INCOMPLETE_SECONDS <= context.clock():
                     _end(context, subscription, "incomplete_expired")
+            case _:
+                pass
 
 
 def _renew_until_now(context: Context, subscription: Json, faults: Faults) -> None:

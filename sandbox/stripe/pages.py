@@ -24,7 +24,7 @@ from sandbox.stripe.store import Json
 _HERE = Path(__file__).parent
 _CARDS = {"success": "paid", "challenge": "challenge", "declined": "declined", "delayed": "processing"}
 _LABELS = {
-    "generic_decline": "Card declined, no reason given",
+    "generic_decline": "No reason given",
     "insufficient_funds": "Insufficient funds",
     "do_not_honor": "Do not honor",
     "lost_card": "Lost card",
@@ -112,6 +112,8 @@ class Pages:
                 session = self._act(session, "paid", None)
             case "fail":
                 session = self._act(session, "authentication_failed", None)
+            case _:
+                pass  # Left without an answer: the payment intent goes on waiting for one.
         return _go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session_id}")
 
     async def show_portal(self, portal_id: str) -> Response:
@@ -186,7 +188,7 @@ class Pages:
                 quantity=item["quantity"],
                 amount=dollars(session["amount_total"]),
                 merchant=session["branding_settings"]["display_name"],
-                minutes_left=max(0, (session["expires_at"] - self._context.clock()) // 60),
+                open_for=_duration(session["expires_at"] - self._context.clock()),
             )
             targets = [_origin(session[name]) for name in ("success_url", "cancel_url") if session[name]]
         html = self._templates.get_template(template).render(**values)
@@ -219,6 +221,14 @@ def _success_url(session: Json) -> str:
 
 def _go(url: str) -> RedirectResponse:
     return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = divmod(max(0, seconds) // 60, 60)
+    if hours >= 2:
+        return f"{hours} hours"
+    total = hours * 60 + minutes
+    return "1 minute" if total == 1 else f"{total} minutes"
 
 
 def _day(timestamp: int) -> str:

@@ -124,4 +124,5 @@ def _included(context: Context, node: Json, name: str) -> Json | None:
         case "invoice", "payments":
             payments = context.store.where("invoice_payment", invoice=identifier)
             return listing(payments, f"/v1/invoices/{identifier}/payments")
-    return None
+        case _:
+            return None

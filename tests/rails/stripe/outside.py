@@ -48,7 +48,7 @@ class Message:
 
     @property
     def event(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        return dict(json.loads(self.body))
 
     def is_about(self, kind: str, identifier: str) -> bool:
         event = self.event
@@ -193,7 +193,7 @@ class Sandbox:
                 response = await client.post(f"/sandbox/{path}", json=dict(values))
         if response.is_error:
             raise Impossible(response.text)
-        return response.json()
+        return dict(response.json())
 
     async def pay(self, session: str, outcome: str = "paid", **more: str) -> dict[str, Any]:
         return await self.control(f"checkout/{session}/pay", {"outcome": outcome, **more})
@@ -223,8 +223,8 @@ class CardWorld:
 
     async def start(self, references: ReferenceBook, **more: Any) -> CardRail:
         context = RailContext(clock=self._clock, references=references, production=False)
-        settings = {"poll_seconds": 0.05, "deadline_seconds": 4.0, "retries": 0, "secret": SECRET, **more}
-        return build_rail(context, base=f"http://127.0.0.1:{self._relay.port}", key=KEY, **settings)
+        settings: dict[str, Any] = {"poll_seconds": 0.05, "deadline_seconds": 4.0, "retries": 0, "secret": SECRET, "key": KEY, **more}
+        return build_rail(context, base=f"http://127.0.0.1:{self._relay.port}", **settings)
 
     async def pay(
         self, instructions: Instructions, amount: int | None = None, asset: Asset | None = None
