@@ -73,11 +73,11 @@ class MemoryRailStore:
 
     async def attempts(self, root_id: str) -> Sequence[Mapping[str, Any]]:
         """See `RailStore`."""
-        return self._payments(lambda row: row["root_id"] == root_id, "payment_id")
+        return self._payments(lambda row: row["root_id"] == root_id, "opened_at")
 
     async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """See `RailStore`."""
-        return self._payments(lambda row: row["account_id"] == account_id, "payment_id")[::-1][:limit]
+        return self._payments(lambda row: row["account_id"] == account_id, "opened_at")[::-1][:limit]
 
     async def count_unpaid(self, account_id: str) -> int:
         """See `RailStore`."""

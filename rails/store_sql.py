@@ -60,13 +60,16 @@ class SqlRailStore:
     async def attempts(self, root_id: str) -> Sequence[Mapping[str, Any]]:
         """See `RailStore`."""
         return await self._many(
-            sa.select(PAYMENT_ROWS).where(_P.root_id == root_id).order_by(_P.payment_id).limit(100)
+            sa.select(PAYMENT_ROWS)
+            .where(_P.root_id == root_id)
+            .order_by(_P.opened_at, _P.payment_id)
+            .limit(100)
         )
 
     async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """See `RailStore`."""
         mine = sa.select(PAYMENT_ROWS).where(_P.account_id == account_id)
-        return await self._many(mine.order_by(_P.payment_id.desc()).limit(limit))
+        return await self._many(mine.order_by(_P.opened_at.desc(), _P.payment_id.desc()).limit(limit))
 
     async def count_unpaid(self, account_id: str) -> int:
         """See `RailStore`."""

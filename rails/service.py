@@ -1,0 +1,396 @@
+"""Payments: what the rest of the platform calls to be paid.
+
+    payments = Payments(log=…, store=…, rails={"card": …}, rates=…, ids=…, clock=…)
+    topup = await payments.open_topup("acct_…", "card", wanted=500, return_url="https://…/topups/{payment_id}")
+    topup = await payments.topup(topup.payment_id)
+
+Everything may raise a `ledger.errors.Refusal` by name (see `rails.refusals`), or a `RailUnavailable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from ledger.clock import Clock
+from ledger.errors import Refusal, TooBusy
+from ledger.identifiers import AccountId, Identifiers, PaymentId
+from ledger.log.model import LogWriter
+from ledger.money import Asset, Money
+from rails import payment as domain
+from rails import payment_events as events
+from rails.contract import (
+    Expiry,
+    Health,
+    Hint,
+    Holds,
+    Observation,
+    Order,
+    Rail,
+    RailProtocolError,
+    RailUnavailable,
+    Webhooks,
+)
+from rails.payment_state import Payment, PaymentNotFound
+from rails.pricing import PACK, PackPrice
+from rails.quotes import Quote, Rates
+from rails.recording import Companion, Recorder
+from rails.refusals import (
+    AssetNotAccepted,
+    CannotHold,
+    NoWebhooks,
+    TooManyOpenPayments,
+    UnknownRail,
+)
+from rails.store import RailStore
+from rails.teller import PaymentLimits, Teller
+from rails.topup import TopupView, payment_of, view
+
+
+class UnknownReference(Exception):
+    """A hint names a reference that is not ours, or not yet."""
+
+
+class Payments:
+    """Opens, observes and settles payments over any rails. Safe to run in many processes."""
+
+    def __init__(
+        self,
+        *,
+        log: LogWriter,
+        store: RailStore,
+        rails: Mapping[str, Rail],
+        rates: Rates,
+        ids: Identifiers,
+        clock: Clock,
+        price: PackPrice = PACK,
+        offers: Sequence[int] = (100, 500, 2_000),
+        limits: PaymentLimits | None = None,
+    ) -> None:
+        self.store = store
+        self.health: dict[str, Health] = {}
+        """The last health of each rail, kept by the runner."""
+        self.hint_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
+        """Set whenever a hint was stored for a rail."""
+        self.limits = limits or PaymentLimits()
+        self._rails = rails
+        self._rates = rates
+        self._ids = ids
+        self._clock = clock
+        self._teller = Teller(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
+        self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._log = structlog.get_logger("rails.payments")
+
+    # --- opening -------------------------------------------------------------------------------
+
+    async def open_topup(
+        self,
+        account_id: str,
+        rail: str,
+        *,
+        return_url: str,
+        wanted: int | None = None,
+        amount: Money | None = None,
+        pay_asset: str | None = None,
+        key: str | None = None,
+        attempt_of: str | None = None,
+        hold: bool = False,
+        job_id: str | None = None,
+        description: str | None = None,
+    ) -> TopupView:
+        """Open a way to pay for `wanted` credits, or for `amount` (in USD or the asset to pay with).
+
+        `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
+        does not answer, the view says `opening` and the runner goes on trying.
+        """
+        chosen = self._rail(rail)
+        if hold and not isinstance(chosen, Holds):
+            raise CannotHold(rail=rail)
+        asset = _asset(chosen, pay_asset)
+        quote = await self._teller.quote(chosen, asset, wanted, amount)
+        if await self.store.count_unpaid(account_id) >= self.limits.open_per_account:
+            raise TooManyOpenPayments(limit=self.limits.open_per_account)
+        root = None if attempt_of is None else await self._root(account_id, attempt_of)
+        payment_id = await self._recorder.open(
+            self._ids.payment(),
+            _facts(account_id, rail, quote, root, hold=hold, job_id=job_id),
+            key=key,
+            body={
+                "account_id": account_id,
+                "rail": rail,
+                "wanted": wanted,
+                "amount": amount,
+                "pay_asset": pay_asset,
+                "attempt_of": root,
+                "job_id": job_id,
+            },
+            account_id=account_id,
+            rail=rail,
+            return_url=return_url,
+            description=description or f"{quote.credits} images",
+        )
+        try:
+            await self.open_way(payment_id)
+        except RailUnavailable as error:
+            self._log.warning("way_to_pay_delayed", payment_id=payment_id, rail=rail, error=str(error))
+        return await self.topup(payment_id)
+
+    async def open_way(self, payment_id: str) -> None:
+        """Ask the rail for a way to pay, unless there is one. Heals a crash between intent and answer."""
+        async with self._lock(payment_id):
+            place = await self.store.reference(payment_id)
+            row = await self.store.payment(payment_id)
+            kept = await self.store.instructions(payment_id)
+            if place is None or row is None:
+                raise PaymentNotFound
+            if place.reference is not None or kept is None:
+                return
+            facts = payment_of(row).facts()
+            order = Order(
+                payment_id=PaymentId(payment_id),
+                account_id=AccountId(row["account_id"]),
+                ordinal=place.ordinal,
+                amount_due=facts.amount_due,
+                description=kept.description,
+                expires_at=facts.quote_expires_at,
+                return_url=kept.return_url.replace("{payment_id}", payment_id),
+                hold=facts.hold,
+            )
+            async with _patience(self.limits.rail_timeout_seconds):
+                instructions = await self._rail(place.rail).open(order)
+            digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
+            await self._recorder.issue(order, place.rail, instructions, digest)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    async def topup(self, payment_id: str) -> TopupView:
+        """What is known about a payment. Raises `PaymentNotFound`."""
+        return await self._view(await self._row(payment_id))
+
+    async def attempts(self, payment_id: str) -> Sequence[TopupView]:
+        """All attempts of the same top-up, oldest first."""
+        root = (await self._row(payment_id))["root_id"]
+        return [await self._view(row) for row in await self.store.attempts(root)]
+
+    async def topups_of(self, account_id: str, limit: int = 50) -> Sequence[TopupView]:
+        """An account's payments, newest first."""
+        return [await self._view(row) for row in await self.store.of_account(account_id, min(limit, 200))]
+
+    def rails(self) -> dict[str, Any]:
+        """The body of `GET /v1/rails`."""
+        return self._teller.rails_json(self._rails.values(), self.health)
+
+    # --- news ----------------------------------------------------------------------------------
+
+    async def observe(self, payment_id: str, companion: Companion | None = None) -> TopupView:
+        """Ask the rail what is so now, and write down what is new. May raise `RailUnavailable`."""
+        await self._ask(payment_id, _observe, companion)
+        return await self.topup(payment_id)
+
+    async def cancel(self, payment_id: str) -> TopupView:
+        """Close an unpaid way to pay, where the rail can. Money already there wins."""
+        await self._ask(payment_id, _close, None)
+        return await self.topup(payment_id)
+
+    async def capture(self, payment_id: str, companion: Companion | None = None) -> TopupView:
+        """Take held money; its credits are granted, and `companion` decided, in one transaction."""
+        await self._ask(payment_id, lambda rail, ref: _holding(rail).capture(ref), companion)
+        return await self.topup(payment_id)
+
+    async def release(self, payment_id: str, companion: Companion | None = None) -> TopupView:
+        """Give held money back, or close the way to pay if none has come."""
+        await self._ask(payment_id, lambda rail, ref: _holding(rail).release(ref), companion)
+        return await self.topup(payment_id)
+
+    async def expire(self, payment_id: str) -> TopupView:
+        """The quote's time is over: close the way to pay where the rail can, and say so."""
+        view_now = await self.cancel(payment_id)
+        if not view_now.expired:
+            async with self._lock(payment_id):
+                row = await self._row(payment_id)
+                await self._recorder.run(payment_id, row, domain.ExpireQuote(), actor="system:payments")
+            view_now = await self.topup(payment_id)
+        return view_now
+
+    async def accept_funds(self, payment_id: str, money_ref: str, actor: str) -> TopupView:
+        """Credit money of another asset that waits in suspense, at today's rate: its payer agreed."""
+        row = await self._row(payment_id)
+        known = payment_of(row).pieces.get(money_ref)
+        spot = None if known is None else self._rates.spot(known.amount.asset)
+        if spot is None:
+            raise domain.MoneyNotInSuspense
+        command = domain.AcceptFunds(
+            money_ref=money_ref, rate=spot.rate, lot_id=self._ids.lot(), asked_at=self._clock()
+        )
+        async with self._lock(payment_id):
+            await self._recorder.run(payment_id, row, command, actor=actor, money=(money_ref,))
+        return await self.topup(payment_id)
+
+    async def accept_hint(self, rail: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Verify and store a webhook; returns how many hints were new. It is dealt with afterwards.
+
+        Raises `UnknownRail`, `NoWebhooks` (both are "not found"), `HintRejected`, or `TooBusy`.
+        """
+        chosen = self._rail(rail)
+        if not isinstance(chosen, Webhooks):
+            raise NoWebhooks(rail=rail)
+        hints = chosen.verify_hint({name.lower(): value for name, value in headers.items()}, body)
+        if await self.store.waiting_hints(rail) >= self.limits.hints_waiting_max:
+            raise TooBusy
+        fresh = [await self.store.store_hint(rail, hint, self._clock()) for hint in hints]
+        self.hint_stored[rail].set()
+        return sum(fresh)
+
+    async def deal_with(self, rail: str, reference: str | None) -> None:
+        """Follow a hint. Raises `UnknownReference` if nothing of ours is known by that reference."""
+        if reference is None:
+            await self.observe_pending(rail)
+            return
+        payment_id = await self.store.find(rail, reference)
+        if payment_id is None:
+            raise UnknownReference(reference)
+        await self._ask(payment_id, _observe, None)
+
+    async def observe_pending(self, rail: str, page: int = 200) -> None:
+        """Ask about every payment of a rail that may have changed."""
+        after = await self.observe_page(rail, "", page)
+        while after:
+            after = await self.observe_page(rail, after, page)
+
+    async def observe_page(self, rail: str, after: str, page: int) -> str:
+        """Ask about the next pending payments; returns where to go on, or "" after the last."""
+        found = await self.store.watched(rail, self._clock(), after, page)
+        for payment_id in found:
+            await self._tolerantly(payment_id)
+        return found[-1] if len(found) == page else ""
+
+    async def price_unpriced(self, rail: str, page: int = 200) -> None:
+        """Grant what waits for a rate, as far as there is one again."""
+        after = ""
+        while found := await self.store.unpriced(rail, after, page):
+            for payment_id in found:
+                await self._tolerantly(payment_id)
+            after = found[-1]
+
+    async def _tolerantly(self, payment_id: str) -> None:
+        """Ask about one of many: what is wrong with it must not keep the others from being asked about."""
+        try:
+            await self.open_way(payment_id)
+            await self._ask(payment_id, _observe, None)
+        except (Refusal, RailProtocolError) as error:
+            self._log.error("payment_not_observed", payment_id=payment_id, error=type(error).__name__)
+
+    async def keep_hint(self, rail: str, hint: Hint) -> None:
+        """Store a hint that could not be followed now."""
+        await self.store.store_hint(rail, hint, self._clock())
+        self.hint_stored[rail].set()
+
+    # -------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        payment_id: str,
+        question: Callable[[Rail, str], Awaitable[Observation]],
+        companion: Companion | None,
+    ) -> None:
+        async with self._lock(payment_id):
+            place = await self.store.reference(payment_id)
+            if place is None:
+                raise PaymentNotFound
+            if place.reference is None and companion is not None:
+                raise RailUnavailable("the way to pay is not open yet")
+            if place.reference is not None:
+                asked_at = self._clock()
+                async with _patience(self.limits.rail_timeout_seconds):
+                    observation = await question(self._rail(place.rail), place.reference)
+                if observation.reference != place.reference:
+                    raise RailProtocolError("the rail answered about another reference than was asked")
+                await self._recorder.record(payment_id, observation, asked_at, companion)
+
+    async def _root(self, account_id: str, attempt_of: str) -> str:
+        row = await self._row(attempt_of)
+        if row["account_id"] != account_id:
+            raise PaymentNotFound
+        return str(row["root_id"])
+
+    async def _row(self, payment_id: str) -> Mapping[str, Any]:
+        row = await self.store.payment(payment_id)
+        if row is None:
+            raise PaymentNotFound
+        return row
+
+    async def _view(self, row: Mapping[str, Any]) -> TopupView:
+        kept = await self.store.instructions(row["payment_id"])
+        payment: Payment = payment_of(row)
+        return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None)
+
+    def _rail(self, name: str) -> Rail:
+        try:
+            return self._rails[name]
+        except KeyError:
+            raise UnknownRail(rail=name) from None
+
+    def _lock(self, payment_id: str) -> asyncio.Lock:
+        lock = self._locks.get(payment_id)
+        if lock is None:
+            lock = self._locks[payment_id] = asyncio.Lock()
+        return lock
+
+
+def _facts(
+    account_id: str, rail: str, quote: Quote, root: str | None, *, hold: bool, job_id: str | None
+) -> Callable[[int], events.PaymentOpened]:
+    """What is stored of the intent, but for the ordinal that the transaction gives it."""
+    return lambda ordinal: events.PaymentOpened(
+        account_id=account_id,
+        rail=rail,
+        ordinal=ordinal,
+        amount_due=quote.amount_due,
+        credits=quote.credits,
+        price=quote.price,
+        rate=quote.rate,
+        rate_source=quote.source,
+        quote_expires_at=quote.expires_at,
+        attempt_of=root,
+        hold=hold,
+        job_id=job_id,
+    )
+
+
+def _asset(rail: Rail, code: str | None) -> Asset:
+    """The asset to pay with: the rail's first, or the one named."""
+    for asset in rail.capabilities.assets:
+        if code is None or asset.code == code:
+            return asset
+    raise AssetNotAccepted(asset=code, rail=rail.name)
+
+
+async def _observe(rail: Rail, reference: str) -> Observation:
+    return await rail.observe(reference)
+
+
+async def _close(rail: Rail, reference: str) -> Observation:
+    return await (rail.cancel(reference) if isinstance(rail, Expiry) else rail.observe(reference))
+
+
+def _holding(rail: Rail) -> Holds:
+    if not isinstance(rail, Holds):
+        raise CannotHold
+    return rail
+
+
+@asynccontextmanager
+async def _patience(seconds: int) -> AsyncIterator[None]:
+    """A rail that does not answer in time is unavailable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RailUnavailable("the rail did not answer in time") from error

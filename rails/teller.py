@@ -1,0 +1,106 @@
+"""The teller: what a payment would cost on a rail now, and which rails are open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ledger.clock import Clock
+from ledger.money import USD, Asset, Money
+from rails.contract import Health, Rail
+from rails.pricing import PackPrice, amount_up
+from rails.quotes import Quote, Rates, SpotRate, quote_amount, quote_credits
+from rails.rates import rate_to_usd
+from rails.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentLimits:
+    """Bounds of the payment core."""
+
+    credits_max: int = 1_000_000
+    """No single top-up asks for more."""
+    open_per_account: int = 20
+    """Unpaid ways to pay that an account may have open at once."""
+    rail_timeout_seconds: int = 20
+    """How long a rail may take to answer a call."""
+    hints_waiting_max: int = 10_000
+    """More verified hints than this are turned away per rail, to be sent again."""
+
+
+class Teller:
+    """Prices what is asked, within the limits of rails and of the core."""
+
+    def __init__(
+        self, *, rates: Rates, clock: Clock, price: PackPrice, offers: Sequence[int], limits: PaymentLimits
+    ) -> None:
+        self._rates = rates
+        self._clock = clock
+        self._price = price
+        self._offers = offers
+        self._limits = limits
+
+    async def quote(self, rail: Rail, asset: Asset, wanted: int | None, amount: Money | None) -> Quote:
+        """Raises `RailClosed`, `AmountTooSmall`, `AmountTooLarge`, `AssetNotAccepted` or `TopupUnclear`."""
+        spot = self._rates.spot(asset)
+        if spot is None:
+            await self._rates.refresh()
+            spot = self._rates.spot(asset)
+        if spot is None:
+            raise RailClosed(rail=rail.name, reason=self._rates.why_not(asset))
+        quote = self._priced(rail, spot, wanted, amount)
+        least, most = rail.capabilities.minimum[asset.code], rail.capabilities.maximum[asset.code]
+        if quote.credits < 1 or quote.amount_due.minor < least:
+            raise AmountTooSmall(minimum_minor=least, asset=asset.code)
+        if quote.amount_due.minor > most or quote.credits > self._limits.credits_max:
+            raise AmountTooLarge(maximum_minor=most, asset=asset.code, credits_max=self._limits.credits_max)
+        return quote
+
+    def _priced(self, rail: Rail, spot: SpotRate, wanted: int | None, amount: Money | None) -> Quote:
+        now, seconds = self._clock(), rail.capabilities.quote_seconds
+        if (wanted is None) == (amount is None):
+            raise TopupUnclear
+        if wanted is not None:
+            return quote_credits(max(wanted, 0), spot, self._price, now, seconds)
+        assert amount is not None
+        if amount.asset not in (USD, spot.rate.source):
+            raise AssetNotAccepted(asset=amount.asset.code)
+        return quote_amount(Money(max(amount.minor, 0), amount.asset), spot, self._price, now, seconds)
+
+    def rails_json(self, rails: Iterable[Rail], health: Mapping[str, Health]) -> dict[str, Any]:
+        """The body of `GET /v1/rails`."""
+        listed = sorted(rails, key=lambda rail: rail.capabilities.order)
+        par = rate_to_usd(Fraction(1), USD)
+        return {
+            "rails": [self._rail_json(rail, health.get(rail.name, Health(ok=True))) for rail in listed],
+            "packs": [
+                {"credits": offer, "usd_minor": amount_up(offer, par, self._price).minor}
+                for offer in self._offers
+            ],
+        }
+
+    def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:
+        capabilities = rail.capabilities
+        priced = [asset for asset in capabilities.assets if self._rates.spot(asset) is not None]
+        reason = None if health.ok else "This way to pay is not reachable at the moment."
+        if reason is None and not priced:
+            reason = self._rates.why_not(capabilities.assets[0])
+        return {
+            "name": rail.name,
+            "label": capabilities.label,
+            "assets": [
+                {
+                    "asset": asset.code,
+                    "scale": asset.scale,
+                    "minimum_minor": capabilities.minimum[asset.code],
+                    "maximum_minor": capabilities.maximum[asset.code],
+                    "open": asset in priced,
+                }
+                for asset in capabilities.assets
+            ],
+            "open": reason is None,
+            "reason": reason,
+            "quote_seconds": capabilities.quote_seconds,
+        }
