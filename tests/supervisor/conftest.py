@@ -71,6 +71,11 @@ def living() -> dict[int, tuple[int, str]]:
     return found
 
 
+def born(pid: int) -> int:
+    """When a process was started, in clock ticks since the machine was."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 Launch = Callable[..., Any]
 
 

@@ -14,6 +14,7 @@ from gateway.supervisor.errors import AlreadyRunning
 from gateway.supervisor.folder import DataFolder
 from gateway.supervisor.plan import Plan, make_plan
 from gateway.supervisor.ports import PortFile
+from gateway.supervisor.running import RunningStack, announce, find
 from gateway.supervisor.secrets import GENERATED, default_secrets
 from sandbox.service import Describe, PortBook, Service, TcpReady
 
@@ -135,3 +136,16 @@ def test_every_sandbox_in_the_tree_describes_itself(tmp_path: Path) -> None:
     for describe, name in described:
         service = describe(tmp_path / name, ports)
         assert service.argv[:2] == ("-m", f"sandbox.{name}")
+
+
+def test_a_running_stack_is_found_by_others_and_a_killed_one_is_not(tmp_path: Path) -> None:
+    assert find(tmp_path) is None
+    folder = DataFolder(tmp_path)
+    folder.acquire()
+    announce(tmp_path, RunningStack("http://127.0.0.1:8000", {"LAMP_URL": "…"}))
+    assert stat.S_IMODE((tmp_path / "running.json").stat().st_mode) == 0o600
+    found = find(tmp_path)
+    assert found is not None
+    assert found.environment == {"LAMP_URL": "…"}
+    folder.release()
+    assert find(tmp_path) is None

@@ -13,7 +13,7 @@ import pytest
 from gateway.supervisor.errors import SupervisorError
 from gateway.supervisor.process import ChildSpec
 from gateway.supervisor.tree import in_order
-from tests.supervisor.conftest import Launch, living
+from tests.supervisor.conftest import Launch, born, living
 from tests.waiting import eventually
 
 
@@ -21,7 +21,7 @@ async def test_everything_starts_in_the_order_of_its_dependencies(launch: Launch
     stack = await launch()
     assert (await stack.ready())["ready"] == ["first", "last", "middle"]
     listeners = [pid for pid, argv in stack.children().items() if "create_server" in argv]
-    assert min(listeners) < stack.child_that("pathlib") < max(listeners)
+    assert min(map(born, listeners)) < born(stack.child_that("pathlib")) < max(map(born, listeners))
     assert await stack.end() == 0
 
 
