@@ -100,7 +100,8 @@ class ComfyClient:
         """Which prompts run and which wait."""
         body = await self._object("/queue")
         running, pending = (
-            frozenset(str(item[1]) for item in body.get(name, ())) for name in ("queue_running", "queue_pending")
+            frozenset(str(item[1]) for item in body.get(name, ()))
+            for name in ("queue_running", "queue_pending")
         )
         return QueueView(running, pending)
 
@@ -192,7 +193,10 @@ def describe_refusal(verdict: Mapping[str, Any]) -> str:
         said.append(f"{error.get('message', '')} {error.get('details', '')}".strip())
     for node_id, node in (verdict.get("node_errors") or {}).items():
         reasons: Sequence[Mapping[str, Any]] = node.get("errors", ())
-        said += [f"{node.get('class_type')}#{node_id}: {reason.get('message')} ({reason.get('details')})" for reason in reasons]
+        said += [
+            f"{node.get('class_type')}#{node_id}: {reason.get('message')} ({reason.get('details')})"
+            for reason in reasons
+        ]
     return "; ".join(said)[:500] or "refused without a reason"
 
 

@@ -96,7 +96,9 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 found.append(f"{name}#{node_id} is not an output node")
         return found
 
-    def _choices_missing(self, node_id: str, node: Mapping[str, Any], required: Mapping[str, Any]) -> list[str]:
+    def _choices_missing(
+        self, node_id: str, node: Mapping[str, Any], required: Mapping[str, Any]
+    ) -> list[str]:
         filled_later = {tuple(place) for declared in self.inputs.values() for place in declared.to}
         missing = []
         for field, config in required.items():
@@ -138,13 +140,20 @@ def _checked(name: str, declared: GraphInput, value: Any) -> Any:
             if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
                 raise GraphRefused(f"input {name} is not a number")
     if isinstance(value, int | float):
-        low, high = declared.minimum, declared.maximum
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise GraphRefused(f"input {name} is outside {low:g}..{high:g}" if low is not None and high is not None
-                               else f"input {name} is out of range")
-        if declared.multiple_of and value % declared.multiple_of:
-            raise GraphRefused(f"input {name} is not a multiple of {declared.multiple_of}")
+        _check_range(name, declared, value)
     return value
+
+
+def _check_range(name: str, declared: GraphInput, value: float) -> None:
+    low, high = declared.minimum, declared.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise GraphRefused(
+            f"input {name} is outside {low:g}..{high:g}"
+            if low is not None and high is not None
+            else f"input {name} is out of range"
+        )
+    if declared.multiple_of and value % declared.multiple_of:
+        raise GraphRefused(f"input {name} is not a multiple of {declared.multiple_of}")
 
 
 class GraphLibrary:

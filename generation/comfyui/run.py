@@ -102,9 +102,12 @@ class GraphRun:
         """Run and fetch the images of `output_node`. Raises a `ComfyFault` for every other end."""
         watch = _Watch(prompt_id or str(self._client.new_id()), output_node, observe)
         try:
-            async with asyncio.timeout(limit_seconds), open_socket(
-                self._client.base_url, self._client.new_id().hex, self._patience.request
-            ) as socket:
+            async with (
+                asyncio.timeout(limit_seconds),
+                open_socket(
+                    self._client.base_url, self._client.new_id().hex, self._patience.request
+                ) as socket,
+            ):
                 listener = asyncio.create_task(self._listen(socket, watch))
                 try:
                     await self._client.submit(graph, watch.prompt_id, socket.client_id)
@@ -147,7 +150,9 @@ class GraphRun:
             absent = 0 if queued else absent + 1
             if absent >= self._patience.lost_polls:
                 raise RunLost("neither in queue nor in history: the server was restarted")
-            still_for = 0.0 if watch.moved != seen or not watch.socket_open else still_for + self._patience.poll
+            still_for = (
+                0.0 if watch.moved != seen or not watch.socket_open else still_for + self._patience.poll
+            )
             seen = watch.moved
             if still_for >= self._patience.stall:
                 await self._give_up(watch.prompt_id)

@@ -22,12 +22,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", type=Path, required=True)
     pace = float(os.environ.get("SANDBOX_COMFYUI_PAINT_SECONDS", "2.0"))
     parser.add_argument("--paint-seconds", type=float, default=pace, help="pace of one picture (0: no pause)")
-    parser.add_argument("--fail-word", default="sandbox-fail", help="a prompt with this word fails in its sampler")
+    parser.add_argument(
+        "--fail-word", default="sandbox-fail", help="a prompt with this word fails in its sampler"
+    )
     wish = parser.parse_args(argv)
     _log_as_json()
-    settings = Settings(folders=make_folders(wish.data), paint_seconds=wish.paint_seconds, fail_word=wish.fail_word)
+    settings = Settings(
+        folders=make_folders(wish.data), paint_seconds=wish.paint_seconds, fail_word=wish.fail_word
+    )
     app = ComfyServer(settings, ["main.py", "--listen", "127.0.0.1", "--port", str(wish.port)]).application()
-    structlog.get_logger("sandbox.comfyui").info("listening", port=wish.port, paint_seconds=wish.paint_seconds)
+    structlog.get_logger("sandbox.comfyui").info(
+        "listening", port=wish.port, paint_seconds=wish.paint_seconds
+    )
     web.run_app(app, host="127.0.0.1", port=wish.port, print=None, access_log=None, shutdown_timeout=1.0)
     return 0
 

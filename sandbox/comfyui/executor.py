@@ -15,8 +15,8 @@ import structlog
 
 from sandbox.comfyui.faults import Faults
 from sandbox.comfyui.nodeclass import Interrupted, NodeClass, Outputs, Settings, Ui
-from sandbox.comfyui.promptqueue import Item, PromptQueue
 from sandbox.comfyui.progressstate import ProgressState
+from sandbox.comfyui.promptqueue import Item, PromptQueue
 from sandbox.comfyui.sockets import Sockets
 
 _OOM_TIPS = (
@@ -71,7 +71,9 @@ class Executor:
             if self.client_id is not None:
                 self.sockets.send("executing", {"node": None, "prompt_id": item[1]}, self.client_id)
             took = round((time.monotonic() - started) * 1000)
-            self._log.info("prompt_done", prompt_id=item[1], status=entry["status"]["status_str"], took_ms=took)
+            self._log.info(
+                "prompt_done", prompt_id=item[1], status=entry["status"]["status_str"], took_ms=took
+            )
 
 
 class PromptRun:
@@ -163,7 +165,12 @@ class PromptRun:
             "messages": [list(message) for message in self._messages],
         }
         meta = {
-            node_id: {"node_id": node_id, "display_node": node_id, "parent_node": None, "real_node_id": node_id}
+            node_id: {
+                "node_id": node_id,
+                "display_node": node_id,
+                "parent_node": None,
+                "real_node_id": node_id,
+            }
             for node_id in self._ui
         }
         return {"outputs": dict(self._ui), "status": status, "meta": meta}
@@ -186,7 +193,7 @@ class PromptRun:
         except Interrupted:
             self._report_interrupt(node_id)
             return False
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 -- whatever a node raises is a message to the client
             self._report_error(node_id, fault)
             return False
         ui = produced.output if isinstance(produced, Ui) else None
@@ -214,7 +221,9 @@ class PromptRun:
         if self.fault("error_next"):
             raise RuntimeError("the sandbox was told to fail")
         while self.fault("hang"):
-            while not (self._executor.faults.released.wait(_POLL_SECONDS) or self._executor.stopping.is_set()):
+            while not (
+                self._executor.faults.released.wait(_POLL_SECONDS) or self._executor.stopping.is_set()
+            ):
                 pass
 
     def _show(self, node_id: str, ui: Mapping[str, Any] | None) -> None:

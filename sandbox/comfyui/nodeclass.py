@@ -54,7 +54,8 @@ class Run(Protocol):
     """What a running node may use."""
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """How this server behaves."""
 
     @property
     def graph(self) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ipaddress
 import json
+import os
 import platform
 import sys
 import threading
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import psutil
 from aiohttp import WSMsgType, web
 
 from sandbox.comfyui.executor import Executor
@@ -155,8 +155,8 @@ class ComfyServer:
         self._queue.put((number, prompt_id, graph, extra, verdict.outputs))
         if self._faults.take("lose_prompt_answer") and request.transport is not None:
             request.transport.close()
-        answer = {"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors}
-        return web.json_response(answer)
+        accepted = {"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors}
+        return web.json_response(accepted)
 
     async def _get_queue(self, request: web.Request) -> web.Response:
         running, pending = self._queue.view()
@@ -243,11 +243,12 @@ class ComfyServer:
     # --- about the server ---
 
     async def _system_stats(self, request: web.Request) -> web.Response:
-        memory = psutil.virtual_memory()
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
         system = {
             "os": sys.platform,
-            "ram_total": memory.total,
-            "ram_free": memory.available,
+            "ram_total": total,
+            "ram_free": free,
             "comfyui_version": VERSION,
             "python_version": sys.version,
             "pytorch_version": "sandbox",
@@ -258,10 +259,10 @@ class ComfyServer:
             "name": f"cpu ({platform.machine()})",
             "type": "cpu",
             "index": None,
-            "vram_total": memory.total,
-            "vram_free": memory.available,
-            "torch_vram_total": memory.total,
-            "torch_vram_free": memory.available,
+            "vram_total": total,
+            "vram_free": free,
+            "torch_vram_total": total,
+            "torch_vram_free": free,
         }
         return web.json_response({"system": system, "devices": [device]})
 
@@ -275,7 +276,11 @@ class ComfyServer:
         return web.json_response(SERVER_FEATURES)
 
     async def _health(self, request: web.Request) -> web.Response:
-        answer = {"state": "ok", "queue_remaining": self._queue.remaining(), "fail_word": self._settings.fail_word}
+        answer = {
+            "state": "ok",
+            "queue_remaining": self._queue.remaining(),
+            "fail_word": self._settings.fail_word,
+        }
         return web.json_response(answer)
 
     async def _get_faults(self, request: web.Request) -> web.Response:

@@ -53,7 +53,7 @@ def _check_outputs(
     for end in ends:
         try:
             valid, reasons = checker.check(end)
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 -- whatever a node raises is a message to the client
             reasons = [_exception(fault, "exception_during_validation", "Exception when validating node")]
             valid = False
             checker.seen[end] = (False, reasons)
@@ -131,7 +131,7 @@ class _Checker:
             return True, [_reason("return_type_mismatch", message, details, name, **extra)]
         try:
             return self.check(source)[0], []
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 -- whatever a node raises is a message to the client
             message = "Exception when validating inner node"
             reason = _exception(fault, "exception_during_inner_validation", message)
             reason["extra_info"] |= {"input_name": name, "input_config": list(config), "linked_node": link}

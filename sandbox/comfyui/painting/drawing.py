@@ -103,21 +103,24 @@ def _enclosed(solid: NDArray[np.uint8], reach: int) -> tuple[NDArray[np.int32], 
     size = 2 * reach + 1
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     # The frame counts as paper, so a closing near it must not shut the outside in.
-    wall = cv2.morphologyEx(cv2.copyMakeBorder(solid, size, size, size, size, cv2.BORDER_CONSTANT, value=0),
-                            cv2.MORPH_CLOSE, brush)[size:-size, size:-size]
+    wall = cv2.morphologyEx(
+        cv2.copyMakeBorder(solid, size, size, size, size, cv2.BORDER_CONSTANT, value=0),
+        cv2.MORPH_CLOSE,
+        brush,
+    )[size:-size, size:-size]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - wall, connectivity=4)
-    outside = _outside(labels, solid.shape)
+    labels = labels.astype(np.int32)
+    outside = _outside(labels)
     kept = [
         name
         for name in range(1, count)
         if name not in outside and stats[name, cv2.CC_STAT_AREA] > _LEAST_REGION * solid.size
     ]
-    return labels.astype(np.int32), kept[:60]
+    return labels, kept[:60]
 
 
-def _outside(labels: NDArray[np.int32], shape: tuple[int, ...]) -> set[int]:
+def _outside(labels: NDArray[np.int32]) -> set[int]:
     """Labels open to the sky: what touches the top edge, or most of the frame."""
-    height, width = shape[0], shape[1]
     outside = {int(name) for name in np.unique(labels[0])}
     frame = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     for name in np.unique(frame):
@@ -141,7 +144,9 @@ def _grow(
     names[nearest[inside]] = labels[inside]
     grown = names[nearest]
     open_air = cv2.distanceTransform((~outer).astype(np.uint8), cv2.DIST_L2, 5)
-    return np.where(inside | ((distance <= open_air) & (distance < reach) & ~outer), grown, 0).astype(np.int32)
+    return np.where(inside | ((distance <= open_air) & (distance < reach) & ~outer), grown, 0).astype(
+        np.int32
+    )
 
 
 def _measure(area: NDArray[np.bool_]) -> Region:

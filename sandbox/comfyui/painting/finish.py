@@ -41,7 +41,11 @@ def line_at(sketch: NDArray[np.uint8], width: int, height: int, strength: float,
     )
     rows, columns = np.indices((height, width), dtype=np.float32)
     ink = cv2.remap(
-        ink, columns + reach * wander_x, rows + reach * wander_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ink,
+        columns + reach * wander_x,
+        rows + reach * wander_y,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     pressure = cv2.resize(grain.fractal(0.10, 3), (width, height), interpolation=cv2.INTER_LINEAR)
     threshold = 0.42 - 0.16 * pressure
@@ -49,9 +53,7 @@ def line_at(sketch: NDArray[np.uint8], width: int, height: int, strength: float,
     return (line * line * (3 - 2 * line) * np.clip(0.86 + 0.4 * pressure, 0.35, 1.0)).astype(np.float32)
 
 
-def line_colours(
-    sketch: NDArray[np.uint8], width: int, height: int, ink: Colour
-) -> NDArray[np.float32]:
+def line_colours(sketch: NDArray[np.uint8], width: int, height: int, ink: Colour) -> NDArray[np.float32]:
     """The pigment of the line: the style's ink, or the stroke's own colour where it has one."""
     small = cv2.resize(sketch, (max(16, width // 4), max(16, height // 4)), interpolation=cv2.INTER_AREA)
     kernel = np.ones((5, 5), np.uint8)
@@ -59,7 +61,9 @@ def line_colours(
     chroma = (pixels.max(axis=2) - pixels.min(axis=2))[..., None]
     own = smoothstep(0.18, 0.4, chroma)
     pigment = -np.log(np.clip(pixels * 0.8, 0.03, 0.98)) * own + absorbance(ink) * (1 - own)
-    return cv2.resize(pigment.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return cv2.resize(pigment.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR).astype(
+        np.float32
+    )
 
 
 def on_paper(pigment: Pigment, tooth: Field, margin: Field) -> NDArray[np.uint8]:

@@ -46,7 +46,9 @@ def _evening(rows: Field, columns: Field, horizon: float, aspect: float) -> NDAr
     distance = np.sqrt(((columns - 0.5) * aspect) ** 2 + (rows - centre) ** 2)
     disc = smoothstep(0.262, 0.256, distance) * (rows < horizon)
     down = (rows - centre) / 0.26
-    gap = smoothstep(0.0, 0.06, (np.mod(rows * 26, 1.0) - np.clip(0.15 + 0.5 * down, 0, 0.75)).astype(np.float32))
+    gap = smoothstep(
+        0.0, 0.06, (np.mod(rows * 26, 1.0) - np.clip(0.15 + 0.5 * down, 0, 0.75)).astype(np.float32)
+    )
     disc = disc * np.where(down > -0.15, gap, 1.0)
     warmth = np.clip((down + 1) / 2, 0, 1)[..., None]
     sun = (1 - warmth) * np.asarray((1.0, 0.86, 0.35)) + warmth * np.asarray((1.0, 0.20, 0.55))

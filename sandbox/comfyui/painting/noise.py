@@ -54,7 +54,8 @@ class Grain:
 def smoothstep(low: float, high: float, field: Field) -> Field:
     """0 below `low`, 1 above `high`, smooth between; `high` may be the smaller."""
     t = np.clip((field - low) / (high - low), 0.0, 1.0)
-    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    smooth: Field = (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    return smooth
 
 
 def blurred(field: Field, sigma: float) -> Field:

@@ -79,7 +79,9 @@ def _as_ink(pigment: Pigment, grain: Grain) -> Pigment:
         cv2.line(seal, (x + round(side * step), y + 3), (x + round(side * step), y + side - 3), 0.15, 1)
     cv2.line(seal, (x + 3, y + round(side * 0.5)), (x + side - 3, y + round(side * 0.5)), 0.15, 1)
     stamped = seal * smoothstep(-0.55, 0.1, grain.fractal(0.02, 2))
-    return (soot * (1 - stamped[..., None]) + stamped[..., None] * np.asarray((0.28, 1.7, 1.75))).astype(np.float32)
+    return (soot * (1 - stamped[..., None]) + stamped[..., None] * np.asarray((0.28, 1.7, 1.75))).astype(
+        np.float32
+    )
 
 
 def _as_pastel(pigment: Pigment, tooth: Field) -> Pigment:

@@ -15,7 +15,8 @@ Pigment = NDArray[np.float32]
 
 def absorbance(colour: Colour) -> NDArray[np.float32]:
     """The pigment that turns white paper into this colour."""
-    return -np.log(np.clip(np.asarray(colour, np.float32), 0.02, 0.995))
+    pigment: NDArray[np.float32] = -np.log(np.clip(np.asarray(colour, np.float32), 0.02, 0.995))
+    return pigment
 
 
 def lay(pigment: Pigment, mask: Field, colour: Colour, density: float = 1.0) -> None:
@@ -132,7 +133,11 @@ class Scenery:
         lane = self._rows - (0.15 + 0.7 * self._columns) + 0.5 * self._grain.fractal(0.4, 4)
         band = np.exp(-((lane / 0.26) ** 2)).astype(np.float32)
         pigment *= 1.0 - 0.55 * band[..., None]
-        for colour, cell in (((0.93, 0.45, 0.62), 0.3), ((0.38, 0.62, 0.92), 0.24), ((0.98, 0.72, 0.45), 0.18)):
+        for colour, cell in (
+            ((0.93, 0.45, 0.62), 0.3),
+            ((0.38, 0.62, 0.92), 0.24),
+            ((0.98, 0.72, 0.45), 0.18),
+        ):
             cloud = smoothstep(-0.05, 0.55, self._grain.fractal(cell, 4)) * band
             lay(pigment, cloud, colour, 0.8)
 
@@ -172,7 +177,7 @@ class Scenery:
             if "waves" in self._scene.features:
                 base, ridge = self._horizon + 0.13 * index, ridge * 0.06
             if "mesas" in self._scene.features and index == 0:
-                ridge = np.round(ridge * 2.2) / 2.2
+                ridge = (np.round(ridge * 2.2) / 2.2).astype(np.float32)
             skyline = base - swing * ridge
             if "skyline" in self._scene.features and index in (1, 2):
                 skyline = skyline - self._roofs(depth)
@@ -228,7 +233,9 @@ class Scenery:
         depth = np.clip((self._rows - self._horizon) / (1 - self._horizon), 0, 1)
         frequency = 26 / (0.12 + depth) ** 0.5
         swell = np.sin(frequency * depth * 3 + 2.2 * self._grain.fractal(0.12, 3) + 9 * self._columns * 0.3)
-        foam = smoothstep(0.72, 0.98, swell.astype(np.float32)) * smoothstep(-0.1, 0.4, self._grain.fractal(0.1, 3))
+        foam = smoothstep(0.72, 0.98, swell.astype(np.float32)) * smoothstep(
+            -0.1, 0.4, self._grain.fractal(0.1, 3)
+        )
         pigment *= 1.0 - 0.7 * (foam * (depth > 0))[..., None]
         glitter = self._halo(self.light_x, self._horizon + 0.2, 0.22) * smoothstep(
             0.2, 0.5, self._grain.fractal(0.02, 2)

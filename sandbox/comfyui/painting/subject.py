@@ -46,7 +46,10 @@ class Subject:
         reach = (1.0 - self._intent.strength) * 0.018 * self._grain.width + 0.8
         rows, columns = np.indices(mask.shape, dtype=np.float32)
         moved = cv2.remap(
-            mask, columns + reach * self._drift[0], rows + reach * self._drift[1], cv2.INTER_LINEAR,
+            mask,
+            columns + reach * self._drift[0],
+            rows + reach * self._drift[1],
+            cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
         return moved.astype(np.float32)
@@ -72,7 +75,9 @@ class Subject:
 
     def _drawn_colour(self, region: Region) -> Colour | None:
         """The hue of the strokes around a region, when they are not black or grey."""
-        ring = cv2.dilate(region.mask, np.ones((9, 9), np.uint8)) - cv2.erode(region.mask, np.ones((5, 5), np.uint8))
+        ring = cv2.dilate(region.mask, np.ones((9, 9), np.uint8)) - cv2.erode(
+            region.mask, np.ones((5, 5), np.uint8)
+        )
         inked = (ring > 0) & (self._drawing.ink > 0.5)
         if int(inked.sum()) < 12:
             return None
@@ -104,18 +109,25 @@ class Subject:
 
     def _model(self, layer: Pigment, shape: NDArray[np.uint8], mask: Field, colour: Colour) -> None:
         """Volume: the region as a cushion under a light from above and one side."""
-        depth = cv2.distanceTransform(cv2.copyMakeBorder(shape, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0),
-                                      cv2.DIST_L2, 5)[1:-1, 1:-1]
+        depth = cv2.distanceTransform(
+            cv2.copyMakeBorder(shape, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), cv2.DIST_L2, 5
+        )[1:-1, 1:-1]
         radius = max(4.0, min(float(depth.max()), 0.09 * self._grain.width))
         rise = np.clip(depth / radius, 0, 1)
-        height = blurred(np.sqrt(np.clip(1 - (1 - rise) ** 2, 0, 1)).astype(np.float32), radius * 0.22) * radius
+        height = (
+            blurred(np.sqrt(np.clip(1 - (1 - rise) ** 2, 0, 1)).astype(np.float32), radius * 0.22) * radius
+        )
         across = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
         down = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
         facing = (-across * self._light * 0.75 - down * -0.9) / np.sqrt(1 + across**2 + down**2)
         shade = smoothstep(0.02, 0.85, -facing.astype(np.float32)) * mask
         shine = smoothstep(0.10, 0.8, facing.astype(np.float32)) * mask
-        lay(layer, shade * (1 + 0.25 * self._grain.fractal(0.1, 2)[: mask.shape[0], : mask.shape[1]]),
-            _mixed(_SHADOW, colour, 0.4), 0.62)
+        lay(
+            layer,
+            shade * (1 + 0.25 * self._grain.fractal(0.1, 2)[: mask.shape[0], : mask.shape[1]]),
+            _mixed(_SHADOW, colour, 0.4),
+            0.62,
+        )
         layer *= 1.0 - 0.42 * shine[..., None]
 
     def _light_over(self, pigment: Pigment, body: Field) -> None:
@@ -134,7 +146,9 @@ class Subject:
         middle = (self._drawing.left + self._drawing.right) / 2 - self._light * 0.04
         half = (self._drawing.right - self._drawing.left) * 0.46
         centre = (int(middle * width), int((self._drawing.bottom - 0.004) * height))
-        cv2.ellipse(mask, centre, (max(4, int(half * width)), max(3, int(half * 0.17 * width))), 0, 0, 360, 1.0, -1)
+        cv2.ellipse(
+            mask, centre, (max(4, int(half * width)), max(3, int(half * 0.17 * width))), 0, 0, 360, 1.0, -1
+        )
         soft = blurred(mask, 0.014 * width) * (1 + 0.3 * self._tooth)
         lay(pigment, np.clip(soft, 0, 1), (0.36, 0.36, 0.52), 0.62)
 
@@ -145,7 +159,9 @@ class Subject:
         wide = np.clip(blurred(ink, 0.05 * self._grain.width) * 6.0, 0, 1)
         pigment *= 1.0 - 0.5 * near[..., None]
         split = smoothstep(-0.25, 0.35, self._grain.fractal(0.3, 3))
-        bloom = granulated(smoothstep(0.25, 0.75, near + 0.35 * self._grain.fractal(0.08, 3)), self._grain, self._tooth)
+        bloom = granulated(
+            smoothstep(0.25, 0.75, near + 0.35 * self._grain.fractal(0.08, 3)), self._grain, self._tooth
+        )
         lay(pigment, bloom * split, self._intent.subject[0], 0.75)
         lay(pigment, bloom * (1 - split), self._intent.subject[2 % len(self._intent.subject)], 0.75)
         lay(pigment, wide * 0.5, self._intent.subject[1 % len(self._intent.subject)], 0.35)

@@ -1,0 +1,227 @@
+"""One job from its claim to its report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from generation.comfyui.client import ComfyClient, StoredImage
+from generation.comfyui.faults import ComfyFault, RunInterrupted
+from generation.comfyui.library import GraphLibrary
+from generation.comfyui.run import GraphRun, RunResult
+from generation.worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes, seconds_until
+from generation.worker.backoff import Backoff
+from generation.worker.config import WorkerConfig
+from generation.worker.heart import Heart
+from generation.worker.pictures import content_type_of, fitted_sketch, looks_blank
+from generation.worker.protocol import (
+    ClaimedJob,
+    CompleteRequest,
+    FailRequest,
+    GiveBackRequest,
+    UploadTarget,
+)
+from ledger.clock import Clock
+
+NEARLY_DONE = 0.5
+
+
+class JobEnd(StrEnum):
+    """How a job ended for this worker."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    GIVEN_BACK = "given_back"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    UNREPORTED = "unreported"
+    """The API could not be told; the lease will lapse."""
+
+
+class BlankImage(ComfyFault):
+    """The image server produced a blank image."""
+
+    code = "blank_image"
+
+
+class ImageTooLarge(ComfyFault):
+    """The image is larger than the storage accepts."""
+
+    code = "image_too_large"
+
+
+class StorageFault(ComfyFault):
+    """The image could not be stored."""
+
+    code = "storage_failed"
+
+
+class SketchMissing(ComfyFault):
+    """The sketch could not be fetched."""
+
+    code = "sketch_missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What jobs are done with."""
+
+    api: WorkerApi
+    comfy: ComfyClient
+    graphs: GraphLibrary
+    config: WorkerConfig
+    clock: Clock
+    monotonic: Callable[[], float]
+    jitter: random.Random
+
+
+@dataclass(slots=True)
+class JobRun:
+    """Does one claimed job. `shutdown` set means: finish if nearly done, else give it back."""
+
+    tools: Tools
+    job: ClaimedJob
+    shutdown: asyncio.Event
+    heartbeat_seconds: float
+    fault: ComfyFault | None = None
+    files: list[StoredImage] = field(default_factory=list)
+    prompt_id: str = ""
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _why: str = ""
+    _uploading: bool = False
+    _log: Any = None
+
+    async def __call__(self) -> JobEnd:
+        """Run to the end and report it. Raises nothing but cancellation."""
+        self._log = structlog.get_logger("worker.job").bind(job_id=self.job.id, epoch=self.job.epoch)
+        self.prompt_id = str(self.tools.comfy.new_id())
+        began = self.tools.monotonic()
+        heart = Heart(
+            self.tools.api,
+            self.job,
+            interval_seconds=self.heartbeat_seconds,
+            monotonic=self.tools.monotonic,
+            on_verdict=self._end_early,
+        )
+        helpers = [asyncio.create_task(heart.beat()), asyncio.create_task(self._watch_shutdown(heart))]
+        try:
+            end = await self._work(heart)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        took = round((self.tools.monotonic() - began) * 1000)
+        self._log.info("job_ended", end=end.value, graph=self.job.graph, took_ms=took)
+        return end
+
+    async def _work(self, heart: Heart) -> JobEnd:
+        try:
+            content, gpu_ms = await self._paint(heart)
+            self._uploading = True
+            await self._store(content)
+        except ComfyFault as fault:
+            return await self._ended_by(fault)
+        report = CompleteRequest(
+            epoch=self.job.epoch,
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+            content_type=content_type_of(content),
+            gpu_ms=gpu_ms,
+        )
+        return await self._report(report, JobEnd.COMPLETED)
+
+    async def _paint(self, heart: Heart) -> tuple[bytes, int]:
+        graph = self.tools.graphs.get(self.job.graph)
+        try:
+            sketch = await self.tools.api.download(self.job.sketch, self._backoff())
+        except (ApiFault, WrongBytes) as fault:
+            raise SketchMissing(str(fault)) from fault
+        inputs = self.job.inputs
+        fitted = await asyncio.to_thread(fitted_sketch, sketch, inputs.width, inputs.height)
+        name = f"llamasketch-{self.job.id}-{self.job.epoch}"
+        stored = await self.tools.comfy.upload(fitted, f"{name}.png")
+        self.files.append(stored)
+        # The prefix is unique per attempt: a cached result would name a file already pruned.
+        values = inputs.model_dump() | {"sketch": stored.reference, "filename_prefix": f"llamasketch/{name}"}
+        filled = graph.fill(values)
+        if self._stop.is_set():
+            raise RunInterrupted("stopped before it began")
+        began = self.tools.monotonic()
+        result = await self._run(filled, graph.output, heart)
+        self.files.extend(result.files)
+        content = result.images[0]
+        if await asyncio.to_thread(looks_blank, content):
+            raise BlankImage(node=graph.output)
+        return content, max(0, round((self.tools.monotonic() - began) * 1000))
+
+    async def _run(self, filled: dict[str, Any], output: str, heart: Heart) -> RunResult:
+        left = seconds_until(self.job.deadline, self.tools.clock())
+        limit = max(1.0, min(self.tools.config.job_seconds, left))
+        run = GraphRun(self.tools.comfy, self._stop)
+        return await run(filled, output, heart.observe, prompt_id=self.prompt_id, limit_seconds=limit)
+
+    async def _store(self, content: bytes) -> None:
+        target: UploadTarget = self.job.upload
+        if len(content) > target.max_bytes:
+            raise ImageTooLarge(f"{len(content)} of {target.max_bytes} bytes")
+        try:
+            await self.tools.api.upload(target, content, content_type_of(content), self._backoff())
+        except ApiFault as fault:
+            raise StorageFault(str(fault)) from fault
+
+    async def _ended_by(self, fault: ComfyFault) -> JobEnd:
+        """Report a fault; where we stopped the run ourselves, say why instead."""
+        if self._why == "lost":
+            return JobEnd.LOST
+        if self._why and isinstance(fault, RunInterrupted):
+            end = JobEnd.CANCELLED if self._why == "cancel" else JobEnd.GIVEN_BACK
+            return await self._report(GiveBackRequest(epoch=self.job.epoch), end)
+        self.fault = fault
+        self._log.warning(
+            "job_failed", code=fault.code, failure=fault.failure, node=fault.node, detail=_harmless(fault)
+        )
+        report = FailRequest(
+            epoch=self.job.epoch,
+            failure=fault.failure,
+            code=fault.code,
+            detail=_harmless(fault),
+            node=None if fault.node is None else fault.node[:120],
+        )
+        return await self._report(report, JobEnd.FAILED)
+
+    async def _report(self, report: CompleteRequest | FailRequest | GiveBackRequest, end: JobEnd) -> JobEnd:
+        try:
+            await self.tools.api.report(self.job.id, report, self._backoff())
+        except LeaseLost:
+            return JobEnd.LOST
+        except ApiFault as fault:
+            self._log.error("report_failed", status=fault.status, code=fault.code)
+            return JobEnd.UNREPORTED
+        return end
+
+    def _end_early(self, why: str) -> None:
+        self._why = self._why or why
+        self._stop.set()
+
+    async def _watch_shutdown(self, heart: Heart) -> None:
+        await self.shutdown.wait()
+        if self._uploading or heart.share_done >= NEARLY_DONE:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self.tools.config.grace_seconds)
+        self._end_early("shutdown")
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self.tools.jitter, first_seconds=0.2, longest_seconds=5.0)
+
+
+def _harmless(fault: ComfyFault) -> str:
+    """What may be logged and reported. A refusal by a node or graph may quote the prompt: not its text."""
+    return fault.message if fault.failure == "input" else fault.detail[:500]

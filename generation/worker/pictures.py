@@ -1,0 +1,93 @@
+"""Small image work: the sketch as the graph needs it, previews, a sketch for the boot gate."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from generation.comfyui.faults import NodeRefused
+from generation.worker.protocol import PREVIEW_LIMIT_BYTES, PREVIEW_SIDE_PIXELS
+
+_PIXEL_LIMIT = 4096 * 4096
+
+
+class SketchUnreadable(NodeRefused):
+    """The sketch is not a readable image."""
+
+    code = "sketch_unreadable"
+
+
+def fitted_sketch(content: bytes, width: int, height: int) -> bytes:
+    """The sketch as an opaque PNG of exactly this size, padded with paper white.
+
+    Transparency becomes white here, because ComfyUI's LoadImage would make it black.
+    Raises `SketchUnreadable`.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > _PIXEL_LIMIT:
+                raise SketchUnreadable("too many pixels")
+            picture = image.convert("RGBA")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as fault:
+        raise SketchUnreadable(type(fault).__name__) from fault
+    paper = Image.new("RGBA", picture.size, "white")
+    paper.alpha_composite(picture)
+    fitted = ImageOps.pad(paper.convert("RGB"), (width, height), Image.Resampling.LANCZOS, color="white")
+    return _png(fitted)
+
+
+def small_preview(content: bytes) -> bytes | None:
+    """A JPEG of at most 128 pixels a side, or None when the frame is not an image."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            picture = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return None
+    picture.thumbnail((PREVIEW_SIDE_PIXELS, PREVIEW_SIDE_PIXELS), Image.Resampling.BOX)
+    for quality in (70, 40):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= PREVIEW_LIMIT_BYTES:
+            return buffer.getvalue()
+    return None
+
+
+def looks_blank(content: bytes) -> bool:
+    """Whether an image is unreadable or of one colour: a broken box's black picture."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            bands = image.convert("RGB").split()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return True
+    return all(_spread(band) < 3 for band in bands)
+
+
+def _spread(band: Image.Image) -> float:
+    used = [value for value, count in enumerate(band.histogram()) if count]
+    return used[-1] - used[0] if used else 0
+
+
+def content_type_of(content: bytes) -> str:
+    """By the first bytes: PNG, JPEG or WebP."""
+    if content.startswith(b"\xff\xd8"):
+        return "image/jpeg"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return "image/png"
+
+
+def gate_sketch(size: int) -> bytes:
+    """A few strokes for the boot gate's test generation."""
+    image = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(image)
+    quarter = size // 4
+    draw.ellipse((quarter, quarter, 3 * quarter, 3 * quarter), outline="black", width=max(2, size // 64))
+    draw.line((0, 3 * quarter, size, 3 * quarter), fill="black", width=max(2, size // 64))
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
