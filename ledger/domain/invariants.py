@@ -15,7 +15,7 @@ from ledger.domain.events import (
     HoldMoved,
     HoldReleased,
 )
-from ledger.domain.lots import Lot
+from ledger.domain.lots import Lot, owable
 from ledger.domain.movements import movement
 from ledger.domain.state import Account
 from ledger.log.model import Event
@@ -61,7 +61,7 @@ def _check_lot(lot: Lot, held: int) -> list[str]:
     name = f"lot {lot.terms.lot_id}"
     if lot.left + lot.held + lot.spent + lot.withdrawn != lot.terms.credits:
         wrong.append(f"{name} was granted {lot.terms.credits} credits but its parts do not add up to that")
-    if min(lot.left, lot.held, lot.spent, lot.withdrawn, lot.reversed) < 0 or lot.reversed > lot.spent:
+    if min(lot.left, lot.held, lot.spent, lot.withdrawn, lot.reversed) < 0 or owable(lot) < 0:
         wrong.append(f"{name} has a negative part")
     if lot.held != held:
         wrong.append(f"{name} says {lot.held} credits are held; open slices are {held}")

@@ -60,6 +60,8 @@ class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     consideration: Consideration | None = None
     reference: str = ""
     """What the lot came from: a payment, a period, an adjustment."""
+    spent_before: int = 0
+    """Of a lot that moved from a guest: what had been spent or held there, should a dispute ask."""
 
 
 class Lot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -83,6 +85,11 @@ class Lot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         """The part of the consideration that the credits left still carry."""
         consideration = self.terms.consideration
         return NOTHING if consideration is None else consideration.worth - self.out
+
+
+def owable(lot: Lot) -> int:
+    """Spent credits that a reversal can still turn into debt."""
+    return lot.spent + lot.terms.spent_before - lot.reversed
 
 
 class ClosedLot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -62,6 +62,7 @@ def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:
         lot.terms,
         lot_id=lot_id,
         credits=lot.left,
+        spent_before=lots_.owable(lot) + lot.held,
         consideration=None if paid is None else msgspec.structs.replace(paid, worth=lot.left_worth),
     )
 

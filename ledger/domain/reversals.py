@@ -47,7 +47,7 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
         left = lots_.slice_of(lot, from_left) if from_left else None
         revoked, held = _revoke(account, lot, wanted - from_left)
         wanted -= from_left + (0 if held is None else held.credits)
-        owed = min(wanted, lot.spent - lot.reversed)
+        owed = min(wanted, lots_.owable(lot))
     elif wanted:
         owed = min(wanted, _spent_of_closed(account, command.lot_id, wanted))
     taken = (0 if left is None else left.credits) + (0 if held is None else held.credits) + owed

@@ -141,7 +141,8 @@ def replace_lot(account: Account, changed: Lot) -> Account:
     account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
     if changed.terms.consideration is None:
         return account
-    closed = (*account.standing.closed, ClosedLot(lot_id, changed.spent, changed.reversed))
+    spent = changed.spent + changed.terms.spent_before
+    closed = (*account.standing.closed, ClosedLot(lot_id, spent, changed.reversed))
     standing = msgspec.structs.replace(account.standing, closed=closed[-CLOSED_LOTS_KEPT:])
     return with_standing(account, standing)
 
