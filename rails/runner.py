@@ -285,4 +285,4 @@ class Supervision:
 
 
 def _seconds(milliseconds: int) -> float:
-    return milliseconds / 1000
+    return timedelta(milliseconds=milliseconds).total_seconds()

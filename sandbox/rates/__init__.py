@@ -1,0 +1,1 @@
+"""Stand-ins for three public price feeds of bitcoin, in one process."""

@@ -1,0 +1,60 @@
+"""The HTTP side of the stand-in feeds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from sandbox.rates.prices import Prices, UnknownFault
+
+
+def build(prices: Prices) -> Starlette:
+    """The application: three feeds, and their control API under `/sandbox`."""
+
+    async def answer(feed: str, shape: Callable[[], dict[str, object]]) -> Response:
+        faults = prices.faults[feed]
+        prices.reads[feed] += 1
+        await asyncio.sleep(faults.delay_ms / 1000)
+        if faults.down:
+            return PlainTextResponse("Service Unavailable", status_code=503)
+        if faults.garbage:
+            return PlainTextResponse("<html>maintenance</html>", media_type="text/html")
+        return JSONResponse(shape())
+
+    async def coinbase(_: Request) -> Response:
+        return await answer("coinbase", prices.as_coinbase)
+
+    async def kraken(request: Request) -> Response:
+        if request.query_params.get("pair") not in ("XBTUSD", "XXBTZUSD"):
+            return JSONResponse({"error": ["EQuery:Unknown asset pair"]})
+        return await answer("kraken", prices.as_kraken)
+
+    async def bitstamp(_: Request) -> Response:
+        return await answer("bitstamp", prices.as_bitstamp)
+
+    async def faults(request: Request) -> Response:
+        try:
+            asked = json.loads(await request.body() or b"{}")
+            prices.set_faults(asked if isinstance(asked, dict) else {"feed": asked})
+        except (UnknownFault, json.JSONDecodeError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse({"prices": {feed: prices.price(feed) for feed in prices.faults}})
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"ok": True, "reads": prices.reads})
+
+    return Starlette(
+        routes=[
+            Route("/v2/prices/BTC-USD/spot", coinbase),
+            Route("/0/public/Ticker", kraken),
+            Route("/api/v2/ticker/btcusd/", bitstamp),
+            Route("/sandbox/faults", faults, methods=["POST"]),
+            Route("/sandbox/health", health),
+        ]
+    )

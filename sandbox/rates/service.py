@@ -1,0 +1,20 @@
+"""How the supervisor starts the stand-in price feeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.service import HttpReady, PortBook, Service
+
+
+def describe(data_dir: Path, port: PortBook) -> Service:
+    """Three feeds behind one port; they keep nothing, so `data_dir` stays empty."""
+    own = port("rates")
+    address = f"http://127.0.0.1:{own}"
+    feeds = ",".join(f"{kind}={address}" for kind in ("coinbase", "kraken", "bitstamp"))
+    return Service(
+        name="rates",
+        argv=("-m", "sandbox.rates", "--port", str(own), "--data", str(data_dir)),
+        environment={"RATE_FEEDS": feeds, "SANDBOX_RATES_CONTROL_URL": address},
+        ready=HttpReady(f"{address}/sandbox/health"),
+    )
