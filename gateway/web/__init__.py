@@ -1,0 +1,1 @@
+"""The pages a person sees: templates, static files and the router that serves them."""

@@ -1,0 +1,108 @@
+// One event stream per browser, however many tabs: the tab that holds the lock reads, all others listen.
+// (Six streams over HTTP/1.1 would hang the seventh tab.)
+import { signal } from "@preact/signals";
+
+/** "connecting", "live" or "reconnecting"; anything but "live" means: poll. */
+export const stream = signal("connecting");
+
+/** @type {Map<string, Set<(data: any) => void>>} */
+const listeners = new Map();
+const NAMES = ["account", "generation", "topup", "progress"];
+const channel = new BroadcastChannel("llamasketch-events");
+let leading = false;
+let started = false;
+
+/**
+ * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew.
+ * @param {string} name
+ * @param {(data: any) => void} listener
+ * @returns {() => void} stop listening
+ */
+export function on(name, listener) {
+  const all = listeners.get(name) ?? new Set();
+  listeners.set(name, all.add(listener));
+  return () => all.delete(listener);
+}
+
+/** @param {{kind: string, name?: string, data?: any}} message */
+function receive(message) {
+  if (message.kind === "status") stream.value = message.data;
+  if (message.kind === "frame") for (const listener of listeners.get(message.name ?? "") ?? []) listener(message.data);
+}
+
+/** @param {{kind: string, name?: string, data?: any}} message */
+function tell(message) {
+  receive(message);
+  channel.postMessage(message);
+}
+
+/** Read the stream for all tabs, for as long as this tab lives. */
+function lead() {
+  leading = true;
+  let failures = 0;
+  /** @type {EventSource} */
+  let source;
+  const open = () => {
+    source = new EventSource("/v1/events");
+    source.onopen = () => {
+      failures = 0;
+      tell({ kind: "status", data: "live" });
+      tell({ kind: "frame", name: "open" });
+    };
+    source.onerror = () => {
+      tell({ kind: "status", data: "reconnecting" });
+      if (source.readyState !== EventSource.CLOSED) return;
+      failures += 1;
+      setTimeout(open, Math.min(15_000, 1_000 * 2 ** failures) * (0.75 + Math.random() / 2));
+    };
+    for (const name of NAMES) {
+      source.addEventListener(name, (event) => {
+        let data;
+        try {
+          data = JSON.parse(event.data);
+        } catch {
+          return;
+        }
+        tell({ kind: "frame", name, data });
+      });
+    }
+  };
+  open();
+  return new Promise((release) => {
+    addEventListener("pagehide", () => {
+      source.close();
+      release(null);
+    });
+  });
+}
+
+/** Begin, once the visitor is known to the server. */
+export function startEvents() {
+  if (started) return;
+  started = true;
+  channel.onmessage = ({ data }) => {
+    if (data.kind === "hello" && leading) channel.postMessage({ kind: "status", data: stream.value });
+    else receive(data);
+  };
+  channel.postMessage({ kind: "hello" });
+  if (navigator.locks) navigator.locks.request("llamasketch-events", lead);
+  else lead();
+  setTimeout(() => {
+    if (stream.value === "connecting") stream.value = "reconnecting";
+  }, 1500);
+}
+
+/**
+ * Call `read` on a beat: quick without a stream, slow as a safety net beside it. Returns how to stop.
+ * @param {() => void} read
+ */
+export function poll(read, { quick = 2_000, slow = 10_000 } = {}) {
+  let last = performance.now();
+  const timer = setInterval(() => {
+    const due = stream.value === "live" ? slow : quick;
+    if (performance.now() - last < due - 50) return;
+    last = performance.now();
+    read();
+  }, quick);
+  return () => clearInterval(timer);
+}

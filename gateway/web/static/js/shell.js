@@ -1,0 +1,78 @@
+// What stands on every page: credits in hand, the theme switch, the top-up modal, the service worker.
+import { signal } from "@preact/signals";
+import { render } from "preact";
+import { number } from "./money.js";
+import { account, purse, recall, start, topupRequest } from "./store.js";
+import { html, Icon, Toasts } from "./ui.js";
+
+function Purse() {
+  const now = purse.value;
+  if (!now) return html`<span class="purse purse-empty" aria-hidden="true"></span>`;
+  const free = now.paid === 0 && now.free > 0;
+  const label = free ? `${number(now.free)} free images left today` : `${number(now.available)} credits`;
+  return html`<button type="button" class=${`purse ${now.low || now.empty ? "purse-low" : ""}`} aria-label=${`${label}. Top up`}
+      onClick=${() => { topupRequest.value = {}; }}>
+    <span class="num">${number(free ? now.free : now.available)}<small> ${free ? "free today" : "credits"}</small></span>
+    <span class="purse-plus"><${Icon} name="plus" /></span></button>`;
+}
+
+const theme = signal(document.documentElement.dataset.theme ?? "system");
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+function ThemeSwitch() {
+  const dark = theme.value === "dark" || (theme.value === "system" && systemDark.matches);
+  const change = () => {
+    const next = dark ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    theme.value = next;
+    try {
+      localStorage.setItem("theme", next);
+    } catch {
+      // Forgotten at the next visit.
+    }
+  };
+  return html`<button type="button" class="theme-switch" onClick=${change}>
+    <${Icon} name=${dark ? "sun" : "moon"} />${dark ? "Light paper" : "Dark paper"}</button>`;
+}
+
+/** The top-up is loaded when it is first wanted. */
+const TopUp = signal(/** @type {any} */ (null));
+function Overlays() {
+  const wanted = topupRequest.value;
+  if (wanted && !TopUp.value) import("./topup.js").then((module) => { TopUp.value = module.TopUpModal; });
+  return html`${wanted && TopUp.value && html`<${TopUp.value} ...${wanted} />`}<${Toasts} />`;
+}
+
+/**
+ * Put an island where the server left a place for it.
+ * @param {any} what
+ * @param {string} id
+ */
+export function mount(what, id) {
+  const place = /** @type {HTMLElement} */ (document.getElementById(id));
+  place.replaceChildren();
+  render(what, place);
+}
+
+async function registerWorker() {
+  if (!("serviceWorker" in navigator) || !window.isSecureContext) return;
+  const address = `/sw.js?build=${document.body.dataset.build}`;
+  const types = /** @type {any} */ (window).trustedTypes;
+  const policy = types?.createPolicy("llamasketch-worker", {
+    createScriptURL: (/** @type {string} */ url) => {
+      if (url === address) return url;
+      throw new TypeError("only our own service worker");
+    },
+  });
+  await navigator.serviceWorker.register(policy ? policy.createScriptURL(address) : address).catch(() => {});
+}
+
+if (!document.getElementById("purse")?.dataset.ready) {
+  mount(html`<${Purse} />`, "purse");
+  mount(html`<${ThemeSwitch} />`, "theme-switch");
+  mount(html`<${Overlays} />`, "overlays");
+  /** @type {HTMLElement} */ (document.getElementById("purse")).dataset.ready = "yes";
+  start();
+  if (recall("no-worker") === null) addEventListener("load", registerWorker);
+}
+
+export { account };

@@ -1,0 +1,107 @@
+// What every page knows: the account, the ways to pay, and whether there is a network.
+import { computed, signal } from "@preact/signals";
+import { api, newKey } from "./api.js";
+import { on, startEvents } from "./events.js";
+import { learnScales } from "./money.js";
+
+/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/account, or null */
+export const account = signal(null);
+/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/rails, or null */
+export const rails = signal(null);
+/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/session, or null */
+export const session = signal(null);
+export const online = signal(navigator.onLine);
+
+addEventListener("online", () => { online.value = true; });
+addEventListener("offline", () => { online.value = false; });
+
+const FREE = new Set(["allowance", "free", "plan_free"]);
+/** @param {any} lot */
+export const isFree = (lot) => FREE.has(lot.cause);
+/** @param {any} lot */
+const isLive = (lot) => !lot.expires_at || new Date(lot.expires_at) > new Date();
+
+/** Credits in hand, of them free today, and whether four fifths are gone. */
+export const purse = computed(() => {
+  const now = account.value;
+  if (!now) return null;
+  const available = now.credits.available;
+  const lots = (now.lots ?? []).filter(isLive);
+  const free = lots.filter(isFree).reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.remaining, 0);
+  const granted = lots.reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.amount, 0);
+  return {
+    available,
+    free: Math.min(free, available),
+    paid: Math.max(0, available - free),
+    debt: now.credits.debt ?? 0,
+    low: available > 0 && granted > 0 && available * 5 <= granted,
+    empty: available <= 0,
+  };
+});
+
+/** One shape for lots, whichever words the server uses for them. @param {any} answer */
+function shaped(answer) {
+  const lots = (answer.lots ?? []).map((/** @type {any} */ lot) => ({
+    ...lot, id: lot.id ?? lot.lot_id, cause: lot.cause ?? lot.source, amount: lot.amount ?? lot.credits, remaining: lot.remaining ?? lot.left,
+  }));
+  return { ...answer, lots };
+}
+
+export async function loadAccount() {
+  account.value = shaped(await api("GET", "/v1/account"));
+}
+
+export async function loadRails() {
+  const answer = await api("GET", "/v1/rails");
+  learnScales(answer.rails);
+  rails.value = answer;
+}
+
+export async function loadSession() {
+  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", sign_in: null }));
+}
+
+let starting = /** @type {Promise<void> | null} */ (null);
+/** Read the account, then listen. Called by every page; does its work once. */
+export function start() {
+  starting ??= (async () => {
+    await loadAccount().catch(() => {});
+    startEvents();
+    on("account", (data) => {
+      if (data?.credits && data?.lots) account.value = shaped(data);
+      else loadAccount().catch(() => {});
+    });
+    on("open", () => loadAccount().catch(() => {}));
+    addEventListener("online", () => loadAccount().catch(() => {}));
+  })();
+  return starting;
+}
+
+/** One top-up at a time: what opens the modal, and for which reason. */
+export const topupRequest = signal(/** @type {null | {id?: string, reason?: string, credits?: number, onPaid?: () => void}} */ (null));
+
+export { newKey };
+
+/**
+ * Small things remembered in this browser; without storage they are forgotten, and that is all.
+ * @param {string} name
+ */
+export function recall(name) {
+  try {
+    return localStorage.getItem(`llamasketch:${name}`);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ */
+export function remember(name, value) {
+  try {
+    localStorage.setItem(`llamasketch:${name}`, value);
+  } catch {
+    // Private mode: nothing is lost but convenience.
+  }
+}

@@ -1,0 +1,166 @@
+// The top-up: amount, way to pay, payment, result. One component, in a modal or on its own page.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { api, newKey, Problem } from "./api.js";
+import { on, poll, stream } from "./events.js";
+import { number, plural } from "./money.js";
+import { loadAccount, loadRails, online, purse, rails, topupRequest } from "./store.js";
+import { Pay } from "./topup_pay.js";
+import { html, Icon, Modal } from "./ui.js";
+
+const SLOW_MS = 3_000;
+
+/** @param {number} cents */
+const usd = (cents) => `$${Math.trunc(cents / 100)}.${String(cents % 100).padStart(2, "0")}`;
+
+/** Every way to pay, one per asset. @param {any} offer */
+export function ways(offer) {
+  return offer.rails.flatMap((/** @type {any} */ rail) => rail.assets.map((/** @type {any} */ one) => ({
+    rail: rail.name, asset: one.asset, open: rail.open, reason: rail.reason,
+    label: rail.assets.length > 1 ? one.asset : rail.label,
+    hint: HINTS[one.asset] ?? rail.label,
+    icon: ICONS[one.asset] ?? "dollar",
+  })));
+}
+/** @type {Record<string, string>} */
+const HINTS = { USD: "credit or debit", BTC: "Bitcoin, in seconds", USDT: "dollars on Liquid", "L-BTC": "bitcoin on Liquid" };
+/** @type {Record<string, string>} */
+const ICONS = { USD: "card", BTC: "bolt", USDT: "dollar", "L-BTC": "drop" };
+
+/** @param {{offer: any, credits: number, choose: (credits: number) => void}} props */
+function Amounts({ offer, credits, choose }) {
+  const fits = offer.packs.some((/** @type {any} */ pack) => pack.credits === credits);
+  const [own, setOwn] = useState(fits ? "" : String(credits));
+  const unit = offer.packs[0] ? offer.packs[0].usd_minor / offer.packs[0].credits : 1;
+  return html`<fieldset class="amounts"><legend class="label">How many images?</legend>
+    ${offer.packs.map((/** @type {any} */ pack) => html`<label class="amount">
+      <input type="radio" name="amount" value=${pack.credits} checked=${credits === pack.credits && own === ""} onChange=${() => { setOwn(""); choose(pack.credits); }} />
+      <span class="amount-count num">${plural(pack.credits, "image")}</span><span class="amount-price num">${usd(pack.usd_minor)}</span></label>`)}
+    <label class="amount amount-own" data-on=${own !== ""}><span class="amount-count">Other</span>
+      <input class="input num" inputmode="numeric" pattern="[0-9]*" maxlength="6" placeholder="250" aria-label="Other number of images" value=${own}
+        onInput=${(/** @type {any} */ event) => { const digits = event.target.value.replace(/\D/g, ""); setOwn(digits); choose(Number(digits) || 0); }} />
+      ${own !== "" && Number(own) > 0 && html`<span class="amount-price num">${usd(Math.ceil(Number(own) * unit))}</span>`}</label>
+  </fieldset>`;
+}
+
+/** @param {{reason?: string, credits: number, setCredits: (credits: number) => void, pick: (way: any) => void, problem: any}} props */
+function Choose({ reason, credits, setCredits, pick, problem }) {
+  const offer = rails.value;
+  if (!offer) return html`<div class="skeleton skeleton-tall"></div>`;
+  const enough = credits >= 1;
+  return html`<div class="choose">
+    ${reason === "picture" && html`<p class="note note-calm"><${Icon} name="spark" /><span><strong>Your picture is waiting.</strong> It is painted by itself once you have paid.</span></p>`}
+    ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
+    <${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />
+    <div class="ways" role="group" aria-labelledby="ways-title"><h3 id="ways-title" class="label">Pay with</h3>
+      ${ways(offer).map((/** @type {any} */ way) => html`<button type="button" class="way" disabled=${!way.open || !enough} onClick=${() => pick(way)}>
+        <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
+        <span class="way-arrow" aria-hidden="true">→</span></button>`)}
+    </div>
+    <p class="hint">Credits do not expire by the month, and images that fail cost nothing.</p></div>`;
+}
+
+/** @param {{way: any, back: () => void}} props */
+function Opening({ way, back }) {
+  const [slow, setSlow] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setSlow(true), SLOW_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return html`<div class="opening" aria-busy="true"><p class="visually-hidden" role="status">Opening ${way.label}</p>
+    <div class="skeleton qr-skeleton"></div><div class="skeleton line-skeleton"></div>
+    ${slow && html`<div class="note note-warn" role="status"><${Icon} name="clock" /><span><strong>${way.label} is slow today.</strong> Still trying; nothing is charged yet.</span></div>
+      <button type="button" class="button button-wide" onClick=${back}>Pay another way</button>`}</div>`;
+}
+
+/** Keep a top-up current: by the stream, or by asking. @param {string | undefined} id @param {any} first */
+function useTopup(id, first) {
+  const [topup, setTopup] = useState(first ?? null);
+  const [missing, setMissing] = useState(/** @type {any} */ (null));
+  useEffect(() => {
+    if (!id) return undefined;
+    let current = true;
+    const read = () => api("GET", `/v1/topups/${id}`).then(
+      (answer) => { if (current) { setTopup(answer); setMissing(null); } },
+      (error) => { if (current && error instanceof Problem && error.status !== 0) setMissing(error); });
+    if (!first || first.id !== id) read();
+    const off = [on("open", read), poll(() => online.value && read()),
+      on("topup", (data) => {
+        if (data.id !== id) return;
+        if (data.amount_due && data.instructions && data.received) setTopup((/** @type {any} */ old) => ({ ...old, ...data }));
+        else if (data.state) setTopup((/** @type {any} */ old) => (old ? { ...old, state: data.state } : old));
+        read();
+      })];
+    return () => { current = false; for (const stop of off) stop(); };
+  }, [id]);
+  return { topup, missing };
+}
+
+/** @param {{id?: string, reason?: string, credits?: number, page?: boolean, onPaid?: () => void, onClose?: () => void, onId?: (id: string) => void}} props */
+export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onClose, onId }) {
+  const [id, setId] = useState(firstId);
+  const [fresh, setFresh] = useState(/** @type {any} */ (null));
+  const [credits, setCredits] = useState(wanted ?? 100);
+  const [way, setWay] = useState(/** @type {any} */ (null));
+  const [problem, setProblem] = useState(/** @type {string | null} */ (null));
+  const attempt = useRef(0);
+  const { topup, missing } = useTopup(id, fresh);
+  useEffect(() => { if (!rails.value) loadRails().catch((error) => setProblem(error.message)); }, []);
+  useEffect(() => {
+    if (topup?.state !== "paid") return;
+    loadAccount().catch(() => {});
+    onPaid?.();
+  }, [topup?.state]);
+
+  const again = () => { attempt.current += 1; setId(undefined); setFresh(null); setWay(null); setProblem(null); if (topup?.credits) setCredits(topup.credits); };
+  /** @param {any} choice */
+  const pick = async (choice) => {
+    const mine = ++attempt.current;
+    setProblem(null);
+    setWay(choice);
+    try {
+      const body = { rail: choice.rail, credits, pay_asset: choice.asset };
+      const answer = await api("POST", "/v1/topups", { body, key: newKey() });
+      if (mine !== attempt.current) return;
+      setFresh({ ...answer, opened: true });
+      setId(answer.id);
+      onId?.(answer.id);
+      if (answer.instructions?.kind === "redirect" && answer.instructions.url) location.assign(answer.instructions.url);
+    } catch (error) {
+      if (mine !== attempt.current) return;
+      setWay(null);
+      setProblem(error instanceof Problem ? error.message : "That did not work. Please try again.");
+    }
+  };
+  const requote = () => {
+    const offer = rails.value && ways(rails.value).find((/** @type {any} */ one) => one.rail === topup.rail && one.asset === topup.amount_due.asset && one.open);
+    const amount = topup.credits;
+    again();
+    if (amount) setCredits(amount);
+    if (offer) setTimeout(() => pick(offer));
+  };
+
+  if (missing && !topup) return html`<div class="choose"><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This top-up cannot be shown.</strong>${missing.status === 404 ? "It belongs to another browser or account, or the address is wrong." : missing.message}</span></p>
+    <button type="button" class="button" onClick=${again}>Start a new one</button></div>`;
+  if (id) {
+    if (!topup) return html`<${Opening} way=${{ label: "This payment" }} back=${again} />`;
+    return html`<${Pay} topup=${topup} returned=${Boolean(page) && !fresh} waitingPicture=${reason === "picture"} again=${again} requote=${requote} onClose=${onClose}
+      connection=${online.value ? stream.value : "offline"} balance=${purse.value ? number(purse.value.available) : null} />`;
+  }
+  if (way) return html`<${Opening} way=${way} back=${again} />`;
+  return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} />`;
+}
+
+/** @param {{id?: string, reason?: string, credits?: number, onPaid?: () => void}} props */
+export function TopUpModal(props) {
+  const home = useRef(location.href);
+  const close = () => {
+    if (location.href !== home.current) history.replaceState(null, "", home.current);
+    topupRequest.value = null;
+  };
+  useEffect(() => {
+    addEventListener("popstate", close);
+    return () => removeEventListener("popstate", close);
+  }, []);
+  return html`<${Modal} title="Top up" onClose=${close} class="topup-modal">
+    <${TopUp} ...${props} onClose=${close} onId=${(/** @type {string} */ id) => history.replaceState(null, "", `/topups/${id}`)} /></${Modal}>`;
+}

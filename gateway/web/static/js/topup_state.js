@@ -1,0 +1,111 @@
+// What a top-up's state means to the person who pays. Pure: from the API's answer to words and actions.
+import { money, sumOf } from "./money.js";
+
+/**
+ * @typedef {{tone: "" | "good" | "warn" | "bad" | "calm", title: string, text: string, pay: boolean, busy?: boolean,
+ *   again?: "quote" | "rails", code?: string}} View
+ */
+
+/** @type {Record<string, string>} by decline code, as card networks name them */
+const DECLINES = {
+  insufficient_funds: "The card has not enough funds.",
+  expired_card: "The card has expired.",
+  incorrect_cvc: "The security code was wrong.",
+  processing_error: "The bank had a technical problem. Trying again usually works.",
+  authentication_required: "The bank wanted a confirmation that did not happen.",
+  authentication_failed: "The bank's confirmation did not succeed.",
+  lost_card: "The bank refused this card.",
+  stolen_card: "The bank refused this card.",
+  card_declined: "The bank declined the card without saying why.",
+  generic_decline: "The bank declined the card without saying why.",
+};
+
+/** Money that is there or on its way, of the asset asked for. @param {any} topup */
+export function arrived(topup) {
+  const good = (topup.received ?? []).filter((/** @type {any} */ one) => ["seen", "held", "settled"].includes(one.state));
+  return sumOf(good, topup.amount_due.asset);
+}
+
+/** What is still to send, never below nothing. @param {any} topup */
+export function missing(topup) {
+  const rest = BigInt(topup.amount_due.amount_minor) - arrived(topup);
+  return { amount_minor: Number(rest > 0n ? rest : 0n), asset: topup.amount_due.asset };
+}
+
+/** @param {any} topup */
+function stray(topup) {
+  return (topup.received ?? []).find((/** @type {any} */ one) => one.asset !== topup.amount_due.asset);
+}
+
+/** @param {any} topup @returns {View} */
+function waiting(topup) {
+  const { kind } = topup.instructions ?? {};
+  if (kind === "redirect") return { tone: "calm", title: "Confirming", text: "Waiting for the card's bank. This page changes by itself when the payment is in.", pay: true, busy: true };
+  return { tone: "", title: `Pay ${money(topup.amount_due)}`, text: "", pay: true };
+}
+
+/** @param {any} topup @returns {View} */
+function seen(topup) {
+  const depth = topup.confirmations;
+  const detail = depth && typeof depth === "object" ? ` ${depth.have ?? 0} of ${depth.need} blocks.` : typeof depth === "number" ? ` ${depth} ${depth === 1 ? "block" : "blocks"} so far.` : "";
+  return { tone: "calm", title: "Payment received", busy: true, pay: false,
+    text: `${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} ${topup.instructions?.kind === "address" ? "is on its way into the chain: about two minutes." : "is being confirmed."}${detail} You can close this; it is credited either way.` };
+}
+
+/** @param {any} topup @returns {View} */
+function paid(topup) {
+  const over = arrived(topup) - BigInt(topup.amount_due.amount_minor);
+  const extra = over > 0n ? ` You sent ${money({ amount_minor: Number(over), asset: topup.amount_due.asset })} more than asked; the surplus is credited too.` : "";
+  return { tone: "good", title: "Paid", text: `Thank you.${extra}`, pay: false };
+}
+
+/** @param {any} topup @returns {View} */
+function expired(topup) {
+  if (arrived(topup) > 0n) return { tone: "warn", title: "Arrived late", pay: false, busy: true,
+    text: `${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} came after the quote had ended. It is not lost: it is credited at the rate of its arrival.` };
+  if (topup.instructions?.kind === "redirect") return { tone: "", title: "The card page has closed", text: "Nothing was charged.", pay: false, again: "quote" };
+  const watch = topup.instructions?.kind === "address" ? " Already sent it? The address is watched for ever, and what arrives is credited." : " Nothing was taken.";
+  return { tone: "", title: "This quote has ended", text: `Prices move, so a quote holds for a while only.${watch}`, pay: false, again: "quote" };
+}
+
+/** @param {any} topup @returns {View} */
+function suspense(topup) {
+  const other = stray(topup);
+  return other
+    ? { tone: "warn", title: `That was ${other.asset}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${money(other)} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
+    : { tone: "warn", title: "Kept aside", pay: false, again: "rails", text: "The money arrived, but is worth less than one credit or does not fit this payment. It stays on record for you, and a person looks at it." };
+}
+
+/** @param {any} topup @returns {View} */
+export function view(topup) {
+  switch (topup.state) {
+    case "opening": return { tone: "", title: "Opening", text: "Asking for a way to pay.", pay: false, busy: true };
+    case "waiting": return waiting(topup);
+    case "seen": return seen(topup);
+    case "underpaid": return { tone: "warn", title: `Send ${money(missing(topup))} more`, pay: true,
+      text: `Got ${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} of ${money(topup.amount_due)}. The code below asks for exactly the rest. If nothing more comes before the quote ends, what arrived is credited in proportion.` };
+    case "paid": return paid(topup);
+    case "expired": return expired(topup);
+    case "declined": return { tone: "bad", title: "The payment was declined", pay: false, again: "rails", code: topup.decline_code ?? "",
+      text: `${DECLINES[topup.decline_code] ?? "The payment was refused."} Nothing was charged.` };
+    case "suspense": return suspense(topup);
+    case "unpriced": return { tone: "warn", title: "Received, waiting for a price", pay: false, busy: true, text: "Your payment is here. The price feeds are silent just now; as soon as one answers, it is credited by itself." };
+    case "reversed": return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
+    case "disputed": return { tone: "bad", title: "This payment is disputed", pay: false, text: "Your bank has asked for the money back. Its credits are withdrawn until that is settled; if it is settled for the payment, they return." };
+    default: return { tone: "", title: String(topup.state), text: "", pay: false };
+  }
+}
+
+/** The state will not change by waiting. @param {any} topup */
+export const settled = (topup) => ["paid", "declined", "reversed", "disputed"].includes(topup.state);
+
+/**
+ * The payment URI with the amount that is still missing.
+ * @param {any} topup
+ * @param {string} amount plain decimal
+ */
+export function payUri(topup, amount) {
+  const { uri, kind } = topup.instructions ?? {};
+  if (!uri || kind !== "address" || topup.state !== "underpaid") return uri ?? null;
+  return uri.replace(/([?&]amount=)[^&]*/, `$1${amount}`);
+}
