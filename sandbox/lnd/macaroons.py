@@ -108,14 +108,19 @@ def verify(
     key = root_key(key_id)
     if key is None:
         raise LndError(f"cannot get macaroon: root key with id {key_id} doesn't exist")
-    signature = _mac(_mac(_GENERATOR, key), macaroon.identifier)
-    for caveat in macaroon.caveats:
-        signature = _mac(signature, caveat)
-    if not hmac.compare_digest(signature, macaroon.signature):
+    if not hmac.compare_digest(chain(key, macaroon), macaroon.signature):
         raise LndError("verification failed: signature mismatch after caveat verification")
     for caveat in macaroon.caveats:
         _check_caveat(caveat, now())
     return frozenset(Op(op.entity, action) for op in wire.ops for action in op.actions), key_id
+
+
+def chain(root_key: bytes, macaroon: Macaroon) -> bytes:
+    """The signature that identifier and caveats have under this root key."""
+    signature = _mac(_mac(_GENERATOR, root_key), macaroon.identifier)
+    for caveat in macaroon.caveats:
+        signature = _mac(signature, caveat)
+    return signature
 
 
 def _check_caveat(caveat: bytes, now: float) -> None:

@@ -177,7 +177,7 @@ class Store:
 
     def _select(self, rest: str, *arguments: Any) -> Iterator[Stored]:
         # `rest` is always one of the literals above; values are bound.
-        sql = f"SELECT message, hold, preimage, expires_at FROM invoices {rest}"  # noqa: S608
+        sql = f"SELECT message, hold, preimage, expires_at FROM invoices {rest}"
         for message, hold, preimage, expires_at in self._db.execute(sql, arguments):
             yield Stored(ln.Invoice.FromString(message), bool(hold), bytes(preimage), int(expires_at))
 

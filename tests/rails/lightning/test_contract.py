@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -65,5 +64,5 @@ class LightningWorld:
 
 class TestLightningContract(RailContract):
     @pytest.fixture
-    async def world(self, node: SandboxNode) -> AsyncIterator[World]:
-        yield LightningWorld(node)
+    async def world(self, node: SandboxNode) -> World:
+        return LightningWorld(node)
