@@ -1,0 +1,294 @@
+"""Whatever order news comes in, each piece of money is credited once, and the parts sum to the whole."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ledger.clock import ManualClock
+from ledger.domain import account as accounts
+from ledger.domain.consideration import NOTHING
+from ledger.domain.state import Account
+from ledger.log.model import Event
+from ledger.money import BTC, USD, USDT, Money, Rate
+from rails import payment as domain
+from rails import payment_events as events
+from rails.contract import Observation, Piece, PieceState, Standing
+from rails.crediting import ledger_commands
+from rails.payment_pieces import PieceStanding
+from rails.payment_reading import LATE_GRACE, RecordObservation
+from rails.payment_state import PAYMENTS, Payment, evolve
+from rails.pricing import PACK, PackPrice, amount_up, credits_down
+from rails.topup import TopupState, payment_row, topup_state
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PAYMENT_ID = "pay_00000000000000000000000001"
+RATE = Rate(97_351, 10**9, BTC, USD)
+OPENED = events.PaymentOpened(
+    account_id="acct_00000000000000000000000001",
+    rail="fake",
+    ordinal=1,
+    amount_due=amount_up(500, RATE, PACK),
+    credits=500,
+    price=PACK,
+    rate=RATE,
+    rate_source="test",
+    quote_expires_at=START + timedelta(minutes=15),
+)
+_lots = count(1)
+
+
+def observe(
+    payment: Payment,
+    pieces: Sequence[Piece],
+    asked_at: datetime,
+    *,
+    spot: Rate | None = RATE,
+    standing: Standing = Standing.OPEN,
+) -> tuple[Payment, Sequence[Event]]:
+    """What the stream gains from one answer of the rail."""
+    command = RecordObservation(
+        observation=Observation(reference="r", standing=standing, pieces=tuple(pieces)),
+        asked_at=asked_at,
+        spot={} if spot is None else {"BTC": spot},
+        lot_ids=tuple(f"lot_{next(_lots)}" for _ in range(8 * len(pieces))),
+    )
+    happened = domain.decide(payment, command, asked_at)
+    for event in happened:
+        payment = evolve(payment, event)
+    return payment, happened
+
+
+def credited(payment: Payment) -> int:
+    return sum(piece.credits_left for piece in payment.pieces.values())
+
+
+def piece(number: int, minor: int, state: PieceState = PieceState.SETTLED, seen: datetime = START) -> Piece:
+    return Piece(money_ref=f"fake:{number}", amount=Money(minor, BTC), state=state, first_seen_at=seen)
+
+
+amounts = st.lists(st.integers(1, 20_000_000), min_size=1, max_size=6)
+
+
+@given(amounts, st.randoms(use_true_random=False))
+def test_pieces_permuted_duplicated_and_partial_credit_the_same(
+    minors: list[int], chance: random.Random
+) -> None:
+    pieces = [piece(number, minor) for number, minor in enumerate(minors)]
+    at_once, _ = observe(Payment(opened=OPENED), pieces, START)
+    step_by_step = Payment(opened=OPENED)
+    shuffled = pieces * 3
+    chance.shuffle(shuffled)
+    known: dict[str, Piece] = {}
+    for news in shuffled:
+        known[news.money_ref] = news
+        step_by_step, _ = observe(step_by_step, list(known.values()), START)
+    assert credited(step_by_step) == credited(at_once)
+    whole = sum(minor for minor in minors if credits_down(Money(minor, BTC), RATE, PACK) >= 1)
+    assert credited(at_once) == credits_down(Money(whole, BTC), RATE, PACK)
+
+
+@given(amounts)
+def test_every_piece_is_settled_at_most_once(minors: list[int]) -> None:
+    payment, happened = Payment(opened=OPENED), []
+    for _ in range(3):
+        payment, more = observe(payment, [piece(n, m) for n, m in enumerate(minors)], START)
+        happened += more
+    settled = [event.money_ref for event in happened if isinstance(event, events.PaymentSettled)]
+    assert len(settled) == len(set(settled))
+    assert len({e.lot_id for e in happened if isinstance(e, events.PaymentSettled)}) == len(settled)
+
+
+@given(
+    st.integers(1, 10**7),
+    st.integers(1, 10**9),
+    st.integers(1, 10**15),
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+)
+def test_paying_what_is_asked_buys_what_was_asked(
+    wanted: int, numerator: int, denominator: int, pack_credits: int, pack_cents: int
+) -> None:
+    rate, price = Rate(numerator, denominator, BTC, USD), PackPrice(pack_credits, pack_cents)
+    due = amount_up(wanted, rate, price)
+    assert credits_down(due, rate, price) >= wanted
+    assert credits_down(Money(due.minor - 1, BTC), rate, price) < wanted
+    if credits_down(Money(1, BTC), rate, price) <= 1 and numerator * pack_credits <= denominator * pack_cents:
+        assert credits_down(due, rate, price) == wanted
+
+
+@given(st.integers(0, 2 * 60 * 60), st.integers(1, 10**6))
+def test_the_rate_follows_from_when_the_money_was_first_seen(late_seconds: int, spot_numerator: int) -> None:
+    seen = OPENED.quote_expires_at + timedelta(seconds=late_seconds)
+    spot = Rate(spot_numerator, 10**9, BTC, USD)
+    _, happened = observe(Payment(opened=OPENED), [piece(1, 10**8, seen=seen)], START, spot=spot)
+    in_time = seen <= OPENED.quote_expires_at + LATE_GRACE
+    (event,) = happened
+    assert isinstance(event, events.PaymentSettled)
+    assert event.rate == (RATE if in_time else spot)
+    assert event.rate_basis == ("quote" if in_time else "spot")
+
+
+def test_every_event_survives_its_stored_form() -> None:
+    payment, happened = observe(Payment(opened=OPENED), [piece(1, 10**8, PieceState.DISPUTED)], START)
+    for event in [OPENED, *happened]:
+        assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
+    row = payment_row(PAYMENT_ID, payment, OPENED.account_id, START)
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(row["payment"])), Payment) == payment
+
+
+def test_the_price_in_force_when_it_was_opened_stays() -> None:
+    dear = msgspec.structs.replace(OPENED, price=PackPrice(100, 500))
+    payment, _ = observe(Payment(opened=dear), [piece(1, dear.amount_due.minor)], START)
+    assert credited(payment) == 100
+
+
+def test_events_of_other_streams_change_nothing() -> None:
+    class Foreign(Event, frozen=True):
+        money_ref: str = "fake:1"
+
+    payment, _ = observe(Payment(opened=OPENED), [piece(1, 10**8)], START)
+    assert PAYMENTS.evolve(payment, Foreign()) == payment
+    assert PAYMENTS.evolve(Payment(), Foreign()) == Payment()
+
+
+class PaymentMachine(RuleBasedStateMachine):
+    """One payment under a rail that may say anything, beside a naive model of the money."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock(START)
+        self.payment = Payment(opened=OPENED)
+        self.account = Account()
+        self.pieces: dict[str, Piece] = {}
+        self.rate: Rate | None = RATE
+        self.history: list[Event] = []
+        self.standing = Standing.OPEN
+        self.stale: tuple[datetime, list[Piece]] | None = None
+
+    # --- the world -----------------------------------------------------------------------------
+
+    @rule(
+        minor=st.integers(1, 30_000_000),
+        state=st.sampled_from([PieceState.SEEN, PieceState.HELD, PieceState.SETTLED]),
+    )
+    def money_comes(self, minor: int, state: PieceState) -> None:
+        if len(self.pieces) < 5:
+            fresh = piece(len(self.pieces) + 1, minor, state, self.clock())
+            self.pieces[fresh.money_ref] = fresh
+
+    @rule(minor=st.integers(1, 10**9))
+    def other_money_comes(self, minor: int) -> None:
+        if len(self.pieces) < 5:
+            ref = f"fake:{len(self.pieces) + 1}"
+            self.pieces[ref] = Piece(
+                money_ref=ref, amount=Money(minor, USDT), state=PieceState.SETTLED, first_seen_at=self.clock()
+            )
+
+    @precondition(lambda self: self.pieces)
+    @rule(data=st.data(), state=st.sampled_from(PieceState), part=st.integers(1, 1000))
+    def money_changes(self, data: st.DataObject, state: PieceState, part: int) -> None:
+        old = self.pieces[data.draw(st.sampled_from(sorted(self.pieces)))]
+        back = old.amount.minor * part // 1000
+        partial = state in (PieceState.SETTLED, PieceState.DISPUTED) and part < 900 and back > 0
+        self.pieces[old.money_ref] = Piece(
+            money_ref=old.money_ref,
+            amount=old.amount,
+            state=state,
+            first_seen_at=old.first_seen_at,
+            reversed_amount=Money(back, old.amount.asset) if partial else None,
+        )
+
+    @rule(minutes=st.integers(1, 100))
+    def time_passes(self, minutes: int) -> None:
+        self.clock.advance(timedelta(minutes=minutes))
+
+    @rule(known=st.booleans())
+    def the_rate_comes_and_goes(self, known: bool) -> None:
+        self.rate = Rate(90_000, 10**9, BTC, USD) if known else None
+
+    @rule(standing=st.sampled_from(Standing))
+    def the_way_to_pay_changes(self, standing: Standing) -> None:
+        self.standing = standing
+
+    # --- we ------------------------------------------------------------------------------------
+
+    @rule()
+    def we_ask(self) -> None:
+        self.clock.advance(timedelta(microseconds=1))
+        self._hear(list(self.pieces.values()), self.clock())
+        assert self._hear(list(reversed(self.pieces.values())), self.clock()) == []
+
+    @rule()
+    def an_answer_is_delayed(self) -> None:
+        self.clock.advance(timedelta(microseconds=1))
+        self.stale = (self.clock(), list(self.pieces.values()))
+
+    @precondition(lambda self: self.stale)
+    @rule()
+    def the_delayed_answer_comes_and_then_we_ask(self) -> None:
+        assert self.stale is not None
+        asked_at, pieces = self.stale
+        self.stale = None
+        self._hear(pieces, asked_at)
+        self.we_ask()
+
+    def _hear(self, pieces: list[Piece], asked_at: datetime) -> Sequence[Event]:
+        self.payment, happened = observe(
+            self.payment, pieces, asked_at, spot=self.rate, standing=self.standing
+        )
+        for event in happened:
+            for command in ledger_commands(PAYMENT_ID, "fake", event):
+                for booked in accounts.decide(self.account, command, self.clock()):
+                    self.account = accounts.evolve(self.account, booked)
+        self.history += happened
+        return happened
+
+    # --- always --------------------------------------------------------------------------------
+
+    @invariant()
+    def the_ledger_has_what_the_payment_says(self) -> None:
+        assert self.account.posted(self.clock()) == credited(self.payment)
+        assert self.account.debt == 0
+
+    @invariant()
+    def each_piece_was_settled_at_most_once(self) -> None:
+        settled = [event.money_ref for event in self.history if isinstance(event, events.PaymentSettled)]
+        assert len(settled) == len(set(settled))
+
+    @invariant()
+    def what_is_credited_is_what_is_ours_rounded_down(self) -> None:
+        for known in self.payment.pieces.values():
+            if known.standing in (PieceStanding.SETTLED, PieceStanding.DISPUTED, PieceStanding.REVERSED):
+                assert known.credits_left == known.credits_left_if(known.taken_minor)
+                assert 0 <= known.taken_minor <= known.amount.minor
+                assert not (known.worth - known.worth_out).is_negative_somewhere()
+                if known.taken_minor == known.amount.minor:
+                    assert known.credits_left == 0
+            else:
+                assert known.credits == 0
+                assert known.worth == NOTHING
+
+    @invariant()
+    def a_replay_gives_the_same_payment(self) -> None:
+        replayed = Payment(opened=OPENED)
+        for event in self.history:
+            replayed = evolve(replayed, event)
+        assert replayed == self.payment
+
+    @invariant()
+    def there_is_one_word_for_it(self) -> None:
+        state = topup_state(self.payment)
+        assert state in TopupState
+        assert state is not TopupState.PAID or credited(self.payment) > 0
+
+
+PaymentMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPaymentMachine = PaymentMachine.TestCase
