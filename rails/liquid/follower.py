@@ -143,6 +143,8 @@ class Follower:
         while await self._chain.block_hash(self.tip.height) != self.tip.hash:
             forked = True
             self._drop_tip()
+            if not self._blocks:
+                await self._begin()
         if forked:
             self._notice_lost_depth()
         while True:
@@ -163,11 +165,17 @@ class Follower:
                 self.sightings.rejuvenate(sighting)
                 self._notify(sighting.script)
         if not self._blocks:
-            # Deeper than we remember: begin again. What is still there is found by reading anew.
-            self._log.error("liquid_reorganisation_too_deep", height=dropped.height)
-            self._mempool = frozenset()
-            self._begin_at = max(dropped.height - MAX_REORG, 0)
-            raise RailUnavailable("the chain was reorganised more deeply than is remembered; starting over")
+            self._forget_places(max(dropped.height - MAX_REORG, 0))
+
+    def _forget_places(self, height: int) -> None:
+        """The fork is older than the blocks we remember: read everything after `height` anew."""
+        self._log.error("liquid_reorganisation_too_deep", reading_from=height)
+        self._mempool = frozenset()
+        self._begin_at = height
+        for sighting in self.sightings.everything():
+            if sighting.height is not None and sighting.height > height:
+                sighting.height = sighting.block_hash = None
+                self.sightings.rejuvenate(sighting)
 
     def _notice_lost_depth(self) -> None:
         for sighting in self.sightings.everything():

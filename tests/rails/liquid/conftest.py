@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rails.liquid.outside import LiquidWorld, SandboxNode, environment, free_port
+from tests.rails.liquid.outside import LiquidWorld, SandboxNode, Till, Treasury, environment, free_port
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +25,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxNode]:
 def world(node: SandboxNode, tmp_path: Path) -> Iterator[LiquidWorld]:
     """The session's chain with a fresh merchant: no address of an earlier test is used again."""
     descriptor = tmp_path / "descriptor.txt"
-    descriptor.write_text(fresh_descriptor())
-    yield LiquidWorld(node, environment(node) | {"LIQUID_DESCRIPTOR": str(descriptor)})
+    treasury = Treasury(secrets.token_bytes(32))
+    descriptor.write_text(treasury.descriptor())
+    yield LiquidWorld(node, environment(node) | {"LIQUID_DESCRIPTOR": str(descriptor)}, treasury)
     node.control("faults")
     node.control("mine")
 
 
-def fresh_descriptor() -> str:
-    """A descriptor that no one used before."""
-    import secrets
-
-    from sandbox.elementsd.treasury import watch_only_descriptor
-
-    return watch_only_descriptor(secrets.token_bytes(32))
+@pytest.fixture
+async def till(world: LiquidWorld) -> AsyncIterator[Till]:
+    """A rail with its book of references, on the session's chain."""
+    till = await Till.open(world)
+    yield till
+    await till.rail.close()

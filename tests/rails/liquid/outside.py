@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-
+import asyncio
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import wallycore as wally
 
 from ledger.clock import Clock, system_clock
 from ledger.identifiers import Identifiers
 from ledger.money import USDT, Asset, Money, format_decimal
-from rails.contract import Instructions, Order, Rail, RailContext, ReferenceBook
+from rails.contract import Hint, Instructions, Order, Piece, Rail, RailContext, ReferenceBook
 from rails.liquid.plugin import plugin
+from rails.memory import MemoryReferences
+from sandbox.elementsd.confidential import Secret, Spend, Target, build
+from sandbox.elementsd.transactions import parse
+from sandbox.elementsd.treasury import watch_only_descriptor
 from tests.rails.contract import Impossible
 
 PATIENCE_SECONDS = 20
@@ -77,6 +84,15 @@ class SandboxNode:
         """Height, assets, balances."""
         return dict(httpx.get(f"{self.url}/sandbox/info").json())
 
+    def find(self, txid: str) -> str:
+        """A transaction of the last blocks, serialised."""
+        height = self.call("getblockcount")
+        for past in range(height, max(height - 10, 0), -1):
+            block_hash = self.call("getblockhash", past)
+            if txid in self.call("getblock", block_hash)["tx"]:
+                return str(self.call("getrawtransaction", txid, False, block_hash))
+        raise AssertionError(f"{txid} is not in the last blocks")
+
     def call(self, method: str, *params: Any) -> Any:
         """One JSON-RPC call; the result, or the error's object as a `NodeError`."""
         response = httpx.post(
@@ -109,13 +125,66 @@ def environment(node: SandboxNode) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Treasury:
+    """The merchant's keys, away from the API server: it can spend what the rail only sees."""
+
+    seed: bytes
+
+    def descriptor(self) -> str:
+        """What the rail gets."""
+        return watch_only_descriptor(self.seed)
+
+    def sweep(self, raw: bytes) -> bytes:
+        """Spend the L-BTC output of `raw` that is ours (to nobody: two blinded halves and a fee)."""
+        spend = next(filter(None, (self._spend(raw, index) for index in range(1, 20))))
+        key = bytes(wally.ec_public_key_from_private_key(spend.private_key))
+        half, rest = divmod(spend.secret.value - 100, 2)
+        targets = [
+            Target(script=spend.script, asset=spend.secret.asset, value=value, blinding_public_key=key)
+            for value in (half, half + rest)
+        ]
+        nobody = [replace(target, script=b"\x00\x14" + bytes(20)) for target in targets]
+        return build([spend], nobody, 100, secrets.token_bytes).raw
+
+    def _spend(self, raw: bytes, index: int) -> Spend | None:
+        master = wally.bip32_key_from_seed(self.seed, wally.BIP32_VER_TEST_PRIVATE, 0)
+        hard = 1 << 31
+        path = [84 | hard, 1776 | hard, hard, 0, index]
+        child = wally.bip32_key_from_parent_path(master, path, wally.BIP32_FLAG_KEY_PRIVATE)
+        private_key = bytes(wally.bip32_key_get_priv_key(child))
+        public_key = wally.ec_public_key_from_private_key(private_key)
+        script = b"\x00\x14" + bytes(wally.hash160(public_key))
+        slip77 = wally.asset_blinding_key_from_seed(self.seed)
+        blinding_key = wally.asset_blinding_key_to_ec_private_key(slip77, script)
+        tx = parse(raw)
+        for vout, output in enumerate(tx.outputs):
+            if output.script == script:
+                value, asset, abf, vbf = wally.asset_unblind(
+                    output.nonce, blinding_key, output.rangeproof, output.value, script, output.asset
+                )
+                secret = Secret(asset=bytes(asset), value=value, abf=bytes(abf), vbf=bytes(vbf))
+                return Spend(
+                    txid=tx.txid, vout=vout, script=script, value_bytes=output.value,
+                    secret=secret, private_key=private_key,
+                )  # fmt: skip
+        return None
+
+
 @dataclass
 class LiquidWorld:
     """The contract suite's world."""
 
     node: SandboxNode
     environ: Mapping[str, str]
+    treasury: Treasury | None = None
     clock: Clock = system_clock
+
+    def sweep(self, txid: str) -> None:
+        """The merchant's treasury spends what this transaction paid it."""
+        assert self.treasury is not None
+        raw = self.treasury.sweep(bytes.fromhex(self.node.find(txid)))
+        self.node.call("sendrawtransaction", raw.hex())
 
     async def start(self, references: ReferenceBook) -> Rail:
         """A fresh rail on the same chain."""
@@ -170,6 +239,67 @@ class LiquidWorld:
         self.node.control("faults", drop=1)
 
 
+@dataclass
+class Till:
+    """A rail as the core runs it: its references are remembered, its hints lead to observing."""
+
+    world: LiquidWorld
+    rail: Rail
+    references: MemoryReferences
+
+    @classmethod
+    async def open(cls, world: LiquidWorld) -> Till:
+        """A fresh till."""
+        references = MemoryReferences()
+        return cls(world, await world.start(references), references)
+
+    async def ask(self, *, minor: int = 5_00000000, asset: Asset = USDT) -> Instructions:
+        """Open a way to pay and remember it."""
+        order = an_order(self.rail, self.references.next_ordinal("liquid"), minor=minor, asset=asset)
+        instructions = await self.rail.open(order)
+        self.references.add("liquid", instructions.reference, order.payment_id, order.ordinal)
+        return instructions
+
+    async def pieces(self, instructions: Instructions) -> list[Piece]:
+        """What the rail says now."""
+        return list((await self.rail.observe(instructions.reference)).pieces)
+
+    async def piece(self, instructions: Instructions) -> Piece:
+        """The only piece there is."""
+        (piece,) = await self.pieces(instructions)
+        return piece
+
+    async def hint_about(self, instructions: Instructions, cursor: str | None) -> str | None:
+        """The cursor after the first hint about these instructions."""
+        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(self.hints(cursor)) as hints:
+            async for hint in hints:
+                if hint.reference == instructions.reference:
+                    return hint.cursor
+        raise AssertionError("the rail stopped listening")
+
+    async def hints(self, cursor: str | None) -> AsyncGenerator[Hint, None]:
+        """The rail's hints, closed in time."""
+        hints = self.rail.listen(cursor)
+        try:
+            async for hint in hints:
+                yield hint
+        finally:
+            await hints.aclose()  # type: ignore[attr-defined]
+
+    async def restart(self) -> None:
+        """Our process dies and another one starts."""
+        await self.rail.close()
+        self.rail = await self.world.start(self.references)
+
+    def pay(self, instructions: Instructions, **body: Any) -> str:
+        """Pay from the sandbox's purse; returns the txid."""
+        return str(self.world.node.control("pay", uri=instructions.uri, **body)["txid"])
+
+    def mine(self, blocks: int = 1, **body: Any) -> None:
+        """Mine blocks."""
+        self.world.node.control("mine", blocks=blocks, **body)
+
+
 def an_order(rail: Rail, ordinal: int, *, minor: int = 5_00000000, asset: Asset = USDT) -> Order:
     """A plain order."""
     ids = Identifiers(system_clock)
@@ -182,5 +312,3 @@ def an_order(rail: Rail, ordinal: int, *, minor: int = 5_00000000, asset: Asset 
         expires_at=datetime.now(UTC),
         return_url="https://llamasketch.test/topups/return",
     )
-
-
