@@ -143,6 +143,8 @@ def _checkerboard(step: int) -> bytes:
 def _test_fail(run: Run, inputs: Inputs) -> Outputs:
     match inputs["kind"]:
         case "exit":
+            # A dying process takes its time, and accepts requests until then.
+            run.wait(0.05)
             os._exit(1)
         case "OOM":
             raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")

@@ -205,6 +205,8 @@ class ComfyServer:
     # --- files ---
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
+        if ".." in request.query.get("filename", ""):
+            return web.Response(status=400)
         path = self._file(
             request.query.get("filename", ""),
             request.query.get("subfolder", ""),
@@ -219,7 +221,7 @@ class ComfyServer:
 
     def _file(self, name: str, subfolder: str, kind: str) -> Path | None:
         root = self._settings.folders.of_type(kind)
-        if root is None or not name or name.startswith("/") or ".." in name:
+        if root is None or not name or name.startswith("/"):
             return None
         path = (root / subfolder / name).resolve()
         return path if path.is_relative_to(root.resolve()) else None
