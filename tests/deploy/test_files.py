@@ -15,7 +15,7 @@ import yaml
 from tests.house.sources import PRODUCT, ROOT, python
 
 SETTING = re.compile(
-    r"DATABASE_URL|REDIS_URL|RATE_FEEDS"
+    r"DATABASE_URL|REDIS_URL|RATE_FEEDS|ESPLORA_URL"
     r"|(?:LLAMASKETCH|STRIPE|LND|LIGHTNING|LIQUID|ELEMENTS|COMFYUI|SANDBOX)_[A-Z][A-Z_]*[A-Z]"
 )
 

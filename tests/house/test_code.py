@@ -38,6 +38,8 @@ SLEEPERS = {"time.sleep", "asyncio.sleep", "anyio.sleep", "trio.sleep", "sleep"}
 SLEEP_ALLOWED = {
     # The one place that polls for what another process does.
     "tests/waiting.py",
+    # A server that stands in for ours: how long it takes is what its tests ask for.
+    "tests/browser/api_double.py",
     # A child process that does nothing, as the subject of a test.
     "tests/supervisor/small_stack.py",
 }

@@ -42,7 +42,7 @@ def test_only_a_rails_own_folder_names_what_it_is_made_of() -> None:
     pages = [
         place
         for name, text in texts()
-        if not name.startswith(RAIL_NAMES_ALLOWED) and name.endswith((".html", ".js", ".css", ".sql"))
+        if not name.startswith(RAIL_NAMES_ALLOWED) and name.endswith((".html", ".js", ".sql"))
         for place in lines_with(RAIL_WORDS, name, text)
     ]
     code = [
