@@ -37,10 +37,10 @@ from generation.tables import QUEUE, RESULTS, SESSIONS
 from generation.workers import Worker, WorkerRegistry
 from ledger.clock import Clock
 from ledger.domain.commands import CaptureHold, ExpireHold
+from ledger.domain.drafts import capture_in, expire_in
 from ledger.identifiers import CommandKey, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
-from ledger.service import capture_in, expire_in
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT_SECONDS = 5
@@ -218,9 +218,7 @@ class Dispatch:
         data = await self._store.get(upload_key(job_id, report.epoch), limit_bytes=RESULT_BYTES_MAX)
         return await asyncio.to_thread(verify_result, data, sha256=report.sha256)
 
-    async def _capture(
-        self, worker: Worker, job_id: JobId, job: Job, report: Report, result: Result
-    ) -> str:
+    async def _capture(self, worker: Worker, job_id: JobId, job: Job, report: Report, result: Result) -> str:
         session_key = f"{job.account_id}/{job.session_id}" if job.live and job.session_id else None
 
         def decide(draft: Draft) -> str:
@@ -251,9 +249,7 @@ class Dispatch:
         )
         return str(receipt.result)
 
-    async def fail(
-        self, worker: Worker, job_id: JobId, epoch: int, *, failure: str, code: str
-    ) -> str:
+    async def fail(self, worker: Worker, job_id: JobId, epoch: int, *, failure: str, code: str) -> str:
         """An attempt failed. `input` is final; `infrastructure` is tried elsewhere, three times."""
         if failure == "infrastructure":
             await self._registry.note_failure(worker.worker_id)

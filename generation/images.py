@@ -96,7 +96,13 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
                 if max(picture.size) > max_side or min(picture.size) < SIDE_MIN:
                     raise ResultRejected("the image has an impossible size")
                 flat = picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombWarning) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ResultRejected("the uploaded file is not an image") from error
     low, high = flat.convert("L").getextrema()
     if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]
@@ -104,9 +110,7 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     clean = _encode(flat, "PNG", compress_level=1)
     flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     width, height = _size_of(clean)
-    return Result(
-        clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height
-    )
+    return Result(clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height)
 
 
 def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:

@@ -8,7 +8,7 @@ from ledger.identifiers import AccountId, HoldId, JobId
 from ledger.log.model import Event
 
 
-class JobRequested(Event):
+class JobRequested(Event, frozen=True, kw_only=True):
     """Somebody asked for an image. Funded by a hold on credits, or still to be paid."""
 
     account_id: AccountId
@@ -23,21 +23,21 @@ class JobRequested(Event):
     seq: int | None = None
 
 
-class JobFunded(Event):
+class JobFunded(Event, frozen=True, kw_only=True):
     """The payment that this job waited for is held or here; the job is queued."""
 
     payment_id: str
     hold_id: HoldId | None = None
 
 
-class JobStarted(Event):
+class JobStarted(Event, frozen=True, kw_only=True):
     """A worker took the job."""
 
     worker_id: str
     epoch: int
 
 
-class JobRequeued(Event):
+class JobRequeued(Event, frozen=True, kw_only=True):
     """The attempt ended without a result and the job waits again."""
 
     worker_id: str
@@ -45,7 +45,7 @@ class JobRequeued(Event):
     reason: str
 
 
-class JobSettling(Event):
+class JobSettling(Event, frozen=True, kw_only=True):
     """The image is there and verified; the payment made for it alone is being settled."""
 
     worker_id: str
@@ -54,7 +54,7 @@ class JobSettling(Event):
     size_bytes: int
 
 
-class JobCompleted(Event):
+class JobCompleted(Event, frozen=True, kw_only=True):
     """The image was verified and delivered, and its credits were captured."""
 
     worker_id: str
@@ -68,7 +68,7 @@ class JobCompleted(Event):
     captured_credits: int
 
 
-class JobFailed(Event):
+class JobFailed(Event, frozen=True, kw_only=True):
     """No image, no charge."""
 
     reason: str
@@ -76,23 +76,23 @@ class JobFailed(Event):
     """`input`, `infrastructure`, `poison`."""
 
 
-class JobCancelled(Event):
+class JobCancelled(Event, frozen=True, kw_only=True):
     """The person who asked does not want it any more. No charge."""
 
     by: str
 
 
-class JobSuperseded(Event):
+class JobSuperseded(Event, frozen=True, kw_only=True):
     """A newer frame of the same live session took its place. No charge."""
 
     by_job: JobId
 
 
-class JobExpired(Event):
+class JobExpired(Event, frozen=True, kw_only=True):
     """Nobody could paint it before its deadline. No charge."""
 
 
-class JobBlocked(Event):
+class JobBlocked(Event, frozen=True, kw_only=True):
     """The moderation check refused it. No charge."""
 
     stage: str

@@ -157,7 +157,13 @@ class JobQueue:
             )
 
     async def heartbeat(
-        self, job_id: JobId, worker_id: str, epoch: int, now: datetime, lease: timedelta, progress: tuple[int, int]
+        self,
+        job_id: JobId,
+        worker_id: str,
+        epoch: int,
+        now: datetime,
+        lease: timedelta,
+        progress: tuple[int, int],
     ) -> Any | None:
         """Note progress. The lease is extended only if progress moved; None if the lease is lost."""
         value, maximum = progress
@@ -211,9 +217,7 @@ class JobQueue:
             if row is None or row.state != "queued":
                 return None
             ahead = sa.select(
-                sa.func.count().filter(
-                    sa.and_(job_queue.c.state == "queued", job_queue.c.rank < row.rank)
-                ),
+                sa.func.count().filter(sa.and_(job_queue.c.state == "queued", job_queue.c.rank < row.rank)),
                 sa.func.count().filter(job_queue.c.state == "running"),
             )
             before, running = (await connection.execute(ahead)).one()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass, field
@@ -30,10 +29,10 @@ from generation.storage import ObjectStore
 from generation.tables import INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
 from ledger.clock import Clock
 from ledger.domain.commands import HoldCredits, MoveHold, ReleaseHold
+from ledger.domain.drafts import hold_in, move_in, release_in
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
-from ledger.service import hold_in, move_in, release_in
 
 SKETCH_GRAPH = "sketch@1"
 PIXELS_PER_CREDIT = 1024 * 1024
@@ -61,7 +60,8 @@ class NetworkQuota:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """One request for an image, validated. `job_id`, `hold_id` and `key` come with it so that
-    the same request always means the same job."""
+    the same request always means the same job.
+    """
 
     key: CommandKey
     job_id: JobId
@@ -246,9 +246,7 @@ class Generations:
         move_in(
             draft,
             wish.account_id,
-            MoveHold(
-                hold_id=old.hold_id, to_hold_id=wish.hold_id, job_id=wish.job_id, deadline=deadline
-            ),
+            MoveHold(hold_id=old.hold_id, to_hold_id=wish.hold_id, job_id=wish.job_id, deadline=deadline),
         )
         draft.append(replaced, [JobSuperseded(by_job=wish.job_id)])
         draft.delete(QUEUE, replaced)
@@ -306,7 +304,8 @@ class Generations:
 
     async def cancel(self, account_id: AccountId, job_id: JobId) -> Job:
         """Stop a job. Queued: released at once. Running: the worker is told, and a verified
-        upload that is faster wins. Cancelling again is fine; an ended job is `JobAlreadyEnded`."""
+        upload that is faster wins. Cancelling again is fine; an ended job is `JobAlreadyEnded`.
+        """
         job = await self.job(account_id, job_id)
         if job.state is JobState.CANCELLED:
             return job
@@ -423,5 +422,3 @@ def _sketch_key(job_id: JobId) -> str:
 
 def _session_key(wish: Wish) -> str:
     return f"{wish.account_id}/{wish.session_id}"
-
-

@@ -87,6 +87,7 @@ class RedisSignals(LocalSignals):
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
         self._client = client
+        self._sending: set[asyncio.Future[None]] = set()
         self._log = structlog.get_logger("generation.signals")
         self.connected = False
 
@@ -107,6 +108,11 @@ class RedisSignals(LocalSignals):
             self._log.debug("publish_failed", error=type(error).__name__)
             return False
         return self.connected
+
+    def remember(self, sending: asyncio.Future[None]) -> None:
+        """Keep a message that is on its way from being forgotten by the loop."""
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
     async def run(self) -> None:
         """Listen for ever; reconnect after a loss, waking everybody once."""

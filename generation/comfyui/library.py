@@ -26,8 +26,9 @@ class GraphInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     to: tuple[tuple[str, str], ...] = ()
     required: bool = False
     default: str | int | float | None = None
-    minimum: float | None = None
-    maximum: float | None = None
+    # Integers stay integers here: 2**64 - 1 is no float.
+    minimum: int | float | None = None
+    maximum: int | float | None = None
     multiple_of: int | None = None
     max_length: int | None = None
     phrases: tuple[tuple[float, str], ...] = ()
@@ -148,7 +149,7 @@ def _check_range(name: str, declared: GraphInput, value: float) -> None:
     low, high = declared.minimum, declared.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         raise GraphRefused(
-            f"input {name} is outside {low:g}..{high:g}"
+            f"input {name} is outside {low}..{high}"
             if low is not None and high is not None
             else f"input {name} is out of range"
         )

@@ -1,0 +1,96 @@
+"""The application: routes, pages, errors, and the services behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+
+from gateway.middleware import BodyLimit, RequestContext
+from gateway.problems import Problem, install_problem_handlers
+from gateway.routes import account, events, generations, health, objects, sandbox, session, topups, worker
+from gateway.services import running_services
+from gateway.settings import Settings
+from gateway.web.pages import Pages, build_router, load_pages
+from ledger.clock import Clock, system_clock
+
+NODE_MODULES = Path(__file__).resolve().parents[1] / "node_modules"
+DESCRIPTION = """
+Sketches in, images out, paid per image delivered. Begin with `POST /v1/visitors`: 20 free images a day.
+
+Amounts of credits are whole numbers; money is `{"amount_minor", "asset"}` in minor units. Errors are
+`application/problem+json` with a stable `code`. Send an `Idempotency-Key` with every POST and repeat
+it freely: the same key and body always mean the same thing.
+"""
+
+
+def create_app(
+    settings: Settings, *, clock: Clock = system_clock, node_modules: Path = NODE_MODULES
+) -> FastAPI:
+    """Build the application. Nothing is connected before its lifespan begins."""
+    version = importlib.metadata.version("llamasketch")
+    pages = load_pages(
+        sandbox=settings.embedded,
+        node_modules=node_modules,
+        version=version,
+        image_origins=[settings.object_store_endpoint] if settings.object_store_endpoint else [],
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running_services(settings, clock) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="LlamaSketch",
+        version=version,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        responses={"4XX": {"description": "A problem document (RFC 9457)."}},
+    )
+    install_problem_handlers(app)
+    _answer_browsers_with_pages(app, pages)
+    for module in (account, generations, topups, events, session, worker, health):
+        app.include_router(module.router)
+    if not settings.object_store_url:
+        app.include_router(objects.router)
+    if settings.embedded:
+        app.include_router(sandbox.router)
+        app.add_api_route("/.well-known/jwks.json", _jwks, include_in_schema=False)
+    app.include_router(build_router(pages, sandbox=settings.embedded))
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestContext)
+    return app
+
+
+async def _jwks(request: Request) -> dict[str, Any]:
+    issuer = request.app.state.services.people.issuer
+    return {"keys": []} if issuer is None else dict(issuer.jwks())
+
+
+def _answer_browsers_with_pages(app: FastAPI, pages: Pages) -> None:
+    """A person gets a page where a program gets a problem document."""
+
+    async def missing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if wants_page and not request.url.path.startswith("/v1/"):
+            return pages.error(error.status_code)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(
+            error.status_code, f"http_{error.status_code}"
+        )
+        headers = dict(error.headers or {})
+        return Problem(error.status_code, code, str(error.detail), headers=headers).response()
+
+    app.add_exception_handler(HTTPException, missing)

@@ -1,0 +1,96 @@
+"""Client's Idempotency-Keys: scoped to principal and route, mapped once to an id of ours.
+
+The answer itself is kept by the log under our own command key, `<id>:<attempt>`. An attempt that
+was refused with 401, 402, 429 or a fault does not finish the key: the next request with the same
+body is a new attempt at the same thing, and it runs at most once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.problems import Problem
+from gateway.tables import idempotency_keys as keys
+from ledger.clock import Clock
+from ledger.identifiers import CommandKey
+
+_SHAPE = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class Mapped(NamedTuple):
+    """What a client's key stands for."""
+
+    resource_id: str
+    attempt: int
+    fresh: bool
+    """False if the key was used before."""
+
+    @property
+    def command_key(self) -> CommandKey:
+        """Our own, time-ordered key of this attempt."""
+        return CommandKey(f"{self.resource_id}:{self.attempt}")
+
+
+class IdempotencyKeys:
+    """The map from a client's key to an id, in PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def map(self, *, principal: str, route: str, key: str | None, body: bytes, new_id: str) -> Mapped:
+        """The id that this key stands for: `new_id`, or the first one it was given.
+
+        Without a key each request stands for itself. Raises `Problem` 400 for a malformed key and
+        409 `idempotency_conflict` if the body differs.
+        """
+        if key is None:
+            return Mapped(new_id, 0, fresh=True)
+        if not _SHAPE.fullmatch(key):
+            raise Problem(
+                400, "bad_idempotency_key", "An Idempotency-Key has 1 to 255 printable ASCII characters."
+            )
+        digest = hashlib.sha256(body).digest()
+        put = (
+            insert(keys)
+            .values(
+                principal=principal,
+                route=route,
+                key=key,
+                body_digest=digest,
+                resource_id=new_id,
+                created_at=self._clock(),
+            )
+            .on_conflict_do_nothing()
+            .returning(keys.c.resource_id)
+        )
+        async with self._engine.begin() as connection:
+            if (await connection.execute(put)).one_or_none() is not None:
+                return Mapped(new_id, 0, fresh=True)
+            known = (
+                await connection.execute(sa.select(keys).where(*self._where(principal, route, key)))
+            ).one()
+        if known.body_digest != digest:
+            raise Problem(409, "idempotency_conflict", "This Idempotency-Key was used with another body.")
+        return Mapped(known.resource_id, known.attempt, fresh=False)
+
+    async def reopen(self, *, principal: str, route: str, key: str | None, attempt: int) -> None:
+        """After an attempt that does not finish the key: let the next request be a new attempt."""
+        if key is None:
+            return
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.update(keys)
+                .where(*self._where(principal, route, key), keys.c.attempt == attempt)
+                .values(attempt=attempt + 1)
+            )
+
+    @staticmethod
+    def _where(principal: str, route: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return keys.c.principal == principal, keys.c.route == route, keys.c.key == key

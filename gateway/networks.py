@@ -1,0 +1,67 @@
+"""Where a request comes from: the peer, or what a configured proxy says; and its prefixes."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from fastapi import Request
+
+from gateway.identity import NetworkKeys
+from generation.service import NetworkQuota
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_UNKNOWN = ipaddress.IPv4Address(0)
+
+
+class Origins:
+    """Finds the address that a request really came from."""
+
+    def __init__(self, trusted_proxies: Sequence[str]) -> None:
+        self._trusted: list[Network] = [ipaddress.ip_network(p, strict=False) for p in trusted_proxies]
+
+    def address(self, request: Request) -> Address:
+        """The peer; or, if the peer is a configured proxy, the last address in
+        `X-Forwarded-For` that is not one. Anything else in that header is hearsay."""
+        peer = _parse(request.client.host if request.client else "")
+        if not self._is_trusted(peer):
+            return peer
+        header = ",".join(request.headers.getlist("x-forwarded-for"))
+        for part in reversed([p.strip() for p in header.split(",") if p.strip()]):
+            address = _parse(part)
+            if not self._is_trusted(address):
+                return address
+        return peer
+
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address.version == net.version and address in net for net in self._trusted)
+
+
+def _parse(text: str) -> Address:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return _UNKNOWN
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if mapped is not None else address
+
+
+def prefixes(address: Address) -> tuple[str, ...]:
+    """IPv4 /32; IPv6 /64 and /48: the narrow one first."""
+    if address.version == 4:
+        return (f"{address}/32",)
+    return tuple(str(ipaddress.ip_network((address, bits), strict=False)) for bits in (64, 48))
+
+
+def quotas(
+    address: Address, keys: NetworkKeys, now: datetime, *, narrow: int, wide: int
+) -> tuple[NetworkQuota, ...]:
+    """Today's free-image quotas of an address."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    caps = (narrow, wide)
+    return tuple(
+        NetworkQuota(key=keys.key(prefix, day), cap=cap, expires_at=day + timedelta(days=1))
+        for prefix, cap in zip(prefixes(address), caps, strict=False)
+    )

@@ -1,0 +1,239 @@
+"""People: JSON web tokens of any OIDC issuer, the built-in issuer, recovery codes, merging guests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import httpx
+import jwt
+import sqlalchemy as sa
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.authentication import TokenReader, unauthenticated
+from gateway.identity import Principal, Role, VisitorTokens
+from gateway.problems import Problem
+from gateway.settings import Settings
+from gateway.tables import guests, people
+from ledger.clock import Clock
+from ledger.identifiers import AccountId, Identifiers, encode_crockford
+
+SESSION_LIFETIME = timedelta(days=30)
+BUILT_IN_KEY_ID = "built-in"
+JWKS_FRESH_SECONDS = 3600
+JWKS_RETRY_SECONDS = 30
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+_CODE_BITS = 80
+_CODE_PREFIX = "LLAMA"
+
+
+class Profile(NamedTuple):
+    """What a page may show of somebody."""
+
+    kind: str
+    email: str | None
+
+
+class BuiltInIssuer:
+    """Signs people in by their word alone: for trying out, never in production."""
+
+    def __init__(self, *, secret: bytes, issuer: str, audience: str, clock: Clock) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(secret)
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
+
+    def token(self, email: str) -> str:
+        """A session for whoever says they own this address."""
+        now = self._clock()
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": hashlib.sha256(email.strip().lower().encode()).hexdigest()[:32],
+            "email": email.strip().lower(),
+            "iat": now,
+            "exp": now + SESSION_LIFETIME,
+        }
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": BUILT_IN_KEY_ID})
+
+    def jwks(self) -> dict[str, Any]:
+        """The public key, as any issuer publishes it."""
+        algorithm = jwt.algorithms.OKPAlgorithm()
+        shown: dict[str, Any] = algorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [{**shown, "kid": BUILT_IN_KEY_ID, "alg": "EdDSA", "use": "sig"}]}
+
+
+class KeySet:
+    """An issuer's public keys, fetched when needed and kept for an hour."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, *, fixed: dict[str, Any] | None = None) -> None:
+        self._url = url
+        self._http = http
+        self._keys: dict[str, jwt.PyJWK] = _parse(fixed) if fixed else {}
+        self._fixed = fixed is not None
+        self._asked_at: float | None = None
+        self._lock = asyncio.Lock()
+        self._log = structlog.get_logger("gateway.people")
+
+    async def key(self, key_id: str) -> jwt.PyJWK | None:
+        """The key with this id; an unknown id asks the issuer again, at most twice a minute."""
+        if not self._fixed and self._is_stale(key_id):
+            async with self._lock:
+                if self._is_stale(key_id):
+                    await self._fetch()
+        return self._keys.get(key_id)
+
+    def _is_stale(self, key_id: str) -> bool:
+        if self._asked_at is None:
+            return True
+        age = asyncio.get_running_loop().time() - self._asked_at
+        return age > (JWKS_FRESH_SECONDS if key_id in self._keys else JWKS_RETRY_SECONDS)
+
+    async def _fetch(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+        try:
+            response = await self._http.get(self._url, timeout=5)
+            response.raise_for_status()
+            self._keys = _parse(response.json())
+        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            self._log.warning("jwks_not_read", error=type(error).__name__)
+
+
+def _parse(document: dict[str, Any]) -> dict[str, jwt.PyJWK]:
+    keys = {}
+    for entry in document.get("keys", []):
+        if entry.get("use", "sig") == "sig" and entry.get("kid"):
+            keys[str(entry["kid"])] = jwt.PyJWK(entry)
+    return keys
+
+
+class People:
+    """Maps people to accounts and looks after guests' recovery codes."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        clock: Clock,
+        identifiers: Identifiers,
+        engine: AsyncEngine,
+        http: httpx.AsyncClient,
+        visitors: VisitorTokens,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._identifiers = identifiers
+        self._engine = engine
+        self._visitors = visitors
+        self._code_secret = settings.secret_for("recovery-codes")
+        self.issuer = None if settings.oidc_issuer else self._built_in(settings)
+        self._issuer_name = settings.oidc_issuer or settings.public_url
+        url = settings.oidc_jwks_url or f"{self._issuer_name.rstrip('/')}/.well-known/jwks.json"
+        self._keys = KeySet(url, http, fixed=self.issuer.jwks() if self.issuer else None)
+
+    def _built_in(self, settings: Settings) -> BuiltInIssuer:
+        return BuiltInIssuer(
+            secret=settings.secret_for("built-in-issuer"),
+            issuer=settings.public_url,
+            audience=settings.oidc_audience,
+            clock=self._clock,
+        )
+
+    @property
+    def token_readers(self) -> tuple[TokenReader, ...]:
+        """The kinds of tokens that stand for people."""
+        return (self,)
+
+    async def principal(self, token: str) -> Principal | None:
+        """See `TokenReader.principal`: a JWT, checked in signature, issuer, audience and time."""
+        if token.count(".") != 2:
+            return None
+        claims = await self._claims(token)
+        account_id = await self._account_of(str(claims["sub"]), claims.get("email"))
+        return Principal(Role.PERSON, account_id, by_cookie=False)
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+            key = await self._keys.key(str(header.get("kid", "")))
+            if key is None or header.get("alg") not in ALGORITHMS:
+                raise unauthenticated("This token was not signed by our issuer.")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[str(header["alg"])],
+                issuer=self._issuer_name,
+                audience=self._settings.oidc_audience,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+                leeway=30,
+            )
+        except (jwt.PyJWTError, ValueError) as error:
+            raise unauthenticated("This token is not valid, or has expired.") from error
+        return claims
+
+    async def _account_of(self, subject: str, email: object) -> AccountId:
+        known = sa.select(people.c.account_id).where(
+            people.c.issuer == self._issuer_name, people.c.subject == subject
+        )
+        async with self._engine.begin() as connection:
+            found = (await connection.execute(known)).scalar_one_or_none()
+            if found is not None:
+                return AccountId(found)
+            await connection.execute(
+                insert(people)
+                .values(
+                    issuer=self._issuer_name,
+                    subject=subject,
+                    account_id=self._identifiers.account(),
+                    email=email if isinstance(email, str) else None,
+                    created_at=self._clock(),
+                )
+                .on_conflict_do_nothing()
+            )
+            return AccountId((await connection.execute(known)).scalar_one())
+
+    async def profile(self, account_id: AccountId) -> dict[str, str | None]:
+        """`{"kind": "person" | "guest" | "visitor", "email"}`."""
+        person = sa.select(people.c.email).where(people.c.account_id == account_id)
+        guest = sa.select(guests.c.account_id).where(guests.c.account_id == account_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(person)).one_or_none()
+            if row is not None:
+                return {"kind": "person", "email": row.email}
+            is_guest = (await connection.execute(guest)).one_or_none() is not None
+        return {"kind": "guest" if is_guest else "visitor", "email": None}
+
+    async def first_recovery_code(self, account_id: AccountId) -> str | None:
+        """A guest's recovery code, given out once; None ever after. Stored as a keyed digest."""
+        text = encode_crockford(secrets.randbits(_CODE_BITS))[-16:].upper()
+        code = "-".join((_CODE_PREFIX, *(text[n : n + 4] for n in range(0, 16, 4))))
+        statement = (
+            insert(guests)
+            .values(account_id=account_id, code_digest=self._digest(code), created_at=self._clock())
+            .on_conflict_do_nothing()
+            .returning(guests.c.account_id)
+        )
+        async with self._engine.begin() as connection:
+            fresh = (await connection.execute(statement)).one_or_none() is not None
+        return code if fresh else None
+
+    async def recover(self, code: str) -> AccountId:
+        """The guest account that a recovery code opens. Raises `Problem` 404."""
+        query = sa.select(guests.c.account_id).where(guests.c.code_digest == self._digest(code))
+        async with self._engine.connect() as connection:
+            found = (await connection.execute(query)).scalar_one_or_none()
+        if found is None:
+            raise Problem(404, "recovery_code_unknown", "This recovery code is not known.")
+        return AccountId(found)
+
+    def _digest(self, code: str) -> bytes:
+        plain = "".join(c for c in code.upper() if c.isalnum()).removeprefix(_CODE_PREFIX)
+        plain = plain.replace("O", "0").replace("I", "1").replace("L", "1")
+        return hmac.new(self._code_secret, plain.encode(), hashlib.sha256).digest()

@@ -1,0 +1,302 @@
+"""`/v1/generations`: ask for images, follow them, cancel them, fetch them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.authentication import Caller
+from gateway.idempotency import Mapped
+from gateway.identity import Principal
+from gateway.networks import quotas
+from gateway.problems import UNFINISHED, Problem, problem_of
+from gateway.services import Services
+from generation.errors import SketchRejected
+from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
+from generation.job import Job, JobState
+from generation.queue import FREE, PAID, PRIORITY, Tier
+from generation.service import Accepted, Wish, price_of
+from ledger.identifiers import HoldId, JobId, is_identifier
+
+router = APIRouter(prefix="/v1/generations", tags=["generations"])
+ROUTE = "POST /v1/generations"
+PROMPT_MAX = 2_000
+SEED_MAX = 2**53 - 1
+
+
+class SketchIn(BaseModel):
+    """A drawing: PNG, JPEG or WebP, at most 4 MB and 4096 × 4096 pixels."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    content_type: str = Field(max_length=64, examples=["image/png"])
+    data: str = Field(max_length=SKETCH_BYTES_MAX * 4 // 3 + 8, description="Base64.")
+
+
+class GenerationIn(BaseModel):
+    """What to paint."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    prompt: str = Field(min_length=1, max_length=PROMPT_MAX, examples=["a watercolour llama at sunset"])
+    sketch: SketchIn
+    seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
+    strength: float | None = Field(
+        default=None, ge=0, le=1, strict=False, description="How closely the lines are kept; 0.6 if left out."
+    )
+    live: bool = False
+    session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    seq: int | None = Field(default=None, ge=0, le=SEED_MAX)
+
+
+class EtaOut(BaseModel):
+    """Between how many seconds from now the image should be there."""
+
+    low: int
+    high: int
+
+
+class GenerationOut(BaseModel):
+    """A generation as accepted."""
+
+    id: str
+    state: str
+    price_credits: int
+    position: int | None
+    eta_seconds: EtaOut | None
+
+
+class CreditsOut(BaseModel):
+    """What it holds or has cost."""
+
+    held: int
+    captured: int
+
+
+class GenerationStateOut(GenerationOut):
+    """A generation and where it stands."""
+
+    image_url: str | None
+    thumbnail_url: str | None
+    credits: CreditsOut
+    reason: str | None = Field(description="Why it failed or was blocked, as a short code.")
+    message: str | None = Field(description="The same for a person.")
+
+
+REASONS = {
+    "blank_sketch": "The sketch is empty. Draw something first.",
+    "inputs_erased": "The sketch was erased before it could be painted.",
+    "worker_lost": "The machine painting it went away, three times.",
+    "bad_result": "The painter gave back something that is not an image, three times.",
+    "out_of_memory": "The painter ran out of memory.",
+}
+
+
+@router.post("", status_code=202, summary="Ask for an image")
+async def request_generation(
+    request: Request,
+    body: GenerationIn,
+    caller: Caller,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> GenerationOut:
+    """Holds the price and queues the job. Nothing is charged unless an image is delivered.
+
+    Answers 402 with the balance and a link to top up if there are not enough credits. The same
+    `Idempotency-Key` and body always mean the same image, however often they are sent.
+    """
+    services: Services = request.app.state.services
+    sketch = await _sketch(body.sketch)
+    if body.live and (body.session_id is None or body.seq is None):
+        raise Problem(422, "invalid_request", "A live frame needs session_id and seq.")
+    raw = await request.body()
+    mapped = await services.idempotency.map(
+        principal=caller.account_id,
+        route=ROUTE,
+        key=idempotency_key,
+        body=raw,
+        new_id=services.identifiers.job(),
+    )
+    accepted = await _run(services, request, caller, body, sketch, mapped, idempotency_key)
+    estimate = await services.generations.estimate(accepted.job_id)
+    return GenerationOut(
+        id=accepted.job_id,
+        state=accepted.state,
+        price_credits=accepted.price_credits,
+        position=estimate.position if estimate else None,
+        eta_seconds=_eta(estimate),
+    )
+
+
+async def _run(
+    services: Services,
+    request: Request,
+    caller: Principal,
+    body: GenerationIn,
+    sketch: Sketch,
+    mapped: Mapped,
+    key: str | None,
+) -> Accepted:
+    # A key that was used before may hold an old refusal that was left open: then try once more.
+    for again in (not mapped.fresh, False):
+        try:
+            return await services.generations.request(
+                await _wish(services, request, caller, body, sketch, mapped)
+            )
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status in UNFINISHED:
+                await services.idempotency.reopen(
+                    principal=caller.account_id, route=ROUTE, key=key, attempt=mapped.attempt
+                )
+                if again:
+                    mapped = mapped._replace(attempt=mapped.attempt + 1)
+                    continue
+            if problem.status == 402:
+                raise await _payment_required(services, caller, problem, sketch) from error
+            raise
+    raise AssertionError("the second attempt either answers or raises")
+
+
+async def _payment_required(
+    services: Services, caller: Principal, problem: Problem, sketch: Sketch
+) -> Problem:
+    view = await services.account_view(caller.account_id)
+    return Problem(
+        402,
+        problem.code,
+        problem.detail,
+        **{
+            **problem.extra,
+            "balance": view["credits"],
+            "needed_credits": price_of(sketch.width, sketch.height),
+            "topup_url": f"{services.settings.public_url}/?topup=1",
+        },
+    )
+
+
+async def _wish(
+    services: Services,
+    request: Request,
+    caller: Principal,
+    body: GenerationIn,
+    sketch: Sketch,
+    mapped: Mapped,
+) -> Wish:
+    strength = 600 if body.strength is None else round(body.strength * 1000)
+    job_id = JobId(mapped.resource_id)
+    # Without a seed the job's own random tail is one: the same request gives the same picture.
+    seed = body.seed if body.seed is not None else int.from_bytes(job_id[-8:].encode(), "big") & 0xFFFFFFFF
+    return Wish(
+        key=mapped.command_key,
+        job_id=job_id,
+        hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
+        account_id=caller.account_id,
+        tier=await tier_of(services, caller),
+        prompt=body.prompt,
+        sketch=sketch,
+        seed=seed,
+        strength_permille=strength,
+        live=body.live,
+        session_id=body.session_id,
+        seq=body.seq,
+        networks=quotas(
+            services.origins.address(request),
+            services.network_keys,
+            services.clock(),
+            narrow=services.settings.network_allowance_address,
+            wide=services.settings.network_allowance_site,
+        ),
+    )
+
+
+async def tier_of(services: Services, caller: Principal) -> Tier:
+    """How the caller's plan is served."""
+    view = await services.account_view(caller.account_id)
+    if view["priority"]:
+        return PRIORITY
+    return PAID if view["paid"] else FREE
+
+
+async def _sketch(sent: SketchIn) -> Sketch:
+    try:
+        data = base64.b64decode(sent.data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SketchRejected("sketch_unreadable", "The sketch's data is not base64.") from error
+    return await asyncio.to_thread(read_sketch, data, sent.content_type)
+
+
+def _job_id(text: str) -> JobId:
+    if not is_identifier(text, "job"):
+        raise Problem(404, "job_not_found", "There is no such generation.")
+    return JobId(text)
+
+
+@router.get("/{job_id}", summary="Where an image stands")
+async def generation(request: Request, job_id: str, caller: Caller) -> GenerationStateOut:
+    """State, place in the queue, links to the image, and what it holds or has cost."""
+    services: Services = request.app.state.services
+    job = await services.generations.job(caller.account_id, _job_id(job_id))
+    return await present(services, caller, _job_id(job_id), job)
+
+
+@router.delete("/{job_id}", summary="Cancel")
+async def cancel(request: Request, job_id: str, caller: Caller) -> GenerationStateOut:
+    """Waiting: cancelled at once. Being painted: the painter is told; an image that is faster wins."""
+    services: Services = request.app.state.services
+    job = await services.generations.cancel(caller.account_id, _job_id(job_id))
+    return await present(services, caller, _job_id(job_id), job)
+
+
+@router.get("/{job_id}/image", summary="The image", response_class=Response)
+async def image(request: Request, job_id: str, caller: Caller, thumbnail: bool = False) -> Response:
+    """Redirects to a link that expires in an hour."""
+    services: Services = request.app.state.services
+    url = await services.generations.image_url(caller.account_id, _job_id(job_id), thumbnail=thumbnail)
+    if url is None:
+        raise Problem(404, "no_image", "There is no image (yet, or any more).")
+    return RedirectResponse(url, status_code=307, headers={"Cache-Control": "private, max-age=600"})
+
+
+async def present(services: Services, caller: Principal, job_id: JobId, job: Job) -> GenerationStateOut:
+    """A job in the API's words."""
+    waiting = job.state is JobState.QUEUED
+    estimate = await services.generations.estimate(job_id) if waiting else None
+    done = job.state is JobState.COMPLETED
+    url = f"/v1/generations/{job_id}/image"
+    held = 0 if job.state.final or job.hold_id is None else job.price_credits
+    return GenerationStateOut(
+        id=job_id,
+        state=job.state.value,
+        price_credits=job.price_credits,
+        position=estimate.position if estimate else None,
+        eta_seconds=_eta(estimate),
+        image_url=url if done else None,
+        thumbnail_url=f"{url}?thumbnail=true" if done else None,
+        credits=CreditsOut(held=held, captured=job.captured_credits),
+        reason=job.reason,
+        message=_message(job),
+    )
+
+
+def _message(job: Job) -> str | None:
+    match job.state:
+        case JobState.FAILED:
+            return REASONS.get(job.reason or "", "It could not be painted.") + " You were not charged."
+        case JobState.BLOCKED:
+            return "Our content rules do not allow this. You were not charged."
+        case JobState.EXPIRED:
+            return "Nobody could paint it in time. You were not charged."
+        case JobState.CANCELLED | JobState.SUPERSEDED:
+            return "You were not charged."
+        case _:
+            return None
+
+
+def _eta(estimate: Any) -> EtaOut | None:
+    if estimate is None or estimate.low_seconds is None:
+        return None
+    return EtaOut(low=estimate.low_seconds, high=estimate.high_seconds)

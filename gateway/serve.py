@@ -1,0 +1,43 @@
+"""`python -m gateway.serve`: migrate, then serve the API and the pages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from gateway.app import create_app
+from gateway.logging import configure_logging
+from gateway.schema import migrate
+from gateway.settings import Settings
+
+
+def main() -> None:
+    """Read the settings from the environment and serve until told to stop."""
+    parser = argparse.ArgumentParser(description="Serve the LlamaSketch API and pages.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    configure_logging()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(f"Setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    migrate(settings.sqlalchemy_url)
+    uvicorn.run(
+        create_app(settings),
+        host=arguments.host,
+        port=arguments.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        backlog=4096,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""Wiring: the one place where ports meet the classes that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import msgspec
+import redis.asyncio as redis
+import structlog
+from fastapi.responses import Response
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.authentication import Authenticator
+from gateway.idempotency import IdempotencyKeys
+from gateway.identity import NetworkKeys, VisitorTokens
+from gateway.limits import Limiter
+from gateway.networks import Origins
+from gateway.people import People
+from gateway.settings import Settings
+from generation.dispatch import Dispatch
+from generation.job import JOBS
+from generation.moderation import TermModeration
+from generation.queue import JobQueue
+from generation.service import Generations
+from generation.signals import RedisSignals
+from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore
+from generation.workers import WorkerRegistry
+from ledger.clock import Clock
+from ledger.domain.account import ACCOUNTS
+from ledger.identifiers import AccountId, Identifiers
+from ledger.log.categories import Categories
+from ledger.log.model import Envelope
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from ledger.plans import PLANS
+from ledger.service import Ledger
+from projections.accounts import AccountProjection, Statements
+from projections.feed import FeedProjection, Feeds
+from projections.runner import ProjectionRunner
+from rails.contract import RailContext
+from rails.feeds import configured_feeds
+from rails.payment_state import PAYMENTS
+from rails.rates import BITCOIN, RateBook
+from rails.registry import build_rails, installed_plugins
+from rails.runner import Supervision
+from rails.service import Payments
+from rails.store_sql import SqlRailStore
+
+SWEEP_SECONDS = 1.0
+
+
+@dataclass(kw_only=True)
+class Services:
+    """Everything a route may need. Built by `running_services`, never imported."""
+
+    settings: Settings
+    clock: Clock
+    identifiers: Identifiers
+    engine: AsyncEngine
+    sequencer: Sequencer
+    reader: PostgresLogReader
+    ledger: Ledger
+    payments: Payments
+    supervision: Supervision
+    generations: Generations
+    dispatch: Dispatch
+    queue: JobQueue
+    registry: WorkerRegistry
+    signals: RedisSignals
+    store: ObjectStore
+    signer: LinkSigner
+    visitors: VisitorTokens
+    people: People
+    authenticator: Authenticator
+    limiter: Limiter
+    idempotency: IdempotencyKeys
+    origins: Origins
+    network_keys: NetworkKeys
+    projections: ProjectionRunner
+    statements: Statements
+    feeds: Feeds
+    http: httpx.AsyncClient
+    redis: redis.Redis
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def account_view(self, account_id: AccountId) -> dict[str, Any]:
+        """An account in the API's words, as of the newest event: never behind its own commands."""
+        view = await self.ledger.account(account_id)
+        plan = PLANS[view.plan]
+        return {
+            "id": account_id,
+            "plan": view.plan,
+            "plan_label": plan.label,
+            "priority": plan.priority,
+            "paid": any(lot.consideration is not None for lot in view.lots),
+            "credits": {
+                "posted": view.posted,
+                "held": view.held,
+                "available": view.available,
+                "debt": view.debt,
+            },
+            "free_today": {"left": sum(lot.left for lot in view.lots if lot.source == "allowance")},
+            "usage": msgspec.to_builtins(view.usage),
+            "subscription": msgspec.to_builtins(view.subscription),
+            "lots": [_lot(lot) for lot in view.lots],
+        }
+
+    @staticmethod
+    def json(value: Any) -> Response:
+        """A JSON answer, encoded at once."""
+        return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _lot(lot: Any) -> dict[str, Any]:
+    return {
+        "id": lot.lot_id,
+        "source": lot.source,
+        "granted": lot.granted,
+        "left": lot.left,
+        "held": lot.held,
+        "spent": lot.spent,
+        "granted_at": lot.granted_at.isoformat(),
+        "expires_at": lot.expires_at.isoformat() if lot.expires_at else None,
+        "reference": lot.reference,
+        "claimable": lot.claimable,
+    }
+
+
+@contextlib.asynccontextmanager
+async def running_services(
+    settings: Settings, clock: Clock, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Services]:
+    """Everything connected and all background tasks running, for as long as the context lasts."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = await _build(settings, clock, os.environ if environ is None else environ, stack)
+        await services.queue.ensure_clock()
+        await stack.enter_async_context(services.supervision)
+        for name, work in (
+            ("signals", services.signals.run()),
+            ("projections", services.projections.run()),
+            ("sweeper", _sweep(services)),
+        ):
+            services.tasks.append(asyncio.create_task(work, name=name))
+        try:
+            yield services
+        finally:
+            for task in services.tasks:
+                task.cancel()
+            await asyncio.gather(*services.tasks, return_exceptions=True)
+
+
+async def _build(
+    settings: Settings, clock: Clock, environ: Mapping[str, str], stack: contextlib.AsyncExitStack
+) -> Services:
+    identifiers = Identifiers(clock)
+    engine = create_async_engine(settings.sqlalchemy_url, pool_size=10, max_overflow=20)
+    stack.push_async_callback(engine.dispose)
+    datastore = open_datastore(settings.database_url)
+    stack.callback(datastore.close)
+    categories = Categories((ACCOUNTS, PAYMENTS, JOBS))
+    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+    sequencer.start()
+    stack.push_async_callback(asyncio.to_thread, sequencer.stop)
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        settings.database_url, min_size=1, max_size=10, open=False, kwargs={"autocommit": True}
+    )
+    await stack.enter_async_context(pool)
+    reader = PostgresLogReader(pool, categories)
+    client = redis.Redis.from_url(
+        settings.redis_url, socket_connect_timeout=2, health_check_interval=15, retry_on_timeout=False
+    )
+    stack.push_async_callback(client.aclose)
+    http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
+    signals = RedisSignals(client)
+    signer = LinkSigner(settings.secret_for("object-links"), clock)
+    store = _object_store(settings, signer)
+    moderation = TermModeration()
+    queue = JobQueue(engine)
+    registry = WorkerRegistry(
+        engine, clock, identifiers, registration_secret=settings.secret_for("worker-registration")
+    )
+    shared = {
+        "log": sequencer,
+        "reader": reader,
+        "queue": queue,
+        "store": store,
+        "signals": signals,
+        "moderation": moderation,
+        "clock": clock,
+    }
+    generations = Generations(**shared, digest_secret=settings.secret_for("input-digests"))  # type: ignore[arg-type]
+    dispatch = Dispatch(**shared, registry=registry)  # type: ignore[arg-type]
+    payments, supervision, rates = _payments(settings, clock, environ, engine, sequencer, identifiers, http)
+    stack.push_async_callback(rates.close)
+    stack.enter_context(_background(rates.run()))
+    visitors = VisitorTokens(settings.secret_for("visitor-tokens"), clock)
+    people = People(
+        settings=settings, clock=clock, identifiers=identifiers, engine=engine, http=http, visitors=visitors
+    )
+    return Services(
+        settings=settings,
+        clock=clock,
+        identifiers=identifiers,
+        engine=engine,
+        sequencer=sequencer,
+        reader=reader,
+        ledger=Ledger(sequencer, reader, clock=clock, identifiers=identifiers),
+        payments=payments,
+        supervision=supervision,
+        generations=generations,
+        dispatch=dispatch,
+        queue=queue,
+        registry=registry,
+        signals=signals,
+        store=store,
+        signer=signer,
+        visitors=visitors,
+        people=people,
+        authenticator=Authenticator(
+            visitors=visitors,
+            readers=people.token_readers,
+            public_url=settings.public_url,
+            embedded=settings.embedded,
+        ),
+        limiter=Limiter(settings, client),
+        idempotency=IdempotencyKeys(engine, clock),
+        origins=Origins(settings.trusted_proxies),
+        network_keys=NetworkKeys(settings.secret_for("network-keys")),
+        projections=_projections(settings, engine, reader, signals),
+        statements=Statements(engine),
+        feeds=Feeds(engine),
+        http=http,
+        redis=client,
+    )
+
+
+def _payments(
+    settings: Settings,
+    clock: Clock,
+    environ: Mapping[str, str],
+    engine: AsyncEngine,
+    sequencer: Sequencer,
+    identifiers: Identifiers,
+    http: httpx.AsyncClient,
+) -> tuple[Payments, Supervision, RateBook]:
+    rail_store = SqlRailStore(engine)
+    context = RailContext(clock=clock, references=rail_store, production=not settings.embedded)
+    rails = build_rails(installed_plugins(), environ, context)
+    rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), http)}, clock)
+    payments = Payments(
+        log=sequencer, store=rail_store, rails=rails, rates=rates, ids=identifiers, clock=clock
+    )
+    return payments, Supervision(payments, rails, clock=clock, randomness=random.SystemRandom()), rates
+
+
+def _projections(
+    settings: Settings, engine: AsyncEngine, reader: PostgresLogReader, signals: RedisSignals
+) -> ProjectionRunner:
+    feed = FeedProjection()
+
+    def applied(_: Sequence[Envelope]) -> None:
+        """Tell whoever watches that something durable happened; they read it from PostgreSQL."""
+        for account_id in feed.take_touched():
+            signals.remember(asyncio.ensure_future(signals.tell(account_id, {"event": "moved"})))
+
+    return ProjectionRunner(
+        engine=engine,
+        database_url=settings.database_url,
+        reader=reader,
+        projections=(AccountProjection(), feed),
+        applied=applied,
+    )
+
+
+def _object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
+    if not settings.object_store_url:
+        return DiskStore(settings.data / "objects", signer, settings.public_url)
+    scheme, _, bucket = settings.object_store_url.partition("://")
+    if scheme != "s3" or not bucket:
+        raise ValueError("LLAMASKETCH_OBJECT_STORE_URL is written s3://bucket")
+    config: dict[str, Any] = {
+        "region": settings.object_store_region,
+        "access_key_id": settings.object_store_access_key.get_secret_value(),
+        "secret_access_key": settings.object_store_secret_key.get_secret_value(),
+    }
+    if settings.object_store_endpoint:
+        config["endpoint"] = settings.object_store_endpoint
+        config["virtual_hosted_style_request"] = False
+        config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
+    return BucketStore.connect(bucket, **config)
+
+
+@contextlib.contextmanager
+def _background(work: Any) -> Any:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _sweep(services: Services) -> None:
+    """Requeue lost leases and expire what is due, again and again; a fault is logged and tried again."""
+    log = structlog.get_logger("gateway.sweeper")
+    while True:
+        try:
+            found = await services.dispatch.sweep()
+        except Exception as error:
+            log.exception("sweep_failed", error=type(error).__name__)
+            found = 0
+        await asyncio.sleep(SWEEP_SECONDS if not found else 0)

@@ -1,0 +1,85 @@
+"""What moved for whom: the durable part of `GET /v1/events`, in the order of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ledger.log.model import Envelope
+from projections.tables import account_feed, stream_owners
+
+TOPICS: Mapping[str, str] = {"acct": "account", "job": "generation", "pay": "topup"}
+
+
+class Moved(NamedTuple):
+    """One entry of an account's feed."""
+
+    position: int
+    topic: str
+    stream: str
+
+
+class FeedProjection:
+    """Keeps `account_feed`. A job's or payment's first event names its account."""
+
+    name = "feed"
+
+    def __init__(self) -> None:
+        self._touched: set[str] = set()
+
+    async def apply(self, connection: AsyncConnection, entries: Sequence[Envelope]) -> None:
+        """See `Projection.apply`."""
+        owners = await self._owners(connection, entries)
+        rows = [
+            {"account_id": owner, "position": entry.position, "topic": topic, "stream": entry.stream}
+            for entry in entries
+            if (topic := TOPICS.get(entry.stream.partition("_")[0])) is not None
+            and (owner := owners.get(entry.stream)) is not None
+        ]
+        if rows:
+            await connection.execute(insert(account_feed).on_conflict_do_nothing(), rows)
+        self._touched.update(str(row["account_id"]) for row in rows)
+
+    def take_touched(self) -> set[str]:
+        """The accounts that moved since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    async def _owners(self, connection: AsyncConnection, entries: Sequence[Envelope]) -> dict[str, str]:
+        owners = {entry.stream: entry.stream for entry in entries if entry.stream.startswith("acct_")}
+        named = {
+            entry.stream: str(account)
+            for entry in entries
+            if entry.version == 1 and (account := getattr(entry.event, "account_id", None))
+        }
+        if named:
+            rows = [{"stream": stream, "account_id": account} for stream, account in named.items()]
+            await connection.execute(insert(stream_owners).on_conflict_do_nothing(), rows)
+        unknown = {entry.stream for entry in entries} - owners.keys() - named.keys()
+        if unknown:
+            query = sa.select(stream_owners).where(stream_owners.c.stream.in_(sorted(unknown)))
+            owners |= {row.stream: row.account_id for row in await connection.execute(query)}
+        return owners | named
+
+
+class Feeds:
+    """Questions to the feed."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def after(self, account_id: str, position: int, limit: int) -> Sequence[Moved]:
+        """What moved for an account past a position, oldest first."""
+        feed = account_feed
+        query: sa.Select[Any] = (
+            sa.select(feed.c.position, feed.c.topic, feed.c.stream)
+            .where(feed.c.account_id == account_id, feed.c.position > position)
+            .order_by(feed.c.position)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [Moved(*row) for row in await connection.execute(query)]
