@@ -105,8 +105,10 @@ async def test_production_stays_closed_on_a_sandbox_node(node: SandboxNode) -> N
 
 
 async def test_the_supervisors_description_fits_the_plugin(tmp_path: Path) -> None:
-    ports = {"lnd": 21009, "lnd-control": 21010}
-    service = describe(tmp_path, ports.__getitem__)
+    def port(name: str) -> int:
+        return {"lnd": 21009, "lnd-control": 21010}[name]
+
+    service = describe(tmp_path, port)
     assert service.ready == TcpReady(21009)
     assert plugin.configured(service.environment)
     rail = plugin.build(service.environment, context())

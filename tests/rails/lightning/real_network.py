@@ -1,0 +1,238 @@
+"""A regtest of btcd and two real lnd nodes: Alice pays, Bob is ours.
+
+Needs the binaries named by BTCD_BIN and LND_BIN (v0.16 to v0.21). Where there are none, the tests
+marked `real_lnd` are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+from bech32 import encode as segwit_address
+from lndgrpc.compiled import chainnotifier_pb2 as chain
+from lndgrpc.compiled import (
+    chainnotifier_pb2_grpc,
+    lightning_pb2_grpc,
+    router_pb2_grpc,
+    stateservice_pb2_grpc,
+)
+from lndgrpc.compiled import lightning_pb2 as ln
+from lndgrpc.compiled import router_pb2 as router
+from lndgrpc.compiled import stateservice_pb2 as stateservice
+
+from rails.lightning.credentials import INVOICE_METHODS
+from tests.rails.lightning.node import free_port
+from tests.waiting import eventually
+
+START_SECONDS = 60
+CHANNEL_SAT = 10_000_000
+BLOCKS_UNTIL_SEGWIT_AND_MATURITY = 450
+NOBODY = str(segwit_address("bcrt", 0, [0] * 20))
+RPC_USER = "test"
+RPC_PASSWORD = "test"
+
+
+@asynccontextmanager
+async def process(*argv: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child that ends with the block."""
+    with log.open("ab") as out:
+        child = await asyncio.create_subprocess_exec(*argv, stdout=out, stderr=out)
+        try:
+            yield child
+        finally:
+            if child.returncode is None:
+                child.terminate()
+            await asyncio.wait_for(child.wait(), START_SECONDS)
+
+
+@dataclass
+class Chain:
+    """One btcd, restarted when the miner's address changes."""
+
+    binary: str
+    folder: Path
+    rpc_port: int
+    p2p_port: int
+
+    def running(self, mining_address: str) -> Any:
+        """btcd as a context."""
+        folder = str(self.folder)
+        return process(
+            self.binary,
+            *("--regtest", "--txindex", "--nobanning", "--nostalldetect", "--trickleinterval=100ms"),
+            *(f"--datadir={folder}", f"--logdir={folder}", f"--rpccert={folder}/rpc.cert"),
+            *(f"--rpckey={folder}/rpc.key", f"--rpcuser={RPC_USER}", f"--rpcpass={RPC_PASSWORD}"),
+            *(f"--rpclisten=127.0.0.1:{self.rpc_port}", f"--listen=127.0.0.1:{self.p2p_port}"),
+            f"--miningaddr={mining_address}",
+            log=self.folder / "btcd.out",
+        )
+
+    async def generate(self, blocks: int) -> int:
+        """Mine; returns the height."""
+        await self.call("generate", blocks)
+        return int(await self.call("getblockcount"))
+
+    async def call(self, method: str, *parameters: Any) -> Any:
+        """One JSON-RPC call, as soon as the server answers."""
+        await eventually((self.folder / "rpc.cert").exists, "btcd writes its certificate")
+        body = {"jsonrpc": "1.0", "id": 1, "method": method, "params": list(parameters)}
+        url = f"https://127.0.0.1:{self.rpc_port}"
+        auth = aiohttp.BasicAuth(RPC_USER, RPC_PASSWORD)
+        async with aiohttp.ClientSession(auth=auth) as http, http.post(url, json=body, ssl=False) as answer:
+            said = await answer.json(content_type=None)
+        assert said["error"] is None, said["error"]
+        return said["result"]
+
+
+@dataclass
+class RealNode:
+    """One lnd and a channel to it with its admin macaroon."""
+
+    name: str
+    binary: str
+    folder: Path
+    chain: Chain
+    port: int
+    p2p_port: int
+    _channel: grpc.aio.Channel | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its gRPC is."""
+        return f"127.0.0.1:{self.port}"
+
+    def running(self) -> Any:
+        """lnd as a context."""
+        return process(
+            self.binary,
+            *("--bitcoin.regtest", "--bitcoin.node=btcd", "--noseedbackup", "--nobootstrap", "--norest"),
+            *("--bitcoin.defaultchanconfs=1", "--trickledelay=50", "--store-final-htlc-resolutions"),
+            *(
+                f"--lnddir={self.folder}",
+                f"--rpclisten={self.address}",
+                f"--listen=127.0.0.1:{self.p2p_port}",
+            ),
+            *(f"--btcd.rpchost=127.0.0.1:{self.chain.rpc_port}", f"--btcd.rpcuser={RPC_USER}"),
+            *(f"--btcd.rpcpass={RPC_PASSWORD}", f"--btcd.rpccert={self.chain.folder}/rpc.cert"),
+            log=self.folder / "lnd.out",
+        )
+
+    async def connect(self) -> None:
+        """Wait until it is ready for calls."""
+        await eventually((self.folder / "tls.cert").exists, f"{self.name} writes its certificate")
+        credentials = grpc.ssl_channel_credentials((self.folder / "tls.cert").read_bytes())
+        self._channel = grpc.aio.secure_channel(self.address, credentials)
+        states = stateservice_pb2_grpc.StateStub(self._channel).SubscribeState(
+            stateservice.SubscribeStateRequest(), timeout=START_SECONDS, wait_for_ready=True
+        )
+        async for update in states:
+            if update.state == stateservice.SERVER_ACTIVE:
+                return
+
+    async def close(self) -> None:
+        """Let go of the channel."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def call(self, method: str, request: Any) -> Any:
+        """One unary call of the Lightning service."""
+        stub = getattr(lightning_pb2_grpc.LightningStub(self._channel), method)
+        return await stub(request, metadata=self.metadata(), timeout=START_SECONDS)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The admin macaroon."""
+        path = self.folder / "data/chain/bitcoin/regtest/admin.macaroon"
+        return (("macaroon", path.read_bytes().hex()),)
+
+    async def reached(self, height: int) -> None:
+        """Wait until its wallet has seen this block."""
+        epochs = chainnotifier_pb2_grpc.ChainNotifierStub(self._channel).RegisterBlockEpochNtfn(
+            chain.BlockEpoch(), metadata=self.metadata(), timeout=START_SECONDS
+        )
+        async for epoch in epochs:
+            if epoch.height >= height:
+                return
+
+    async def bake_invoice_macaroon(self) -> Path:
+        """The macaroon that the rail gets, as the operators' guide says."""
+        wanted = [ln.MacaroonPermission(entity="uri", action=method) for method in sorted(INVOICE_METHODS)]
+        baked = await self.call("BakeMacaroon", ln.BakeMacaroonRequest(permissions=wanted, root_key_id=1))
+        path = self.folder / "invoices.macaroon"
+        path.write_bytes(bytes.fromhex(baked.macaroon))
+        return path
+
+    async def pay(self, bolt11: str, amount_msat: int, is_enough: Callable[[Any], bool]) -> Any:
+        """Send a payment and follow it until `is_enough` or its end."""
+        request = router.SendPaymentRequest(
+            payment_request=bolt11, amt_msat=amount_msat, timeout_seconds=20, fee_limit_msat=10**6
+        )
+        updates = router_pb2_grpc.RouterStub(self._channel).SendPaymentV2(
+            request, metadata=self.metadata(), timeout=START_SECONDS
+        )
+        payment = None
+        async for payment in updates:
+            if is_enough(payment):
+                break
+        return payment
+
+
+@dataclass
+class Network:
+    """Both nodes with a channel from Alice to Bob."""
+
+    chain: Chain
+    alice: RealNode
+    bob: RealNode
+
+
+@asynccontextmanager
+async def network(folder: Path, btcd: str, lnd: str) -> AsyncIterator[Network]:
+    """Start everything, fund Alice, open a channel, bake Bob's macaroon."""
+    for name in ("btcd", "alice", "bob"):
+        (folder / name).mkdir(parents=True)
+    blocks = Chain(btcd, folder / "btcd", free_port(), free_port())
+    alice = RealNode("alice", lnd, folder / "alice", blocks, free_port(), free_port())
+    bob = RealNode("bob", lnd, folder / "bob", blocks, free_port(), free_port())
+    async with AsyncExitStack() as nodes:
+        async with blocks.running(NOBODY):
+            await blocks.generate(1)
+            async with alice.running():
+                await alice.connect()
+                miner = (await alice.call("NewAddress", ln.NewAddressRequest(type=0))).address
+                await alice.close()
+        await nodes.enter_async_context(blocks.running(miner))
+        height = await blocks.generate(BLOCKS_UNTIL_SEGWIT_AND_MATURITY)
+        for node in (alice, bob):
+            await nodes.enter_async_context(node.running())
+            await node.connect()
+            nodes.push_async_callback(node.close)
+            await node.reached(height)
+        await _open_channel(blocks, alice, bob)
+        await bob.bake_invoice_macaroon()
+        yield Network(blocks, alice, bob)
+
+
+async def _open_channel(blocks: Chain, alice: RealNode, bob: RealNode) -> None:
+    info = await bob.call("GetInfo", ln.GetInfoRequest())
+    to_bob = ln.LightningAddress(pubkey=info.identity_pubkey, host=f"127.0.0.1:{bob.p2p_port}")
+    await alice.call("ConnectPeer", ln.ConnectPeerRequest(addr=to_bob))
+    events = lightning_pb2_grpc.LightningStub(alice._channel).SubscribeChannelEvents(
+        ln.ChannelEventSubscription(), metadata=alice.metadata(), timeout=START_SECONDS
+    )
+    await alice.call(
+        "OpenChannelSync",
+        ln.OpenChannelRequest(
+            node_pubkey=bytes.fromhex(info.identity_pubkey), local_funding_amount=CHANNEL_SAT
+        ),
+    )
+    await blocks.generate(6)
+    async for event in events:
+        if event.WhichOneof("channel") == "active_channel":
+            return
