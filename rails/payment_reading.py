@@ -73,6 +73,9 @@ def _next_step(
     known = payment.pieces.get(piece.money_ref)
     if known is not None and known.asked_at > command.asked_at:
         return None  # an older answer that was overtaken
+    if known is not None and known.standing is PieceStanding.REVERSED and known.rate is None:
+        # It went before it was ever credited: should it come back, it comes as if for the first time.
+        return None if _is_gone(piece) else _arriving(payment, known, piece, command, lot_ids)
     match known.standing if known else None:
         case None | PieceStanding.SEEN | PieceStanding.HELD | PieceStanding.RELEASED | PieceStanding.VANISHED:
             return _arriving(payment, known, piece, command, lot_ids)
@@ -233,6 +236,10 @@ def _suspended(known: PieceRecord, piece: Piece, asked_at: datetime) -> Event | 
         return None
     amount = Money(taken, known.amount.asset)
     return events.PaymentReversed(money_ref=piece.money_ref, taken=amount, asked_at=asked_at)
+
+
+def _is_gone(piece: Piece) -> bool:
+    return piece.state is not PieceState.SETTLED or _taken_minor(piece) >= piece.amount.minor
 
 
 def _taken_minor(piece: Piece) -> int:

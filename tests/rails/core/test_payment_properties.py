@@ -128,7 +128,7 @@ def test_paying_what_is_asked_buys_what_was_asked(
 def test_the_rate_follows_from_when_the_money_was_first_seen(late_seconds: int, spot_numerator: int) -> None:
     seen = OPENED.quote_expires_at + timedelta(seconds=late_seconds)
     spot = Rate(spot_numerator, 10**9, BTC, USD)
-    _, happened = observe(Payment(opened=OPENED), [piece(1, 10**8, seen=seen)], START, spot=spot)
+    _, happened = observe(Payment(opened=OPENED), [piece(1, 10**9, seen=seen)], START, spot=spot)
     in_time = seen <= OPENED.quote_expires_at + LATE_GRACE
     (event,) = happened
     assert isinstance(event, events.PaymentSettled)
@@ -194,10 +194,19 @@ class PaymentMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.pieces)
     @rule(data=st.data(), state=st.sampled_from(PieceState), part=st.integers(1, 1000))
-    def money_changes(self, data: st.DataObject, state: PieceState, part: int) -> None:
+    def money_changes_and_we_ask(self, data: st.DataObject, state: PieceState, part: int) -> None:
+        self._change(data, state, part)
+        self.we_ask()
+
+    @precondition(lambda self: self.pieces)
+    @rule(data=st.data(), state=st.sampled_from(PieceState), part=st.integers(1, 1000))
+    def money_changes_unnoticed(self, data: st.DataObject, state: PieceState, part: int) -> None:
+        self._change(data, state, part)
+
+    def _change(self, data: st.DataObject, state: PieceState, part: int) -> None:
         old = self.pieces[data.draw(st.sampled_from(sorted(self.pieces)))]
         back = old.amount.minor * part // 1000
-        partial = state in (PieceState.SETTLED, PieceState.DISPUTED) and part < 900 and back > 0
+        partial = state in (PieceState.SETTLED, PieceState.DISPUTED) and part < 500 and back > 0
         self.pieces[old.money_ref] = Piece(
             money_ref=old.money_ref,
             amount=old.amount,
@@ -290,5 +299,5 @@ class PaymentMachine(RuleBasedStateMachine):
         assert state is not TopupState.PAID or credited(self.payment) > 0
 
 
-PaymentMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+PaymentMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestPaymentMachine = PaymentMachine.TestCase
