@@ -97,7 +97,9 @@ class ClosedLot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     lot_id: str
     spent: int
+    priority: int
     reversed: int = 0
+    expires_at: datetime | None = None
 
 
 def is_expired(lot: Lot, now: datetime) -> bool:

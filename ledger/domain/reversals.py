@@ -20,7 +20,7 @@ from ledger.domain.events import (
     RevokedHold,
 )
 from ledger.domain.granting import CREDITS_MAX, require_amount, with_debt_repaid
-from ledger.domain.lots import PRIORITY, Lot, LotTerms, Source
+from ledger.domain.lots import PRIORITY, ClosedLot, Lot, LotTerms, Source
 from ledger.domain.refusals import InvalidAmount, LotAlreadyGranted, ReversalAlreadyBooked, ReversalNotFound
 from ledger.domain.state import Account, Dispute, replace_lot, with_standing
 from ledger.log.model import Event
@@ -49,7 +49,8 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
         wanted -= from_left + (0 if held is None else held.credits)
         owed = min(wanted, lots_.owable(lot))
     elif wanted:
-        owed = min(wanted, _spent_of_closed(account, command.lot_id, wanted))
+        closed = _closed(account, command.lot_id)
+        owed = wanted if closed is None else min(wanted, closed.spent - closed.reversed)
     taken = (0 if left is None else left.credits) + (0 if held is None else held.credits) + owed
     reversed_ = CreditsReversed(
         reversal_id=command.reversal_id,
@@ -64,7 +65,7 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
         held=held,
         holds=revoked,
         spent_credits=owed,
-        terms=_terms_if_won(lot, command, taken, now) if command.cause == "dispute" else None,
+        terms=_terms_if_won(account, command, taken, now) if command.cause == "dispute" else None,
     )
     if not owed:
         return [reversed_]
@@ -116,14 +117,17 @@ def _latest_first(account: Account) -> list[tuple[str, tuple[Slice, ...]]]:
     return found + [(refund.refund_id, refund.held) for refund in account.standing.refunds]
 
 
-def _spent_of_closed(account: Account, lot_id: str, otherwise: int) -> int:
+def _closed(account: Account, lot_id: str) -> ClosedLot | None:
     for closed in account.standing.closed:
         if closed.lot_id == lot_id:
-            return closed.spent - closed.reversed
-    return otherwise
+            return closed
+    return None
 
 
-def _terms_if_won(lot: Lot | None, command: ReverseCredits, taken: int, now: datetime) -> LotTerms:
+def _terms_if_won(account: Account, command: ReverseCredits, taken: int, now: datetime) -> LotTerms:
+    """What to grant again; a lot that nobody remembers comes back without an expiry."""
+    lot = lots_.find(account.lots, command.lot_id)
+    known = lot.terms if lot is not None else _closed(account, command.lot_id)
     paid = None if lot is None else lot.terms.consideration
     asset = ASSETS.get(command.asset, Asset(command.asset, 0)) if paid is None else paid.asset
     return LotTerms(
@@ -131,8 +135,8 @@ def _terms_if_won(lot: Lot | None, command: ReverseCredits, taken: int, now: dat
         source=Source.RESTORED.value,
         credits=taken,
         granted_at=now,
-        priority=PRIORITY[Source.RESTORED] if lot is None else lot.terms.priority,
-        expires_at=None if lot is None else lot.terms.expires_at,
+        priority=PRIORITY[Source.RESTORED] if known is None else known.priority,
+        expires_at=None if known is None else known.expires_at,
         consideration=Consideration(
             asset=asset,
             worth=command.worth,

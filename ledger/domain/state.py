@@ -141,10 +141,16 @@ def replace_lot(account: Account, changed: Lot) -> Account:
     account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
     if changed.terms.consideration is None:
         return account
-    spent = changed.spent + changed.terms.spent_before
-    closed = (*account.standing.closed, ClosedLot(lot_id, spent, changed.reversed))
+    closed = (*account.standing.closed, _closed(changed))
     standing = msgspec.structs.replace(account.standing, closed=closed[-CLOSED_LOTS_KEPT:])
     return with_standing(account, standing)
+
+
+def _closed(lot: Lot) -> ClosedLot:
+    terms = lot.terms
+    return ClosedLot(
+        terms.lot_id, lot.spent + terms.spent_before, terms.priority, lot.reversed, terms.expires_at
+    )
 
 
 def lot_or_ghost(account: Account, piece: Slice) -> Lot:

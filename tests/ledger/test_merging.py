@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from ledger.domain.account import ACCOUNTS
+from ledger.domain.commands import CaptureHold, ReleaseHold
+from ledger.domain.granting import due_allowance
+from ledger.domain.merging import decide_merge
+from ledger.domain.refusals import AccountMerged, AccountNotMergeable
+from ledger.domain.state import Account
+from ledger.plans import PLANS
+from tests.ledger.test_reversals import bought, reverse, spent
+from tests.ledger.world import NOON, after, apply, balance, events_of, grant, hold
+
+FREE = PLANS["free"]
+
+
+def merged(guest: Account, person: Account) -> tuple[Account, Account]:
+    out, arrived = decide_merge(guest, person, "acct_guest", "acct_person", NOON)
+    return apply(guest, out), apply(person, arrived)
+
+
+def visitor() -> Account:
+    account = apply(ACCOUNTS.initial, due_allowance(ACCOUNTS.initial, FREE, NOON, account_id="acct_guest"))
+    return after(account, bought())
+
+
+def test_paid_lots_move_with_their_money_and_allowances_do_not():
+    guest, person = merged(visitor(), ACCOUNTS.initial)
+    assert balance(person) == (10, 0, 0)
+    assert person.lots[0].terms.consideration == visitor().lots[1].terms.consideration
+    assert balance(guest) == (20, 0, 0)
+
+
+def test_what_is_left_of_a_lot_moves_with_what_is_left_of_its_money():
+    _, person = merged(spent(after(ACCOUNTS.initial, bought()), 3), ACCOUNTS.initial)
+    [lot] = person.lots
+    assert (lot.left, lot.left_worth.net_minor) == (7, 70)
+
+
+def test_a_guest_is_merged_into_one_account_once():
+    guest, person = merged(visitor(), ACCOUNTS.initial)
+    assert decide_merge(guest, person, "acct_guest", "acct_person", NOON) == ([], [])
+    with pytest.raises(AccountMerged):
+        decide_merge(guest, ACCOUNTS.initial, "acct_guest", "acct_other", NOON)
+    with pytest.raises(AccountMerged):
+        decide_merge(ACCOUNTS.initial, guest, "acct_new", "acct_guest", NOON)
+    with pytest.raises(AccountNotMergeable):
+        decide_merge(guest, guest, "acct_guest", "acct_guest", NOON)
+
+
+def test_a_merged_guest_neither_holds_nor_gets_an_allowance():
+    guest, _ = merged(visitor(), ACCOUNTS.initial)
+    with pytest.raises(AccountMerged) as refused:
+        events_of(guest, hold(1))
+    assert refused.value.into == "acct_person"
+    guest, _ = merged(after(ACCOUNTS.initial, bought()), ACCOUNTS.initial)
+    assert due_allowance(guest, FREE, NOON, account_id="acct_guest") == []
+
+
+def test_a_job_that_runs_during_the_merge_ends_well_and_what_it_frees_follows():
+    running = after(ACCOUNTS.initial, bought(), hold(4))
+    guest, person = merged(running, ACCOUNTS.initial)
+    assert (balance(guest), balance(person)) == ((4, 4, 0), (6, 0, 0))
+    assert balance(after(guest, CaptureHold(hold_id="h1"))) == (0, 0, 0)
+    guest, person = merged(after(guest, ReleaseHold(hold_id="h1")), person)
+    assert (balance(guest), balance(person)) == ((0, 0, 0), (10, 0, 0))
+
+
+def test_a_debt_goes_with_its_guest_and_the_persons_paid_credits_do_not_vanish():
+    owing = after(spent(after(ACCOUNTS.initial, bought()), 10), reverse(10))
+    guest, person = merged(owing, ACCOUNTS.initial)
+    assert (guest.debt, person.debt) == (0, 10)
+
+
+def test_what_a_guest_had_spent_is_still_owed_after_the_merge():
+    _, person = merged(spent(after(ACCOUNTS.initial, bought()), 7), ACCOUNTS.initial)
+    assert balance(after(person, reverse(10))) == (0, 0, 7)
+
+
+def test_moved_credits_make_up_for_the_persons_debt():
+    owing = after(spent(after(ACCOUNTS.initial, bought(4, "lot_9", "pay_9")), 4), reverse(4, lot_id="lot_9"))
+    _, person = merged(after(ACCOUNTS.initial, bought()), owing)
+    assert balance(person) == (6, 0, 0)
+
+
+def test_merging_a_guest_without_money_closes_it():
+    guest, person = merged(after(ACCOUNTS.initial, grant(5)), ACCOUNTS.initial)
+    assert guest.standing.merged_into == "acct_person"
+    assert person == ACCOUNTS.initial

@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.domain.account import ACCOUNTS
+from ledger.domain.commands import (
+    BillOverage,
+    CancelSubscription,
+    CaptureHold,
+    ChangePlan,
+    EarnRevenue,
+    EndSubscription,
+    HoldCredits,
+    PayPeriod,
+    ResumeSubscription,
+    StopEarning,
+)
+from ledger.domain.consideration import Worth
+from ledger.domain.events import (
+    CancellationScheduled,
+    CreditsGranted,
+    DowngradeScheduled,
+    EarningScheduled,
+    RevenueEarned,
+    UsageWarned,
+)
+from ledger.domain.granting import due_allowance
+from ledger.domain.refusals import (
+    InsufficientCredits,
+    NothingToBill,
+    PeriodAlreadyGranted,
+    PeriodOverlaps,
+    SubscriptionNotFound,
+)
+from ledger.domain.state import Account
+from ledger.domain.view import plan_in_force, view
+from ledger.plans import PLANS, Plan
+from tests.ledger.world import DAY, DEADLINE, HOUR, NOON, after, apply, balance, events_of, grant, hold, paid
+
+FREE, STARTER, PRO, UNLIMITED = (PLANS[name] for name in ("free", "starter", "pro", "unlimited"))
+START = datetime(2026, 11, 1, tzinfo=UTC)
+END = datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def with_allowance(account: Account, plan: Plan = FREE, now: datetime = NOON) -> Account:
+    return apply(account, due_allowance(account, plan, now, account_id="acct_1"))
+
+
+def pay(
+    plan: Plan, start: datetime = START, end: datetime = END, subscription_id: str = "sub_1"
+) -> PayPeriod:
+    return PayPeriod(
+        subscription_id=subscription_id,
+        plan=plan,
+        period_start=start,
+        period_end=end,
+        lot_id=f"lot_{plan.name}_{start:%Y%m%d}",
+        consideration=paid(plan.price_usd_minor),
+    )
+
+
+def change(current: Plan, target: Plan) -> ChangePlan:
+    return ChangePlan(subscription_id="sub_1", current=current, target=target, lot_id=f"lot_to_{target.name}")
+
+
+def subscribed(plan: Plan) -> Account:
+    return after(ACCOUNTS.initial, pay(plan), now=START)
+
+
+# The daily allowance
+
+
+def test_the_allowance_is_granted_once_a_day_however_often_asked():
+    account = with_allowance(ACCOUNTS.initial)
+    assert balance(account) == (20, 0, 0)
+    for later in (NOON, NOON + HOUR, datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC)):
+        assert due_allowance(account, FREE, later, account_id="acct_1") == []
+
+
+def test_the_day_is_a_utc_day_whatever_the_time_zone_of_the_clock():
+    auckland = timezone(timedelta(hours=13))
+    [granted] = due_allowance(ACCOUNTS.initial, FREE, NOON.astimezone(auckland), account_id="acct_1")
+    assert isinstance(granted, CreditsGranted)
+    assert granted.period == "2026-11-22"
+    assert granted.expires_at == datetime(2026, 11, 23, tzinfo=UTC)
+    account = with_allowance(ACCOUNTS.initial)
+    midnight_there = datetime(2026, 11, 23, 0, 30, tzinfo=auckland)
+    assert due_allowance(account, FREE, midnight_there, account_id="acct_1") == []
+
+
+def test_unused_allowance_ends_with_its_day():
+    account = with_allowance(ACCOUNTS.initial)
+    tomorrow = datetime(2026, 11, 23, tzinfo=UTC)
+    assert balance(account, tomorrow) == (0, 0, 0)
+    assert balance(with_allowance(account, now=tomorrow), tomorrow) == (20, 0, 0)
+
+
+def test_a_clock_set_back_grants_nothing_twice():
+    account = with_allowance(with_allowance(ACCOUNTS.initial), now=NOON + DAY)
+    for past in (NOON, NOON - DAY):
+        assert due_allowance(account, FREE, past, account_id="acct_1") == []
+
+
+def test_two_plans_on_one_day_give_the_larger_allowance_and_never_the_sum():
+    account = with_allowance(with_allowance(ACCOUNTS.initial, FREE), UNLIMITED)
+    assert balance(account) == (1_000, 0, 0)
+    assert due_allowance(account, FREE, NOON, account_id="acct_1") == []
+
+
+def test_the_view_shows_what_today_can_still_claim():
+    seen = view(ACCOUNTS.initial, FREE, NOON)
+    assert (seen.posted, seen.held, seen.available, seen.claimable) == (20, 0, 20, 20)
+    assert [lot.claimable for lot in seen.lots] == [True]
+    seen = view(after(with_allowance(ACCOUNTS.initial), hold(3)), FREE, NOON)
+    assert (seen.posted, seen.held, seen.available, seen.claimable) == (20, 3, 17, 0)
+
+
+# Paid periods
+
+
+def test_a_paid_period_grants_its_credits_once():
+    account = subscribed(STARTER)
+    assert balance(account) == (2_000, 0, 0)
+    with pytest.raises(PeriodAlreadyGranted):
+        events_of(account, pay(STARTER))
+    with pytest.raises(PeriodAlreadyGranted):
+        events_of(account, pay(STARTER, START - DAY, END))
+    with pytest.raises(PeriodOverlaps):
+        events_of(account, pay(STARTER, START + DAY, END))
+
+
+def test_a_renewal_grants_again_and_the_old_credits_expire_after_the_grace():
+    account = after(subscribed(STARTER), pay(STARTER, END, END + 31 * DAY), now=END + HOUR)
+    assert balance(account, END + HOUR) == (4_000, 0, 0)
+    assert balance(account, END + DAY) == (2_000, 0, 0)
+
+
+def test_a_subscriber_has_no_free_allowance_until_the_plan_is_over():
+    account = subscribed(STARTER)
+    assert plan_in_force(account, END + HOUR) is STARTER
+    assert plan_in_force(account, END + DAY) is FREE
+    assert plan_in_force(after(account, CancelSubscription(subscription_id="sub_1")), END) is FREE
+    assert due_allowance(account, STARTER, NOON, account_id="acct_1") == []
+
+
+# Changing plans
+
+
+@pytest.mark.parametrize(
+    ("at", "more"),
+    [(START, 6_000), (START + 15 * DAY, 3_000), (END - timedelta(microseconds=1), 0), (END, 0)],
+)
+def test_an_upgrade_grants_the_difference_for_the_remaining_time_rounded_down(at, more):
+    account = after(subscribed(STARTER), change(STARTER, PRO), now=at)
+    granted = sum(lot.terms.credits for lot in account.lots)
+    assert granted == 2_000 + more
+    assert account.plan_at(at - timedelta(microseconds=1)) == "pro"
+
+
+def test_an_upgrade_after_a_third_rounds_down():
+    account = subscribed(STARTER)
+    [_, granted] = events_of(account, change(STARTER, PRO), START + timedelta(days=10, seconds=1))
+    assert granted.credits == 6_000 * (20 * 86_400 - 1) // (30 * 86_400)
+
+
+@given(st.lists(st.tuples(st.sampled_from([STARTER, PRO]), st.integers(0, 30)), max_size=12))
+def test_cycling_plans_never_yields_more_than_the_larger_one(changes):
+    account = subscribed(STARTER)
+    for target, day in sorted(changes, key=lambda c: c[1]):
+        now = START + day * DAY
+        current = PLANS[account.standing.subscription.plan]
+        command = ChangePlan(
+            subscription_id="sub_1", current=current, target=target, lot_id=f"lot_{len(account.lots)}x"
+        )
+        account = after(account, command, now=now)
+    assert sum(lot.terms.credits for lot in account.lots) <= PRO.credits
+
+
+def test_a_downgrade_waits_for_the_end_of_the_period():
+    account = subscribed(PRO)
+    [event] = events_of(account, change(PRO, STARTER))
+    assert isinstance(event, DowngradeScheduled)
+    assert event.at == END
+    account = after(account, change(PRO, STARTER))
+    assert plan_in_force(account, NOON) is PRO
+    assert events_of(account, change(PRO, STARTER)) == []
+    account = after(account, pay(STARTER, END, END + 31 * DAY), now=END)
+    assert plan_in_force(account, END) is STARTER
+    assert account.standing.subscription.next_plan == ""
+
+
+def test_choosing_the_present_plan_again_takes_a_downgrade_back_and_grants_nothing():
+    account = after(subscribed(PRO), change(PRO, STARTER))
+    back = after(account, change(PRO, PRO))
+    assert back.standing.subscription.next_plan == ""
+    assert back.lots == account.lots
+
+
+def test_cancelling_ends_with_the_period_and_can_be_taken_back():
+    cancel, resume = CancelSubscription(subscription_id="sub_1"), ResumeSubscription(subscription_id="sub_1")
+    account = after(subscribed(PRO), cancel)
+    assert isinstance(events_of(subscribed(PRO), cancel)[0], CancellationScheduled)
+    assert events_of(account, cancel) == []
+    assert view(account, PRO, NOON).subscription.cancels
+    assert after(account, resume) == subscribed(PRO)
+    assert events_of(subscribed(PRO), resume) == []
+
+
+def test_a_subscription_that_ended_is_over_at_once_and_unknown_afterwards():
+    account = after(subscribed(PRO), EndSubscription(subscription_id="sub_1", reason="unpaid"))
+    assert plan_in_force(account, NOON) is FREE
+    for command in (
+        CancelSubscription(subscription_id="sub_1"),
+        change(PRO, STARTER),
+        EndSubscription(subscription_id="sub_1"),
+    ):
+        with pytest.raises(SubscriptionNotFound):
+            events_of(account, command)
+    with pytest.raises(PeriodAlreadyGranted):
+        events_of(account, pay(PRO))
+
+
+# Unlimited
+
+
+def test_unlimited_is_a_daily_lot_without_money_and_its_money_is_earned_by_the_day():
+    account = subscribed(UNLIMITED)
+    assert account.lots == ()
+    [schedule] = account.standing.schedules
+    assert (schedule.days, schedule.consideration.worth.net_minor) == (30, 4_000)
+    account = with_allowance(account, plan_in_force(account, NOON))
+    assert balance(account) == (1_000, 0, 0)
+    assert account.lots[0].terms.consideration is None
+
+
+def test_each_day_that_passed_is_earned_once_and_the_whole_in_the_end():
+    account = subscribed(UNLIMITED)
+    assert events_of(account, EarnRevenue(), START) == []
+    days = events_of(account, EarnRevenue(), START + 3 * DAY)
+    assert [(event.day.isoformat(), event.ordinal) for event in days] == [
+        ("2026-11-01", 1),
+        ("2026-11-02", 2),
+        ("2026-11-03", 3),
+    ]
+    account = after(account, EarnRevenue(), now=START + 3 * DAY)
+    assert events_of(account, EarnRevenue(), START + 3 * DAY) == []
+    assert events_of(account, EarnRevenue(), START + DAY) == []
+    rest = events_of(account, EarnRevenue(limit=1_000), END + 90 * DAY)
+    assert all(isinstance(event, RevenueEarned) for event in rest)
+    assert sum(event.worth.net_minor for event in (*days, *rest)) == 4_000
+    assert after(account, EarnRevenue(limit=1_000), now=END).standing.schedules == ()
+
+
+def test_earning_is_bounded_per_step():
+    assert len(events_of(subscribed(UNLIMITED), EarnRevenue(limit=7), END)) == 7
+
+
+def test_money_that_goes_back_stops_its_schedule():
+    account = after(subscribed(UNLIMITED), EarnRevenue(), now=START + 3 * DAY)
+    stop = StopEarning(schedule_id="lot_unlimited_20261101", worth=Worth(4_000, 0, 0, 4_000))
+    [stopped] = events_of(account, stop)
+    assert stopped.unearned.net_minor == 4_000 - 400
+    assert after(account, stop).standing.schedules == ()
+
+
+def test_an_upgrade_to_unlimited_earns_its_money_over_the_days_left():
+    account = subscribed(PRO)
+    command = msgspec.structs.replace(change(PRO, UNLIMITED), consideration=paid(1_000))
+    _, scheduled = events_of(account, command, START + 20 * DAY)
+    assert isinstance(scheduled, EarningScheduled)
+    assert (scheduled.first_day.isoformat(), scheduled.days) == ("2026-11-21", 10)
+
+
+# Caps
+
+
+def use(account: Account, amount: int, now: datetime = NOON) -> tuple[Account, list[int]]:
+    account = after(account, hold(amount, deadline=now + HOUR), now=now)
+    events = events_of(account, CaptureHold(hold_id="h1"), now)
+    return apply(account, events), [event.percent for event in events if isinstance(event, UsageWarned)]
+
+
+def test_the_marks_of_80_and_100_percent_are_given_once_each():
+    account = with_allowance(ACCOUNTS.initial)
+    account, marks = use(account, 15)
+    assert marks == []
+    account, marks = use(account, 1)
+    assert marks == [80]
+    account, marks = use(account, 3)
+    assert marks == []
+    account, marks = use(account, 1)
+    assert marks == [100]
+    account = with_allowance(account, now=NOON + DAY)
+    account, marks = use(account, 20, NOON + DAY)
+    assert marks == [80, 100]
+
+
+def test_bought_credits_do_not_count_against_the_allowance():
+    account = after(with_allowance(ACCOUNTS.initial), grant(100, money=paid(100)))
+    account, marks = use(account, 20)
+    assert marks == [80, 100]
+    _, marks = use(account, 100)
+    assert marks == []
+
+
+def overdraft(amount: int, hold_id: str, limit: int) -> HoldCredits:
+    return HoldCredits(
+        hold_id=hold_id,
+        job_id="j",
+        credits=amount,
+        deadline=DEADLINE,
+        overage_lot=f"lot_{hold_id}",
+        overage_limit=limit,
+    )
+
+
+def test_without_overage_an_empty_plan_is_a_hard_cut_off():
+    account, _ = use(with_allowance(ACCOUNTS.initial), 20)
+    with pytest.raises(InsufficientCredits):
+        events_of(account, hold(1))
+
+
+def test_a_plan_with_overage_goes_on_up_to_its_limit_and_is_billed():
+    account, _ = use(with_allowance(ACCOUNTS.initial), 18)
+    account = after(account, overdraft(5, "o1", 10), CaptureHold(hold_id="o1"))
+    assert account.standing.overage_owed == 3
+    account = after(account, overdraft(7, "o2", 10), CaptureHold(hold_id="o2"))
+    with pytest.raises(InsufficientCredits):
+        events_of(account, overdraft(1, "o3", 10))
+    with pytest.raises(NothingToBill):
+        events_of(account, BillOverage(credits=11, consideration=paid(11)))
+    assert after(account, BillOverage(credits=10, consideration=paid(10))).standing.overage_owed == 0
