@@ -14,10 +14,7 @@ LEAST_INK = 0.0004
 _LEAST_REGION = 0.00025
 
 
-class BlankSketch(ValueError):
-    """The sketch is blank: there is nothing to paint."""
-
-    __module__ = "builtins"
+BLANK = "the sketch is blank: draw at least one stroke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +53,17 @@ def ink_of(sketch: NDArray[np.uint8]) -> Field:
 
 
 def read_drawing(sketch: NDArray[np.uint8], width: int, height: int) -> Drawing:
-    """Read a sketch (height x width x 3). Raises `BlankSketch` when it holds no ink."""
+    """Read a sketch (height x width x 3). Raises `ValueError` when it holds no ink."""
     full = ink_of(sketch)
     if float(full.mean()) < LEAST_INK:
-        raise BlankSketch("the sketch is blank: draw at least one stroke")
+        raise ValueError(BLANK)
     ink = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     ink = np.clip(ink * 1.6, 0.0, 1.0)
     small = cv2.resize(sketch, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
     solid = (ink > 0.3).astype(np.uint8)
     columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
     if not len(columns):
-        raise BlankSketch("the sketch is blank: draw at least one stroke")
+        raise ValueError(BLANK)
     regions, body = _regions(solid)
     return Drawing(
         ink=ink,

@@ -24,6 +24,7 @@ class ComfyServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
+        self.kill()
         command = [sys.executable, "-m", "sandbox.comfyui", "--port", str(self.port), "--data", str(self.folder)]
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command, *self._options],
