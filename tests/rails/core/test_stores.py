@@ -1,0 +1,232 @@
+"""Both stores, behind one face; and the whole core on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from ledger.clock import ManualClock
+from ledger.domain.account import ACCOUNTS
+from ledger.log.categories import Categories
+from ledger.log.memory import MemoryLog
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from ledger.money import USD, Money
+from rails.contract import Hint
+from rails.payment_state import PAYMENTS
+from rails.runner import Supervision
+from rails.store import RailStore
+from rails.store_memory import MemoryRailStore
+from rails.store_sql import SqlRailStore
+from rails.tables import METADATA
+from rails.topup import TopupState
+from tests.rails.core.platform import RETURN_URL, START, Platform, assemble
+
+
+@pytest.fixture(scope="session")
+def rails_template(make_database: Callable[..., str]) -> str:
+    """A database with the tables of the log and of the rails, to be copied."""
+    url = make_database()
+    with open_datastore(url) as datastore:
+        LogRecorder(datastore).create_schema(url)
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    METADATA.create_all(engine)
+    engine.dispose()
+    return url.rpartition("/")[2]
+
+
+class _Postgres:
+    """A log that writes by the sequencer and reads by the reader."""
+
+    def __init__(self, sequencer: Sequencer, reader: PostgresLogReader) -> None:
+        self.submit = sequencer.submit
+        self.state = reader.state
+        self.events = reader.events
+
+
+@asynccontextmanager
+async def on_postgres(url: str) -> AsyncIterator[Platform]:
+    """A core on PostgreSQL, as one process of the platform has it."""
+    clock = ManualClock(START)
+    categories = Categories([ACCOUNTS, PAYMENTS])
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    with open_datastore(url) as datastore:
+        sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+        sequencer.start()
+        async with AsyncConnectionPool(url, min_size=1, max_size=2, open=False) as pool:
+            log = _Postgres(sequencer, PostgresLogReader(pool, categories))
+            yield assemble(clock, log, SqlRailStore(engine))
+        sequencer.stop()
+    await engine.dispose()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
+    if request.param == "memory":
+        clock = ManualClock(START)
+        log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
+        yield assemble(clock, log, MemoryRailStore(log.tables))
+        return
+    make_database = request.getfixturevalue("make_database")
+    async with on_postgres(make_database(request.getfixturevalue("rails_template"))) as made:
+        yield made
+
+
+@pytest.fixture
+def store(platform: Platform) -> RailStore:
+    found: RailStore = platform.store
+    return found
+
+
+async def opened(platform: Platform, account_id: str, **asked: object) -> str:
+    topup = await platform.payments.open_topup(
+        account_id,
+        "fake",
+        wanted=500,
+        return_url=RETURN_URL,
+        **asked,  # type: ignore[arg-type]
+    )
+    return topup.payment_id
+
+
+async def test_a_payment_lives_from_opening_to_credit(platform: Platform) -> None:
+    account_id = platform.ids.account()
+    payment_id = await opened(platform, account_id)
+    topup = await platform.payments.topup(payment_id)
+    assert topup.state is TopupState.WAITING
+    assert topup.created_at == platform.clock()
+    assert topup.instructions is not None
+    await platform.pay(payment_id)
+    await platform.payments.observe(payment_id)
+    await platform.network.settle()
+    paid = await platform.payments.observe(payment_id)
+    assert paid.state is TopupState.PAID
+    assert paid.received[0].amount == Money(500, USD)
+    assert await platform.posted(account_id) == 500
+
+
+async def test_references_are_kept_for_ever_and_instructions_until_erased(
+    platform: Platform, store: RailStore
+) -> None:
+    first, second = [await opened(platform, platform.ids.account()) for _ in range(2)]
+    book = await store.all("fake")
+    assert [(row.payment_id, row.ordinal) for row in book] == [(first, 1), (second, 2)]
+    assert await store.all("other") == []
+    reference = await platform.reference(first)
+    assert await store.find("fake", reference) == first
+    assert await store.find("other", reference) is None
+    await store.erase_instructions(first)
+    assert await store.instructions(first) is None
+    assert await store.find("fake", reference) == first
+
+
+async def test_ordinals_are_unique_also_for_those_who_come_at_once(
+    platform: Platform, store: RailStore
+) -> None:
+    await asyncio.gather(*(opened(platform, platform.ids.account()) for _ in range(20)))
+    assert [row.ordinal for row in await store.all("fake")] == list(range(1, 21))
+
+
+async def test_lists_are_in_order_and_in_pages(platform: Platform, store: RailStore) -> None:
+    account_id = platform.ids.account()
+    made = []
+    for _ in range(5):
+        made.append(await opened(platform, account_id))
+        platform.clock.advance(timedelta(seconds=1))
+    assert [row["payment_id"] for row in await store.of_account(account_id, 3)] == made[:1:-1]
+    assert await store.count_unpaid(account_id) == 5
+    now = platform.clock()
+    first = await store.watched("fake", now, "", 3)
+    rest = await store.watched("fake", now, first[-1], 3)
+    assert [*first, *rest] == made
+    assert await store.watched("fake", now + timedelta(days=9), "", 3) == []
+    assert await store.overdue("fake", now, 9) == []
+    assert await store.overdue("fake", START + timedelta(seconds=901), 9) == made[:2]
+    assert await store.unpriced("fake", "", 9) == []
+
+
+async def test_attempts_belong_together(platform: Platform, store: RailStore) -> None:
+    account_id = platform.ids.account()
+    first = await opened(platform, account_id)
+    platform.clock.advance(timedelta(seconds=1))
+    second = await opened(platform, account_id, attempt_of=first)
+    assert [row["payment_id"] for row in await store.attempts(first)] == [first, second]
+
+
+async def test_a_cursor_is_kept_per_rail(store: RailStore) -> None:
+    assert await store.cursor("fake") is None
+    for cursor in ("1", "2"):
+        await store.keep_cursor("fake", cursor)
+    await store.keep_cursor("other", "9")
+    assert await store.cursor("fake") == "2"
+
+
+async def test_a_hint_is_stored_once_per_message_and_rail(platform: Platform, store: RailStore) -> None:
+    now = platform.clock()
+    hint = Hint(reference="r", hint_id="evt_1")
+    assert await store.store_hint("fake", hint, now)
+    assert not await store.store_hint("fake", hint, now)
+    assert await store.store_hint("other", hint, now)
+    anonymous = Hint(reference="r")
+    assert await store.store_hint("fake", anonymous, now)
+    assert await store.store_hint("fake", anonymous, now)
+    assert await store.waiting_hints("fake") == 3
+
+
+async def test_a_hint_waits_is_postponed_closed_and_forgotten(platform: Platform, store: RailStore) -> None:
+    now = platform.clock()
+    await store.store_hint("fake", Hint(reference="a", hint_id="1"), now)
+    await store.store_hint("fake", Hint(reference=None, hint_id="2"), now + timedelta(seconds=5))
+    assert await store.next_due_at("fake") == now
+    (due,) = await store.due_hints("fake", now, 10)
+    assert (due.reference, due.tries, due.received_at) == ("a", 0, now)
+    await store.postpone_hint(due.id, now + timedelta(seconds=9), "RailUnavailable")
+    (other,) = await store.due_hints("fake", now + timedelta(seconds=5), 10)
+    await store.close_hint(other.id, "done")
+    (again,) = await store.due_hints("fake", now + timedelta(seconds=9), 10)
+    assert again.tries == 1
+    await store.close_hint(again.id, "unmatched")
+    assert await store.next_due_at("fake") is None
+    assert await store.forget_hints(now + timedelta(seconds=6), 10) == 1
+    assert await store.forget_hints(now + timedelta(seconds=6), 10) == 0
+
+
+async def test_hints_become_credits_on_every_store(platform: Platform) -> None:
+    account_id = platform.ids.account()
+    payment_id = await opened(platform, account_id)
+    async with Supervision(platform.payments, platform.rails, clock=platform.clock) as supervision:
+        await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), 10)
+        await platform.pay(payment_id)
+        await platform.network.settle()
+        async with asyncio.timeout(10):
+            while await platform.posted(account_id) == 0:
+                await asyncio.sleep(0)
+    assert await platform.posted(account_id) == 500
+
+
+async def test_two_processes_that_hear_the_same_news_credit_once(
+    make_database: Callable[..., str], rails_template: str
+) -> None:
+    url = make_database(rails_template)
+    async with on_postgres(url) as one, on_postgres(url) as two:
+        account_id = one.ids.account()
+        payment_id = await opened(one, account_id)
+        two.rails["fake"] = one.rails["fake"]
+        await one.pay(payment_id)
+        await one.network.settle()
+        await asyncio.gather(*(p.payments.observe(payment_id) for p in (one, two) for _ in range(5)))
+        assert await one.posted(account_id) == await two.posted(account_id) == 500
+        names = [envelope.name for envelope in await one.log.events(payment_id)]
+        assert names == [
+            "rails.payment_opened.v1",
+            "rails.instructions_issued.v1",
+            "rails.payment_settled.v1",
+        ]
