@@ -24,7 +24,7 @@ from gateway.identity import NetworkKeys, VisitorTokens
 from gateway.limits import Limiter
 from gateway.networks import Origins
 from gateway.people import People
-from gateway.settings import Settings
+from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
 from generation.job import JOBS
 from generation.moderation import TermModeration
@@ -186,7 +186,7 @@ async def _build(
     moderation = TermModeration()
     queue = JobQueue(engine)
     registry = WorkerRegistry(
-        engine, clock, identifiers, registration_secret=settings.secret_for("worker-registration")
+        engine, clock, identifiers, registration_secret=settings.secret_for(WORKER_REGISTRATION)
     )
     shared = {
         "log": sequencer,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+WORKER_REGISTRATION = "worker-registration"
 DEFAULT_SECRETS = frozenset({"", "change-me", "changeme", "secret", "development"})
 
 
@@ -82,5 +83,9 @@ class Settings(BaseSettings):
 
     def secret_for(self, purpose: str) -> bytes:
         """A secret of its own for each purpose, so that one never opens another's door."""
-        key = self.secret_key.get_secret_value().encode()
-        return hmac.new(key, purpose.encode(), hashlib.sha256).digest()
+        return derive_secret(self.secret_key.get_secret_value(), purpose)
+
+
+def derive_secret(secret_key: str, purpose: str) -> bytes:
+    """32 bytes that depend on the purpose and tell nothing about the key."""
+    return hmac.new(secret_key.encode(), purpose.encode(), hashlib.sha256).digest()

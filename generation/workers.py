@@ -42,6 +42,34 @@ class Worker(NamedTuple):
     state: str
 
 
+class RegistrationTokens:
+    """Tokens by which one box can register, once, for a while. Minting them needs no database."""
+
+    def __init__(self, secret: bytes, clock: Clock) -> None:
+        self._secret = secret
+        self._clock = clock
+
+    def mint(self, *, valid_for: timedelta) -> str:
+        """A fresh token: nonce, expiry and HMAC-SHA256."""
+        nonce = secrets.token_urlsafe(12)
+        expires = int((self._clock() + valid_for).timestamp())
+        return f"{nonce}.{expires}.{self._sign(nonce, expires)}"
+
+    def genuine(self, token: str) -> bool:
+        """Whether we minted it and its time is not over; whether it was used is the registry's to say."""
+        parts = token.split(".")
+        if len(parts) != 3 or not parts[1].isascii() or not parts[1].isdecimal() or len(parts[1]) > 12:
+            return False
+        expected = self._sign(parts[0], int(parts[1]))
+        if not hmac.compare_digest(parts[2].encode(), expected.encode()):
+            return False
+        return self._clock().timestamp() < int(parts[1])
+
+    def _sign(self, nonce: str, expires: int) -> str:
+        message = f"register\n{nonce}\n{expires}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+
 class WorkerRegistry:
     """Registers, authenticates and keeps an eye on boxes."""
 
@@ -57,33 +85,14 @@ class WorkerRegistry:
         self._engine = engine
         self._clock = clock
         self._identifiers = identifiers
-        self._secret = registration_secret
+        self._tokens = RegistrationTokens(registration_secret, clock)
         self._new_token = new_token
-
-    def issue_registration_token(self, *, valid_for: timedelta) -> str:
-        """A token by which one box can register, once, for a while."""
-        nonce = secrets.token_urlsafe(12)
-        expires = int((self._clock() + valid_for).timestamp())
-        return f"{nonce}.{expires}.{self._sign(nonce, expires)}"
-
-    def _sign(self, nonce: str, expires: int) -> str:
-        message = f"register\n{nonce}\n{expires}".encode()
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
-
-    def _genuine(self, token: str) -> bool:
-        parts = token.split(".")
-        if len(parts) != 3 or not parts[1].isascii() or not parts[1].isdecimal():
-            return False
-        expected = self._sign(parts[0], int(parts[1]))
-        if not hmac.compare_digest(parts[2].encode(), expected.encode()):
-            return False
-        return self._clock().timestamp() < int(parts[1])
 
     async def register(
         self, token: str, *, name: str, version: str, capabilities: Mapping[str, Any]
     ) -> Credentials:
         """Take in a box. Raises `WorkerNotAllowed` for a forged, expired or used token."""
-        if not self._genuine(token):
+        if not self._tokens.genuine(token):
             raise WorkerNotAllowed("the registration token is not valid")
         now = self._clock()
         worker_id = self._identifiers.new("wrk")

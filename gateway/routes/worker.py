@@ -152,7 +152,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         "inputs": {
             "prompt": assignment.prompt,
             "seed": assignment.seed,
-            "strength": assignment.strength_permille,
+            "strength": assignment.strength_permille / 1000,
             "width": assignment.width,
             "height": assignment.height,
         },

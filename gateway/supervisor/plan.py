@@ -10,14 +10,18 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import sandbox
+from gateway.settings import WORKER_REGISTRATION, derive_secret
 from gateway.supervisor.errors import SetupMissing, SupervisorError
 from gateway.supervisor.folder import DataFolder
 from gateway.supervisor.ports import PortFile
 from gateway.supervisor.process import ChildSpec
 from gateway.supervisor.secrets import default_secrets
+from generation.workers import RegistrationTokens
+from ledger.clock import system_clock
 from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.valkey import EmbeddedValkey
@@ -25,6 +29,7 @@ from sandbox.service import Describe, PortBook, Ready, Service, TcpReady
 
 EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED")
+BOX_TOKEN_LIFETIME = timedelta(days=30)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,7 +56,7 @@ def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int
     plan.environment["PYTHONUNBUFFERED"] = "1"
     _add_servers(plan, folder, ports)
     _add_sandboxes(plan, folder, ports)
-    _add_product(plan, host, port)
+    _add_product(plan, folder, host, port)
     return plan
 
 
@@ -115,11 +120,30 @@ def _descriptions() -> list[tuple[Describe, str]]:
     return found
 
 
-def _add_product(plan: Plan, host: str, port: int) -> None:
+def _add_product(plan: Plan, folder: DataFolder, host: str, port: int) -> None:
     before = [spec.name for spec in plan.specs]
     serve = ("-m", "gateway.serve", "--host", host, "--port", str(port))
     plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=before))
-    plan.specs.append(_python("worker", ("-m", "generation.worker"), plan.environment, after=["api"]))
+    box = _box(plan.environment, folder.service_folder("worker"))
+    plan.specs.append(_python("worker", ("-m", "generation.worker"), box, after=["api"]))
+
+
+def _box(environment: dict[str, str], data: Path) -> dict[str, str]:
+    """What the worker may know: no more than a rented box would. It gets a one-time token of its own."""
+    names = ("LLAMASKETCH_API_URL", "COMFYUI_URL", "COMFYUI_FOLDER", "LLAMASKETCH_WORKER_REGISTRATION_TOKEN")
+    box = {
+        name: value
+        for name, value in environment.items()
+        if name in INHERITED or name in names or name.startswith("LLAMASKETCH_WORKER_")
+    }
+    secret = derive_secret(environment["LLAMASKETCH_SECRET_KEY"], WORKER_REGISTRATION)
+    token = RegistrationTokens(secret, system_clock).mint(valid_for=BOX_TOKEN_LIFETIME)
+    return {
+        "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": token,
+        "LLAMASKETCH_WORKER_DATA_DIR": str(data),
+        "LLAMASKETCH_WORKER_NAME": "first-painter",
+        **box,
+    }
 
 
 def _python(

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-GENERATED = ("LLAMASKETCH_SECRET_KEY", "LLAMASKETCH_WORKER_REGISTRATION_TOKEN")
+GENERATED = ("LLAMASKETCH_SECRET_KEY",)
 """Settings that must differ between installations and that nobody should have to invent."""
 
 

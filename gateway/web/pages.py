@@ -52,7 +52,11 @@ class Pages:
             lstrip_blocks=True,
         )
         environment.globals.update(
-            asset=assets.url, import_map=assets.import_map, sandbox=sandbox, version=version, build=assets.build
+            asset=assets.url,
+            import_map=assets.import_map,
+            sandbox=sandbox,
+            version=version,
+            build=assets.build,
         )
         self._environment = environment
         names = [*PAGES.values(), *(SANDBOX_PAGES.values() if sandbox else ())]
@@ -87,7 +91,9 @@ class Pages:
         asset = self._assets.files["/static/js/sw.js"]
         return self._send(request, asset, {"Service-Worker-Allowed": "/"}, cache=REVALIDATE)
 
-    def _send(self, request: Request, asset: Asset, extra: Mapping[str, str], cache: str | None = None) -> Response:
+    def _send(
+        self, request: Request, asset: Asset, extra: Mapping[str, str], cache: str | None = None
+    ) -> Response:
         current = request.query_params.get("v") == asset.digest
         headers = {
             "Cache-Control": cache or (IMMUTABLE if current else REVALIDATE),
@@ -178,7 +184,9 @@ def build_pages(
     *, sandbox: bool, node_modules: Path, version: str, image_origins: Sequence[str] = ()
 ) -> APIRouter:
     """Everything in one router, for a gateway that needs no error pages of ours."""
-    pages = load_pages(sandbox=sandbox, node_modules=node_modules, version=version, image_origins=image_origins)
+    pages = load_pages(
+        sandbox=sandbox, node_modules=node_modules, version=version, image_origins=image_origins
+    )
     return build_router(pages, sandbox=sandbox)
 
 

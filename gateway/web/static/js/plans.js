@@ -20,10 +20,10 @@ function allowance(plan) {
 function Plan({ plan }) {
   const now = account.value?.plan;
   const mine = (typeof now === "string" ? now : now?.name) === plan.id;
-  const price = plan.price?.amount_minor ? money(plan.price).replace(/\.00$/, "") : "Free";
+  const price = plan.price?.amount_minor ? money(plan.price).replace(/\.00$/, "") : "$0";
   return html`<li class=${`card plan ${plan.id === "pro" ? "plan-best" : ""}`}>
     <h2>${plan.name}</h2>
-    <p class="plan-price num">${price}${plan.price?.amount_minor ? html`<span> a month</span>` : ""}</p>
+    <p class="plan-price num">${price}<span>${plan.price?.amount_minor ? " a month" : " for ever"}</span></p>
     <p>${allowance(plan)}${plan.fair_use ? ", fair use" : ""}</p>
     <p class="hint">${plan.description ?? ""}</p>
     ${mine ? html`<span class="tag tag-good"><${Icon} name="check" />Your plan</span>`
@@ -41,7 +41,7 @@ function Plans() {
   if (!plans.value) return html`<div class="skeleton skeleton-tall"></div>`;
   return html`<ul class="plans">${plans.value.map((plan) => html`<${Plan} key=${plan.id} plan=${plan} />`)}</ul>
     <section class="packs" aria-labelledby="packs-title"><h2 id="packs-title">Or just some images</h2>
-      <p class="muted">No subscription, no expiry at the end of the month.</p>
+      <p class="muted">No subscription; use them when you like.</p>
       <ul>${(rails.value?.packs ?? []).map((/** @type {any} */ pack) => html`<li><button type="button" class="pack" onClick=${() => { topupRequest.value = { credits: pack.credits }; }}>
         <strong class="num">${plural(pack.credits, "image")}</strong><span class="num">${money({ amount_minor: pack.usd_minor, asset: "USD" })}</span></button></li>`)}</ul></section>`;
 }

@@ -39,6 +39,14 @@ function link(about) {
 /** @param {number} credits */
 const signed = (credits) => (credits > 0 ? `+${number(credits)}` : credits < 0 ? `−${number(-credits)}` : "0");
 
+/** What happened to the credits, in one mark: a hold and its capture are not two debits. @param {any} entry @param {string} name */
+function sum(entry, name) {
+  const size = number(Math.abs(entry.credits));
+  if (name === KINDS.held.name) return `${size} held`;
+  if (name === KINDS.released.name) return `${size} back`;
+  return signed(entry.credits);
+}
+
 /** @param {{entry: any, onReference?: (id: string) => void}} props */
 export function Entry({ entry, onReference }) {
   const kind = kindOf(entry.kind);
@@ -51,7 +59,7 @@ export function Entry({ entry, onReference }) {
       <p class="hint"><time datetime=${entry.at}>${moment(entry.at)}</time> · <span title="Place in the ledger">no. ${number(entry.position)}</span>
         ${target && html` · <a href=${target}>${entry.reference.type === "topup" ? "the top-up" : "the image"}</a>`}
         ${entry.reference?.id && onReference && html` · <button type="button" class="link-button" onClick=${() => onReference(entry.reference.id)}>all about it</button>`}</p></div>
-    <div class="entry-sums num"><strong class=${entry.credits > 0 ? "entry-plus" : ""}>${signed(entry.credits)}</strong>
+    <div class="entry-sums num"><strong class=${entry.credits > 0 ? "entry-plus" : kind === KINDS.held ? "entry-held" : ""}>${sum(entry, kind.name)}</strong>
       <span class="hint">${number(entry.available_after)} available${entry.held_after ? `, ${number(entry.held_after)} held` : ""}</span></div>
   </li>`;
 }

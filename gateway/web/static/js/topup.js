@@ -56,7 +56,7 @@ function Choose({ reason, credits, setCredits, pick, problem }) {
         <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
         <span class="way-arrow" aria-hidden="true">→</span></button>`)}
     </div>
-    <p class="hint">Credits do not expire by the month, and images that fail cost nothing.</p></div>`;
+    <p class="hint">Images that fail, are cancelled or are blocked cost nothing.</p></div>`;
 }
 
 /** @param {{way: any, back: () => void}} props */

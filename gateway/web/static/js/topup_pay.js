@@ -134,9 +134,10 @@ export function Pay({ topup, returned, waitingPicture, again, requote, onClose, 
     ${!settled(topup) && html`<${Connection} connection=${connection} />`}
     ${topup.state === "waiting" && plain && connection === "live" && html`<p class="connection"><span class="pulse"></span>Waiting for the payment. This page changes by itself.</p>`}
     ${topup.state === "paid" && html`<${Receipt} topup=${topup} balance=${balance} waitingPicture=${waitingPicture} onClose=${onClose} />`}
-    ${shown.again && html`<div class="pay-buttons"><button type="button" class="button button-primary" onClick=${shown.again === "quote" ? requote : again}>${shown.again === "quote" ? "New quote" : "Try again or pay another way"}</button>
+    ${shown.again && html`<div class="pay-buttons"><button type="button" class="button button-primary" onClick=${shown.again === "quote" ? requote : again}>${shown.again === "quote" ? "New quote" : "Try another way"}</button>
       ${shown.again === "quote" && html`<button type="button" class="button" onClick=${again}>Pay another way</button>`}</div>`}
     ${shown.pay && kind !== "redirect" && html`<button type="button" class="button button-quiet button-wide" onClick=${again}><${Icon} name="back" />Pay another way</button>`}
+    ${shown.busy && kind !== "redirect" && (onClose ? html`<button type="button" class="button button-quiet" onClick=${onClose}>Keep drawing meanwhile</button>` : html`<a class="button button-quiet" href="/">Keep drawing meanwhile</a>`)}
     ${["suspense", "reversed", "disputed"].includes(topup.state) && html`<a class="button button-quiet" href=${`/account?reference=${topup.id}#statement`}>See it in your statement</a>`}
   </div>`;
 }
