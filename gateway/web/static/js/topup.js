@@ -77,12 +77,19 @@ function useTopup(id, first) {
   const [topup, setTopup] = useState(first ?? null);
   const [missing, setMissing] = useState(/** @type {any} */ (null));
   useEffect(() => {
-    if (!id) return undefined;
+    if (!id) {
+      setTopup(null);
+      return undefined;
+    }
     let current = true;
     const read = () => api("GET", `/v1/topups/${id}`).then(
       (answer) => { if (current) { setTopup(answer); setMissing(null); } },
       (error) => { if (current && error instanceof Problem && error.status !== 0) setMissing(error); });
-    if (!first || first.id !== id) read();
+    if (first?.id === id) setTopup(first);
+    else {
+      setTopup(null);
+      read();
+    }
     const off = [on("open", read), poll(() => online.value && read()),
       on("topup", (data) => {
         if (data.id !== id) return;

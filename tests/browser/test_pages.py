@@ -1,0 +1,173 @@
+"""Every page: reachable for everybody, light, self-contained and strict."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Response, expect
+
+from tests.browser.conftest import NODE_MODULES, Arrive, Visitor
+
+pytestmark = pytest.mark.browser
+JAVASCRIPT_BYTES_MAX = 40 * 1024
+PAGES = {
+    "/": "canvas.sheet", "/account": ".balance", "/plans": ".plan", "/sign-in": ".who",
+    "/sandbox/wallet": ".bill", "/offline": ".lost", "/nowhere": ".lost",
+}
+
+
+async def faults(page: Page) -> list[str]:
+    """What axe finds, in words."""
+    if not await page.evaluate("() => Boolean(window.axe)"):
+        await page.evaluate(Path(NODE_MODULES / "axe-core/axe.min.js").read_text())
+    found: dict[str, Any] = await page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found["violations"] for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_on_any_page(arrive: Arrive, theme: str, width: int) -> None:
+    visitor = await arrive(theme=theme, width=width)
+    await visitor.scene()
+    topup = await visitor.open_topup("liquid", "USDT")
+    await visitor.visit("/")
+    await visitor.stroke((0.3, 0.3), (0.6, 0.6))
+    assert await faults(visitor.page) == []
+    await visitor.page.locator(".paint").click()
+    await expect(visitor.page.locator(".picture")).to_be_visible()
+    assert await faults(visitor.page) == []
+    for path, landmark in {**PAGES, f"/topups/{topup}": ".qr-code"}.items():
+        await visitor.visit(path)
+        await expect(visitor.page.locator(landmark).first).to_be_visible()
+        assert await faults(visitor.page) == [], path
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_in_any_state(arrive: Arrive, theme: str) -> None:
+    visitor = await arrive(theme=theme, width=360)
+    await visitor.scene(free=0, closed={"lightning": "No fresh exchange rate."})
+    await visitor.visit("/")
+    await visitor.stroke((0.3, 0.3), (0.6, 0.6))
+    await visitor.page.locator(".paint").click()
+    await expect(visitor.page.locator(".way").first).to_be_visible()
+    assert await faults(visitor.page) == []
+    changes: list[dict[str, Any]] = [
+        {"state": "seen"}, {"state": "underpaid", "received": [{"amount_minor": 1, "asset": "USDT", "state": "settled"}]},
+        {"state": "expired", "received": []}, {"state": "declined", "decline_code": "expired_card"}, {"state": "suspense"}, {"state": "unpriced"}, {"state": "reversed"}, {"state": "paid"},
+    ]
+    topup = await visitor.open_topup("liquid", "USDT")
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.locator(".pay")).to_be_visible()
+    for change in changes:
+        await visitor.post(f"/double/topups/{topup}", change)
+        await expect(visitor.page.locator(f".pay[data-state={change['state']}]")).to_be_visible()
+        assert await faults(visitor.page) == [], change["state"]
+
+
+async def test_nothing_scrolls_sideways_at_320_pixels(arrive: Arrive) -> None:
+    visitor = await arrive(width=320)
+    await visitor.scene()
+    topup = await visitor.open_topup("liquid", "USDT")
+    for path, landmark in {**PAGES, f"/topups/{topup}": ".qr-code"}.items():
+        await visitor.visit(path)
+        await expect(visitor.page.locator(landmark).first).to_be_visible()
+        wide = await visitor.page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, path
+
+
+async def test_a_page_needs_little_javascript_and_no_third_party(visitor: Visitor) -> None:
+    seen: list[Response] = []
+    visitor.page.on("response", seen.append)
+    await visitor.visit("/")
+    await visitor.page.get_by_role("button", name="Top up").first.click()
+    await expect(visitor.page.locator(".way").first).to_be_visible()
+    await visitor.page.get_by_role("button", name="Lightning").click()
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+    assert all(response.url.startswith(visitor.base) for response in seen)
+    scripts = [response for response in seen if "javascript" in response.headers.get("content-type", "")]
+    assert sum([len(gzip.compress(await response.body(), 9)) for response in scripts]) <= JAVASCRIPT_BYTES_MAX
+    assert all("immutable" in response.headers["cache-control"] for response in scripts if "?v=" in response.url)
+    assert all("?v=" in response.url for response in scripts)
+
+
+async def test_pages_are_strict_and_revalidated(visitor: Visitor) -> None:
+    first = await visitor.context.request.get(visitor.base + "/account")
+    policy = first.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    again = await visitor.context.request.get(
+        visitor.base + "/account", headers={"If-None-Match": first.headers["etag"]}
+    )
+    assert again.status == 304
+    assert (await visitor.context.request.get(visitor.base + "/modules/../package.json")).status == 404
+
+
+async def test_three_tabs_share_one_stream(visitor: Visitor) -> None:
+    streams: list[str] = []
+    visitor.context.on("request", lambda request: streams.append(request.url) if "/v1/events" in request.url else None)
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.get_by_text("Waiting for the payment")).to_be_visible()
+    others = [await visitor.context.new_page() for _ in range(2)]
+    for other in others:
+        await other.goto(f"{visitor.base}/topups/{topup}")
+        await expect(other.get_by_text("Waiting for the payment")).to_be_visible()
+    await visitor.post(f"/double/topups/{topup}", {"state": "paid"})
+    for page in [visitor.page, *others]:
+        await expect(page.locator(".pay")).to_contain_text("+500 credits", timeout=1_500)
+    assert len(streams) == 1
+
+
+async def test_the_account_links_an_image_to_its_debit_and_back(visitor: Visitor) -> None:
+    await visitor.visit("/")
+    await visitor.stroke((0.3, 0.3), (0.6, 0.6))
+    await visitor.page.locator(".paint").click()
+    await expect(visitor.page.locator(".picture")).to_be_visible()
+    await visitor.visit("/account")
+    await expect(visitor.page.locator(".balance-big")).to_contain_text("19")
+    await visitor.page.locator(".entry-thumb").click()
+    await expect(visitor.page.locator(".polaroid img")).to_be_visible()
+    await expect(visitor.page.locator(".image-cost")).to_have_text("1 credit")
+    await expect(visitor.page.locator(".entry")).to_have_count(2)
+    await visitor.page.get_by_role("link", name="In my statement").click()
+    await expect(visitor.page.locator(".entry")).to_have_count(2)
+    await visitor.page.get_by_role("link", name="Show everything").click()
+    await expect(visitor.page.get_by_text("Only what concerns")).to_have_count(0)
+
+
+async def test_signing_in_and_a_recovery_code(visitor: Visitor) -> None:
+    await visitor.visit("/account")
+    await visitor.page.get_by_text("I have a recovery code").click()
+    await visitor.page.get_by_label("Recovery code").fill("WRONG")
+    await visitor.page.get_by_role("button", name="Bring my credits").click()
+    await expect(visitor.page.get_by_role("alert")).to_contain_text("not known")
+    await visitor.page.get_by_label("E-mail address").fill("ada@example.com")
+    await visitor.page.get_by_role("button", name="Sign in").click()
+    await expect(visitor.page.locator(".who-name")).to_have_text("ada@example.com")
+    await visitor.page.get_by_role("button", name="Sign out").click()
+    await expect(visitor.page.get_by_text("You are a guest")).to_be_visible()
+
+
+async def test_the_sketchbook_opens_without_a_network(arrive: Arrive) -> None:
+    visitor = await arrive(workers="allow")
+    await visitor.scene()
+    await visitor.visit("/")
+    await visitor.page.wait_for_function("() => navigator.serviceWorker.ready.then(() => true)")
+    await visitor.page.reload()
+    await expect(visitor.page.locator("canvas.sheet")).to_be_visible()
+    await visitor.context.set_offline(True)
+    await visitor.page.reload()
+    await expect(visitor.page.locator("canvas.sheet")).to_be_visible()
+    await visitor.page.goto(visitor.base + "/account")
+    await expect(visitor.page.get_by_text("No connection")).to_be_visible()
+
+
+async def test_dark_paper_is_remembered(visitor: Visitor) -> None:
+    await visitor.visit("/plans")
+    await visitor.page.get_by_role("button", name="Dark paper").click()
+    await visitor.page.reload()
+    assert await visitor.page.evaluate("() => document.documentElement.dataset.theme") == "dark"
