@@ -181,7 +181,9 @@ class JobRun:
         """Report a fault; where we stopped the run ourselves, say why instead."""
         if self._why == "lost":
             return JobEnd.LOST
-        if self._why and isinstance(fault, RunInterrupted):
+        if self._why and fault.failure == "infrastructure":
+            # Stopped by us. A run that would not let go is still a reason to look at the server.
+            self.fault = None if isinstance(fault, RunInterrupted) else fault
             end = JobEnd.CANCELLED if self._why == "cancel" else JobEnd.GIVEN_BACK
             return await self._report(GiveBackRequest(epoch=self.job.epoch), end)
         self.fault = fault

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 import pytest_asyncio
-from pytest import TempPathFactory
 
 from generation.comfyui.client import ComfyClient, Patience
 from tests.generation.comfyui.server import ComfyServer
@@ -15,7 +15,7 @@ BRISK = Patience(request=5.0, poll=0.1, stall=1.5, interrupt_pause=0.05, submit_
 
 
 @pytest_asyncio.fixture(scope="module")
-async def comfyui(tmp_path_factory: TempPathFactory) -> AsyncIterator[ComfyServer]:
+async def comfyui(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ComfyServer]:
     server = ComfyServer(tmp_path_factory.mktemp("comfyui"), "--paint-seconds", "0.1")
     await server.start()
     yield server

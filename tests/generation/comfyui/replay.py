@@ -166,7 +166,8 @@ class Replay:
     def _outgoing(self, value: Any) -> Any:
         if isinstance(value, dict):
             return {
-                name: item * PACE if name == "seconds" else self._outgoing(item) for name, item in value.items()
+                name: item * PACE if name == "seconds" else self._outgoing(item)
+                for name, item in value.items()
             }
         if isinstance(value, list):
             return [self._outgoing(item) for item in value]
@@ -189,9 +190,13 @@ class Replay:
                 if isinstance(one, str) and isinstance(other, list):
                     other = other[1]
                 is_number = isinstance(one, int) and not isinstance(one, bool) and index == 0
-                self._same_member("number" if is_number and len(expected) == 5 else "", one, other, f"{where}[{index}]")
+                self._same_member(
+                    "number" if is_number and len(expected) == 5 else "", one, other, f"{where}[{index}]"
+                )
         else:
-            assert _plain(self._outgoing(expected)) == _plain(actual), f"{where}: {expected!r} became {actual!r}"
+            assert _plain(self._outgoing(expected)) == _plain(actual), (
+                f"{where}: {expected!r} became {actual!r}"
+            )
 
     def _same_member(self, name: str, expected: Any, actual: Any, where: str) -> None:
         if name in {"number", "priority"}:

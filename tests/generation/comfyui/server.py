@@ -25,7 +25,15 @@ class ComfyServer:
 
     async def start(self) -> None:
         self.kill()
-        command = [sys.executable, "-m", "sandbox.comfyui", "--port", str(self.port), "--data", str(self.folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "sandbox.comfyui",
+            "--port",
+            str(self.port),
+            "--data",
+            str(self.folder),
+        ]
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command, *self._options],
             stdout=subprocess.DEVNULL,

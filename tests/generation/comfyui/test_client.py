@@ -46,17 +46,22 @@ def sleeping_graph(seconds: float, *, preview: bool = False, fail: str | None = 
     if fail is not None:
         middle = {"class_type": "TestFail", "inputs": {"kind": fail, "seed": seed, "image": ["1", 0]}}
     return {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255},
+        },
         "4": middle,
         "9": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": f"t/{seed}"}},
     }
 
 
 async def run_graph(client: ComfyClient, graph: dict[str, Any], **options: Any) -> RunResult:
-    return await GraphRun(client)(graph, "9", lambda progress: None, **options)
+    return await GraphRun(client)(graph, "9", lambda _: None, **options)
 
 
-async def painted(client: ComfyClient, prompt: str, content: bytes, seed: int, observed: list[RunProgress]) -> bytes:
+async def painted(
+    client: ComfyClient, prompt: str, content: bytes, seed: int, observed: list[RunProgress]
+) -> bytes:
     graph = GRAPHS.get("sketch@1")
     stored = await client.upload(content, "sk.png")
     values = {
@@ -76,7 +81,9 @@ async def test_the_flux_graph_paints_with_progress_and_previews(client: ComfyCli
     image = await painted(client, "a llama", sketch(), 7, observed)
     with Image.open(io.BytesIO(image)) as opened:
         assert opened.size == (256, 256)
-    assert {(one.value, one.maximum) for one in observed if one.preview is None} == {(step, 4) for step in range(1, 5)}
+    assert {(one.value, one.maximum) for one in observed if one.preview is None} == {
+        (step, 4) for step in range(1, 5)
+    }
     assert sum(one.preview is not None for one in observed) == 4
 
 
@@ -154,7 +161,7 @@ async def test_a_cancel_interrupts_even_if_the_first_interrupts_are_lost(
     cancel = asyncio.Event()
     started = asyncio.Event()
     run = GraphRun(client, cancel)
-    task = asyncio.create_task(run(sleeping_graph(4.0), "9", lambda progress: started.set()))
+    task = asyncio.create_task(run(sleeping_graph(4.0), "9", lambda _: started.set()))
     await asyncio.wait_for(started.wait(), 5)
     cancel.set()
     with pytest.raises(RunInterrupted):
@@ -165,7 +172,7 @@ async def test_a_cancel_interrupts_even_if_the_first_interrupts_are_lost(
 async def test_a_pending_run_is_cancelled_by_taking_it_out_of_the_queue(client: ComfyClient) -> None:
     await client.submit(sleeping_graph(1.0), str(uuid.uuid4()), "someone-else")
     cancel = asyncio.Event()
-    task = asyncio.create_task(GraphRun(client, cancel)(sleeping_graph(1.0), "9", lambda progress: None))
+    task = asyncio.create_task(GraphRun(client, cancel)(sleeping_graph(1.0), "9", lambda _: None))
     while len((await client.queue()).pending) != 1:
         await asyncio.sleep(0)
     cancel.set()
@@ -194,7 +201,7 @@ async def test_a_server_that_restarted_in_between_has_lost_the_run(
 ) -> None:
     prompt_id = str(uuid.uuid4())
     run = GraphRun(client)
-    task = asyncio.create_task(run(sleeping_graph(20), "9", lambda progress: None, prompt_id=prompt_id))
+    task = asyncio.create_task(run(sleeping_graph(20), "9", lambda _: None, prompt_id=prompt_id))
     while prompt_id not in await client.queue():
         await asyncio.sleep(0)
     comfyui.kill()

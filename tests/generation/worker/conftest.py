@@ -1,0 +1,102 @@
+"""A gateway, a ComfyUI stand-in, and workers between them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from generation.comfyui.client import ComfyClient, Patience
+from generation.comfyui.library import load_graphs
+from generation.worker.api import WorkerApi
+from generation.worker.config import WorkerConfig
+from generation.worker.credentials import CredentialFile
+from generation.worker.files import ComfyFiles
+from generation.worker.job import Tools
+from generation.worker.loop import Worker
+from generation.worker.process import ComfyProcess, UnmanagedProcess
+from ledger.clock import system_clock
+from tests.generation.comfyui.server import ComfyServer
+from tests.generation.worker.gateway import ONE_TIME_TOKEN, FakeGateway
+
+StartWorker: TypeAlias = Callable[..., Awaitable[tuple[Worker, "asyncio.Task[None]"]]]
+BRISK = Patience(request=5.0, poll=0.1, stall=2.0, interrupt_pause=0.05)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def comfy_process(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ComfyServer]:
+    server = ComfyServer(tmp_path_factory.mktemp("comfyui"), "--paint-seconds", "0.2")
+    await server.start()
+    yield server
+    server.kill()
+
+
+@pytest_asyncio.fixture
+async def comfyui(comfy_process: ComfyServer) -> ComfyServer:
+    if not comfy_process.healthy():
+        await comfy_process.start()
+    comfy_process.faults(reset=True)
+    return comfy_process
+
+
+@pytest_asyncio.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    gateway = FakeGateway()
+    await gateway.start()
+    yield gateway
+    await gateway.stop()
+
+
+@pytest_asyncio.fixture
+async def start_worker(
+    gateway: FakeGateway, comfyui: ComfyServer, tmp_path: Path
+) -> AsyncIterator[StartWorker]:
+    """`await start_worker(**settings)`: a running worker, stopped when the test ends."""
+    running: list[tuple[Worker, asyncio.Task[None]]] = []
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            process: ComfyProcess | None = None, **settings: Any
+        ) -> tuple[Worker, asyncio.Task[None]]:
+            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            defaults: dict[str, Any] = {
+                "api_url": gateway.url,
+                "comfyui_url": comfyui.url,
+                "registration_token": ONE_TIME_TOKEN,
+                "data_dir": tmp_path / "worker",
+                "comfyui_folder": comfyui.folder,
+                "claim_seconds": 5.0,
+                "grace_seconds": 5.0,
+            }
+            config = WorkerConfig(**(defaults | settings))
+            tools = Tools(
+                api=WorkerApi(gateway.url, http, request_seconds=5.0),
+                comfy=ComfyClient(comfyui.url, http, patience=BRISK),
+                graphs=load_graphs(),
+                config=config,
+                clock=system_clock,
+                monotonic=time.monotonic,
+                jitter=random.Random(1),
+            )
+            files = ComfyFiles(config.comfyui_folder, config.keep_files)
+            worker = Worker(
+                tools, process or UnmanagedProcess(), CredentialFile(config.data_dir), files, asyncio.Event()
+            )
+            task = asyncio.create_task(worker.run())
+            running.append((worker, task))
+            return worker, task
+
+        yield start
+        for worker, task in running:
+            worker.shutdown.set()
+            await asyncio.wait({task}, timeout=20)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,119 @@
+"""The worker's small parts."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from generation.comfyui.client import StoredImage
+from generation.worker.backoff import Backoff
+from generation.worker.config import ConfigurationFault, load_config
+from generation.worker.files import ComfyFiles
+from generation.worker.pictures import fitted_sketch, looks_blank, small_preview
+from generation.worker.process import LocalProcess
+from tests.generation.comfyui.pictures import png, sketch
+
+ADDRESSES = {"LLAMASKETCH_API_URL": "https://api.example/", "COMFYUI_URL": "http://127.0.0.1:8188"}
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text(
+        'name = "box"\ngrace_seconds = 3\ngraphs = ["sketch@1"]\ncomfyui_restart_command = ["a", "b"]\n'
+    )
+    config = load_config(ADDRESSES | {"LLAMASKETCH_WORKER_NAME": "other"}, file)
+    assert (config.name, config.grace_seconds, config.graphs) == ("other", 3.0, ("sketch@1",))
+    assert config.comfyui_restart_command == ("a", "b")
+    assert config.api_url == "https://api.example"
+
+
+@pytest.mark.parametrize(
+    ("environment", "content", "said"),
+    [
+        ({}, "", "api_url"),
+        (ADDRESSES, "nmae = 'x'", "nmae"),
+        (ADDRESSES, "name = ", "cannot read"),
+        (ADDRESSES | {"LLAMASKETCH_WORKER_KEEP_FILES": "many"}, "", "many"),
+        (ADDRESSES | {"COMFYUI_URL": "file:///etc"}, "", "comfyui_url"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    environment: dict[str, str], content: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationFault, match=said):
+        load_config(environment, file)
+
+
+def test_backoff_grows_to_a_bound_and_honours_retry_after() -> None:
+    backoff = Backoff(random.Random(1), first_seconds=1, longest_seconds=8)
+    waits = [backoff.next_seconds() for _ in range(8)]
+    assert all(wait <= 8 for wait in waits)
+    assert all(wait >= 4 for wait in waits[3:])
+    assert backoff.next_seconds(30) == 30
+    backoff.reset()
+    assert backoff.next_seconds() <= 1
+
+
+def test_a_transparent_sketch_gets_white_paper_and_padding() -> None:
+    drawn = Image.new("RGBA", (100, 50), (0, 0, 0, 0))
+    drawn.putpixel((50, 25), (0, 0, 0, 255))
+    with Image.open(io.BytesIO(fitted_sketch(png(drawn), 64, 64))) as image:
+        assert (image.size, image.mode) == ((64, 64), "RGB")
+        assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_previews_are_small_jpegs_and_rubbish_gives_none() -> None:
+    preview = small_preview(sketch(1024))
+    assert preview is not None
+    with Image.open(io.BytesIO(preview)) as image:
+        assert (image.format, image.size) == ("JPEG", (128, 128))
+    assert small_preview(b"rubbish") is None
+
+
+def test_a_picture_of_one_colour_is_blank() -> None:
+    assert looks_blank(png(Image.new("RGB", (64, 64), "black")))
+    assert looks_blank(b"rubbish")
+    assert not looks_blank(sketch())
+
+
+def test_only_files_under_comfyuis_folder_are_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "comfy"
+    inside, outside = folder / "output" / "llamasketch" / "a.png", tmp_path / "b.png"
+    inside.parent.mkdir(parents=True)
+    for path in (inside, outside):
+        path.write_bytes(b"x")
+    files = ComfyFiles(folder, keep=1)
+    files.delete([StoredImage("a.png", "llamasketch", "output"), StoredImage("b.png", "../..", "output")])
+    assert (inside.exists(), outside.exists()) == (False, True)
+
+
+def test_the_oldest_leftovers_go_first(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    for age, name in enumerate(("new", "middle", "old")):
+        path = tmp_path / "input" / f"llamasketch-{name}.png"
+        path.write_bytes(b"x")
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    (tmp_path / "input" / "mine.png").write_bytes(b"x")
+    assert ComfyFiles(tmp_path, keep=1).prune() == 2
+    assert sorted(path.name for path in (tmp_path / "input").iterdir()) == ["llamasketch-new.png", "mine.png"]
+
+
+async def test_the_listener_of_a_port_is_found_and_measured() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        size = await LocalProcess(server.getsockname()[1], ()).rss_bytes()
+    assert size is not None
+    assert size > 1_000_000
+
+
+async def test_a_restart_command_that_fails_is_noticed() -> None:
+    assert await LocalProcess(1, ("true",)).restart()
+    assert not await LocalProcess(1, ("false",)).restart()
+    assert not await LocalProcess(1, ()).restart()
