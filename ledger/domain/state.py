@@ -11,7 +11,7 @@ from ledger.domain.consideration import NOTHING, Consideration, Slice, Worth
 from ledger.domain.holds import HoldMap
 from ledger.domain.lots import ClosedLot, Lot, LotTerms, Source
 
-CLOSED_LOTS_KEPT = 64
+CLOSED_LOTS_KEPT = 24
 """How many used-up paid lots are remembered for late disputes; older ones count as spent."""
 
 
