@@ -14,7 +14,8 @@ import wallycore as wally
 from rails.liquid.networks import Network
 
 _SLIP77: Final = re.compile(r"^ct\(slip77\(([0-9a-f]{64})\),")
-MAX_INDEX: Final = 2**31 - 1
+MAX_INDEX: Final = 2**31 - 2
+"""wallycore refuses the last of the unhardened ones."""
 
 
 class WatchOnlyDescriptor:

@@ -21,11 +21,13 @@ from sandbox.elementsd.addresses import parse_amount, parse_asset, parse_destina
 from sandbox.elementsd.node import Node
 from sandbox.elementsd.params import LBTC_ASSET
 from sandbox.elementsd.rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, Rpc, RpcError
+from sandbox.elementsd.transactions import BadTransaction
 from sandbox.elementsd.wallet import CannotPay, Wallet
 
 T = TypeVar("T")
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 MAX_BATCH: Final = 10_000
+WAIT_STEPS: Final = 200
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class Server:
                 Route("/", self._json_rpc, methods=["POST"]),
                 Route("/sandbox/health", self._health),
                 Route("/sandbox/info", self._info),
+                Route("/sandbox/wait", self._wait, methods=["POST"]),
                 Route("/sandbox/pay", self._control(self._pay), methods=["POST"]),
                 Route("/sandbox/mine", self._control(self._mine), methods=["POST"]),
                 Route("/sandbox/reorg", self._control(self._reorg), methods=["POST"]),
@@ -136,7 +139,7 @@ class Server:
                 if not isinstance(body, dict):
                     raise ValueError("the body must be a JSON object")  # noqa: TRY004 — a client's fault
                 answer = await self.run(lambda: handler(body))
-            except (ValueError, CannotPay, msgspec.DecodeError) as error:
+            except (ValueError, CannotPay, BadTransaction, msgspec.DecodeError) as error:
                 return _json({"error": str(error)}, 400)
             if self._node.mempool:
                 self.changed.set()
@@ -146,6 +149,17 @@ class Server:
 
     async def _health(self, _: Request) -> Response:
         return _json({"ok": True})
+
+    async def _wait(self, request: Request) -> Response:
+        """Answers when the chain has reached a height, or after ten seconds with what it has."""
+        wanted = _count(msgspec.json.decode(await request.body()), "height", default=1)
+        height = 0
+        for _ in range(WAIT_STEPS):
+            _, height = await self.run(lambda: self._node.tip)
+            if height >= wanted:
+                break
+            await asyncio.sleep(0.05)
+        return _json({"height": height})
 
     async def _info(self, _: Request) -> Response:
         return _json(await self.run(self._describe))

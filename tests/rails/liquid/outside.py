@@ -48,6 +48,7 @@ class SandboxNode:
         self.url = f"http://127.0.0.1:{port}"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._client = httpx.Client()
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -57,46 +58,50 @@ class SandboxNode:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", sys.executable, *argv], stderr=log, stdout=log
             )
+        # Calls are not repeated by themselves: only connecting is.
+        self._client = httpx.Client(
+            timeout=PATIENCE_SECONDS, transport=httpx.HTTPTransport(retries=100), base_url=self.url
+        )
         deadline = time.monotonic() + PATIENCE_SECONDS
-        with httpx.Client(transport=httpx.HTTPTransport(retries=100)) as client:
-            while time.monotonic() < deadline:
-                assert self._process.poll() is None, (self.data / "log").read_text()
-                try:
-                    client.get(self.url + "/sandbox/health").raise_for_status()
-                except httpx.HTTPError:
-                    continue
-                return
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, (self.data / "log").read_text()
+            try:
+                self._client.get("/sandbox/health").raise_for_status()
+            except httpx.HTTPError:
+                continue
+            return
         raise AssertionError("the sandbox node did not start")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it by a signal; returns its exit code."""
         assert self._process is not None
+        self._client.close()
         self._process.send_signal(number)
         return self._process.wait(PATIENCE_SECONDS)
 
     def control(self, path: str, **body: Any) -> dict[str, Any]:
         """Ask the control API. Raises `httpx.HTTPStatusError`."""
-        response = httpx.post(f"{self.url}/sandbox/{path}", json=body, timeout=PATIENCE_SECONDS)
+        response = self._client.post(f"/sandbox/{path}", json=body)
         response.raise_for_status()
         return dict(response.json())
 
     def info(self) -> dict[str, Any]:
         """Height, assets, balances."""
-        return dict(httpx.get(f"{self.url}/sandbox/info").json())
+        return dict(self._client.get("/sandbox/info").json())
 
     def find(self, txid: str) -> str:
-        """A transaction of the last blocks, serialised."""
+        """A mined transaction, serialised."""
         height = self.call("getblockcount")
-        for past in range(height, max(height - 10, 0), -1):
+        for past in range(height, 0, -1):
             block_hash = self.call("getblockhash", past)
             if txid in self.call("getblock", block_hash)["tx"]:
                 return str(self.call("getrawtransaction", txid, False, block_hash))
-        raise AssertionError(f"{txid} is not in the last blocks")
+        raise NodeError(-5, f"{txid} is in no block", 500)
 
     def call(self, method: str, *params: Any) -> Any:
         """One JSON-RPC call; the result, or the error's object as a `NodeError`."""
-        response = httpx.post(
-            self.url, json={"id": 1, "method": method, "params": params}, auth=("sandbox", "sandbox")
+        response = self._client.post(
+            "/", json={"id": 1, "method": method, "params": params}, auth=("sandbox", "sandbox")
         )
         answer = response.json()
         if answer["error"] is not None:

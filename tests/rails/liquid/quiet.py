@@ -1,0 +1,69 @@
+"""A chain source on which nothing happens, and one that counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rails.contract import RailUnavailable
+from rails.liquid.chain import Block, ChainHealth, ChainSource, Pulse, Unspent
+
+
+@dataclass
+class QuietChain:
+    """One block and no transactions."""
+
+    chain: str = "liquidv1"
+    syncing: bool = False
+    tip_time: datetime | None = None
+    down: bool = False
+
+    async def pulse(self) -> Pulse:
+        return Pulse(tip="00" * 32, mempool=frozenset())
+
+    async def tip_height(self) -> int:
+        return 0
+
+    async def block_hash(self, height: int) -> str | None:
+        return "00" * 32 if height == 0 else None
+
+    async def block(self, block_hash: str) -> Block | None:
+        return None
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        return {}
+
+    async def seen_at(self, txid: str) -> datetime | None:
+        return None
+
+    async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
+        return []
+
+    async def health(self) -> ChainHealth:
+        if self.down:
+            raise RailUnavailable("all is quiet")
+        tip_time = self.tip_time or datetime.now(UTC)
+        return ChainHealth(chain=self.chain, tip_time=tip_time, syncing=self.syncing)
+
+    async def close(self) -> None:
+        pass
+
+
+class CountingChain:
+    """Passes every call on and counts it."""
+
+    def __init__(self, chain: ChainSource) -> None:
+        self._chain = chain
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._chain, name)
+
+        async def counted(*arguments: Any) -> Any:
+            self.calls[name] += 1
+            return await method(*arguments)
+
+        return counted
