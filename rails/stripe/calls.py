@@ -136,6 +136,8 @@ class StripeCalls:
             raise Refused(error) from error
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             raise RailUnavailable("Stripe does not accept our key") from error
+        except stripe.APIConnectionError as error:
+            raise RailUnavailable("Stripe cannot be reached") from error
         except stripe.StripeError as error:
             status = error.http_status
             if status is not None and status >= 500 and _is_replay(error):
