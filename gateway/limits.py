@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis.asyncio as redis
 import structlog
 from fastapi import Request
@@ -20,9 +22,9 @@ class Limiter:
     """Says when somebody asks too often. Reads are free; writes count."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        storage = RedisStorage(
-            settings.redis_url, implementation="redispy", connection_pool=client.connection_pool
-        )
+        # `limits` hands unknown options on to the client, whatever their type.
+        options: dict[str, Any] = {"connection_pool": client.connection_pool}
+        storage = RedisStorage(settings.redis_url, implementation="redispy", **options)
         self._shared = MovingWindowRateLimiter(storage)
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._origins = Origins(settings.trusted_proxies)

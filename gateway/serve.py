@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
@@ -14,6 +15,18 @@ from gateway.schema import migrate
 from gateway.settings import Settings
 
 
+class Server(uvicorn.Server):
+    """uvicorn, which ends long polls and event streams at once when it is told to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Tell what waits inside requests to come to an end, then stop as usual."""
+        application = self.config.app
+        services = getattr(getattr(application, "state", None), "services", None)
+        if services is not None:
+            services.signals.close()
+        super().handle_exit(sig, frame)
+
+
 def main() -> None:
     """Read the settings from the environment and serve until told to stop."""
     parser = argparse.ArgumentParser(description="Serve the LlamaSketch API and pages.")
@@ -22,11 +35,11 @@ def main() -> None:
     arguments = parser.parse_args()
     configure_logging()
     try:
-        settings = Settings()
+        settings = Settings.model_validate({})
     except ValidationError as error:
         sys.exit("\n".join(f"Setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
     migrate(settings.sqlalchemy_url)
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings),
         host=arguments.host,
         port=arguments.port,
@@ -37,6 +50,7 @@ def main() -> None:
         timeout_graceful_shutdown=5,
         backlog=4096,
     )
+    Server(config).run()
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Dispatch:
         while True:
             assignment = await self._claim_once(worker)
             remaining = until - loop.time()
-            if assignment is not None or remaining <= 0:
+            if assignment is not None or remaining <= 0 or self._signals.closed:
                 return assignment
             # A lost wake-up costs at most this second.
             await self._signals.wait_for_work(min(1.0, remaining))

@@ -118,7 +118,8 @@ def evolve(job: Job, event: Event) -> Job:
             return _with(job, state=JobState.EXPIRED)
         case e.JobBlocked():
             return _with(job, state=JobState.BLOCKED, reason=event.category)
-    return job
+        case _:
+            return job
 
 
 def _with(job: Job, **changes: object) -> Job:

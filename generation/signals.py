@@ -19,6 +19,9 @@ ACCOUNT_CHANNEL = "llamasketch:account:"
 class Signals(Protocol):
     """Who waits for work is woken; who watches an account is told. Losing one costs only time."""
 
+    closed: bool
+    """Whether this process is about to stop: waiting has no sense any more."""
+
     async def work_arrived(self) -> None:
         """Wake the waiting claims of all processes."""
 
@@ -38,6 +41,14 @@ class LocalSignals:
     def __init__(self) -> None:
         self._arrived = asyncio.Event()
         self._watchers: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
+        self.closed = False
+
+    def close(self) -> None:
+        """Everything that waits here comes to an end. Safe to call from a signal handler."""
+        self.closed = True
+        self._arrived.set()
+        for account_id in self._watchers:
+            self.deliver(account_id, {"event": "closed"})
 
     async def work_arrived(self) -> None:
         """See `Signals.work_arrived`."""

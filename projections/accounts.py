@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import RowMapping
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -79,7 +80,7 @@ class Statements:
 
     async def page(
         self, account_id: str, *, before: int | None, limit: int, reference_type: str | None = None
-    ) -> Sequence[Mapping[str, Any]]:
+    ) -> Sequence[RowMapping]:
         """Entries of an account, newest first, older than position `before`."""
         table = statement_entries
         query = sa.select(table).where(table.c.account_id == account_id)
@@ -91,7 +92,7 @@ class Statements:
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).mappings())
 
-    async def after(self, account_id: str, position: int, limit: int) -> Sequence[Mapping[str, Any]]:
+    async def after(self, account_id: str, position: int, limit: int) -> Sequence[RowMapping]:
         """Entries of an account past a position, oldest first."""
         table = statement_entries
         query = (
@@ -103,7 +104,7 @@ class Statements:
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).mappings())
 
-    async def balance(self, account_id: str) -> Mapping[str, Any] | None:
+    async def balance(self, account_id: str) -> RowMapping | None:
         """The balance as of the projection's position."""
         query = sa.select(balances).where(balances.c.account_id == account_id)
         async with self._engine.connect() as connection:

@@ -92,7 +92,7 @@ class _Stream:
             position = self._services.projections.position if start is None else start
             yield await self._account_frame(position)
             until = asyncio.get_running_loop().time() + STREAM_SECONDS_MAX
-            while asyncio.get_running_loop().time() < until:
+            while asyncio.get_running_loop().time() < until and not self._services.signals.closed:
                 moved = await self._services.feeds.after(account_id, position, PAGE)
                 async for frame in self._durable(moved):
                     yield frame

@@ -90,9 +90,7 @@ class Decision:
         rows = []
         for stream, version, event in draft.events:
             position += 1
-            rows.append(
-                EventRow(stream, version, name_of(event), prefix + _encode(event) + b"}", position)
-            )
+            rows.append(EventRow(stream, version, name_of(event), prefix + _encode(event) + b"}", position))
         return rows
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from ledger.log.categories import Categories
 from ledger.log.model import Event, SideTable, Transaction
 
-MISSING: Any = object()
 RowKey = tuple[str, str]
 
 
@@ -56,10 +55,9 @@ class BatchDraft:
 
     def row(self, key: RowKey) -> Mapping[str, Any] | None:
         """A row as left by the transactions decided so far."""
-        found = self.changed_rows.get(key, MISSING)
-        if found is MISSING:
-            found = self._rows[key]
-        return found
+        if key in self.changed_rows:
+            return self.changed_rows[key]
+        return self._rows[key]
 
     def begin(self, transaction: Transaction) -> TransactionDraft:
         """A fresh layer for one transaction."""
@@ -106,9 +104,8 @@ class TransactionDraft:
     def get(self, table: SideTable, key: str) -> Mapping[str, Any] | None:
         """See `Draft.get`."""
         row_key = (table.table.name, key)
-        found = self._rows.get(row_key, MISSING)
-        if found is not MISSING:
-            return found  # type: ignore[no-any-return]
+        if row_key in self._rows:
+            return self._rows[row_key]
         try:
             return self._batch.row(row_key)
         except KeyError:

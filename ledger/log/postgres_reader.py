@@ -96,8 +96,12 @@ class PostgresLogReader:
 
     async def _fetch(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
-            async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            async with (
+                self._pool.connection() as connection,
+                connection.cursor(row_factory=tuple_row) as cursor,
+            ):
                 await cursor.execute(query.encode(), parameters, binary=True)
-                return await cursor.fetchall()
+                found: list[tuple[Any, ...]] = await cursor.fetchall()
+                return found
         except psycopg.OperationalError as error:
             raise LogUnavailable from error

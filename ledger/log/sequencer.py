@@ -93,7 +93,8 @@ class Sequencer:
 
     async def submit(self, transaction: Transaction) -> Receipt:
         """See `LogWriter.submit`. Raises the recorded `Refusal`, `IdempotencyConflict`,
-        `TooBusy`, `LogUnavailable` (nothing was decided) or `OutcomeUnknown` (ask again)."""
+        `TooBusy`, `LogUnavailable` (nothing was decided) or `OutcomeUnknown` (ask again).
+        """
         if self._stopping.is_set():
             raise LogUnavailable
         if self._queue.qsize() >= self._queue_limit:
@@ -273,4 +274,3 @@ def _settle(settled: Sequence[tuple[asyncio.Future[Receipt], Answer]]) -> None:
             future.set_result(answer)
         else:
             future.set_exception(answer)
-

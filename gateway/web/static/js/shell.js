@@ -9,11 +9,10 @@ function Purse() {
   const now = purse.value;
   if (!now) return html`<span class="purse purse-empty" aria-hidden="true"></span>`;
   const free = now.paid === 0 && now.free > 0;
-  const label = free ? `${number(now.free)} free images left today` : `${number(now.available)} credits`;
-  return html`<button type="button" class=${`purse ${now.low || now.empty ? "purse-low" : ""}`} aria-label=${`${label}. Top up`}
+  return html`<button type="button" class=${`purse ${now.low || now.empty ? "purse-low" : ""}`}
       onClick=${() => { topupRequest.value = {}; }}>
     <span class="num">${number(free ? now.free : now.available)}<small> ${free ? "free today" : "credits"}</small></span>
-    <span class="purse-plus"><${Icon} name="plus" /></span></button>`;
+    <span class="visually-hidden">, top up</span><span class="purse-plus"><${Icon} name="plus" /></span></button>`;
 }
 
 const theme = signal(document.documentElement.dataset.theme ?? "system");

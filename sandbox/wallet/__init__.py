@@ -1,0 +1,1 @@
+"""The sandbox wallet: pays what the stand-ins ask for, with money that does not exist."""
