@@ -8,36 +8,31 @@ header from before dynamic federations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from sandbox.elementsd.addresses import parse_destination
+from sandbox.elementsd.arguments import (
+    RPC_INVALID_ADDRESS_OR_KEY,
+    RPC_INVALID_PARAMETER,
+    RPC_METHOD_NOT_FOUND,
+    RPC_MISC_ERROR,
+    RPC_TYPE_ERROR,
+    RpcError,
+    hash_argument,
+    held_json,
+    scan_argument,
+    transaction_argument,
+)
 from sandbox.elementsd.blocks import Header, serialise_block
 from sandbox.elementsd.node import Node, Waiting
 from sandbox.elementsd.params import CHAIN, LBTC_ASSET
 from sandbox.elementsd.render import amount, script_json, transaction_json
-from sandbox.elementsd.transactions import BadTransaction, OutPoint, Tx, parse
-
-RPC_MISC_ERROR: Final = -1
-RPC_TYPE_ERROR: Final = -3
-RPC_INVALID_ADDRESS_OR_KEY: Final = -5
-RPC_INVALID_PARAMETER: Final = -8
-RPC_DESERIALIZATION_ERROR: Final = -22
-RPC_METHOD_NOT_FOUND: Final = -32601
-RPC_INVALID_REQUEST: Final = -32600
+from sandbox.elementsd.transactions import BadTransaction, OutPoint, parse
 
 _NO_TX = (
     "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain"
     " transaction queries. Use gettransaction for wallet transactions."
 )
-
-
-class RpcError(Exception):
-    """A JSON-RPC error object."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class Rpc:
@@ -111,12 +106,12 @@ class Rpc:
 
     def getblockheader(self, blockhash: Any, verbose: bool = True) -> Any:
         """A header, of a stale block too (with -1 confirmations)."""
-        header, active = self._header(_hash("hash", blockhash))
+        header, active = self._header(hash_argument("hash", blockhash))
         return self._header_json(header, active=active) if verbose else header.raw.hex()
 
     def getblock(self, blockhash: Any, verbosity: Any = 1) -> Any:
         """A block: serialised (0), with transaction ids (1), or with transactions (2)."""
-        header, active = self._header(_hash("blockhash", blockhash))
+        header, active = self._header(hash_argument("blockhash", blockhash))
         txids = self._store.block_txids(header.hash)
         raws = [self._raw(txid) for txid in txids]
         block = serialise_block(header, raws)
@@ -161,7 +156,7 @@ class Rpc:
 
     def getrawtransaction(self, txid: Any, verbose: Any = False, blockhash: Any = None) -> Any:
         """A waiting transaction, or one of the named block: there is no transaction index."""
-        txid = _hash("parameter 1", txid)
+        txid = hash_argument("parameter 1", txid)
         if self._store.hash_at(0) is not None and txid in self._store.block_txids(self.getblockhash(0)):
             text = (
                 "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved"
@@ -172,7 +167,7 @@ class Rpc:
             if waiting is None:
                 raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NO_TX)
             return {**transaction_json(waiting.tx)} if verbose else waiting.tx.raw.hex()
-        found = self._store.header(_hash("parameter 3", blockhash))
+        found = self._store.header(hash_argument("parameter 3", blockhash))
         if found is None:
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Block hash not found")
         header, active = found
@@ -191,11 +186,11 @@ class Rpc:
 
     def decoderawtransaction(self, hexstring: Any, iswitness: Any = None) -> Any:
         """What a serialised transaction says."""
-        return transaction_json(_parse(hexstring), with_hex=False)
+        return transaction_json(transaction_argument(hexstring), with_hex=False)
 
     def sendrawtransaction(self, hexstring: Any, maxfeerate: Any = None, *_: Any) -> str:
         """Offer a transaction to the chain."""
-        tx = _parse(hexstring)
+        tx = transaction_argument(hexstring)
         try:
             return self._node.accept(tx.raw).txid
         except BadTransaction as error:
@@ -207,7 +202,7 @@ class Rpc:
             raise RpcError(RPC_INVALID_PARAMETER, "Array must contain between 1 and 25 transactions.")
         answers = []
         for text in rawtxs:
-            tx = _parse(text)
+            tx = transaction_argument(text)
             answer: dict[str, Any] = {"txid": tx.txid, "wtxid": tx.wtxid}
             try:
                 self._node.accept(tx.raw, dry_run=True)
@@ -220,14 +215,14 @@ class Rpc:
 
     def gettxout(self, txid: Any, n: Any, include_mempool: bool = True) -> Any:
         """An unspent output, or null."""
-        outpoint = OutPoint(_hash("txid", txid), int(n))
+        outpoint = OutPoint(hash_argument("txid", txid), int(n))
         coin = self._store.coin(outpoint)
         if coin is not None and (not include_mempool or self._node.output(outpoint) is not None):
             tip, height = self._node.tip
             return {
                 "bestblock": tip,
                 "confirmations": height - coin.height + 1,
-                **_held(coin.output.asset, coin.output.value),
+                **held_json(coin.output.asset, coin.output.value),
                 "scriptPubKey": script_json(coin.output.script),
                 "coinbase": coin.coinbase,
             }
@@ -235,7 +230,7 @@ class Rpc:
         if output is None:
             return None
         place = {"bestblock": self._node.tip[0], "confirmations": 0}
-        held = {**_held(output.asset, output.value), "scriptPubKey": script_json(output.script)}
+        held = {**held_json(output.asset, output.value), "scriptPubKey": script_json(output.script)}
         return {**place, **held, "coinbase": False}
 
     def scantxoutset(self, action: Any, scanobjects: Any = None) -> Any:
@@ -249,7 +244,7 @@ class Rpc:
         tip, height = self._node.tip
         unspents: list[dict[str, Any]] = []
         for item in scanobjects:
-            descriptor, script = _scan_script(item)
+            descriptor, script = scan_argument(item)
             for coin in self._store.coins_of(script):
                 unspents.append(
                     {
@@ -257,7 +252,7 @@ class Rpc:
                         "vout": coin.outpoint.vout,
                         "scriptPubKey": script.hex(),
                         "desc": descriptor,
-                        **_held(coin.output.asset, coin.output.value, total="amount"),
+                        **held_json(coin.output.asset, coin.output.value, total="amount"),
                         "coinbase": coin.coinbase,
                         "height": coin.height,
                         "blockhash": self._store.hash_at(coin.height),
@@ -289,7 +284,7 @@ class Rpc:
 
     def getmempoolentry(self, txid: Any) -> dict[str, Any]:
         """One waiting transaction's data."""
-        waiting = self._node.mempool.get(_hash("txid", txid))
+        waiting = self._node.mempool.get(hash_argument("txid", txid))
         if waiting is None:
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
         return self._entry(waiting)
@@ -403,54 +398,3 @@ class Rpc:
         raw = self._store.raw(txid)
         assert raw is not None
         return raw
-
-
-def _hash(name: str, value: Any) -> str:
-    """A hash argument, refused as `ParseHashV` does."""
-    if not isinstance(value, str):
-        raise RpcError(RPC_TYPE_ERROR, "JSON value of type number is not of expected type string")
-    if len(value) != 64:
-        text = f"{name} must be of length 64 (not {len(value)}, for '{value}')"
-        raise RpcError(RPC_INVALID_PARAMETER, text)
-    try:
-        bytes.fromhex(value)
-    except ValueError:
-        text = f"{name} must be hexadecimal string (not '{value}')"
-        raise RpcError(RPC_INVALID_PARAMETER, text) from None
-    return value.lower()
-
-
-def _parse(text: Any) -> Tx:
-    try:
-        return parse(bytes.fromhex(str(text)))
-    except (ValueError, BadTransaction):
-        message = "TX decode failed. Make sure the tx has at least one input."
-        raise RpcError(RPC_DESERIALIZATION_ERROR, message) from None
-
-
-def _held(asset: bytes, value: bytes, total: str = "value") -> dict[str, Any]:
-    explicit_value = value[:1] == b"\x01"
-    explicit_asset = asset[:1] == b"\x01"
-    return {
-        **(
-            {total: amount(int.from_bytes(value[1:], "big"))}
-            if explicit_value
-            else {"amountcommitment" if total == "amount" else "valuecommitment": value.hex()}
-        ),
-        **({"asset": asset[1:][::-1].hex()} if explicit_asset else {"assetcommitment": asset.hex()}),
-    }
-
-
-def _scan_script(item: Any) -> tuple[str, bytes]:
-    text = str(item["desc"] if isinstance(item, dict) else item)
-    body = text.partition("#")[0]
-    try:
-        if body.startswith("raw(") and body.endswith(")"):
-            return body, bytes.fromhex(body[4:-1])
-        if body.startswith("addr(") and body.endswith(")"):
-            destination = parse_destination(body[5:-1])
-            if destination is not None:
-                return body, destination.script
-    except ValueError:
-        pass
-    raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, f"'{text}' is not a valid descriptor function")

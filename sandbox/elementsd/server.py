@@ -18,9 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.elementsd.addresses import parse_amount, parse_asset, parse_destination, parse_uri
+from sandbox.elementsd.arguments import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RpcError
 from sandbox.elementsd.node import Node
 from sandbox.elementsd.params import LBTC_ASSET
-from sandbox.elementsd.rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, Rpc, RpcError
+from sandbox.elementsd.rpc import Rpc
 from sandbox.elementsd.transactions import BadTransaction
 from sandbox.elementsd.wallet import CannotPay, Wallet
 

@@ -59,6 +59,7 @@ class SandboxNode:
                 ["setpriv", "--pdeathsig", "KILL", sys.executable, *argv], stderr=log, stdout=log
             )
         # Calls are not repeated by themselves: only connecting is.
+        self._client.close()
         self._client = httpx.Client(
             timeout=PATIENCE_SECONDS, transport=httpx.HTTPTransport(retries=100), base_url=self.url
         )
