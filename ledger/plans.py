@@ -89,6 +89,11 @@ PLANS: Mapping[str, Plan] = MappingProxyType(
 )
 """The plans by name."""
 
+NO_PLANS: Mapping[str, Plan] = MappingProxyType(
+    {FREE: Plan(name=FREE, label="No plan", price_usd_minor=0, period="month", credits=0, rank=0)}
+)
+"""For a ledger without plans: nothing is granted by itself."""
+
 PACKS: Mapping[str, Pack] = MappingProxyType(
     {
         pack.name: pack

@@ -21,7 +21,7 @@ from ledger.domain.lots import Source
 from ledger.domain.movements import Movement, movement
 from ledger.domain.state import Account
 from ledger.domain.view import AccountView, plan_in_force, view
-from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, JobId, LotId
+from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, LotId
 from ledger.log.model import Draft, Envelope, LogWriter, Receipt, Transaction
 from ledger.log.reader import LogReader
 from ledger.plans import PLANS, Plan
@@ -107,7 +107,7 @@ class Ledger:
         account_id: AccountId,
         amount: int,
         *,
-        job_id: JobId,
+        job_id: str,
         deadline: datetime,
         key: CommandKey | None = None,
         actor: str = ACTOR,

@@ -16,14 +16,12 @@ from ledger.domain.drafts import capture_in, grant_in, hold_in, move_in, release
 from ledger.domain.lots import Source
 from ledger.domain.refusals import HoldNotOpen, InsufficientCredits
 from ledger.errors import IdempotencyConflict
-from ledger.identifiers import CommandKey, Identifiers, JobId
+from ledger.identifiers import CommandKey, Identifiers
 from ledger.log.memory import MemoryLog
 from ledger.log.model import Draft, Transaction
-from ledger.plans import PLANS, Plan
+from ledger.plans import NO_PLANS, PLANS, Plan
 from ledger.service import Ledger
 from tests.ledger.world import DAY, HOUR, MINUTE, NOON, paid
-
-NO_PLANS = {"free": Plan(name="free", label="None", price_usd_minor=0, period="month", credits=0, rank=0)}
 
 
 class Desk:
@@ -37,9 +35,7 @@ class Desk:
         self.account = self.ledger.open()
 
     async def hold(self, amount: int, key: CommandKey | None = None):
-        return await self.ledger.hold(
-            self.account, amount, job_id=JobId("job_1"), deadline=NOON + HOUR, key=key
-        )
+        return await self.ledger.hold(self.account, amount, job_id="job_1", deadline=NOON + HOUR, key=key)
 
     async def balance(self, **when) -> tuple[int, int, int]:
         seen = await self.ledger.account(self.account, **when)
