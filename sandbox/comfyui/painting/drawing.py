@@ -91,8 +91,7 @@ def _regions(solid: NDArray[np.uint8]) -> tuple[list[Region], Field]:
     labels = _grow(labels, kept, solid, round(26 * unit))
     regions = [_measure(labels == name) for name in kept]
     regions.sort(key=lambda region: -region.area)
-    body = np.isin(labels, kept).astype(np.float32) if kept else np.zeros(solid.shape, np.float32)
-    body = np.maximum(body, solid) if kept else blurred(solid.astype(np.float32), 3 * unit)
+    body = np.isin(labels, kept).astype(np.float32) if kept else blurred(solid.astype(np.float32), 3 * unit)
     return regions, blurred(body.astype(np.float32), 0.8 * unit)
 
 
@@ -106,14 +105,14 @@ def _enclosed(solid: NDArray[np.uint8], reach: int) -> tuple[NDArray[np.int32], 
         brush,
     )[size:-size, size:-size]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - wall, connectivity=4)
-    labels = labels.astype(np.int32)
-    outside = _outside(labels)
+    outside = _outside(np.asarray(labels, np.int32))
     kept = [
         name
         for name in range(1, count)
         if name not in outside and stats[name, cv2.CC_STAT_AREA] > _LEAST_REGION * solid.size
     ]
-    return labels, kept[:60]
+    named: NDArray[np.int32] = np.asarray(labels, np.int32)
+    return named, kept[:60]
 
 
 def _outside(labels: NDArray[np.int32]) -> set[int]:

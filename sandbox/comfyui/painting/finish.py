@@ -17,7 +17,8 @@ _PAPER: Colour = (0.985, 0.972, 0.945)
 def paper_tooth(grain: Grain) -> Field:
     """The relief of cold-pressed paper, about -1..1."""
     fibres = grain.fractal(0.011, 2) + 0.6 * grain.fractal(0.004, 1)
-    return np.clip(fibres * 1.3, -1, 1).astype(np.float32)
+    tooth: Field = np.clip(fibres * 1.3, -1, 1).astype(np.float32)
+    return tooth
 
 
 def border(grain: Grain) -> Field:
@@ -26,7 +27,7 @@ def border(grain: Grain) -> Field:
     columns = np.linspace(0, 1, grain.width, dtype=np.float32)[None, :] * grain.width
     inset = np.minimum(np.minimum(rows, grain.height - rows), np.minimum(columns, grain.width - columns))
     unit = float(min(grain.width, grain.height))
-    ragged = inset + unit * (0.022 * grain.fractal(0.13, 5) + 0.006 * grain.fractal(0.012, 2))
+    ragged = inset + unit * (0.011 * grain.fractal(0.22, 5) + 0.004 * grain.fractal(0.012, 2))
     return smoothstep(0.036 * unit, 0.043 * unit, ragged.astype(np.float32))
 
 
@@ -50,7 +51,10 @@ def line_at(sketch: NDArray[np.uint8], width: int, height: int, strength: float,
     pressure = cv2.resize(grain.fractal(0.10, 3), (width, height), interpolation=cv2.INTER_LINEAR)
     threshold = 0.42 - 0.16 * pressure
     line = np.clip((ink - threshold + 0.16) / 0.32, 0, 1)
-    return (line * line * (3 - 2 * line) * np.clip(0.86 + 0.4 * pressure, 0.35, 1.0)).astype(np.float32)
+    result: NDArray[np.float32] = (
+        line * line * (3 - 2 * line) * np.clip(0.86 + 0.4 * pressure, 0.35, 1.0)
+    ).astype(np.float32)
+    return result
 
 
 def line_colours(sketch: NDArray[np.uint8], width: int, height: int, ink: Colour) -> NDArray[np.float32]:
@@ -61,9 +65,8 @@ def line_colours(sketch: NDArray[np.uint8], width: int, height: int, ink: Colour
     chroma = (pixels.max(axis=2) - pixels.min(axis=2))[..., None]
     own = smoothstep(0.18, 0.4, chroma)
     pigment = -np.log(np.clip(pixels * 0.8, 0.03, 0.98)) * own + absorbance(ink) * (1 - own)
-    return cv2.resize(pigment.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR).astype(
-        np.float32
-    )
+    full = cv2.resize(pigment.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full, np.float32)
 
 
 def on_paper(pigment: Pigment, tooth: Field, margin: Field) -> NDArray[np.uint8]:
@@ -71,10 +74,12 @@ def on_paper(pigment: Pigment, tooth: Field, margin: Field) -> NDArray[np.uint8]
     light = np.exp(-pigment * margin[..., None])
     relief = tooth - np.roll(tooth, (1, 1), (0, 1))
     light *= np.asarray(_PAPER, np.float32) * (1.0 + 0.045 * relief[..., None])
-    return np.clip(light * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    result: NDArray[np.uint8] = np.clip(light * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return result
 
 
 def graded(pigment: Pigment) -> Pigment:
     """A little less pigment in the lights and more chroma overall: transparent paint is not grey."""
     grey = pigment.mean(axis=2, keepdims=True)
-    return np.clip(grey + (pigment - grey) * 1.16, 0.0, 4.0).astype(np.float32)
+    result: NDArray[np.float32] = np.clip(grey + (pigment - grey) * 1.16, 0.0, 4.0).astype(np.float32)
+    return result

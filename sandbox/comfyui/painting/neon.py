@@ -32,7 +32,8 @@ def paint_neon(line: Field, body: Field, horizon: float, grain: Grain) -> NDArra
     light = light * (1 - core[..., None]) + core[..., None] * (0.55 + 0.45 * tube)
     light *= 1.0 + 0.05 * grain.random.standard_normal(line.shape).astype(np.float32)[..., None]
     shoulder = 1.0 - np.exp(-1.25 * np.clip(light, 0, None))
-    return np.clip(shoulder / 0.80 * 255.0, 0, 255).astype(np.uint8)
+    result: NDArray[np.uint8] = np.clip(shoulder / 0.80 * 255.0, 0, 255).astype(np.uint8)
+    return result
 
 
 def _evening(rows: Field, columns: Field, horizon: float, aspect: float) -> NDArray[np.float32]:
@@ -54,7 +55,10 @@ def _evening(rows: Field, columns: Field, horizon: float, aspect: float) -> NDAr
     sun = (1 - warmth) * np.asarray((1.0, 0.86, 0.35)) + warmth * np.asarray((1.0, 0.20, 0.55))
     light = light * (1 - 0.85 * disc[..., None]) + 0.85 * disc[..., None] * sun
     glow = np.exp(-((distance / 0.42) ** 2)) * (rows < horizon)
-    return (light + 0.25 * glow[..., None] * np.asarray((1.0, 0.3, 0.5))).astype(np.float32)
+    result: NDArray[np.float32] = (light + 0.25 * glow[..., None] * np.asarray((1.0, 0.3, 0.5))).astype(
+        np.float32
+    )
+    return result
 
 
 def _grid(light: NDArray[np.float32], rows: Field, columns: Field, horizon: float) -> None:

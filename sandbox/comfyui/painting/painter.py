@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sandbox.comfyui.painting.colouring import sun_of
 from sandbox.comfyui.painting.drawing import Drawing, read_drawing
 from sandbox.comfyui.painting.finish import border, graded, line_at, line_colours, on_paper, paper_tooth
 from sandbox.comfyui.painting.neon import paint_neon
@@ -18,6 +19,7 @@ from sandbox.comfyui.painting.scenery import Pigment, Scenery
 from sandbox.comfyui.painting.subject import Subject
 
 _WORKING_SIZE = 512
+_SMALL_WORKING_SIZE = 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ def paint(commission: Commission) -> NDArray[np.uint8]:
     """
     digest = hashlib.sha256(f"{commission.seed}\0{commission.prompt}".encode()).digest()
     intent = read_prompt(commission.prompt, commission.seed)
-    scale = min(1.0, _WORKING_SIZE / max(commission.width, commission.height))
+    longest = max(commission.width, commission.height)
+    working = _WORKING_SIZE if longest > 640 else _SMALL_WORKING_SIZE
+    scale = min(1.0, working / longest)
     width, height = (max(32, round(side * scale)) for side in (commission.width, commission.height))
     grain = Grain(int.from_bytes(digest[:8], "big"), width, height)
     drawing = read_drawing(commission.sketch, width, height)
@@ -56,7 +60,7 @@ def _horizon(drawing: Drawing) -> float:
 
 def _washes(intent: Intent, drawing: Drawing, grain: Grain) -> Pigment:
     tooth = paper_tooth(grain)
-    scenery = Scenery(intent.scene, grain, tooth, _horizon(drawing))
+    scenery = Scenery(intent.scene, grain, tooth, _horizon(drawing), own_light=sun_of(drawing) is None)
     pigment = scenery.paint()
     Subject(drawing, intent, grain, tooth, scenery.light_x).paint(pigment)
     if intent.style == "ink":
@@ -78,17 +82,17 @@ def _as_ink(pigment: Pigment, grain: Grain) -> Pigment:
     for step in (0.3, 0.62):
         cv2.line(seal, (x + round(side * step), y + 3), (x + round(side * step), y + side - 3), 0.15, 1)
     cv2.line(seal, (x + 3, y + round(side * 0.5)), (x + side - 3, y + round(side * 0.5)), 0.15, 1)
-    stamped = seal * smoothstep(-0.55, 0.1, grain.fractal(0.02, 2))
-    return (soot * (1 - stamped[..., None]) + stamped[..., None] * np.asarray((0.28, 1.7, 1.75))).astype(
-        np.float32
-    )
+    stamped = (seal * smoothstep(-0.55, 0.1, grain.fractal(0.02, 2)))[..., None]
+    red = np.asarray((0.28, 1.7, 1.75), np.float32)
+    return np.asarray(soot * (1 - stamped) + stamped * red, np.float32)
 
 
 def _as_pastel(pigment: Pigment, tooth: Field) -> Pigment:
     """Chalk: lighter, and only the high grain of the paper takes it."""
-    caught = smoothstep(-0.75, 0.35, tooth)
+    caught = smoothstep(-1.0, 0.6, tooth)
     soft = np.stack([blurred(pigment[..., channel], 1.6) for channel in range(3)], axis=2)
-    return (soft * (0.42 + 0.34 * caught[..., None])).astype(np.float32)
+    result: NDArray[np.float32] = (soft * (0.50 + 0.22 * caught[..., None])).astype(np.float32)
+    return result
 
 
 def _finished(commission: Commission, intent: Intent, pigment: Pigment, grain: Grain) -> NDArray[np.uint8]:
@@ -98,7 +102,7 @@ def _finished(commission: Commission, intent: Intent, pigment: Pigment, grain: G
     full = Grain(int(grain.random.integers(2**32)), *size)
     tooth = paper_tooth(full)
     margin = cv2.resize(border(grain), size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    washes *= 1.0 + 0.10 * tooth[..., None]
+    washes *= 1.0 + 0.16 * tooth[..., None]
     line = line_at(commission.sketch, *size, intent.strength, grain)
     bite = np.clip(1.0 + 0.35 * tooth, 0.5, 1.2)
     opacity = 0.30 + 0.70 * intent.strength

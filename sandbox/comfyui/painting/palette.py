@@ -239,6 +239,13 @@ class Intent:
     style: str
     subject: tuple[Colour, ...]
     strength: float
+    kind: frozenset[str] = frozenset()
+    """The words for the subject that was recognised, all synonyms."""
+
+    @property
+    def creature(self) -> bool:
+        """Whether it has a coat: its large parts share a colour."""
+        return bool(self.kind & {"llama", "cat", "dog", "fish"})
 
 
 def read_prompt(prompt: str, seed: int) -> Intent:
@@ -247,13 +254,14 @@ def read_prompt(prompt: str, seed: int) -> Intent:
     words = re.findall(r"[a-z]+", text)
     scene = _scene_for(words)
     style = next((_STYLES[word] for word in words if word in _STYLES), "watercolor")
+    kind: frozenset[str] = frozenset()
     colours = list(scene.accents[seed % 3 :] + scene.accents[: seed % 3])
     for names, row in _SUBJECTS.items():
         if any(word.rstrip("s") in names.split() or word in names.split() for word in words):
-            colours = list(_row(row))
+            colours, kind = list(_row(row)), frozenset(names.split())
             break
     named = [_hex(_COLOURS[word]) for word in words if word in _COLOURS and word != "golden"]
-    return Intent(scene, style, (*named, *colours), strength)
+    return Intent(scene, style, (*named, *colours), strength, kind)
 
 
 def _scene_for(words: Sequence[str]) -> Scene:
@@ -262,7 +270,9 @@ def _scene_for(words: Sequence[str]) -> Scene:
     best, best_score = known[0], 0
     for scene in known:
         places = scene.words & _PLACES
-        score = sum(3 if word in places else 1 for word in set(words) if word in scene.words)
+        # The hour of the day changes every place, so it outweighs one.
+        weight = 5 if scene.name in {"night", "sunset"} else 3
+        score = sum(weight if word in places else 1 for word in set(words) if word in scene.words)
         if score > best_score:
             best, best_score = scene, score
     return best

@@ -34,18 +34,25 @@ def cover(pigment: Pigment, mask: Field, colour: Colour, opacity: float = 1.0) -
 def granulated(mask: Field, grain: Grain, tooth: Field, edge: float = 0.35) -> Field:
     """A wash: pigment settles in the paper's tooth and gathers at the rim."""
     rim = np.clip(mask - blurred(mask, 3.2), 0.0, 1.0)
-    settled = 1.0 + 0.30 * tooth + 0.34 * grain.fractal(0.16, 3)
-    return np.clip(mask * settled + edge * 2.0 * rim, 0.0, 2.5).astype(np.float32)
+    settled = 1.0 + 0.16 * tooth + 0.42 * grain.fractal(0.2, 4)
+    result: NDArray[np.float32] = np.clip(mask * settled + edge * 2.0 * rim, 0.0, 2.5).astype(np.float32)
+    return result
 
 
 class Scenery:
-    """Paints one scene. `horizon` is a fraction of the height."""
+    """Paints one scene. `horizon` is a fraction of the height.
 
-    def __init__(self, scene: Scene, grain: Grain, tooth: Field, horizon: float) -> None:
+    Without `own_light` no sun or moon is painted: the sketch has one.
+    """
+
+    def __init__(
+        self, scene: Scene, grain: Grain, tooth: Field, horizon: float, own_light: bool = True
+    ) -> None:
         self._scene = scene
         self._grain = grain
         self._tooth = tooth
         self._horizon = horizon
+        self._own_light = own_light
         self._rows = np.linspace(0, 1, grain.height, dtype=np.float32)[:, None]
         self._columns = np.linspace(0, 1, grain.width, dtype=np.float32)[None, :]
         self._aspect = grain.width / grain.height
@@ -62,7 +69,7 @@ class Scenery:
             self._nebula(pigment)
         if "stars" in features:
             self._stars(pigment)
-        if features & {"sun", "moon"}:
+        if self._own_light and features & {"sun", "moon"}:
             self._light(pigment)
         if "planet" in features:
             self._planet(pigment)
@@ -85,7 +92,7 @@ class Scenery:
         place = np.clip(flow, 0, 1) * (len(stops) - 1)
         for channel in range(3):
             pigment[..., channel] = np.interp(place, np.arange(len(stops)), stops[:, channel])
-        wet = 1.0 + 0.22 * self._grain.fractal(0.3, 4) + 0.10 * self._tooth
+        wet = 1.0 + 0.26 * self._grain.fractal(0.3, 4) + 0.05 * self._tooth
         # Backruns: where a wet patch dried last, a thin darker line stays.
         tide = self._grain.fractal(0.45, 3)
         wet += 0.16 * np.exp(-(((tide - 0.12) / 0.035) ** 2)) * (tide < 0.16)
@@ -157,12 +164,13 @@ class Scenery:
         cover(pigment, blurred(ring, 0.8) * (1 - behind), (0.98, 0.90, 0.74), 0.85)
 
     def _clouds(self, pigment: Pigment) -> None:
-        field = self._grain.fractal(0.34, 5)
+        field = self._grain.fractal(0.30, 5)
+        # Wide and flat: half as many columns, spread over the whole width.
         stretched = cv2.resize(
-            field[: max(8, field.shape[0] // 2)], (self._grain.width, self._grain.height)
+            field[:, : max(8, field.shape[1] // 2)], (self._grain.width, self._grain.height)
         ).astype(np.float32)
         height = smoothstep(self._horizon, 0.05, self._rows * np.ones_like(field))
-        cloud = smoothstep(0.10, 0.42, stretched) * height
+        cloud = smoothstep(0.06, 0.36, stretched) * height
         pigment *= 1.0 - 0.86 * cloud[..., None]
         shifted = np.roll(cloud, round(0.02 * self._grain.height), axis=0)
         lay(pigment, np.clip(shifted - cloud * 0.75, 0, 1) * height, self._scene.land[0], 0.28)

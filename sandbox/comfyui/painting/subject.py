@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sandbox.comfyui.painting.colouring import TINY, choose_colours
 from sandbox.comfyui.painting.drawing import Drawing, Region
 from sandbox.comfyui.painting.noise import Field, Grain, blurred, smoothstep
 from sandbox.comfyui.painting.palette import Colour, Intent
-from sandbox.comfyui.painting.scenery import Pigment, cover, granulated, lay
+from sandbox.comfyui.painting.scenery import Pigment, granulated, lay
 
-_TINY = 0.0022
 _SHADOW: Colour = (0.42, 0.42, 0.62)
 
 
@@ -37,7 +37,8 @@ class Subject:
             return
         # Body colour under the subject keeps the background from shining through.
         pigment *= 1.0 - 0.93 * body[..., None]
-        for region, colour in zip(self._drawing.regions, self._colours(), strict=True):
+        colours = choose_colours(self._drawing, self._intent)
+        for region, colour in zip(self._drawing.regions, colours, strict=True):
             self._wash(pigment, region, colour)
         self._light_over(pigment, body)
 
@@ -54,39 +55,6 @@ class Subject:
         )
         return moved.astype(np.float32)
 
-    def _colours(self) -> list[Colour]:
-        """One colour per region: the largest gets the subject's own, small ones the accents."""
-        palette = self._intent.subject
-        chosen: list[Colour] = []
-        accent = 0
-        for rank, region in enumerate(self._drawing.regions):
-            drawn = self._drawn_colour(region)
-            if drawn is not None:
-                chosen.append(drawn)
-            elif rank == 0:
-                chosen.append(palette[0])
-            elif region.area < _TINY:
-                glow = self._intent.scene.dark and region.area > _TINY / 3
-                chosen.append((0.99, 0.86, 0.5) if glow else (0.24, 0.22, 0.30))
-            else:
-                accent += 1
-                chosen.append(palette[1 + (accent - 1) % (len(palette) - 1)])
-        return chosen
-
-    def _drawn_colour(self, region: Region) -> Colour | None:
-        """The hue of the strokes around a region, when they are not black or grey."""
-        ring = cv2.dilate(region.mask, np.ones((9, 9), np.uint8)) - cv2.erode(
-            region.mask, np.ones((5, 5), np.uint8)
-        )
-        inked = (ring > 0) & (self._drawing.ink > 0.5)
-        if int(inked.sum()) < 12:
-            return None
-        colour = np.median(self._drawing.colour[inked], axis=0)
-        if float(colour.max() - colour.min()) < 0.22:
-            return None
-        light = 0.35 + 0.65 * colour
-        return (float(light[0]), float(light[1]), float(light[2]))
-
     def _wash(self, pigment: Pigment, region: Region, colour: Colour) -> None:
         pad = round(0.04 * self._grain.width)
         x, y, wide, tall = cv2.boundingRect(region.mask)
@@ -94,7 +62,7 @@ class Subject:
         full = self._loosened(blurred(region.mask.astype(np.float32), 0.9))
         mask = full[window]
         flow = self._grain.fractal(0.22, 4)[window]
-        wash = mask * (1.0 + 0.28 * self._tooth[window] + 0.4 * flow)
+        wash = mask * (1.0 + 0.12 * self._tooth[window] + 0.42 * flow)
         rim = np.clip(mask - blurred(mask, 3.0), 0, 1)
         layer = pigment[window]
         lay(layer, wash + 0.75 * rim, colour, 1.0)
@@ -104,7 +72,7 @@ class Subject:
         tide = self._grain.fractal(0.28, 3)[window]
         line = np.exp(-(((tide - 0.16) / 0.03) ** 2)).astype(np.float32) * mask
         lay(layer, line, colour, 0.22)
-        if region.area > _TINY:
+        if region.area > TINY:
             self._model(layer, region.mask[window], mask, colour)
 
     def _model(self, layer: Pigment, shape: NDArray[np.uint8], mask: Field, colour: Colour) -> None:
@@ -165,11 +133,6 @@ class Subject:
         lay(pigment, bloom * split, self._intent.subject[0], 0.75)
         lay(pigment, bloom * (1 - split), self._intent.subject[2 % len(self._intent.subject)], 0.75)
         lay(pigment, wide * 0.5, self._intent.subject[1 % len(self._intent.subject)], 0.35)
-
-
-def tint_dark(pigment: Pigment, body: Field, colour: Colour) -> None:
-    """Fill the subject with one dark colour; for styles that draw with light."""
-    cover(pigment, body, colour, 0.86)
 
 
 def _mixed(one: Colour, other: Colour, share: float) -> Colour:
