@@ -39,6 +39,8 @@ class HoldCredits(Command, frozen=True, kw_only=True):
     deadline: datetime
     only_lot: str | None = None
     """Take from this lot alone (pay per image: that money pays for that image)."""
+    allowance: bool = True
+    """Whether the daily allowance may be used (no, where an address has had its share today)."""
     overage_lot: str = ""
     """The id of the lot that `overage_limit` may grant."""
     overage_limit: int = 0

@@ -73,7 +73,9 @@ def hold_in(
     """
     account: Account = draft.state(account_id)
     plan = plan_in_force(account, draft.now, plans)
-    overdue = housekeeping(account, account_id, plan, draft.now)
+    overdue = housekeeping(account, draft.now)
+    if command.allowance:
+        overdue += granting.due_allowance(account, plan, draft.now, account_id=account_id)
     if overdue:
         draft.append(account_id, overdue)
     if plan.overage_limit and not command.overage_limit:
@@ -82,14 +84,12 @@ def hold_in(
     return _of_type(act_in(draft, account_id, command), CreditsHeld)
 
 
-def housekeeping(account: Account, account_id: str, plan: Plan, now: datetime) -> list[Event]:
-    """Breakage, earned days and today's allowance that are due and not booked."""
+def housekeeping(account: Account, now: datetime) -> list[Event]:
+    """Breakage and earned days that are due and not booked."""
     events: list[Event] = []
     events.extend(granting.due_lot_expiries(account, now, HOUSEKEEPING_LIMIT))
     if account.standing.schedules:
         events.extend(subscriptions.due_earnings(account, now, HOUSEKEEPING_LIMIT))
-    if plan.period == "day":
-        events.extend(granting.due_allowance(account, plan, now, account_id=account_id))
     return events
 
 

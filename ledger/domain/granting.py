@@ -95,6 +95,14 @@ def with_debt_repaid(account: Account, events: list[Event]) -> list[Event]:
     return events
 
 
+def set_off(account: Account, debt: int, now: datetime) -> list[Event]:
+    """Unheld paid credits make up for a debt at once; credits that nobody paid for never do."""
+    paid = tuple(lot for lot in account.lots if lot.terms.consideration is not None)
+    part = min(debt, lots_.available(paid, now))
+    slices = lots_.take(paid, part, now) if part > 0 else None
+    return [] if slices is None else [DebtRepaid(credits=part, slices=slices)]
+
+
 def decide_adjustment(account: Account, command: AdjustCredits, now: datetime) -> list[Event]:
     """Grant or take away by hand; taking away is bounded by what is available."""
     if not command.actor.strip() or not command.reason.strip():

@@ -21,9 +21,9 @@ from ledger.domain.events import (
     LotExpired,
     UsageWarned,
 )
-from ledger.domain.granting import CREDITS_MAX, granted
+from ledger.domain.granting import CREDITS_MAX, granted, set_off
 from ledger.domain.holds import Hold
-from ledger.domain.lots import CAPPED, PRIORITY, Source
+from ledger.domain.lots import CAPPED, PRIORITY, Lot, Source
 from ledger.domain.refusals import (
     AccountInDebt,
     AccountMerged,
@@ -57,9 +57,11 @@ def decide_hold(account: Account, command: HoldCredits, now: datetime) -> list[E
     lots = account.lots
     if command.only_lot is not None:
         lots = tuple(lot for lot in lots if lot.terms.lot_id == command.only_lot)
+    if not command.allowance:
+        lots = tuple(lot for lot in lots if lot.terms.source != Source.ALLOWANCE)
     slices = lots_.take(lots, amount, now)
     if slices is None:
-        return _hold_with_overage(account, command, now)
+        return _hold_with_overage(account, lots, command, now)
     return [_held(command, slices)]
 
 
@@ -73,14 +75,14 @@ def _held(command: HoldCredits, slices: tuple[Slice, ...]) -> CreditsHeld:
     )
 
 
-def _hold_with_overage(account: Account, command: HoldCredits, now: datetime) -> list[Event]:
+def _hold_with_overage(
+    account: Account, lots: tuple[Lot, ...], command: HoldCredits, now: datetime
+) -> list[Event]:
     """Grant what is missing within the plan's overage limit, or refuse."""
-    available = account.available(now)
-    if command.only_lot is not None:
-        lot = lots_.find(account.lots, command.only_lot)
-        available = 0 if lot is None or lots_.is_expired(lot, now) else lot.left
+    available = lots_.available(lots, now)
     missing = command.credits - available
-    if command.only_lot is not None or missing > command.overage_limit - account.usage.overage:
+    restricted = command.only_lot is not None or not command.allowance
+    if restricted or missing > command.overage_limit - account.usage.overage:
         raise InsufficientCredits(wanted=command.credits, available=available)
     if not command.overage_lot or lots_.find(account.lots, command.overage_lot) is not None:
         raise LotAlreadyGranted(lot_id=command.overage_lot)
@@ -106,47 +108,46 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
     if hold.deadline <= now:
         raise HoldPastDeadline(hold_id=command.hold_id, deadline=hold.deadline.isoformat())
     amount = command.credits
-    slices = hold.slices
     if amount is None or amount == hold.credits:
-        captured = HoldCaptured(hold_id=hold.hold_id, job_id=hold.job_id, credits=hold.credits, slices=slices)
-        events: list[Event] = [captured]
+        spent = HoldCaptured(
+            hold_id=hold.hold_id, job_id=hold.job_id, credits=hold.credits, slices=hold.slices
+        )
     elif not 0 < amount <= CREDITS_MAX:
         raise InvalidAmount(credits=amount)
     elif amount < hold.credits:
-        events = _capture_part(hold, amount)
-        slices = events[0].slices  # type: ignore[attr-defined]
-        events += _lapsed(account, events[0].returned, now)  # type: ignore[attr-defined]
+        spent = _capture_part(hold, amount)
     else:
-        captured = _capture_with_overage(account, hold, command, amount, now)
-        slices = (*slices, *captured.overage)
-        events = [captured]
+        spent = _capture_with_overage(account, hold, command, amount, now)
+    events: list[Event] = [spent]
+    if spent.returned:
+        events += lapses(account, spent.returned, now)
+    slices = (*spent.slices, *spent.overage) if spent.overage else spent.slices
     owed = 0
     for piece in slices:
         if piece.revoked:
             owed += piece.credits
     if owed:
         events.append(DebtIncurred(credits=owed, cause="capture", reference=hold.hold_id))
+        events += set_off(captured(account, spent), account.debt + owed, now)
     usage = account.usage
     if usage.period and usage.warned_percent < 100:
         events += _warnings(usage, slices)
     return events
 
 
-def _capture_part(hold: Hold, amount: int) -> list[Event]:
+def _capture_part(hold: Hold, amount: int) -> HoldCaptured:
     """Spend what is still paid for before what was revoked: it is the kinder order."""
     ordered = tuple(sorted(hold.slices, key=lambda piece: piece.revoked))
     spent, rest = cut_all(ordered, amount)
     returned, revoked = part_by_revoked(rest)
-    return [
-        HoldCaptured(
-            hold_id=hold.hold_id,
-            job_id=hold.job_id,
-            credits=amount,
-            slices=spent,
-            returned=returned,
-            revoked=revoked,
-        )
-    ]
+    return HoldCaptured(
+        hold_id=hold.hold_id,
+        job_id=hold.job_id,
+        credits=amount,
+        slices=spent,
+        returned=returned,
+        revoked=revoked,
+    )
 
 
 def _capture_with_overage(
@@ -195,7 +196,7 @@ def decide_release(account: Account, command: ReleaseHold, now: datetime) -> lis
         revoked=revoked,
         reason=command.reason,
     )
-    return [released, *_lapsed(account, returned, now)]
+    return [released, *lapses(account, returned, now)]
 
 
 def decide_expiry(account: Account, command: ExpireHold, now: datetime) -> list[Event]:
@@ -214,7 +215,7 @@ def decide_expiry(account: Account, command: ExpireHold, now: datetime) -> list[
         returned=returned,
         revoked=revoked,
     )
-    return [expired, *_lapsed(account, returned, now)]
+    return [expired, *lapses(account, returned, now)]
 
 
 def decide_move(account: Account, command: MoveHold, now: datetime) -> list[Event]:
@@ -250,13 +251,8 @@ def part_by_revoked(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple
     return tuple(p for p in slices if not p.revoked), tuple(p for p in slices if p.revoked)
 
 
-def _lapsed(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
-    """What came back to a lot that has expired meanwhile expires now."""
-    return lapses(account, returned, now)
-
-
 def lapses(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
-    """Breakage of returned slices whose lot's time is over."""
+    """What came back to a lot whose time is over meanwhile lapses now."""
     lapsed: list[Event] = []
     for piece in returned:
         lot = lots_.find(account.lots, piece.lot_id)

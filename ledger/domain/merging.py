@@ -8,8 +8,8 @@ import msgspec
 
 from ledger.domain import lots as lots_
 from ledger.domain.consideration import Slice, total
-from ledger.domain.events import CreditsMovedIn, CreditsMovedOut, DebtForgiven, DebtIncurred
-from ledger.domain.granting import with_debt_repaid, withdraw_all
+from ledger.domain.events import CreditsMovedIn, CreditsMovedOut, DebtForgiven, DebtIncurred, DebtRepaid
+from ledger.domain.granting import set_off, with_debt_repaid, withdraw_all
 from ledger.domain.lots import Lot, LotTerms
 from ledger.domain.refusals import AccountMerged, AccountNotMergeable
 from ledger.domain.state import Account, with_lots, with_standing
@@ -49,7 +49,9 @@ def decide_merge(
         out.append(DebtForgiven(credits=guest.debt, actor="system:merge", reason="moved"))
         arrived.insert(0, DebtIncurred(credits=guest.debt, cause="merge", reference=guest_id))
     owing = Account(person.lots, person.holds, person.debt + guest.debt, person.usage, person.standing)
-    return out, with_debt_repaid(owing, arrived)
+    arrived = with_debt_repaid(owing, arrived)
+    repaid = sum(event.credits for event in arrived if isinstance(event, DebtRepaid))
+    return out, arrived + set_off(person, owing.debt - repaid, now)
 
 
 def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:

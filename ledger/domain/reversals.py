@@ -9,17 +9,16 @@ import msgspec
 from ledger.domain import holds as holds_
 from ledger.domain import lots as lots_
 from ledger.domain.commands import LoseDispute, RestoreReversal, ReverseCredits
-from ledger.domain.consideration import NOTHING, Consideration, Slice, cut, total
+from ledger.domain.consideration import NOTHING, Consideration, Slice, cut
 from ledger.domain.events import (
     CreditsGranted,
     CreditsReversed,
     DebtIncurred,
-    DebtRepaid,
     DisputeLost,
     ReversalRestored,
     RevokedHold,
 )
-from ledger.domain.granting import CREDITS_MAX, require_amount, with_debt_repaid
+from ledger.domain.granting import CREDITS_MAX, require_amount, set_off, with_debt_repaid
 from ledger.domain.lots import PRIORITY, ClosedLot, Lot, LotTerms, Source
 from ledger.domain.refusals import InvalidAmount, LotAlreadyGranted, ReversalAlreadyBooked, ReversalNotFound
 from ledger.domain.state import Account, Dispute, replace_lot, with_standing
@@ -70,7 +69,7 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
     if not owed:
         return [reversed_]
     incurred = DebtIncurred(credits=owed, cause="reversal", reference=command.reversal_id)
-    repaid = _set_off(reversed_credits(account, reversed_), account.debt + owed, now)
+    repaid = set_off(reversed_credits(account, reversed_), account.debt + owed, now)
     return [reversed_, incurred, *repaid]
 
 
@@ -147,14 +146,6 @@ def _terms_if_won(account: Account, command: ReverseCredits, taken: int, now: da
         ),
         reference=command.payment_id,
     )
-
-
-def _set_off(account: Account, debt: int, now: datetime) -> list[Event]:
-    """Unheld credits of other paid lots make up for a debt at once."""
-    paid = tuple(lot for lot in account.lots if lot.terms.consideration is not None)
-    part = min(debt, lots_.available(paid, now))
-    slices = lots_.take(paid, part, now) if part > 0 else None
-    return [] if slices is None else [DebtRepaid(credits=total(slices), slices=slices)]
 
 
 def decide_restoration(account: Account, command: RestoreReversal, now: datetime) -> list[Event]:

@@ -127,7 +127,10 @@ class NaiveAccount:
             credit.where = "spent"
             credit.reversed = credit.revoked
             self.debt += credit.revoked
+        owed = any(credit.revoked for credit in ordered[:amount])
         self.put_back(ordered[amount:], now)
+        if owed:
+            self.set_off(now)
         del self.holders[name]
 
     def put_back(self, credits_: list[Credit], now: datetime) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from ledger.domain.account import ACCOUNTS
+from ledger.domain.account import ACCOUNTS, decide, evolve
 from ledger.domain.commands import CaptureHold, ExpireLots
+from ledger.domain.consideration import Slice, Worth
+from ledger.domain.events import CreditsHeld
 from ledger.domain.granting import due_allowance
-from ledger.domain.invariants import check
+from ledger.domain.invariants import check, check_step
 from ledger.domain.state import CLOSED_LOTS_KEPT, Account
 from ledger.plans import PLANS
 from tests.ledger.world import DAY, HOUR, NOON, after, apply, funded, grant, hold, paid
@@ -55,3 +57,24 @@ def test_a_wrong_state_is_described_in_words():
     held = msgspec.structs.replace(lot, left=8, held=2)
     assert "open slices are 0" in check(Account((held,)))[0]
     assert check(Account(debt=-1)) == ["the debt is -1"]
+
+
+def test_verify_sees_a_hold_resolved_twice_or_with_other_slices():
+    open_ = after(funded(10, paid(100)), hold(4))
+    [captured] = decide(open_, CaptureHold(hold_id="h1"), NOON)
+    closed = evolve(open_, captured)
+    assert "hold h1 was resolved but was not open" in check_step(closed, captured, evolve(closed, captured))
+    richer = msgspec.structs.replace(
+        captured, slices=(msgspec.structs.replace(captured.slices[0], worth=Worth(99)),)
+    )
+    assert "hold h1 was resolved with other slices than it held" in check_step(
+        open_, richer, evolve(open_, richer)
+    )
+
+
+def test_verify_sees_credits_that_nobody_granted():
+    account = funded(10)
+    held = CreditsHeld(
+        hold_id="h1", job_id="j1", credits=3, deadline=NOON, slices=(Slice("lot_9", 3, "payment"),)
+    )
+    assert check_step(account, held, evolve(account, held)) != []

@@ -88,3 +88,9 @@ def test_merging_a_guest_without_money_closes_it():
     guest, person = merged(after(ACCOUNTS.initial, grant(5)), ACCOUNTS.initial)
     assert guest.standing.merged_into == "acct_person"
     assert person == ACCOUNTS.initial
+
+
+def test_the_persons_paid_credits_make_up_for_the_guests_debt():
+    owing = after(spent(after(ACCOUNTS.initial, bought()), 10), reverse(10))
+    _, person = merged(owing, after(ACCOUNTS.initial, bought(6, "lot_6", "pay_6")))
+    assert balance(person) == (0, 0, 4)

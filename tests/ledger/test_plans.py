@@ -335,3 +335,13 @@ def test_a_plan_with_overage_goes_on_up_to_its_limit_and_is_billed():
     with pytest.raises(NothingToBill):
         events_of(account, BillOverage(credits=11, consideration=paid(11)))
     assert after(account, BillOverage(credits=10, consideration=paid(10))).standing.overage_owed == 0
+
+
+def test_a_hold_can_leave_the_daily_allowance_alone():
+    account = after(with_allowance(ACCOUNTS.initial), grant(2, money=paid(2)))
+    without = msgspec.structs.replace(hold(2), allowance=False)
+    [held] = events_of(account, without)
+    assert held.allowance_credits == 0
+    with pytest.raises(InsufficientCredits) as refused:
+        events_of(account, msgspec.structs.replace(without, credits=3))
+    assert refused.value.available == 2

@@ -196,3 +196,8 @@ def test_a_debt_can_be_forgiven_but_no_more_than_it_is():
     assert after(account, ForgiveDebt(credits=10, actor="operator:1", reason="fraud case closed")).debt == 0
     with pytest.raises(NoDebt):
         events_of(account, ForgiveDebt(credits=11, actor="operator:1", reason="x"))
+
+
+def test_what_a_capture_makes_owed_is_made_up_for_by_other_paid_credits():
+    account = after(ACCOUNTS.initial, bought(), hold(10), reverse(10), bought(6, "lot_2", "pay_2"))
+    assert balance(after(account, CaptureHold(hold_id="h1"))) == (0, 0, 4)
