@@ -91,13 +91,17 @@ class Listener:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _follow_for_ever(self, position: Position, out: asyncio.Queue[Hint]) -> None:
+        said: list[str] = []
         while True:
             try:
                 await self._client.require_active()
+                said = []
                 await _Session(self._client, self._pace, position, out).run()
             except* RailError as group:
                 reasons = sorted({str(error) for error in _leaves(group)})
-                self._log.warning("lightning_stream_lost", reasons=reasons)
+                if reasons != said:  # an outage is one line, not one per attempt
+                    self._log.warning("lightning_stream_lost", reasons=reasons)
+                said = reasons
             await asyncio.sleep(self._pace.retry_ms * 0.001)
 
 

@@ -116,6 +116,7 @@ class LightningRail:
         try:
             await self._client.require_active()
             info = await self._client.info()
+            self._node_is_right = False  # node and macaroon may have been replaced since
             await self._require_right_node()
         except (RailUnavailable, RailProtocolError) as error:
             return Health(ok=False, detail=str(error))
@@ -168,7 +169,7 @@ class LightningRail:
         return await self.observe(reference)
 
     async def _require_right_node(self) -> None:
-        """Once: in production the right network, and a macaroon without sight of our channels."""
+        """Once per look at its health: in production the right network, and a macaroon without sight of our channels."""
         if self._node_is_right:
             return
         if self._settings.production:

@@ -36,7 +36,7 @@ class RefundingLightningRail(LightningRail):
 
     async def refund(
         self,
-        reference: str,  # noqa: ARG002 -- the contract's; an invoice says all that is needed
+        reference: str,
         amount: Money,
         destination: str | None,
         key: str,

@@ -18,6 +18,8 @@ MAX_EXPIRY_SECONDS = 31_536_000
 DEFAULT_CLTV_DELTA = 80
 MIN_CLTV_DELTA = 18
 MAX_MEMO_BYTES = 639
+MAX_VALUE_MSAT = 10**13
+"""100 BTC. (`bolt11` 2.2 miswrites multiples of 1,000 BTC.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,11 @@ def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Hop)
         raise LndError("sat and msat arguments are mutually exclusive")
     if request.value < 0 or request.value_msat < 0:
         raise LndError("amount cannot be negative")
+    value_msat = int(request.value_msat) or int(request.value) * 1000
+    if value_msat > MAX_VALUE_MSAT:
+        raise LndError(
+            f"payment of {value_msat} mSAT is too large, max payment allowed is {MAX_VALUE_MSAT} mSAT"
+        )
     memo = str(request.memo)
     if (size := len(memo.encode())) > MAX_MEMO_BYTES:
         raise LndError(f"memo too large: {size} bytes (maxsize={MAX_MEMO_BYTES})")
@@ -78,7 +85,7 @@ def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Hop)
         payment_hash=payment_hash,
         preimage=preimage,
         hold=not preimage,
-        value_msat=int(request.value_msat) or int(request.value) * 1000,
+        value_msat=value_msat,
         memo=memo,
         description_hash=digest,
         expiry_seconds=expiry,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.lnd.bolt11 import Hop, Unsigned, decode, encode, public_key
+from sandbox.lnd.requests import MAX_VALUE_MSAT
 
 KEY = bytes(range(1, 33))
 HASH = hashlib.sha256(b"preimage").digest()
@@ -72,7 +73,7 @@ def test_the_golden_invoice_is_read() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    amount_msat=st.integers(0, 21_000_000 * 10**11),
+    amount_msat=st.integers(0, MAX_VALUE_MSAT),
     description=st.text(min_size=1, max_size=60),
     expiry_seconds=st.integers(1, 31_536_000),
     hops=st.integers(0, 3),

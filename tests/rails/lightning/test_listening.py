@@ -211,6 +211,21 @@ async def test_money_held_while_we_were_down_is_hinted(node: SandboxNode, rail: 
         await ear.about(instructions.reference)
 
 
+async def test_no_payment_is_lost_over_several_kills(own_node: SandboxNode) -> None:
+    rail = own_node.rail()
+    cursor = await cursor_after_a_payment(own_node, rail)
+    wanted: set[str | None] = set()
+    async with listening(rail, cursor) as ear:
+        for kill in range(3):
+            opened = [await rail.open(own_node.order(hold=kill == 1)) for _ in range(5)]
+            await asyncio.gather(*(own_node.pay(instructions.text or "") for instructions in opened))
+            wanted |= {instructions.reference for instructions in opened}
+            await own_node.restart()
+        while not wanted <= {hint.reference for hint in ear.heard}:
+            await ear.hint()
+    await rail.close()
+
+
 async def test_held_money_survives_a_killed_node(own_node: SandboxNode) -> None:
     rail = own_node.rail()
     instructions = await rail.open(own_node.order(hold=True))

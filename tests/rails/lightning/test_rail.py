@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
 import bolt11
 import pytest
+from structlog.testing import capture_logs
 
 from ledger.money import BTC, USD, Money
 from rails.contract import (
@@ -20,6 +22,7 @@ from rails.contract import (
     Refunds,
     Standing,
 )
+from rails.lightning.credentials import Preimages, read_preimage_key
 from rails.lightning.rail import LightningRail
 from tests.rails.lightning.node import Refused, SandboxNode
 
@@ -90,8 +93,6 @@ async def test_a_payment_settles_at_once_to_the_millisatoshi(node: SandboxNode, 
 async def test_the_payers_receipt_is_the_preimage(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order())
     answer = await node.pay(instructions.text or "")
-    import hashlib
-
     assert hashlib.sha256(bytes.fromhex(answer["preimage"])).hexdigest() == instructions.reference
 
 
@@ -281,8 +282,6 @@ async def test_an_answer_lost_while_capturing_is_resolved_by_asking_again(node: 
 
 
 async def test_a_hold_of_another_key_is_not_ours_to_capture(node: SandboxNode, rail: LightningRail) -> None:
-    from rails.lightning.credentials import Preimages
-
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
     stranger = node.rail()
@@ -334,6 +333,41 @@ async def test_production_takes_a_mainnet_node(node: SandboxNode) -> None:
     rail = node.rail(production=True)
     assert (await rail.health()).ok
     await rail.close()
+
+
+async def test_a_node_replaced_by_another_network_closes_the_rail(node: SandboxNode) -> None:
+    await node.faults(network="mainnet")
+    rail = node.rail(production=True)
+    await rail.open(node.order())
+    await node.faults(network="testnet")
+    assert not (await rail.health()).ok
+    with pytest.raises(RailUnavailable, match="testnet"):
+        await rail.open(node.order())
+    await rail.close()
+
+
+async def test_nothing_secret_is_logged(node: SandboxNode) -> None:
+    with capture_logs() as logs:
+        rail = node.rail(deadline_seconds=1)
+        order = node.order(hold=True)
+        instructions = await rail.open(order)
+        preimage = Preimages(read_preimage_key(node.folder / "preimage.key", create=False)).of(
+            order.payment_id
+        )
+        hints = rail.listen(None)
+        await anext(hints)
+        await node.faults(wallet_state="LOCKED")
+        assert not (await rail.health()).ok
+        await node.faults(wallet_state="SERVER_ACTIVE")
+        await node.pay(instructions.text or "")
+        await rail.capture(instructions.reference)
+        await rail.release(instructions.reference)
+        await hints.aclose()  # type: ignore[attr-defined]
+        await rail.close()
+    macaroon = (node.folder / "invoices.macaroon").read_bytes().hex()
+    assert logs
+    for secret in (preimage.hex(), repr(preimage), macaroon, "lnbcrt"):
+        assert secret not in repr(logs)
 
 
 async def test_many_invoices_at_once_are_all_different(node: SandboxNode, rail: LightningRail) -> None:

@@ -104,6 +104,7 @@ async def test_an_empty_memo_and_a_description_hash_are_legal(raw: Raw) -> None:
     [
         (ln.Invoice(value=1, value_msat=1000), "sat and msat arguments are mutually exclusive"),
         (ln.Invoice(value_msat=-1), "amount cannot be negative"),
+        (ln.Invoice(value=10**15), "is too large"),
         (ln.Invoice(memo="x" * 640), "memo too large: 640 bytes (maxsize=639)"),
         (ln.Invoice(r_preimage=b"short"), "invalid preimage length of 5, want 32"),
         (ln.Invoice(description_hash=b"short"), "description hash is 5 bytes, must be 32"),
