@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from gateway.services import running_services
 from gateway.settings import Settings
 from gateway.web.pages import Pages, build_router, load_pages
 from ledger.clock import Clock, system_clock
+from rails.contract import RailPlugin
+from rails.registry import installed_plugins
 
 NODE_MODULES = Path(__file__).resolve().parents[1] / "node_modules"
 DESCRIPTION = """
@@ -33,9 +36,18 @@ it freely: the same key and body always mean the same thing.
 
 
 def create_app(
-    settings: Settings, *, clock: Clock = system_clock, node_modules: Path = NODE_MODULES
+    settings: Settings,
+    *,
+    clock: Clock = system_clock,
+    environ: Mapping[str, str] | None = None,
+    plugins: Sequence[RailPlugin] | None = None,
+    node_modules: Path = NODE_MODULES,
 ) -> FastAPI:
-    """Build the application. Nothing is connected before its lifespan begins."""
+    """Build the application. Nothing is connected before its lifespan begins.
+
+    `environ` configures the rails (by default the process's environment), `plugins` are the rails
+    that may be configured (by default all that are installed).
+    """
     version = importlib.metadata.version("llamasketch")
     pages = load_pages(
         sandbox=settings.embedded,
@@ -46,7 +58,12 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running_services(settings, clock) as services:
+        async with running_services(
+            settings,
+            clock,
+            os.environ if environ is None else environ,
+            installed_plugins() if plugins is None else plugins,
+        ) as services:
             app.state.services = services
             yield
 

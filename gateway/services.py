@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,11 +45,11 @@ from ledger.service import Ledger
 from projections.accounts import AccountProjection, Statements
 from projections.feed import FeedProjection, Feeds
 from projections.runner import ProjectionRunner
-from rails.contract import RailContext
+from rails.contract import RailContext, RailPlugin
 from rails.feeds import configured_feeds
 from rails.payment_state import PAYMENTS
 from rails.rates import BITCOIN, RateBook
-from rails.registry import build_rails, installed_plugins
+from rails.registry import build_rails
 from rails.runner import Supervision
 from rails.service import Payments
 from rails.store_sql import SqlRailStore
@@ -137,11 +136,14 @@ def _lot(lot: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def running_services(
-    settings: Settings, clock: Clock, environ: Mapping[str, str] | None = None
+    settings: Settings,
+    clock: Clock,
+    environ: Mapping[str, str],
+    plugins: Sequence[RailPlugin],
 ) -> AsyncIterator[Services]:
     """Everything connected and all background tasks running, for as long as the context lasts."""
     async with contextlib.AsyncExitStack() as stack:
-        services = await _build(settings, clock, os.environ if environ is None else environ, stack)
+        services = await _build(settings, clock, environ, plugins, stack)
         await services.queue.ensure_clock()
         await stack.enter_async_context(services.supervision)
         for name, work in (
@@ -159,7 +161,11 @@ async def running_services(
 
 
 async def _build(
-    settings: Settings, clock: Clock, environ: Mapping[str, str], stack: contextlib.AsyncExitStack
+    settings: Settings,
+    clock: Clock,
+    environ: Mapping[str, str],
+    plugins: Sequence[RailPlugin],
+    stack: contextlib.AsyncExitStack,
 ) -> Services:
     identifiers = Identifiers(clock)
     engine = create_async_engine(settings.sqlalchemy_url, pool_size=10, max_overflow=20)
@@ -199,7 +205,9 @@ async def _build(
     }
     generations = Generations(**shared, digest_secret=settings.secret_for("input-digests"))  # type: ignore[arg-type]
     dispatch = Dispatch(**shared, registry=registry)  # type: ignore[arg-type]
-    payments, supervision, rates = _payments(settings, clock, environ, engine, sequencer, identifiers, http)
+    payments, supervision, rates = _payments(
+        settings, clock, environ, plugins, engine, sequencer, identifiers, http
+    )
     stack.push_async_callback(rates.close)
     stack.enter_context(_background(rates.run()))
     visitors = VisitorTokens(settings.secret_for("visitor-tokens"), clock)
@@ -247,6 +255,7 @@ def _payments(
     settings: Settings,
     clock: Clock,
     environ: Mapping[str, str],
+    plugins: Sequence[RailPlugin],
     engine: AsyncEngine,
     sequencer: Sequencer,
     identifiers: Identifiers,
@@ -254,7 +263,7 @@ def _payments(
 ) -> tuple[Payments, Supervision, RateBook]:
     rail_store = SqlRailStore(engine)
     context = RailContext(clock=clock, references=rail_store, production=not settings.embedded)
-    rails = build_rails(installed_plugins(), environ, context)
+    rails = build_rails(plugins, environ, context)
     rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), http)}, clock)
     payments = Payments(
         log=sequencer, store=rail_store, rails=rails, rates=rates, ids=identifiers, clock=clock

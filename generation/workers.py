@@ -85,14 +85,14 @@ class WorkerRegistry:
         self._engine = engine
         self._clock = clock
         self._identifiers = identifiers
-        self._tokens = RegistrationTokens(registration_secret, clock)
+        self.tokens = RegistrationTokens(registration_secret, clock)
         self._new_token = new_token
 
     async def register(
         self, token: str, *, name: str, version: str, capabilities: Mapping[str, Any]
     ) -> Credentials:
         """Take in a box. Raises `WorkerNotAllowed` for a forged, expired or used token."""
-        if not self._tokens.genuine(token):
+        if not self.tokens.genuine(token):
             raise WorkerNotAllowed("the registration token is not valid")
         now = self._clock()
         worker_id = self._identifiers.new("wrk")

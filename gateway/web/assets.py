@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,23 @@ def load_assets(node_modules: Path) -> Assets:
     return Assets(files=files, import_map=import_map, import_map_hash=f"sha256-{digest}", build=build)
 
 
+def slim(source: str) -> str:
+    """Our own module without what only its readers need: doc comments, whole-line comments, indentation.
+
+    Nothing is renamed or reordered, so this is no build step; it is a fifth of what travels. A template
+    literal of ours therefore never holds a line that begins with a comment mark, and its indentation
+    carries no meaning.
+    """
+    source = re.sub(r"(?ms)^[ \t]*/\*\*.*?\*/[ \t]*\n?", "", source)
+    source = re.sub(r"/\*\* @.*?\*/ ?", "", source)
+    source = re.sub(r"(?m)^[ \t]*//.*\n", "", source)
+    return re.sub(r"(?m)^[ \t]+|\n(?=\n)", "", source)
+
+
 def _read(file: Path, path: str) -> Asset:
     body = file.read_bytes()
+    if path.startswith("/static/js/"):
+        body = slim(body.decode()).encode()
     return Asset(
         path=path,
         body=body,

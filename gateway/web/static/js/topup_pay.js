@@ -1,19 +1,24 @@
 // Paying, and what became of it: the code, the clock, the state, the receipt.
 import { generate } from "lean-qr";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { clock, money, number, walletAmount } from "./money.js";
 import { missing, payUri, settled, view } from "./topup_state.js";
 import { CopyButton, copyText, html, Icon, toast, useNow } from "./ui.js";
 
 const QUIET_ZONE = 4;
+const QR_PIXELS = 320;
 const TIMER_SECONDS = 300;
 
 /** Always dark on white, whatever the theme: cameras need it. @param {{text: string}} props */
 function Qr({ text }) {
   const ref = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const code = useMemo(() => generate(text), [text]);
-  useEffect(() => {
-    code.toCanvas(/** @type {any} */ (ref.current), { on: [20, 16, 12, 255], off: [255, 255, 255, 255], pad: QUIET_ZONE });
+  useLayoutEffect(() => {
+    const canvas = /** @type {HTMLCanvasElement} */ (ref.current);
+    code.toCanvas(/** @type {any} */ (canvas), { on: [20, 16, 12, 255], off: [255, 255, 255, 255], pad: QUIET_ZONE });
+    // Whole device pixels for every module: cameras and decoders dislike uneven ones.
+    const room = Math.min(QR_PIXELS, (canvas.parentElement?.parentElement?.clientWidth ?? QR_PIXELS) - 4) * devicePixelRatio;
+    canvas.style.width = `${(Math.max(1, Math.floor(room / canvas.width)) * canvas.width) / devicePixelRatio}px`;
   }, [code]);
   const copy = async () => { if (await copyText(text)) toast("Copied. Paste it into your wallet."); };
   return html`<button type="button" class="qr" onClick=${copy} aria-label="Copy the payment request"><canvas ref=${ref} class="qr-code"></canvas></button>`;
@@ -83,7 +88,7 @@ function Recovery({ topup }) {
     if (topup.recovery_code) setCode(topup.recovery_code);
   }, [topup.recovery_code]);
   if (!code) return null;
-  return html`<div class="recovery"><h3>Your recovery code</h3>
+  return html`<div class="recovery"><h2>Your recovery code</h2>
     <p>You have no account here, so these credits live in this browser. Keep this code: it brings them to another one. It is shown only now.</p>
     <p class="recovery-code mono">${code}</p><${CopyButton} text=${code} label="Copy the code" class="button-primary" /></div>`;
 }
