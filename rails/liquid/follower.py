@@ -29,6 +29,7 @@ RECENT_BLOCKS: Final = 12
 """Blocks read again on a start and before a cursor; the largest reorganisation of Liquid was one block."""
 MAX_REORG: Final = 288
 _TXS_AT_ONCE: Final = 50
+_ATTEMPTS: Final = 8
 
 Worth = Callable[[Content], bool]
 """Whether an output is worth noticing (the minimum credit)."""
@@ -121,12 +122,16 @@ class Follower:
                 raise
 
     async def _poll(self) -> None:
-        pulse = await self._chain.pulse()
-        if not self._blocks:
-            await self._begin()
-        if pulse.tip != self.tip.hash:
-            await self._advance()
-        await self._read_mempool(pulse)
+        """Read until what was read is one state of the chain: half a reorganisation would look like a loss."""
+        for _ in range(_ATTEMPTS):
+            pulse = await self._chain.pulse()
+            if not self._blocks:
+                await self._begin()
+            if pulse.tip != self.tip.hash:
+                await self._advance()
+            if pulse.tip == self.tip.hash and await self._read_mempool(pulse):
+                return
+        raise RailUnavailable("the chain changes faster than it can be read")
 
     async def _begin(self) -> None:
         height = max(await self._chain.tip_height() - RECENT_BLOCKS, 0)
@@ -151,7 +156,7 @@ class Follower:
             block_hash = await self._chain.block_hash(self.tip.height + 1)
             block = None if block_hash is None else await self._chain.block(block_hash)
             if block is None or block.previous != self.tip.hash:
-                return  # At the tip; or it is being reorganised this moment, and the next poll sees how.
+                return  # At the tip, or in the middle of a reorganisation.
             await self._read_block(block)
             self._blocks.append(Tip(block.height, block.hash))
             self._notice_depth()
@@ -202,7 +207,8 @@ class Follower:
                 self.sightings.rejuvenate(sighting)
                 self._notify(sighting.script)
 
-    async def _read_mempool(self, pulse: Pulse) -> None:
+    async def _read_mempool(self, pulse: Pulse) -> bool:
+        """False if the chain moved meanwhile."""
         new = pulse.mempool - self._mempool
         await self._look_at([txid for txid in new if not self.sightings.knows(txid)], None, None)
         self._mempool = pulse.mempool
@@ -211,18 +217,18 @@ class Follower:
                 if sighting.gone:
                     self._set_gone(sighting, gone=False)
         missing = [s for s in self.sightings.young if s.height is None and s.txid not in pulse.mempool]
-        if missing:
-            await self._give_up(missing)
+        return not missing or await self._give_up(missing)
 
-    async def _give_up(self, missing: Sequence[Sighting]) -> None:
+    async def _give_up(self, missing: Sequence[Sighting]) -> bool:
         """Outputs in no block and not waiting are gone, unless the chain moved while we looked."""
         pulse = await self._chain.pulse()
         if pulse.tip != self.tip.hash:
-            return  # They may be in blocks not read yet: the next poll knows.
+            return False  # They may be in blocks not read yet.
         for sighting in missing:
             if sighting.txid not in pulse.mempool:
                 self._log.warning("liquid_payment_vanished", txid=sighting.txid, vout=sighting.vout)
                 self._set_gone(sighting, gone=True)
+        return True
 
     def _set_gone(self, sighting: Sighting, *, gone: bool) -> None:
         sighting.gone = gone

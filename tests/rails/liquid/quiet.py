@@ -67,3 +67,17 @@ class CountingChain:
             return await method(*arguments)
 
         return counted
+
+
+class MovingChain(CountingChain):
+    """A chain that is caught in the middle of a reorganisation: some blocks are not there yet."""
+
+    def __init__(self, chain: ChainSource) -> None:
+        super().__init__(chain)
+        self.blocks_missing = 0
+
+    async def block(self, block_hash: str) -> Block | None:
+        if self.blocks_missing > 0:
+            self.blocks_missing -= 1
+            return None
+        return await self._chain.block(block_hash)

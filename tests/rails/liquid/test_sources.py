@@ -23,7 +23,7 @@ from rails.liquid.networks import LIQUID_REGTEST
 from rails.liquid.rail import LiquidRail, LiquidSettings
 from rails.memory import MemoryReferences
 from tests.rails.liquid.outside import LiquidWorld, NodeError, SandboxNode, Till
-from tests.rails.liquid.quiet import CountingChain
+from tests.rails.liquid.quiet import CountingChain, MovingChain
 
 
 class EsploraFace:
@@ -207,3 +207,25 @@ async def cost_of_ten_polls(world: LiquidWorld, open_payments: int) -> Counter[s
 
 async def test_a_poll_asks_as_little_with_ten_thousand_open_payments_as_with_none(world: LiquidWorld):
     assert await cost_of_ten_polls(world, 10_000) == await cost_of_ten_polls(world, 0) == Counter()
+
+
+@pytest.mark.parametrize("moments", [1, 3])
+async def test_half_a_reorganisation_is_never_mistaken_for_a_loss(world: LiquidWorld, moments: int):
+    references = MemoryReferences()
+    chain = MovingChain(source("elementsd", world.node))
+    rail = rail_on(chain, world, references)
+    till = Till(world, rail, references)
+    instructions = await till.ask()
+    till.pay(instructions)
+    till.mine(2)
+    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    # Nothing is awaited from here on: the next look sees the whole change at once, with a gap in it.
+    chain.blocks_missing = moments
+    world.node.control("reorg", depth=2)
+    till.mine(2)
+    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    chain.blocks_missing = 1_000
+    till.mine(1)
+    with pytest.raises(RailUnavailable, match="faster"):
+        await till.pieces(instructions)
+    await rail.close()
