@@ -37,6 +37,20 @@ EVENT_TYPES = (
 )
 """Stripe filters by at most 20 types."""
 MAX_TYPES = 20
+FOLLOWED = frozenset(
+    {
+        "payment_intent.processing",
+        "payment_intent.succeeded",
+        "payment_intent.canceled",
+        "charge.updated",
+        "charge.refunded",
+    }
+)
+"""Beside each of these comes another event that names the session, or the list will tell in time.
+
+Where such a message alone cannot be tied to a session, looking at everything pending for its
+sake would cost as many questions as there are payers at the till.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class Subject:
     """What an event is about: a session of ours, or a payment intent whose session must be found."""
 
     event_id: str
+    kind: str
     session: str | None = None
     intent: str | None = None
     payment_id: str | None = None
@@ -51,22 +66,25 @@ class Subject:
 
 def read_subject(event: Json) -> Subject | None:
     """What this event is about, or None if it cannot be about a payment of ours."""
-    if event["type"] not in EVENT_TYPES:
+    kind = event["type"]
+    if kind not in EVENT_TYPES:
         return None
     value = event["data"]["object"]
     payment_id = our_payment_id(value)
     match value["object"]:
         case "checkout.session":
-            return Subject(event["id"], session=value["id"]) if payment_id else None
+            return Subject(event["id"], kind, session=value["id"]) if payment_id else None
         case "payment_intent":
-            return Subject(event["id"], intent=value["id"], payment_id=payment_id) if payment_id else None
+            return (
+                Subject(event["id"], kind, intent=value["id"], payment_id=payment_id) if payment_id else None
+            )
         case "charge":
             # Charges inherit the metadata that we gave their payment intent.
             intent = value["payment_intent"]
-            return Subject(event["id"], intent=intent, payment_id=payment_id) if payment_id else None
+            return Subject(event["id"], kind, intent=intent, payment_id=payment_id) if payment_id else None
         case "refund" | "dispute":
             intent = value["payment_intent"]
-            return Subject(event["id"], intent=intent) if intent else None
+            return Subject(event["id"], kind, intent=intent) if intent else None
         case _:
             return None
 

@@ -23,7 +23,15 @@ from rails.contract import (
     Refund,
 )
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused, StripeCalls
-from rails.stripe.hints import EVENT_TYPES, Subject, WebhookRules, open_message, our_payment_id, read_subject
+from rails.stripe.hints import (
+    EVENT_TYPES,
+    FOLLOWED,
+    Subject,
+    WebhookRules,
+    open_message,
+    our_payment_id,
+    read_subject,
+)
 from rails.stripe.reading import read_refund, read_session
 
 SHORTEST = timedelta(minutes=31)
@@ -200,7 +208,7 @@ class CardRail:
         if subject is None:
             return ()
         known = self._known(subject)
-        if known == (None,):
+        if known == (None,) or (known is None and subject.kind in FOLLOWED):
             return ()
         # Who it is about may have to be asked for, which `listen` does; till then: look at all.
         reference = known[0] if known else None

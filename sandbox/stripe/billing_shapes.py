@@ -146,24 +146,12 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
     """An `invoice` of a subscription, open and without lines."""
     now = context.clock()
     identifier = context.new_id("in")
-    details = {
-        "metadata": subscription_value["metadata"],
-        "subscription": subscription_value["id"],
-        "subscription_proration_date": None,
-    }
     return {
         "id": identifier,
         "object": "invoice",
         "account_country": "US",
         "account_name": "LlamaSketch",
-        **nulls("account_tax_ids amount_paid_off_stripe application automatically_finalizes_at"),
-        **nulls("confirmation_secret custom_fields customer_account customer_address customer_phone"),
-        **nulls("customer_shipping default_payment_method default_source description due_date"),
-        **nulls("ending_balance footer from_invoice invoice_pdf last_finalization_error"),
-        **nulls("latest_revision next_payment_attempt on_behalf_of receipt_number rendering"),
-        **nulls("shipping_cost shipping_details statement_descriptor status_details"),
-        **nulls("subtotal_excluding_tax test_clock threshold_reason total_excluding_tax"),
-        **nulls("webhooks_delivered_at"),
+        **nulls(_NEVER_FILLED),
         **dict.fromkeys(_AMOUNTS.split(), 0),
         "attempted": False,
         "auto_advance": True,
@@ -183,7 +171,6 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
         "default_tax_rates": [],
         "discounts": [],
         "effective_at": now,
-        "hosted_invoice_url": f"{context.public_url}/invoices/{identifier}",
         "issuer": {"type": "self"},
         "lines": {
             "object": "list",
@@ -194,11 +181,7 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
         "livemode": False,
         "metadata": {},
         "number": f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}",
-        "parent": {
-            "quote_details": None,
-            "subscription_details": details,
-            "type": "subscription_details",
-        },
+        "parent": _parent(subscription_value),
         "payment_settings": nulls("default_mandate payment_method_options payment_method_types"),
         "period_end": now,
         "period_start": now,
@@ -213,10 +196,28 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
     }
 
 
+_NEVER_FILLED = (
+    "account_tax_ids amount_paid_off_stripe application automatically_finalizes_at "
+    "confirmation_secret custom_fields customer_account customer_address customer_phone "
+    "customer_shipping default_payment_method default_source description due_date ending_balance "
+    "footer from_invoice hosted_invoice_url invoice_pdf last_finalization_error latest_revision next_payment_attempt "
+    "on_behalf_of receipt_number rendering shipping_cost shipping_details statement_descriptor "
+    "status_details subtotal_excluding_tax test_clock threshold_reason total_excluding_tax "
+    "webhooks_delivered_at"
+)
 _AMOUNTS = (
     "amount_due amount_overpaid amount_paid amount_remaining amount_shipping attempt_count "
     "post_payment_credit_notes_amount pre_payment_credit_notes_amount starting_balance subtotal total"
 )
+
+
+def _parent(subscription_value: Json) -> Json:
+    details = {
+        "metadata": subscription_value["metadata"],
+        "subscription": subscription_value["id"],
+        "subscription_proration_date": None,
+    }
+    return {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
 
 
 def invoice_payment(context: Context, invoice_value: Json, intent_id: str) -> Json:

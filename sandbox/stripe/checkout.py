@@ -147,15 +147,10 @@ def expire_session(context: Context, session: Json) -> Json:
 
 def sweep(context: Context) -> int:
     """Expire what is due. Returns how many sessions expired."""
-    due, _ = context.store.page(
-        "checkout.session", {"status": "open"}, limit=1000, created={"lte": context.clock()}
-    )
-    expired = 0
+    due = context.store.overdue("checkout.session", "open", "expires_at", context.clock())
     for session in due:
-        if session["expires_at"] <= context.clock():
-            expire_session(context, session)
-            expired += 1
-    return expired
+        expire_session(context, session)
+    return len(due)
 
 
 def act(context: Context, session: Json, outcome: str, decline_code: str | None) -> Json:

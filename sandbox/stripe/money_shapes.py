@@ -20,9 +20,8 @@ def card_fee(amount: int) -> int:
 def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json:
     """A `charge` of a payment intent: `succeeded`, `pending` or `failed`."""
     succeeded = status == "succeeded"
-    identifier = context.new_id("ch")
     return {
-        "id": identifier,
+        "id": context.new_id("ch"),
         "object": "charge",
         "amount": intent["amount"],
         "amount_captured": intent["amount"] if succeeded else 0,
@@ -31,7 +30,7 @@ def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json
         **nulls("balance_transaction failure_balance_transaction failure_code failure_message"),
         **nulls("on_behalf_of presentment_details receipt_email receipt_number review shipping source"),
         **nulls("source_transfer statement_descriptor statement_descriptor_suffix transfer_data"),
-        **nulls("transfer_group"),
+        **nulls("receipt_url transfer_group"),
         "billing_details": {**nulls("email name phone tax_id"), "address": nulls("city country line1 line2")},
         "calculated_statement_descriptor": "LLAMASKETCH",
         "captured": succeeded,
@@ -56,7 +55,6 @@ def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json
         "payment_method": method["id"],
         "payment_method_details": {"type": "card", "card": _card_details(intent["amount"], method["card"])},
         "radar_options": {},
-        "receipt_url": f"{context.public_url}/receipts/{identifier}" if succeeded else None,
         "refunded": False,
         "status": status,
     }

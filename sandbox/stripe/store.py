@@ -125,6 +125,15 @@ class Store:
         found = [dict(json.loads(row[0])) for row in rows[:limit]]
         return (found[::-1] if backwards else found), len(rows) > limit
 
+    def overdue(self, kind: str, status: str, field: str, now: int) -> list[Json]:
+        """Objects of a kind and status whose time in `field` has come, oldest first."""
+        query = (
+            "SELECT body FROM objects WHERE kind = ? AND json_extract(body, '$.status') = ? "
+            "AND json_extract(body, ?) <= ? ORDER BY seq LIMIT 1000"
+        )
+        rows = self.connection.execute(query, (kind, status, f"$.{field}", now)).fetchall()
+        return [dict(json.loads(row[0])) for row in rows]
+
     def _sequence(self, kind: str, identifier: str, param: str) -> int:
         query = "SELECT seq FROM objects WHERE id = ? AND kind = ?"
         row = self.connection.execute(query, (identifier, kind)).fetchone()

@@ -1,33 +1,27 @@
-"""One sandbox process per module; a calm world per test."""
+"""One sandbox process for all tests that do not mind a long history; a calm world per test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from rails.memory import MemoryReferences
 from rails.stripe.rail import CardRail
 from tests.rails.contract import Desk
-from tests.rails.stripe.outside import CardWorld, Inbox, Relay, Sandbox
+from tests.rails.stripe.outside import CardWorld, Inbox, Relay, Sandbox, running_inbox, running_sandbox
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def inbox() -> AsyncIterator[Inbox]:
-    inbox = Inbox()
-    await inbox.start()
-    yield inbox
-    await inbox.stop()
+    async with running_inbox() as inbox:
+        yield inbox
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    folder: Path = tmp_path_factory.mktemp("stripe")
-    sandbox = Sandbox(folder, f"http://127.0.0.1:{inbox.port}/v1/hooks/card")
-    await sandbox.start()
-    yield sandbox
-    assert sandbox.stop() == 0
+    async with running_sandbox(tmp_path_factory.mktemp("stripe"), inbox) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

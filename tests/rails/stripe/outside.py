@@ -7,10 +7,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,22 @@ class Sandbox:
         return (self.folder / "log").read_text()
 
 
+@asynccontextmanager
+async def running_inbox() -> AsyncIterator[Inbox]:
+    inbox = Inbox()
+    await inbox.start()
+    yield inbox
+    await inbox.stop()
+
+
+@asynccontextmanager
+async def running_sandbox(folder: Path, inbox: Inbox) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(folder, f"http://127.0.0.1:{inbox.port}/v1/hooks/card")
+    await sandbox.start()
+    yield sandbox
+    assert sandbox.stop() == 0
+
+
 class CardWorld:
     """The outside of the card rail, moved by the contract suite."""
 
@@ -232,7 +248,7 @@ class CardWorld:
         context = RailContext(clock=self._clock, references=references, production=False)
         settings: dict[str, Any] = {
             "poll_seconds": 0.05,
-            "deadline_seconds": 4.0,
+            "deadline_seconds": 2.5,
             "retries": 0,
             "secret": SECRET,
             "key": KEY,
@@ -289,7 +305,3 @@ class CardWorld:
         await self.sandbox.control("clock", {"reset": True})
         self._clock.offset = timedelta()
         self.inbox.status = 200
-
-
-def moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

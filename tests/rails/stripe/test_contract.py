@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import pytest
+
 from tests.rails.contract import RailContract
+from tests.rails.stripe.outside import Inbox, Sandbox, running_sandbox
+
+
+@pytest.fixture(scope="module")
+async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """A sandbox of this module's own: these tests read its events from the very beginning."""
+    async with running_sandbox(tmp_path_factory.mktemp("stripe"), inbox) as sandbox:
+        yield sandbox
 
 
 class TestCardContract(RailContract):

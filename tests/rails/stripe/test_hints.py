@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -17,7 +17,14 @@ from rails.stripe.calls import API_VERSION
 from rails.stripe.hints import EVENT_TYPES, MAX_TYPES
 from rails.stripe.rail import CardRail
 from tests.rails.contract import Desk, only_piece
-from tests.rails.stripe.outside import PATIENCE_SECONDS, SECRET, CardWorld
+from tests.rails.stripe.outside import PATIENCE_SECONDS, SECRET, CardWorld, Inbox, Sandbox, running_sandbox
+
+
+@pytest.fixture(scope="module")
+async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """A sandbox of this module's own: these tests read its events from the very beginning."""
+    async with running_sandbox(tmp_path_factory.mktemp("stripe"), inbox) as sandbox:
+        yield sandbox
 
 
 def signed(event: dict[str, Any], secret: str = SECRET, age_seconds: int = 0) -> tuple[dict[str, str], bytes]:
@@ -98,6 +105,15 @@ async def test_a_dispute_of_an_unseen_payment_says_look_at_everything(rail: Card
     value = {"object": "dispute", "id": "dp_1", "payment_intent": "pi_unseen", "metadata": {}}
     hints = rail.verify_hint(*signed(event("charge.dispute.created", value=value)))
     assert [hint.reference for hint in hints] == [None]
+
+
+async def test_a_success_of_an_unseen_payment_waits_for_the_message_that_names_its_session(
+    rail: CardRail,
+) -> None:
+    intent = {"object": "payment_intent", "id": "pi_unseen"}
+    assert list(rail.verify_hint(*signed(event("payment_intent.succeeded", value=intent)))) == []
+    failed = rail.verify_hint(*signed(event("payment_intent.payment_failed", value=intent)))
+    assert [hint.reference for hint in failed] == [None]
 
 
 async def test_a_dispute_of_an_observed_payment_names_its_session(
