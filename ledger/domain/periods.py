@@ -29,7 +29,10 @@ def months_after(anchor: datetime, months: int) -> datetime:
 
 
 def monthly_period(anchor: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """The anchored month that contains `now`, as (start, end); the start belongs to it."""
+    """The anchored month that contains `now`, as (start, end); the start belongs to it.
+
+    For plans whose payment provider has no periods of its own.
+    """
     now, anchor = now.astimezone(UTC), anchor.astimezone(UTC)
     months = (now.year - anchor.year) * 12 + now.month - anchor.month
     if months_after(anchor, months) > now:
