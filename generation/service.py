@@ -30,6 +30,7 @@ from generation.tables import INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
 from ledger.clock import Clock
 from ledger.domain.commands import HoldCredits, MoveHold, ReleaseHold
 from ledger.domain.drafts import hold_in, move_in, release_in
+from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
@@ -200,11 +201,20 @@ class Generations:
             inherited = self._enter_session(draft, wish, price, deadline, replaced)
             if inherited is not None:
                 return inherited
-        held = hold_in(
-            draft,
-            wish.account_id,
-            HoldCredits(hold_id=wish.hold_id, job_id=wish.job_id, credits=price, deadline=deadline),
+        shared_out = _network_exhausted(draft, wish, price)
+        command = HoldCredits(
+            hold_id=wish.hold_id,
+            job_id=wish.job_id,
+            credits=price,
+            deadline=deadline,
+            allowance=shared_out is None,
         )
+        try:
+            held = hold_in(draft, wish.account_id, command)
+        except InsufficientCredits:
+            if shared_out is None:
+                raise
+            raise AllowanceSharedOut(cap=shared_out) from None
         _count_networks(draft, wish, held.allowance_credits)
         return None
 
@@ -376,14 +386,22 @@ def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> int:
     return rank
 
 
+def _network_exhausted(draft: Draft, wish: Wish, price: int) -> int | None:
+    """The cap of an address prefix that has had its free images today: paid credits may still be used."""
+    for quota in wish.networks:
+        row = draft.get(NETWORKS, quota.key)
+        if (row["used"] if row else 0) + price > quota.cap:
+            return quota.cap
+    return None
+
+
 def _count_networks(draft: Draft, wish: Wish, free_credits: int) -> None:
+    """Count the free images of an address together with the hold that takes them."""
     if not free_credits:
         return
     for quota in wish.networks:
         row = draft.get(NETWORKS, quota.key)
         used = (row["used"] if row else 0) + free_credits
-        if used > quota.cap:
-            raise AllowanceSharedOut(cap=quota.cap)
         draft.put(NETWORKS, {"id": quota.key, "used": used, "expires_at": quota.expires_at})
 
 
