@@ -154,8 +154,11 @@ def _test_fail(run: Run, inputs: Inputs) -> Outputs:
 
 def basic_nodes() -> list[NodeClass]:
     """The node classes that need no model."""
+    return [*_image_nodes(), *_saving_nodes(), *_test_nodes()]
+
+
+def _image_nodes() -> list[NodeClass]:
     image = ["IMAGE", {}]
-    seed = ["INT", {"default": 0, "min": 0, "max": 2**64 - 1}]
     return [
         NodeClass(
             name="EmptyImage",
@@ -193,6 +196,12 @@ def basic_nodes() -> list[NodeClass]:
             category="image/upscaling",
         ),
         NodeClass(name="ImageInvert", inputs={"image": image}, outputs=("IMAGE",), run=_image_invert),
+    ]
+
+
+def _saving_nodes() -> list[NodeClass]:
+    image = ["IMAGE", {}]
+    return [
         NodeClass(
             name="SaveImage",
             inputs={"images": image, "filename_prefix": ["STRING", {"default": "ComfyUI"}]},
@@ -207,6 +216,13 @@ def basic_nodes() -> list[NodeClass]:
             output_node=True,
             category="api/image",
         ),
+    ]
+
+
+def _test_nodes() -> list[NodeClass]:
+    image = ["IMAGE", {}]
+    seed = ["INT", {"default": 0, "min": 0, "max": 2**64 - 1}]
+    return [
         NodeClass(
             name="TestSleep",
             inputs={

@@ -10,6 +10,7 @@ from sandbox.comfyui.painting.drawing import Drawing, Region
 from sandbox.comfyui.painting.palette import Colour, Intent
 
 TINY = 0.0022
+_WINDOW = 0.008
 _LINE: Colour = (0.24, 0.22, 0.30)
 _LAMPLIGHT: Colour = (0.99, 0.86, 0.50)
 _SNOW: Colour = (0.955, 0.965, 0.985)
@@ -31,6 +32,8 @@ def choose_colours(drawing: Drawing, intent: Intent) -> list[Colour]:
             chosen.append(intent.subject[0])
         elif intent.creature and _is_limb(region, hull, drawing.regions[0]):
             chosen.append(chosen[0])
+        elif intent.scene.dark and "house" in intent.kind and region.area < _WINDOW:
+            chosen.append(_LAMPLIGHT)
         elif twin is not None:
             chosen.append(chosen[twin])
         elif region.area < TINY:

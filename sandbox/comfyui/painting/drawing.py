@@ -45,11 +45,12 @@ class Drawing:
 
 def ink_of(sketch: NDArray[np.uint8]) -> Field:
     """How much ink is at each pixel, whatever the colours of ink and ground."""
-    pixels = sketch.astype(np.float32) / 255.0
-    rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ground = np.median(rim, axis=0)
-    distance = np.abs(pixels - ground).max(axis=2)
-    return smoothstep(0.12, 0.55, distance.astype(np.float32))
+    rim = np.concatenate([sketch[0], sketch[-1], sketch[:, 0], sketch[:, -1]])
+    ground = np.median(rim, axis=0).round().astype(np.uint8)
+    red, green, blue = cv2.split(cv2.absdiff(sketch, np.broadcast_to(ground, sketch.shape)))
+    distance = cv2.max(cv2.max(red, green), blue)
+    steps = smoothstep(0.12, 0.55, np.arange(256, dtype=np.float32) / 255.0)
+    return np.asarray(steps[distance], np.float32)
 
 
 def read_drawing(sketch: NDArray[np.uint8], width: int, height: int) -> Drawing:

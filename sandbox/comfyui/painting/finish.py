@@ -62,7 +62,8 @@ def line_colours(sketch: NDArray[np.uint8], width: int, height: int, ink: Colour
     small = cv2.resize(sketch, (max(16, width // 4), max(16, height // 4)), interpolation=cv2.INTER_AREA)
     kernel = np.ones((5, 5), np.uint8)
     pixels = cv2.erode(small, kernel).astype(np.float32) / 255.0
-    chroma = (pixels.max(axis=2) - pixels.min(axis=2))[..., None]
+    red, green, blue = cv2.split(pixels)
+    chroma = (np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))[..., None]
     own = smoothstep(0.18, 0.4, chroma)
     pigment = -np.log(np.clip(pixels * 0.8, 0.03, 0.98)) * own + absorbance(ink) * (1 - own)
     full = cv2.resize(pigment.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -80,6 +81,6 @@ def on_paper(pigment: Pigment, tooth: Field, margin: Field) -> NDArray[np.uint8]
 
 def graded(pigment: Pigment) -> Pigment:
     """A little less pigment in the lights and more chroma overall: transparent paint is not grey."""
-    grey = pigment.mean(axis=2, keepdims=True)
+    grey = ((pigment[..., 0] + pigment[..., 1] + pigment[..., 2]) / 3.0)[..., None]
     result: NDArray[np.float32] = np.clip(grey + (pigment - grey) * 1.16, 0.0, 4.0).astype(np.float32)
     return result
