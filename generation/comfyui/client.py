@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from generation.comfyui.faults import GraphRefused, RunLost, ServerUnreachable
+from generation.comfyui.faults import GraphRefused, RunLost, ServerDied, ServerUnreachable
 
 JsonObject = dict[str, Any]
 
@@ -134,7 +134,7 @@ class ComfyClient:
 
         An answer that is lost or 5xx proves nothing: the prompt may be queued all the same. So
         the queue and the history are asked, and it is never posted a second time. Raises
-        `GraphRefused`, `RunLost` (surely not queued) or `ServerUnreachable`.
+        `GraphRefused`, `RunLost` (not queued) or `ServerDied`.
         """
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
         try:
@@ -155,10 +155,17 @@ class ComfyClient:
         raise GraphRefused(describe_refusal(verdict), node_errors)
 
     async def _find_after_lost_answer(self, prompt_id: str) -> None:
+        gone: ServerUnreachable | None = None
         for _ in range(self.patience.submit_checks):
-            if prompt_id in await self.queue() or await self.history(prompt_id) is not None:
-                return
+            try:
+                if prompt_id in await self.queue() or await self.history(prompt_id) is not None:
+                    return
+                gone = None
+            except ServerUnreachable as fault:
+                gone = fault
             await self.sleep(self.patience.interrupt_pause)
+        if gone is not None:
+            raise ServerDied(gone.detail) from gone
         raise RunLost("the prompt was not queued")
 
     async def remove(self, prompt_id: str) -> bool:
