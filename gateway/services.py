@@ -14,10 +14,10 @@ import msgspec
 import redis.asyncio as redis
 import structlog
 from fastapi.responses import Response
-from psycopg_pool import AsyncConnectionPool
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.authentication import Authenticator
+from gateway.foundation import Foundation, open_foundation
 from gateway.idempotency import IdempotencyKeys
 from gateway.identity import NetworkKeys, VisitorTokens
 from gateway.limits import Limiter
@@ -25,7 +25,6 @@ from gateway.networks import Origins
 from gateway.people import People
 from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
-from generation.job import JOBS
 from generation.moderation import TermModeration
 from generation.queue import JobQueue
 from generation.service import Generations
@@ -33,12 +32,9 @@ from generation.signals import RedisSignals
 from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore
 from generation.workers import WorkerRegistry
 from ledger.clock import Clock
-from ledger.domain.account import ACCOUNTS
 from ledger.identifiers import AccountId, Identifiers
-from ledger.log.categories import Categories
 from ledger.log.model import Envelope
 from ledger.log.postgres_reader import PostgresLogReader
-from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from ledger.plans import PLANS
 from ledger.service import Ledger
@@ -47,7 +43,6 @@ from projections.feed import FeedProjection, Feeds
 from projections.runner import ProjectionRunner
 from rails.contract import RailContext, RailPlugin
 from rails.feeds import configured_feeds
-from rails.payment_state import PAYMENTS
 from rails.rates import BITCOIN, RateBook
 from rails.registry import build_rails
 from rails.runner import Supervision
@@ -167,114 +162,110 @@ async def _build(
     plugins: Sequence[RailPlugin],
     stack: contextlib.AsyncExitStack,
 ) -> Services:
-    identifiers = Identifiers(clock)
-    engine = create_async_engine(settings.sqlalchemy_url, pool_size=10, max_overflow=20)
-    stack.push_async_callback(engine.dispose)
-    datastore = open_datastore(settings.database_url)
-    stack.callback(datastore.close)
-    categories = Categories((ACCOUNTS, PAYMENTS, JOBS))
-    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
-    sequencer.start()
-    stack.push_async_callback(asyncio.to_thread, sequencer.stop)
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        settings.database_url, min_size=1, max_size=10, open=False, kwargs={"autocommit": True}
-    )
-    await stack.enter_async_context(pool)
-    reader = PostgresLogReader(pool, categories)
-    client = redis.Redis.from_url(
-        settings.redis_url, socket_connect_timeout=2, health_check_interval=15, retry_on_timeout=False
-    )
-    stack.push_async_callback(client.aclose)
-    http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
-    signals = RedisSignals(client)
-    signer = LinkSigner(settings.secret_for("object-links"), clock)
-    store = _object_store(settings, signer)
-    moderation = TermModeration()
-    queue = JobQueue(engine)
-    registry = WorkerRegistry(
-        engine, clock, identifiers, registration_secret=settings.secret_for(WORKER_REGISTRATION)
-    )
-    shared = {
-        "log": sequencer,
-        "reader": reader,
-        "queue": queue,
-        "store": store,
-        "signals": signals,
-        "moderation": moderation,
-        "clock": clock,
-    }
-    generations = Generations(**shared, digest_secret=settings.secret_for("input-digests"))  # type: ignore[arg-type]
-    dispatch = Dispatch(**shared, registry=registry)  # type: ignore[arg-type]
-    payments, supervision, rates = _payments(
-        settings, clock, environ, plugins, engine, sequencer, identifiers, http
-    )
+    base = await open_foundation(settings, clock, stack)
+    payments, supervision, rates = _payments(base, environ, plugins)
     stack.push_async_callback(rates.close)
     stack.enter_context(_background(rates.run()))
-    visitors = VisitorTokens(settings.secret_for("visitor-tokens"), clock)
-    people = People(
-        settings=settings, clock=clock, identifiers=identifiers, engine=engine, http=http, visitors=visitors
-    )
     return Services(
         settings=settings,
         clock=clock,
-        identifiers=identifiers,
-        engine=engine,
-        sequencer=sequencer,
-        reader=reader,
-        ledger=Ledger(sequencer, reader, clock=clock, identifiers=identifiers),
+        identifiers=base.identifiers,
+        engine=base.engine,
+        sequencer=base.sequencer,
+        reader=base.reader,
+        http=base.http,
+        redis=base.redis,
+        signals=base.signals,
+        ledger=Ledger(base.sequencer, base.reader, clock=clock, identifiers=base.identifiers),
         payments=payments,
         supervision=supervision,
-        generations=generations,
-        dispatch=dispatch,
-        queue=queue,
-        registry=registry,
-        signals=signals,
-        store=store,
-        signer=signer,
-        visitors=visitors,
-        people=people,
-        authenticator=Authenticator(
-            visitors=visitors,
-            readers=people.token_readers,
-            public_url=settings.public_url,
-            embedded=settings.embedded,
-        ),
-        limiter=Limiter(settings, client),
-        idempotency=IdempotencyKeys(engine, clock),
-        origins=Origins(settings.trusted_proxies),
-        network_keys=NetworkKeys(settings.secret_for("network-keys")),
-        projections=_projections(settings, engine, reader, signals),
-        statements=Statements(engine),
-        feeds=Feeds(engine),
-        http=http,
-        redis=client,
+        idempotency=IdempotencyKeys(base.engine, clock),
+        projections=_projections(base),
+        statements=Statements(base.engine),
+        feeds=Feeds(base.engine),
+        **_generation(base),
+        **_identity(base),
     )
+
+
+def _generation(base: Foundation) -> dict[str, Any]:
+    """The generation side's services, by their names in `Services`."""
+    settings = base.settings
+    signer = LinkSigner(settings.secret_for("object-links"), base.clock)
+    registry = WorkerRegistry(
+        base.engine,
+        base.clock,
+        base.identifiers,
+        registration_secret=settings.secret_for(WORKER_REGISTRATION),
+    )
+    shared: dict[str, Any] = {
+        "log": base.sequencer,
+        "reader": base.reader,
+        "queue": JobQueue(base.engine),
+        "store": _object_store(settings, signer),
+        "signals": base.signals,
+        "moderation": TermModeration(),
+        "clock": base.clock,
+    }
+    return {
+        "queue": shared["queue"],
+        "store": shared["store"],
+        "signer": signer,
+        "registry": registry,
+        "generations": Generations(**shared, digest_secret=settings.secret_for("input-digests")),
+        "dispatch": Dispatch(**shared, registry=registry),
+    }
+
+
+def _identity(base: Foundation) -> dict[str, Any]:
+    """Who is who, and how often they may ask, by their names in `Services`."""
+    settings = base.settings
+    visitors = VisitorTokens(settings.secret_for("visitor-tokens"), base.clock)
+    people = People(
+        settings=settings,
+        clock=base.clock,
+        identifiers=base.identifiers,
+        engine=base.engine,
+        http=base.http,
+        visitors=visitors,
+    )
+    authenticator = Authenticator(
+        visitors=visitors,
+        readers=people.token_readers,
+        public_url=settings.public_url,
+        embedded=settings.embedded,
+    )
+    return {
+        "visitors": visitors,
+        "people": people,
+        "authenticator": authenticator,
+        "limiter": Limiter(settings, base.redis),
+        "origins": Origins(settings.trusted_proxies),
+        "network_keys": NetworkKeys(settings.secret_for("network-keys")),
+    }
 
 
 def _payments(
-    settings: Settings,
-    clock: Clock,
-    environ: Mapping[str, str],
-    plugins: Sequence[RailPlugin],
-    engine: AsyncEngine,
-    sequencer: Sequencer,
-    identifiers: Identifiers,
-    http: httpx.AsyncClient,
+    base: Foundation, environ: Mapping[str, str], plugins: Sequence[RailPlugin]
 ) -> tuple[Payments, Supervision, RateBook]:
-    rail_store = SqlRailStore(engine)
-    context = RailContext(clock=clock, references=rail_store, production=not settings.embedded)
+    rail_store = SqlRailStore(base.engine)
+    context = RailContext(clock=base.clock, references=rail_store, production=not base.settings.embedded)
     rails = build_rails(plugins, environ, context)
-    rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), http)}, clock)
+    rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), base.http)}, base.clock)
     payments = Payments(
-        log=sequencer, store=rail_store, rails=rails, rates=rates, ids=identifiers, clock=clock
+        log=base.sequencer,
+        store=rail_store,
+        rails=rails,
+        rates=rates,
+        ids=base.identifiers,
+        clock=base.clock,
     )
-    return payments, Supervision(payments, rails, clock=clock, randomness=random.SystemRandom()), rates
+    supervision = Supervision(payments, rails, clock=base.clock, randomness=random.SystemRandom())
+    return payments, supervision, rates
 
 
-def _projections(
-    settings: Settings, engine: AsyncEngine, reader: PostgresLogReader, signals: RedisSignals
-) -> ProjectionRunner:
-    feed = FeedProjection()
+def _projections(base: Foundation) -> ProjectionRunner:
+    signals, feed = base.signals, FeedProjection()
 
     def applied(_: Sequence[Envelope]) -> None:
         """Tell whoever watches that something durable happened; they read it from PostgreSQL."""
@@ -282,9 +273,9 @@ def _projections(
             signals.remember(asyncio.ensure_future(signals.tell(account_id, {"event": "moved"})))
 
     return ProjectionRunner(
-        engine=engine,
-        database_url=settings.database_url,
-        reader=reader,
+        engine=base.engine,
+        database_url=base.settings.database_url,
+        reader=base.reader,
         projections=(AccountProjection(), feed),
         applied=applied,
     )

@@ -20,6 +20,7 @@ from gateway.services import Services
 from ledger.clock import Clock
 from rails.contract import PieceState, Rail, RailContext
 from rails.fake import FakeNetwork, FakeRail
+from tests.waiting import eventually
 
 
 @dataclass
@@ -146,8 +147,7 @@ async def serve(app: FastAPI, host: str, port: int) -> tuple[uvicorn.Server, asy
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve())
-    while not server.started:
-        if task.done():
-            task.result()
-        await asyncio.sleep(0.01)
+    await eventually(lambda: server.started or task.done(), "the gateway serves")
+    if task.done():
+        task.result()
     return server, task

@@ -1,0 +1,74 @@
+"""What everything else stands on: the database, the log, Redis, HTTP, time and ids."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import redis.asyncio as redis
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.settings import Settings
+from generation.job import JOBS
+from generation.signals import RedisSignals
+from ledger.clock import Clock
+from ledger.domain.account import ACCOUNTS
+from ledger.identifiers import Identifiers
+from ledger.log.categories import Categories
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from rails.payment_state import PAYMENTS
+
+CATEGORIES = (ACCOUNTS, PAYMENTS, JOBS)
+"""Every kind of stream in the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """Connections and clients, open for as long as the stack that opened them."""
+
+    settings: Settings
+    clock: Clock
+    identifiers: Identifiers
+    engine: AsyncEngine
+    sequencer: Sequencer
+    reader: PostgresLogReader
+    redis: redis.Redis
+    signals: RedisSignals
+    http: httpx.AsyncClient
+
+
+async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
+    """Open everything; `stack` closes it again, in reverse."""
+    engine = create_async_engine(settings.sqlalchemy_url, pool_size=10, max_overflow=20)
+    stack.push_async_callback(engine.dispose)
+    datastore = open_datastore(settings.database_url)
+    stack.callback(datastore.close)
+    categories = Categories(CATEGORIES)
+    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+    sequencer.start()
+    stack.push_async_callback(asyncio.to_thread, sequencer.stop)
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        settings.database_url, min_size=1, max_size=10, open=False, kwargs={"autocommit": True}
+    )
+    await stack.enter_async_context(pool)
+    client = redis.Redis.from_url(
+        settings.redis_url, socket_connect_timeout=2, health_check_interval=15, retry_on_timeout=False
+    )
+    stack.push_async_callback(client.aclose)
+    return Foundation(
+        settings=settings,
+        clock=clock,
+        identifiers=Identifiers(clock),
+        engine=engine,
+        sequencer=sequencer,
+        reader=PostgresLogReader(pool, categories),
+        redis=client,
+        signals=RedisSignals(client),
+        http=await stack.enter_async_context(httpx.AsyncClient(timeout=10)),
+    )
