@@ -32,7 +32,7 @@ class StateCache:
         self._categories = categories
         self._capacity = capacity
         self._cached: dict[str, Cached] = {}
-        self._codecs: dict[str, _Codec | None] = {}
+        self._codecs: dict[str, SnapshotCodec | None] = {}
 
     def __len__(self) -> int:
         return len(self._cached)
@@ -111,12 +111,12 @@ class StateCache:
             for stream in list(self._cached)[:excess]:
                 del self._cached[stream]
 
-    def _codec(self, stream: str) -> _Codec | None:
+    def _codec(self, stream: str) -> SnapshotCodec | None:
         category = self._categories.of(stream)
         if category.prefix not in self._codecs:
             kind = category.snapshot_type
             self._codecs[category.prefix] = (
-                None if kind is None else _Codec(category.prefix, kind, category.snapshot_version)
+                None if kind is None else SnapshotCodec(category.prefix, kind, category.snapshot_version)
             )
         return self._codecs[category.prefix]
 
@@ -127,7 +127,7 @@ class StateCache:
         return codec.decode(snapshot.state)
 
 
-class _Codec:
+class SnapshotCodec:
     """Snapshots of one category: MessagePack, tagged with the shape of the state's type."""
 
     def __init__(self, prefix: str, kind: type[Any], version: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ledger.errors import CorruptLog
 from ledger.identifiers import CommandKey
 from ledger.log.categories import Categories
 from ledger.log.model import Envelope
@@ -172,3 +173,19 @@ def microseconds(instant: datetime) -> int:
 def encode_detail(value: Any) -> bytes:
     """A result or a refusal's details, as stored with the outcome."""
     return _encode(value)
+
+
+def is_as_written(row: EventRow, categories: Categories) -> bool:
+    """Whether a row's bytes are those that we would write for what it says.
+
+    True for what cannot be told: a retired name is read as another event than was written.
+    """
+    try:
+        stored = _decode_stored(row.state)
+        event = categories.decode(row.name, stored.data)
+        if categories.name_of(event) != row.name:
+            return True
+        header = Header(stored.key, stored.actor, stored.occurred_at, stored.recorded_at, stored.batch)
+    except (CorruptLog, KeyError, ValueError):
+        return False
+    return header_prefix(header) + _encode(event) + b"}" == row.state

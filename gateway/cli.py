@@ -1,0 +1,178 @@
+"""`llamasketch`: run, try, prove, look after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="llamasketch",
+    help="Sketches into images, paid per image: run it, try it, prove its books.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+workers_app = typer.Typer(help="GPU boxes: list them, let them in, drain them.", rich_markup_mode=None)
+bench_app = typer.Typer(help="Measure on this machine.", no_args_is_help=False, rich_markup_mode=None)
+app.add_typer(workers_app, name="workers", invoke_without_command=True)
+app.add_typer(bench_app, name="bench", invoke_without_command=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def run(context: typer.Context) -> None:
+    """Run the whole stack on this machine until Ctrl-C (--port, --host, --data)."""
+    from gateway.supervisor.__main__ import main as supervise
+
+    raise typer.Exit(supervise(context.args))
+
+
+@app.command()
+def demo(
+    sketch: Annotated[
+        Path | None, typer.Option(help="A PNG, JPEG or WebP; without one a llama is drawn.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Another stack than the one on the data folder.")] = None,
+    prompt: Annotated[str, typer.Option()] = "a watercolour llama at sunset",
+    as_json: AsJson = False,
+) -> None:
+    """The main job without a browser: images, three top-ups, a failure, the statement, the proof.
+
+    Runs against the running stack, or one of its own in a temporary folder. Ends with 1 if
+    anything does not add up.
+    """
+    from gateway.commands.demo import run_demo
+
+    raise typer.Exit(run_demo(sketch=sketch, url=url, prompt=prompt, as_json=as_json))
+
+
+@app.command()
+def verify(
+    seal: Annotated[list[Path] | None, typer.Option(help="A sealed head; may be given again.")] = None,
+    public_key: Annotated[str | None, typer.Option(help="Whose seals count (hexadecimal).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the chain, replay every stream, check every invariant; name the first event that is wrong."""
+    from gateway.commands.verify import run_verify
+
+    raise typer.Exit(run_verify(as_json=as_json, seal_files=seal or [], public_key=public_key))
+
+
+@app.command()
+def seal(
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write it; by default below the data folder.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Ed25519 key (PEM); made if there is none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the head of the log, so that `verify --seal` can notice a cut tail."""
+    from gateway.commands.verify import run_seal
+
+    raise typer.Exit(run_seal(output=output, key_file=key, as_json=as_json))
+
+
+@app.command()
+def erase(
+    who: Annotated[str, typer.Argument(help="An account id (acct_…) or an e-mail address.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person's prompts, sketches, images, addresses and sign-in. The books stay whole."""
+    from gateway.commands.erase import run_erase
+
+    raise typer.Exit(run_erase(who, sure=yes, as_json=as_json))
+
+
+@app.command()
+def jobs(
+    job: Annotated[str | None, typer.Argument(help="A job id: everything that happened to it.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Jobs in flight and the newest results; or the history of one job."""
+    from gateway.commands.operators import show_jobs
+
+    raise typer.Exit(show_jobs(job, account=account, limit=limit, as_json=as_json))
+
+
+@app.command()
+def queue(as_json: AsJson = False) -> None:
+    """How many wait and run, for how long, and for whom."""
+    from gateway.commands.operators import show_queue
+
+    raise typer.Exit(show_queue(as_json=as_json))
+
+
+@workers_app.callback()
+def workers(context: typer.Context, as_json: AsJson = False) -> None:
+    """GPU boxes: list them, let them in, drain them."""
+    if context.invoked_subcommand is None:
+        from gateway.commands.operators import show_workers
+
+        raise typer.Exit(show_workers(as_json=as_json))
+
+
+@workers_app.command("drain")
+def drain(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
+    """No more jobs for this box; what it has, it finishes."""
+    from gateway.commands.operators import set_worker_state
+
+    raise typer.Exit(set_worker_state(worker, "draining"))
+
+
+@workers_app.command("trust")
+def trust(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
+    """Give a drained or quarantined box work again."""
+    from gateway.commands.operators import set_worker_state
+
+    raise typer.Exit(set_worker_state(worker, "active"))
+
+
+@workers_app.command("token")
+def token(hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24) -> None:
+    """Print a token with which one box can register, once."""
+    from gateway.commands.operators import mint_token
+
+    raise typer.Exit(mint_token(hours))
+
+
+@bench_app.callback()
+def bench(context: typer.Context, as_json: AsJson = False) -> None:
+    """Measure on this machine; without a name: ledger and dispatch."""
+    if context.invoked_subcommand is None:
+        from gateway.commands.bench import run_benches
+
+        raise typer.Exit(run_benches(("ledger", "dispatch"), ["--json"] if as_json else []))
+
+
+def _bench(name: str, summary: str) -> None:
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @bench_app.command(name, help=summary, context_settings=settings, add_help_option=False)
+    def one(context: typer.Context) -> None:
+        from gateway.commands.bench import run_benches
+
+        raise typer.Exit(run_benches((name,), context.args))
+
+
+_bench(
+    "ledger",
+    "Holds and captures per second on this machine's disk (--json, --rounds, --only, --deep-events).",
+)
+_bench("dispatch", "From enqueued to leased, and claims with completions per second (--json).")
+_bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
+
+
+def main() -> None:
+    """The entry point `llamasketch`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`llamasketch erase`: what a person left beside the log is deleted; the log names nobody and stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+import typer
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from gateway.commands import stack
+from gateway.services import _object_store as object_store
+from gateway.settings import Settings
+from gateway.tables import api_keys, guests, idempotency_keys, people
+from generation.storage import LinkSigner, ObjectStore
+from generation.tables import job_inputs, job_results, live_sessions
+from ledger.clock import system_clock
+from ledger.identifiers import is_identifier
+from rails.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
+
+
+async def erase_person(sqlalchemy_url: str, store: ObjectStore, account_id: str) -> Mapping[str, int]:
+    """Delete everything about an account that is not in the log. Returns how much of each.
+
+    Objects go first: were this to stop in between, what still names them is still there, and it
+    can be run again. A job that waits ends by itself as failed and costs nothing. What the log
+    and the payments' own references hold are ids, amounts and digests; they stay.
+    """
+    engine = create_async_engine(sqlalchemy_url)
+    try:
+        async with engine.connect() as connection:
+            keys = await _object_keys(connection, account_id)
+        for key in keys:
+            await store.delete(key)
+        async with engine.begin() as connection:
+            counts = await _delete_rows(connection, account_id)
+    finally:
+        await engine.dispose()
+    return {"objects": len(keys), **counts}
+
+
+async def _object_keys(connection: AsyncConnection, account_id: str) -> list[str]:
+    sketches = sa.select(job_inputs.c.sketch_key).where(job_inputs.c.account_id == account_id)
+    results = sa.select(job_results.c.image_key, job_results.c.thumbnail_key).where(
+        job_results.c.account_id == account_id
+    )
+    keys = [row.sketch_key for row in await connection.execute(sketches)]
+    for row in await connection.execute(results):
+        keys += [row.image_key, row.thumbnail_key]
+    return keys
+
+
+async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str, int]:
+    payments = sa.select(PAYMENT_ROWS.c.payment_id).where(PAYMENT_ROWS.c.account_id == account_id)
+    statements = {
+        "prompts": sa.delete(job_inputs).where(job_inputs.c.account_id == account_id),
+        "images": sa.delete(job_results).where(job_results.c.account_id == account_id),
+        "sessions": sa.delete(live_sessions).where(
+            live_sessions.c.session_id.startswith(f"{account_id}/", autoescape=True)
+        ),
+        "payment_instructions": sa.delete(INSTRUCTION_ROWS).where(
+            INSTRUCTION_ROWS.c.payment_id.in_(payments)
+        ),
+        "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
+        "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
+        "api_keys": sa.delete(api_keys).where(api_keys.c.account_id == account_id),
+        "idempotency_keys": sa.delete(idempotency_keys).where(idempotency_keys.c.principal == account_id),
+    }
+    return {name: (await connection.execute(statement)).rowcount for name, statement in statements.items()}
+
+
+async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:
+    """The accounts of an e-mail address, or the account itself."""
+    if is_identifier(who, "acct"):
+        return [who]
+    engine = create_async_engine(sqlalchemy_url)
+    query = sa.select(people.c.account_id).where(sa.func.lower(people.c.email) == who.lower())
+    try:
+        async with engine.connect() as connection:
+            return [str(found) for found in (await connection.execute(query)).scalars()]
+    finally:
+        await engine.dispose()
+
+
+def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
+    """Find whom it is about, ask, erase."""
+    os.environ.update(stack.environment())
+    try:
+        settings = Settings.model_validate({})
+    except ValidationError:
+        stack.database_url()  # the clearer sentence, if that is what is missing
+        stack.fail("The settings are not complete: run it where the stack runs, or with its environment.")
+    store = object_store(settings, LinkSigner(settings.secret_for("object-links"), system_clock))
+    accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
+    if not accounts:
+        stack.fail("Nobody is known by this address.", code=1)
+    if not sure:
+        typer.confirm(f"Erase everything about {', '.join(accounts)} for good?", abort=True)
+    done = {
+        account: asyncio.run(erase_person(settings.sqlalchemy_url, store, account)) for account in accounts
+    }
+    if as_json:
+        stack.print_json(done)
+    else:
+        for account, counts in done.items():
+            told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+            typer.echo(f"{account}: {told} erased.")
+    return 0

@@ -1,0 +1,215 @@
+"""`llamasketch workers`, `jobs`, `queue`: what an operator wants to see, read from PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+import typer
+from psycopg.rows import tuple_row
+
+from gateway.commands import stack
+from generation.tables import job_queue, job_results, queue_clock, workers
+from generation.workers import PRESENT_WITHIN, RegistrationTokens
+from ledger.clock import system_clock
+from ledger.identifiers import is_identifier
+from ledger.log.encoding import EventRow, decode_row
+from ledger.log.recorder import EVENT_COLUMNS
+
+Row = Mapping[str, Any]
+
+
+def _ask(query: sa.Select[Any]) -> list[dict[str, Any]]:
+    engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
+    try:
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+    except sa.exc.OperationalError:
+        stack.fail("The database does not answer.")
+    finally:
+        engine.dispose()
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
+    if not rows:
+        typer.echo(nothing)
+        return
+    shown = [[_text(row[column]) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[n]) for row in shown)) for n, column in enumerate(columns)]
+    for line in ([column.replace("_", " ") for column in columns], *shown):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value.strftime("%Y-%m-%d %H:%M:%S") if hasattr(value, "strftime") else str(value)
+
+
+def show_workers(*, as_json: bool) -> int:
+    """Every box that is or was here; `present` if it was heard of lately."""
+    query = sa.select(
+        workers.c.worker_id,
+        workers.c.name,
+        workers.c.version,
+        workers.c.state,
+        workers.c.jobs_done,
+        workers.c.gpu_milliseconds,
+        workers.c.failures_in_a_row,
+        workers.c.capabilities,
+        workers.c.registered_at,
+        workers.c.seen_at,
+    ).order_by(workers.c.seen_at.desc())
+    since = system_clock() - PRESENT_WITHIN
+    rows = [{**row, "present": row["seen_at"] > since} for row in _ask(query.limit(500))]
+    if as_json:
+        stack.print_json({"workers": rows})
+    else:
+        columns = ("worker_id", "name", "state", "present", "jobs_done", "failures_in_a_row", "seen_at")
+        _table(rows, columns, "No box has ever registered.")
+    return 0
+
+
+def set_worker_state(worker_id: str, state: str) -> int:
+    """Drain a box, or trust it again."""
+    values: dict[str, Any] = {"state": state}
+    if state == "active":
+        values["failures_in_a_row"] = 0
+    engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
+    try:
+        with engine.begin() as connection:
+            update = sa.update(workers).where(workers.c.worker_id == worker_id).values(**values)
+            found = connection.execute(update).rowcount
+    finally:
+        engine.dispose()
+    if not found:
+        stack.fail("There is no such box.", code=1)
+    typer.echo(f"{worker_id} is {state}.")
+    return 0
+
+
+def mint_token(hours: int) -> int:
+    """Print a one-time registration token."""
+    from gateway.settings import WORKER_REGISTRATION, derive_secret
+
+    key = stack.environment().get("LLAMASKETCH_SECRET_KEY")
+    if not key:
+        stack.fail("LLAMASKETCH_SECRET_KEY is not known here: run it where the stack runs.")
+    tokens = RegistrationTokens(derive_secret(key, WORKER_REGISTRATION), system_clock)
+    typer.echo(tokens.mint(valid_for=timedelta(hours=hours)))
+    return 0
+
+
+def show_jobs(job_id: str | None, *, account: str | None, limit: int, as_json: bool) -> int:
+    """In flight and newest results, or one job's history."""
+    if job_id is not None:
+        return _history(job_id, as_json=as_json)
+    waiting = sa.select(
+        job_queue.c.job_id,
+        job_queue.c.account_id,
+        job_queue.c.state,
+        job_queue.c.graph,
+        job_queue.c.attempts,
+        job_queue.c.worker_id,
+        job_queue.c.requested_at,
+        job_queue.c.deadline,
+    ).order_by(job_queue.c.state.desc(), job_queue.c.rank)
+    done = sa.select(
+        job_results.c.job_id,
+        job_results.c.account_id,
+        job_results.c.gpu_milliseconds,
+        job_results.c.completed_at,
+    ).order_by(job_results.c.completed_at.desc())
+    if account is not None:
+        waiting = waiting.where(job_queue.c.account_id == account)
+        done = done.where(job_results.c.account_id == account)
+    in_flight, delivered = _ask(waiting.limit(limit)), _ask(done.limit(limit))
+    if as_json:
+        stack.print_json({"in_flight": in_flight, "delivered": delivered})
+        return 0
+    columns = ("job_id", "account_id", "state", "attempts", "worker_id", "requested_at", "deadline")
+    _table(in_flight, columns, "No job is in flight.")
+    typer.echo("")
+    _table(
+        delivered, ("job_id", "account_id", "gpu_milliseconds", "completed_at"), "No image was delivered yet."
+    )
+    return 0
+
+
+def _history(job_id: str, *, as_json: bool) -> int:
+    if not is_identifier(job_id, "job"):
+        stack.fail("This is not the id of a job.")
+    known = stack.categories()
+    query = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id = %s ORDER BY originator_version"
+    with (
+        psycopg.connect(stack.database_url()) as connection,
+        connection.cursor(row_factory=tuple_row, binary=True) as cursor,
+    ):
+        found = [decode_row(EventRow(*row), known) for row in cursor.execute(query.encode(), (job_id,))]
+    if not found:
+        stack.fail("There is no such job.", code=1)
+    events: Iterable[dict[str, Any]] = (
+        {
+            "position": entry.position,
+            "recorded_at": entry.recorded_at,
+            "event": entry.name,
+            "actor": entry.actor,
+            "data": msgspec.to_builtins(entry.event),
+        }
+        for entry in found
+    )
+    if as_json:
+        stack.print_json({"job": job_id, "events": list(events)})
+        return 0
+    for event in events:
+        told = ", ".join(f"{name} {value}" for name, value in event["data"].items() if value is not None)
+        typer.echo(f"{_text(event['recorded_at'])}  {event['event']}  by {event['actor']}\n    {told}")
+    return 0
+
+
+def show_queue(*, as_json: bool) -> int:
+    """Counts, the longest wait, who waits, who works."""
+    now = system_clock()
+    states = _ask(
+        sa.select(
+            job_queue.c.state,
+            sa.func.count().label("jobs"),
+            sa.func.min(job_queue.c.requested_at).label("oldest"),
+        ).group_by(job_queue.c.state)
+    )
+    people = _ask(
+        sa.select(job_queue.c.account_id, sa.func.count().label("jobs"))
+        .group_by(job_queue.c.account_id)
+        .order_by(sa.desc("jobs"))
+        .limit(10)
+    )
+    boxes = _ask(
+        sa.select(workers.c.state, sa.func.count().label("boxes"))
+        .where(workers.c.seen_at > now - PRESENT_WITHIN)
+        .group_by(workers.c.state)
+    )
+    clock = _ask(sa.select(queue_clock.c.virtual_time))
+    by_state = {row["state"]: row for row in states}
+    queued = by_state.get("queued", {"jobs": 0, "oldest": None})
+    summary = {
+        "queued": queued["jobs"],
+        "running": by_state.get("running", {"jobs": 0})["jobs"],
+        "longest_wait_seconds": int((now - queued["oldest"]).total_seconds()) if queued["oldest"] else 0,
+        "workers": {row["state"]: row["boxes"] for row in boxes},
+        "virtual_time": clock[0]["virtual_time"] if clock else 0,
+        "most_in_flight": people,
+    }
+    if as_json:
+        stack.print_json(summary)
+        return 0
+    typer.echo(
+        f"{summary['queued']} waiting (longest {summary['longest_wait_seconds']} s), {summary['running']} running"
+    )
+    typer.echo("boxes: " + (", ".join(f"{n} {s}" for s, n in summary["workers"].items()) or "none"))
+    for row in people:
+        typer.echo(f"  {row['account_id']}  {row['jobs']} in flight")
+    return 0
