@@ -28,12 +28,19 @@ from starlette.responses import StreamingResponse
 from gateway.web.pages import build_router, load_pages
 
 Json = dict[str, Any]
-ADDRESS = "el1qqdp3hs5hu2kkpwjdf0gzhkxrm8vrcck9rgj0vmn6wr8r0pnxjv3k7wlqzt7j6kfzkyrrk7q0zxn3l0phwm5nx3ycwqfz5j7kk"
+ADDRESS = (
+    "el1qqdp3hs5hu2kkpwjdf0gzhkxrm8vrcck9rgj0vmn6wr8r0pnxjv3k7wlqzt7j6kfzkyrrk7q0zxn3l0phwm5nx3ycwqfz5j7kk"
+)
 INVOICE = "lnbcrt50u1p" + "qyqszqgpq9skzcmfdeskuqs2t5x8rwvn3hjkl4m0" * 6
 USDT_ID = "b612eb46313a2cd6ebabd8b7a8eed5696e29898b87a43bff41c94f51acef9d73"
 RAILS: list[Json] = [
     {"name": "card", "label": "Card", "assets": [{"asset": "USD", "scale": 2}], "quote_seconds": 1800},
-    {"name": "lightning", "label": "Lightning", "assets": [{"asset": "BTC", "scale": 11}], "quote_seconds": 900},
+    {
+        "name": "lightning",
+        "label": "Lightning",
+        "assets": [{"asset": "BTC", "scale": 11}],
+        "quote_seconds": 900,
+    },
     {
         "name": "liquid",
         "label": "USDT / L-BTC",
@@ -43,10 +50,33 @@ RAILS: list[Json] = [
 ]
 PER_CREDIT = {"USD": 1, "BTC": 10_240, "USDT": 1_000_000, "L-BTC": 10}
 PLANS: list[Json] = [
-    {"id": "free", "name": "Free", "credits": 20, "period": "day", "price": None, "description": "For trying and for Sundays."},
-    {"id": "starter", "name": "Starter", "credits": 2000, "period": "month", "price": {"amount_minor": 800, "asset": "USD"}, "description": "For a sketch most evenings."},
-    {"id": "pro", "name": "Pro", "credits": 8000, "period": "month", "price": {"amount_minor": 2000, "asset": "USD"}, "description": "First in line when it is busy."},
-    {"id": "unlimited", "name": "Unlimited", "credits": 1000, "period": "day", "price": {"amount_minor": 4000, "asset": "USD"}, "fair_use": True, "description": "For people who think with a pen."},
+    {"name": "free", "label": "Free", "price_usd_minor": 0, "period": "day", "credits": 20, "rank": 0},
+    {
+        "name": "starter",
+        "label": "Starter",
+        "price_usd_minor": 800,
+        "period": "month",
+        "credits": 2000,
+        "rank": 1,
+    },
+    {
+        "name": "pro",
+        "label": "Pro",
+        "price_usd_minor": 2000,
+        "period": "month",
+        "credits": 8000,
+        "rank": 2,
+        "priority": True,
+    },
+    {
+        "name": "unlimited",
+        "label": "Unlimited",
+        "price_usd_minor": 4000,
+        "period": "day",
+        "credits": 1000,
+        "rank": 3,
+        "priority": True,
+    },
 ]
 
 
@@ -59,16 +89,26 @@ def picture(png: bytes, prompt: str) -> bytes:
     """A wash of colour under the drawn lines: enough to look at."""
     sketch = Image.open(io.BytesIO(png)).convert("L").resize((768, 768))
     tint = sum(prompt.encode()) % 5
-    palettes = ["#f3c58b #7fb3a5 #e58f65", "#a9cbe0 #f4d58a #6d8f6b", "#e9b7a4 #86a8c9 #f0dfb0", "#9cc5a1 #f2b880 #c98686", "#f6d6ad #8fa9c4 #b58db6"]
+    palettes = [
+        "#f3c58b #7fb3a5 #e58f65",
+        "#a9cbe0 #f4d58a #6d8f6b",
+        "#e9b7a4 #86a8c9 #f0dfb0",
+        "#9cc5a1 #f2b880 #c98686",
+        "#f6d6ad #8fa9c4 #b58db6",
+    ]
     colours = palettes[tint].split()
     wash = Image.new("RGB", (768, 768), "#f8efdd")
     draw = ImageDraw.Draw(wash)
-    for index, place in enumerate([(-80, -120, 520, 420), (300, -60, 900, 460), (-120, 380, 480, 880), (330, 330, 900, 900)]):
+    for index, place in enumerate(
+        [(-80, -120, 520, 420), (300, -60, 900, 460), (-120, 380, 480, 880), (330, 330, 900, 900)]
+    ):
         draw.ellipse(place, fill=colours[index % 3])
     wash = wash.filter(ImageFilter.GaussianBlur(70))
     halo = sketch.filter(ImageFilter.GaussianBlur(22))
     wash = Image.composite(wash, Image.new("RGB", wash.size, colours[2]), ImageOps.autocontrast(halo))
-    wash = Image.composite(wash, Image.new("RGB", wash.size, "#2c2320"), sketch.filter(ImageFilter.GaussianBlur(1.2)))
+    wash = Image.composite(
+        wash, Image.new("RGB", wash.size, "#2c2320"), sketch.filter(ImageFilter.GaussianBlur(1.2))
+    )
     out = io.BytesIO()
     wash.save(out, "PNG")
     return out.getvalue()
@@ -101,23 +141,60 @@ class Scene:
     def account(self) -> Json:
         """GET /v1/account."""
         midnight = (now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        lots: list[Json] = [{"id": "lot_free", "cause": "allowance", "amount": 20, "remaining": self.free, "expires_at": midnight.isoformat()}]
+        lots: list[Json] = [
+            {
+                "id": "lot_free",
+                "source": "allowance",
+                "granted": 20,
+                "left": self.free,
+                "held": 0,
+                "expires_at": midnight.isoformat(),
+            }
+        ]
         if self.paid or self.topups:
-            lots.append({"id": "lot_paid", "cause": "payment", "amount": max(self.paid, 100), "remaining": self.paid, "expires_at": None})
+            lots.append(
+                {
+                    "id": "lot_paid",
+                    "source": "payment",
+                    "granted": max(self.paid, 100),
+                    "left": self.paid,
+                    "held": 0,
+                    "expires_at": None,
+                }
+            )
         posted = self.free + self.paid + self.held
         return {
-            "id": "acct_double", "plan": "free", "lots": lots,
-            "credits": {"posted": posted, "held": self.held, "available": posted - self.held, "debt": self.debt},
+            "id": "acct_double",
+            "plan": "free",
+            "plan_label": "Free",
+            "lots": lots,
+            "free_today": {"left": self.free},
+            "credits": {
+                "posted": posted,
+                "held": self.held,
+                "available": posted - self.held,
+                "debt": self.debt,
+            },
         }
 
-    def book(self, kind: str, credits: int, reference: Json, image_url: str | None = None) -> None:
+    def book(self, kind: str, change: int, reference: Json, image_url: str | None = None) -> None:
         """Write one entry and tell the listeners."""
         account = self.account()["credits"]
-        self.entries.insert(0, {
-            "position": 1000 + next(self.counter), "at": now().isoformat(), "kind": kind, "credits": credits,
-            "posted_after": account["posted"], "held_after": account["held"], "available_after": account["available"],
-            "reference": reference, "description": "", "image_url": image_url,
-        })
+        self.entries.insert(
+            0,
+            {
+                "position": 1000 + next(self.counter),
+                "at": now().isoformat(),
+                "kind": kind,
+                "credits": change,
+                "posted_after": account["posted"],
+                "held_after": account["held"],
+                "available_after": account["available"],
+                "reference": reference,
+                "description": "",
+                "image_url": image_url,
+            },
+        )
         self.tell("account", self.account())
 
     def tell(self, event: str, data: Json) -> None:
@@ -135,7 +212,14 @@ class Scene:
 
 def problem(status: int, code: str, title: str, **extra: Any) -> JSONResponse:
     """A problem document."""
-    body = {"type": f"https://llamasketch.com/problems/{code}", "title": title, "status": status, "detail": title, "code": code, **extra}
+    body = {
+        "type": f"https://llamasketch.com/problems/{code}",
+        "title": title,
+        "status": status,
+        "detail": title,
+        "code": code,
+        **extra,
+    }
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
@@ -148,14 +232,27 @@ async def paint(scene: Scene, job: Json, png: bytes) -> None:
         if job["state"] == "cancelled":
             return
         job.update(state="running", position=None)
-        scene.tell("progress", {"id": job["id"], "state": "running", "position": None, "eta_seconds": 2, "value": step, "max": 4, "preview": preview(png) if step > 1 else None})
+        scene.tell(
+            "progress",
+            {
+                "id": job["id"],
+                "state": "running",
+                "position": None,
+                "eta_seconds": 2,
+                "value": step,
+                "max": 4,
+                "preview": preview(png) if step > 1 else None,
+            },
+        )
     finish(scene, job, "completed" if scene.outcome == "wait" else scene.outcome, png)
 
 
 def preview(png: bytes) -> str:
     """A small JPEG, as a worker would send it."""
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").resize((96, 96)).filter(ImageFilter.GaussianBlur(2)).save(out, "JPEG", quality=60)
+    Image.open(io.BytesIO(png)).convert("RGB").resize((96, 96)).filter(ImageFilter.GaussianBlur(2)).save(
+        out, "JPEG", quality=60
+    )
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
@@ -170,15 +267,17 @@ def finish(scene: Scene, job: Json, state: str, png: bytes) -> None:
         job["image_url"] = f"/v1/generations/{job['id']}/image"
         scene.book("captured", -1, reference, job["image_url"])
     else:
-        scene.paid, scene.free = (scene.paid + 1, scene.free) if job["from_paid"] else (scene.paid, scene.free + 1)
+        scene.paid, scene.free = (
+            (scene.paid + 1, scene.free) if job["from_paid"] else (scene.paid, scene.free + 1)
+        )
         scene.book("released", 1, reference)
     scene.tell("generation", job)
 
 
 def make_topup(scene: Scene, body: Json) -> Json:
     """POST /v1/topups."""
-    credits, asset = body["credits"], body["pay_asset"]
-    due = {"amount_minor": credits * PER_CREDIT[asset], "asset": asset}
+    count, asset = body["credits"], body["pay_asset"]
+    due = {"amount_minor": count * PER_CREDIT[asset], "asset": asset}
     ident = f"pay_{next(scene.counter):06d}"
     if body["rail"] == "card":
         instructions: Json = {"kind": "redirect", "url": f"/double/checkout/{ident}"}
@@ -187,11 +286,26 @@ def make_topup(scene: Scene, body: Json) -> Json:
     else:
         whole, part = divmod(due["amount_minor"], 10**8)
         amount = f"{whole}.{part:08d}".rstrip("0").rstrip(".")
-        instructions = {"kind": "address", "text": ADDRESS, "uri": f"liquidnetwork:{ADDRESS}?amount={amount}&assetid={USDT_ID}", "asset_id": USDT_ID}
+        instructions = {
+            "kind": "address",
+            "text": ADDRESS,
+            "uri": f"liquidnetwork:{ADDRESS}?amount={amount}&assetid={USDT_ID}",
+            "asset_id": USDT_ID,
+        }
     topup: Json = {
-        "id": ident, "rail": body["rail"], "state": "waiting", "credits": credits, "amount_due": due, "received": [], "credited": None,
-        "quote": {"rate": {"numerator": "1", "denominator": "1", "from": asset, "to": "USD"}, "expires_at": (now() + timedelta(minutes=15)).isoformat()},
-        "instructions": instructions, "created_at": now().isoformat(),
+        "id": ident,
+        "rail": body["rail"],
+        "state": "waiting",
+        "credits": count,
+        "amount_due": due,
+        "received": [],
+        "credited": None,
+        "quote": {
+            "rate": {"numerator": "1", "denominator": "1", "from": asset, "to": "USD"},
+            "expires_at": (now() + timedelta(minutes=15)).isoformat(),
+        },
+        "instructions": instructions,
+        "created_at": now().isoformat(),
     }
     scene.topups[ident] = topup
     return topup
@@ -200,8 +314,10 @@ def make_topup(scene: Scene, body: Json) -> Json:
 def settle(scene: Scene, topup: Json, received: int | None = None) -> None:
     """Money arrives and is credited."""
     due = topup["amount_due"]
-    topup["received"] = [{"amount_minor": received or due["amount_minor"], "asset": due["asset"], "state": "settled"}]
-    topup.update(state="paid", credited=topup["credits"], recovery_code="LLAMA-7Q4F-K2ZT-9MXA" if scene.person is None else None)
+    topup["received"] = [
+        {"amount_minor": received or due["amount_minor"], "asset": due["asset"], "state": "settled"}
+    ]
+    topup.update(state="paid", credited=topup["credits"])
     scene.paid += topup["credits"]
     scene.book("granted", topup["credits"], {"type": "topup", "id": topup["id"]})
     scene.tell("topup", topup)
@@ -218,7 +334,11 @@ def create_app(node_modules: Path) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "")
-        return pages.error(error.status_code) if wants_page else problem(error.status_code, "not_found", "Not found")
+        return (
+            pages.error(error.status_code)
+            if wants_page
+            else problem(error.status_code, "not_found", "Not found")
+        )
 
     _api(app, scene)
     _topups(app, scene)
@@ -256,8 +376,8 @@ def _api(app: FastAPI, scene: Scene) -> None:
         return {"plans": PLANS}
 
     @app.get("/v1/statement")
-    async def statement(limit: int = 25, cursor: int = 0, kind: str = "", reference: str = "") -> Json:
-        rows = [e for e in scene.entries if kind in ("", e["kind"]) and reference in ("", e["reference"]["id"])]
+    async def statement(limit: int = 25, cursor: int = 0, type: str = "") -> Json:  # noqa: A002 - the API's word
+        rows = [e for e in scene.entries if type in ("", e["reference"]["type"])]
         page = rows[cursor : cursor + limit]
         return {"entries": page, "next_cursor": str(cursor + limit) if len(rows) > cursor + limit else None}
 
@@ -273,7 +393,9 @@ def _api(app: FastAPI, scene: Scene) -> None:
             finally:
                 scene.listeners.discard(queue)
 
-        return StreamingResponse(frames(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(
+            frames(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        )
 
     @app.post("/v1/generations", status_code=202)
     async def generate(request: Request, body: Json) -> Any:
@@ -283,12 +405,29 @@ def _api(app: FastAPI, scene: Scene) -> None:
         if key in scene.keys:
             return scene.keys[key]
         if scene.free + scene.paid <= 0:
-            return problem(402, "insufficient_credits", "Not enough credits.", available=0, needed=1, topup_url="/topups/new")
+            return problem(
+                402,
+                "insufficient_credits",
+                "Not enough credits.",
+                available=0,
+                needed=1,
+                topup_url="/topups/new",
+            )
         from_paid = scene.free <= 0
         scene.paid, scene.free = (scene.paid - 1, scene.free) if from_paid else (scene.paid, scene.free - 1)
         scene.held += 1
         ident = f"job_{next(scene.counter):06d}"
-        job: Json = {"id": ident, "state": "queued", "price_credits": 1, "position": 2, "eta_seconds": {"low": 3, "high": 7}, "prompt": body["prompt"], "image_url": None, "credits": {"held": 1, "captured": 0}, "from_paid": from_paid}
+        job: Json = {
+            "id": ident,
+            "state": "queued",
+            "price_credits": 1,
+            "position": 2,
+            "eta_seconds": {"low": 3, "high": 7},
+            "prompt": body["prompt"],
+            "image_url": None,
+            "credits": {"held": 1, "captured": 0},
+            "from_paid": from_paid,
+        }
         scene.jobs[ident] = scene.keys[key] = job
         scene.book("held", -1, {"type": "generation", "id": ident})
         scene.spawn(paint(scene, job, base64.b64decode(body["sketch"]["data"])))
@@ -307,35 +446,43 @@ def _api(app: FastAPI, scene: Scene) -> None:
 
     @app.get("/v1/generations/{ident}/image")
     async def image(ident: str) -> Response:
-        return Response(scene.images[ident], media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+        return Response(
+            scene.images[ident], media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
+        )
 
 
 def _topups(app: FastAPI, scene: Scene) -> None:
     @app.get("/v1/rails")
     async def rails() -> Json:
-        listed = [{**rail, "open": rail["name"] not in scene.closed, "reason": scene.closed.get(rail["name"])} for rail in RAILS]
+        listed = [
+            {**rail, "open": rail["name"] not in scene.closed, "reason": scene.closed.get(rail["name"])}
+            for rail in RAILS
+        ]
         packs = [{"credits": count, "usd_minor": count} for count in (100, 500, 2000)]
         return {"rails": listed, "packs": packs}
 
     @app.post("/v1/topups", status_code=201)
     async def topup(body: Json) -> Any:
         await asyncio.sleep(scene.topup_delay)
-        return make_topup(scene, body)
+        topup = make_topup(scene, body)
+        first = len(scene.topups) == 1 and scene.person is None
+        return {**topup, "recovery_code": "LLAMA-7Q4F-K2ZT-9MXA"} if first else topup
 
     @app.get("/v1/topups/{ident}")
     async def read(ident: str) -> Any:
-        found = scene.topups.get(ident)
-        if found is None:
-            return problem(404, "not_found", "No such top-up.")
-        answer = dict(found)
-        found.pop("recovery_code", None)
-        return answer
+        return scene.topups.get(ident) or problem(404, "not_found", "No such top-up.")
 
     @app.get("/sandbox/api/open")
     async def opened() -> Json:
         states = ("waiting", "underpaid")
-        balances = [{"label": "Lightning", "amount_minor": 250_000_000_000, "asset": "BTC"}, {"label": "Liquid", "amount_minor": 99_500_000_000, "asset": "USDT"}]
-        return {"topups": [one for one in scene.topups.values() if one["state"] in states], "balances": balances}
+        balances = [
+            {"label": "Lightning", "amount_minor": 250_000_000_000, "asset": "BTC"},
+            {"label": "Liquid", "amount_minor": 99_500_000_000, "asset": "USDT"},
+        ]
+        return {
+            "topups": [one for one in scene.topups.values() if one["state"] in states],
+            "balances": balances,
+        }
 
     @app.post("/sandbox/api/pay")
     async def pay(body: Json) -> Any:
@@ -348,13 +495,18 @@ def _topups(app: FastAPI, scene: Scene) -> None:
                     return {"state": "seen", "detail": "Sent a part."}
                 settle(scene, one)
                 return {"state": "paid", "detail": "Paid."}
-        return problem(422, "not_payable", "This is neither an open invoice nor a Liquid URI of this sandbox.")
+        return problem(
+            422, "not_payable", "This is neither an open invoice nor a Liquid URI of this sandbox."
+        )
 
 
 def underpay(topup: Json) -> Json:
     """Half of it came."""
     due = topup["amount_due"]
-    topup.update(state="underpaid", received=[{"amount_minor": due["amount_minor"] // 2, "asset": due["asset"], "state": "settled"}])
+    topup.update(
+        state="underpaid",
+        received=[{"amount_minor": due["amount_minor"] // 2, "asset": due["asset"], "state": "settled"}],
+    )
     return topup
 
 
@@ -400,7 +552,13 @@ def _double(app: FastAPI, scene: Scene, error_page: Any) -> None:
 
 def serve(port: int, node_modules: Path) -> uvicorn.Server:
     """A server for a thread or a terminal."""
-    config = uvicorn.Config(create_app(node_modules), host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        create_app(node_modules),
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
     return uvicorn.Server(config)
 
 

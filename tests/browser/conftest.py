@@ -42,9 +42,9 @@ class Visitor:
         """Open a page."""
         await self.page.goto(self.base + path)
 
-    async def open_topup(self, rail: str = "lightning", asset: str = "BTC", credits: int = 500) -> str:
+    async def open_topup(self, rail: str = "lightning", asset: str = "BTC", count: int = 500) -> str:
         """A top-up made past the page; its id."""
-        made = await self.post("/v1/topups", {"rail": rail, "credits": credits, "pay_asset": asset})
+        made = await self.post("/v1/topups", {"rail": rail, "credits": count, "pay_asset": asset})
         return str(made["id"])
 
     async def stroke(self, *points: tuple[float, float]) -> None:
@@ -103,7 +103,9 @@ async def arrive(chromium: Browser, double_url: str) -> AsyncIterator[Arrive]:
     """Make visitors: `await arrive(theme="dark", width=360)`. Their consoles must stay clean."""
     visitors: list[Visitor] = []
 
-    async def make(*, theme: str = "light", width: int = 1280, workers: str = "block", **options: Any) -> Visitor:
+    async def make(
+        *, theme: str = "light", width: int = 1280, workers: str = "block", **options: Any
+    ) -> Visitor:
         context = await chromium.new_context(
             viewport={"width": width, "height": 860 if width > 600 else 760},
             color_scheme="dark" if theme == "dark" else "light",

@@ -72,8 +72,14 @@ async def test_a_pen_draws_by_pressure_and_the_palm_is_ignored(visitor: Visitor)
 
     async def pen(kind: str, x: float, y: float, force: float) -> None:
         event: dict[str, Any] = {
-            "type": kind, "x": box["x"] + x, "y": box["y"] + y, "pointerType": "pen", "force": force,
-            "button": "left", "buttons": 1, "clickCount": 1,
+            "type": kind,
+            "x": box["x"] + x,
+            "y": box["y"] + y,
+            "pointerType": "pen",
+            "force": force,
+            "button": "left",
+            "buttons": 1,
+            "clickCount": 1,
         }
         await client.send("Input.dispatchMouseEvent", event)
 
@@ -170,7 +176,9 @@ async def test_a_rough_preview_is_labelled(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize(("state", "title"), [("failed", "The painter failed"), ("blocked", "not painted")])
-async def test_what_fails_is_not_charged_and_links_to_its_release(visitor: Visitor, state: str, title: str) -> None:
+async def test_what_fails_is_not_charged_and_links_to_its_release(
+    visitor: Visitor, state: str, title: str
+) -> None:
     await visitor.scene(outcome=state)
     await begin(visitor)
     await visitor.stroke(*LINE)

@@ -26,21 +26,55 @@ STATES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
     ("address", "liquid", "USDT", {}, ["Pay 5.00 USDT", "Copy address", "may need a little L-BTC"]),
     ("card", "card", "USD", {}, ["Confirming", "Back to the card page"]),
     ("opening", "lightning", "BTC", {"state": "opening"}, ["Opening"]),
-    ("seen", "liquid", "USDT", {"state": "seen", "received": money("USDT", 500_000_000, "seen")}, ["Payment received", "about two minutes"]),
-    ("underpaid", "liquid", "USDT", {"state": "underpaid", "received": money("USDT", 200_000_000)}, ["Send 3.00 USDT more", "Got 2.00 USDT of 5.00 USDT"]),
+    (
+        "seen",
+        "liquid",
+        "USDT",
+        {"state": "seen", "received": money("USDT", 500_000_000, "seen")},
+        ["Payment received", "about two minutes"],
+    ),
+    (
+        "underpaid",
+        "liquid",
+        "USDT",
+        {"state": "underpaid", "received": money("USDT", 200_000_000)},
+        ["Send 3.00 USDT more", "Got 2.00 USDT of 5.00 USDT"],
+    ),
     ("expired", "lightning", "BTC", {"state": "expired"}, ["This quote has ended", "New quote"]),
     ("expired card", "card", "USD", {"state": "expired"}, ["Nothing was charged"]),
-    ("late", "liquid", "USDT", {"state": "expired", "received": money("USDT", 500_000_000)}, ["Arrived late", "not lost"]),
-    ("wrong asset", "liquid", "USDT", {"state": "suspense", "received": money("L-BTC", 5_000)}, ["That was L-BTC, not USDT"]),
-    ("declined", "card", "USD", {"state": "declined", "decline_code": "insufficient_funds"}, ["declined", "not enough funds", "Nothing was charged"]),
+    (
+        "late",
+        "liquid",
+        "USDT",
+        {"state": "expired", "received": money("USDT", 500_000_000)},
+        ["Arrived late", "not lost"],
+    ),
+    (
+        "wrong asset",
+        "liquid",
+        "USDT",
+        {"state": "suspense", "received": money("L-BTC", 5_000)},
+        ["That was L-BTC, not USDT"],
+    ),
+    (
+        "declined",
+        "card",
+        "USD",
+        {"state": "declined", "decline_code": "insufficient_funds"},
+        ["declined", "not enough funds", "Nothing was charged"],
+    ),
     ("unpriced", "lightning", "BTC", {"state": "unpriced"}, ["waiting for a price"]),
     ("reversed", "liquid", "USDT", {"state": "reversed"}, ["taken back"]),
     ("disputed", "card", "USD", {"state": "disputed"}, ["disputed"]),
 ]
 
 
-@pytest.mark.parametrize(("rail", "asset", "change", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
-async def test_every_state_has_its_screen(visitor: Visitor, rail: str, asset: str, change: dict[str, Any], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("rail", "asset", "change", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES]
+)
+async def test_every_state_has_its_screen(
+    visitor: Visitor, rail: str, asset: str, change: dict[str, Any], words: list[str]
+) -> None:
     topup = await visitor.open_topup(rail, asset)
     if change:
         await visitor.post(f"/double/topups/{topup}", change)
@@ -49,7 +83,7 @@ async def test_every_state_has_its_screen(visitor: Visitor, rail: str, asset: st
         await expect(visitor.page.locator(".pay")).to_contain_text(text)
 
 
-async def test_paid_shows_credits_balance_surplus_and_the_recovery_code_once(visitor: Visitor) -> None:
+async def test_paid_shows_credits_balance_and_surplus(visitor: Visitor) -> None:
     topup = await visitor.open_topup("liquid", "USDT")
     await visitor.visit(f"/topups/{topup}")
     await visitor.post(f"/double/topups/{topup}", {"state": "paid", "amount": 600_000_000})
@@ -57,30 +91,47 @@ async def test_paid_shows_credits_balance_surplus_and_the_recovery_code_once(vis
     await expect(pay).to_contain_text("+500 credits")
     await expect(pay).to_contain_text("New balance: 520")
     await expect(pay).to_contain_text("1.00 USDT more than asked")
+
+
+async def test_a_guest_sees_the_recovery_code_until_it_is_kept(visitor: Visitor) -> None:
+    await visitor.visit("/account")
+    await visitor.page.get_by_role("button", name="Top up").last.click()
+    await visitor.page.get_by_role("button", name="Card").click()
+    await visitor.page.wait_for_url("**/double/checkout/*")
+    topup = visitor.page.url.rsplit("/", 1)[1]
+    await visitor.post(f"/double/topups/{topup}", {"state": "paid"})
+    await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".recovery-code")).to_have_text("LLAMA-7Q4F-K2ZT-9MXA")
+    await visitor.page.get_by_role("button", name="I have kept it").click()
     await visitor.page.reload()
-    await expect(pay).to_contain_text("+500 credits")
+    await expect(visitor.page.locator(".receipt-credits")).to_be_visible()
     await expect(visitor.page.locator(".recovery-code")).to_have_count(0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("rail", "asset"), [("lightning", "BTC"), ("liquid", "USDT")])
-async def test_the_code_can_be_read_from_the_screen(arrive: Arrive, theme: str, rail: str, asset: str) -> None:
+async def test_the_code_can_be_read_from_the_screen(
+    arrive: Arrive, theme: str, rail: str, asset: str
+) -> None:
     visitor = await arrive(theme=theme, width=360, device_scale_factor=2)
     await visitor.scene()
     topup = await visitor.open_topup(rail, asset)
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
-    text = read_code(await visitor.page.screenshot(full_page=True))
+    text = read_code(await visitor.page.screenshot())
     assert text.upper().startswith("LIGHTNING:LNBC" if rail == "lightning" else "LIQUIDNETWORK:EL1")
 
 
-async def test_the_code_of_an_underpaid_topup_asks_for_the_rest(visitor: Visitor) -> None:
+async def test_the_code_of_an_underpaid_topup_asks_for_the_rest(arrive: Arrive) -> None:
+    visitor = await arrive(device_scale_factor=2)
+    await visitor.scene()
     topup = await visitor.open_topup("liquid", "USDT")
-    await visitor.post(f"/double/topups/{topup}", {"state": "underpaid", "received": money("USDT", 150_000_000)})
+    await visitor.post(
+        f"/double/topups/{topup}", {"state": "underpaid", "received": money("USDT", 150_000_000)}
+    )
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
-    assert "amount=3.5&" in read_code(await visitor.page.screenshot(full_page=True))
+    assert "amount=3.5&" in read_code(await visitor.page.locator(".pay").screenshot())
 
 
 def read_code(png: bytes) -> str:
@@ -98,7 +149,9 @@ async def test_a_topup_works_by_keyboard_alone(visitor: Visitor) -> None:
     async def tab_to(name: str) -> None:
         for _ in range(40):
             await keys.press("Tab")
-            focused = await visitor.page.evaluate("() => document.activeElement.textContent + (document.activeElement.value ?? '')")
+            focused = await visitor.page.evaluate(
+                "() => document.activeElement.textContent + (document.activeElement.value ?? '')"
+            )
             if name in focused:
                 return
         raise AssertionError(f"Tab never reached {name}")

@@ -1,36 +1,30 @@
 // The account: what is there, where it came from, and every event that touched it.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { api } from "./api.js";
 import { on } from "./events.js";
-import { day, moment, number, plural } from "./money.js";
+import { day, number, plural } from "./money.js";
 import { mount } from "./shell.js";
 import { SignInPanel } from "./sign_in.js";
 import { account, isFree, loadAccount, loadSession, session, start, topupRequest } from "./store.js";
-import { Entry, KINDS } from "./statement.js";
+import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
-const PAGE = 25;
 const query = new URLSearchParams(location.search);
 const entries = signal(/** @type {any[] | null} */ (null));
 const next = signal(/** @type {string | null} */ (null));
 const loading = signal(false);
 const problem = signal("");
-const filter = signal(query.get("kind") ?? "all");
+const filter = signal(query.get("type") ?? "all");
 const reference = signal(query.get("reference") ?? "");
 
 /** @param {boolean} more */
 async function load(more) {
   loading.value = true;
   problem.value = "";
-  const params = new URLSearchParams({ limit: String(PAGE) });
-  if (more && next.value) params.set("cursor", next.value);
-  if (filter.value !== "all") params.set("kind", filter.value);
-  if (reference.value) params.set("reference", reference.value);
   try {
-    const page = await api("GET", `/v1/statement?${params}`);
+    const page = await readStatement({ cursor: more ? next.value : null, type: filter.value, reference: reference.value });
     entries.value = more ? [...(entries.value ?? []), ...page.entries] : page.entries;
-    next.value = page.next_cursor ?? null;
+    next.value = page.next;
   } catch (error) {
     problem.value = error instanceof Error ? error.message : "The statement cannot be read.";
     entries.value ??= [];
@@ -42,19 +36,18 @@ async function load(more) {
 function narrow(kind, about) {
   filter.value = kind;
   reference.value = about;
-  const params = new URLSearchParams({ ...(kind === "all" ? {} : { kind }), ...(about ? { reference: about } : {}) });
+  const params = new URLSearchParams({ ...(kind === "all" ? {} : { type: kind }), ...(about ? { reference: about } : {}) });
   history.replaceState(null, "", `/account${params.size ? `?${params}` : ""}#statement`);
   load(false);
 }
 
 /** @type {Record<string, string>} */
-const PLANS = { free: "Free", starter: "Starter", pro: "Pro", unlimited: "Unlimited" };
+const SUBJECTS = { generation: "Images", topup: "Top-ups", plan: "Plan", adjustment: "Adjustments" };
 
 function Balance() {
   const now = account.value;
   if (!now) return html`<div class="card skeleton skeleton-tall" aria-hidden="true"></div>`;
   const { posted, held, available, debt } = now.credits;
-  const plan = typeof now.plan === "string" ? now.plan : now.plan?.name ?? "free";
   return html`<section class="card balance" aria-labelledby="balance-title">
     <div><h2 id="balance-title" class="label">Available</h2>
       <p class="balance-big num">${number(available)}<span> ${available === 1 ? "image" : "images"}</span></p></div>
@@ -62,14 +55,14 @@ function Balance() {
       <div><dt>Posted</dt><dd class="num">${number(posted)}</dd></div>
       <div><dt>Held for pictures in work</dt><dd class="num">${number(held)}</dd></div>
       ${debt > 0 && html`<div class="balance-debt"><dt>Owed after a reversal</dt><dd class="num">${number(debt)}</dd></div>`}
-      <div><dt>Plan</dt><dd><a href="/plans">${PLANS[plan] ?? plan}</a></dd></div>
+      <div><dt>Plan</dt><dd><a href="/plans">${now.plan_label ?? now.plan}</a></dd></div>
     </dl>
     <div class="actions-row"><button type="button" class="button button-primary" onClick=${() => { topupRequest.value = {}; }}><${Icon} name="plus" />Top up</button></div>
   </section>`;
 }
 
 /** @type {Record<string, string>} */
-const CAUSES = { payment: "Top-up", subscription: "Plan", subscription_period: "Plan", allowance: "Free pictures today", promotion: "Gift", adjustment: "Adjustment", merge: "Brought from a guest", restored: "Restored" };
+const SOURCES = { payment: "Top-up", pass: "Pass", subscription: "Plan", allowance: "Free pictures today", promotion: "Gift", adjustment: "Adjustment", restored: "Payment came back", overage: "Beyond the plan" };
 
 /** @param {any} lot */
 function expiry(lot) {
@@ -85,9 +78,9 @@ function Lots() {
   return html`<section aria-labelledby="lots-title"><h2 id="lots-title">Where your credits come from</h2>
     ${lots.length === 0 ? html`<p class="card muted empty">No credits yet. They appear here with their cause, in the order in which they are used.</p>`
       : html`<ol class="lots">${lots.map((/** @type {any} */ lot) => html`<li class=${`card lot ${isFree(lot) ? "lot-free" : ""}`} key=${lot.id}>
-        <div class="lot-head"><span class="lot-cause">${CAUSES[lot.cause] ?? lot.cause}</span><span class="hint">${expiry(lot)}</span></div>
-        <meter min="0" max=${lot.amount} value=${lot.remaining} aria-label=${`${lot.remaining} of ${lot.amount} left`}></meter>
-        <p class="num"><strong>${number(lot.remaining)}</strong> of ${number(lot.amount)} left${lot.held ? html`, <span class="muted">${number(lot.held)} held</span>` : ""}</p></li>`)}</ol>`}
+        <div class="lot-head"><span class="lot-cause">${SOURCES[lot.source] ?? lot.source}</span><span class="hint">${expiry(lot)}</span></div>
+        <meter min="0" max=${lot.granted} value=${lot.left} aria-label=${`${lot.left} of ${lot.granted} left`}></meter>
+        <p class="num"><strong>${number(lot.left)}</strong> of ${number(lot.granted)} left${lot.held ? html`, <span class="muted">${number(lot.held)} held</span>` : ""}</p></li>`)}</ol>`}
   </section>`;
 }
 
@@ -97,7 +90,7 @@ function Statement() {
     <div class="statement-head"><h2 id="statement-title">Statement</h2>
       <label class="statement-filter"><span class="visually-hidden">Show</span>
         <select class="input" value=${filter.value} onChange=${(/** @type {any} */ event) => narrow(event.target.value, reference.value)}>
-          <option value="all">Everything</option>${Object.entries(KINDS).filter(([, kind]) => kind.filter).map(([id, kind]) => html`<option value=${id}>${kind.name}</option>`)}</select></label></div>
+          <option value="all">Everything</option>${Object.entries(SUBJECTS).map(([id, name]) => html`<option value=${id}>${name}</option>`)}</select></label></div>
     ${reference.value && html`<p class="note note-calm"><${Icon} name="info" /><span>Only what concerns <span class="mono">${reference.value}</span>. <a href="/account#statement" onClick=${(/** @type {Event} */ event) => { event.preventDefault(); narrow("all", ""); }}>Show everything</a></span></p>`}
     ${problem.value && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem.value} <a href="#statement" onClick=${() => load(false)}>Try again</a></span></p>`}
     ${all === null ? html`<div class="skeleton skeleton-tall" aria-hidden="true"></div>`
@@ -111,8 +104,9 @@ function Statement() {
 function Account() {
   useEffect(() => {
     loadSession();
-    load(false).then(() => { if (location.hash === "#statement") document.getElementById("statement")?.scrollIntoView(); });
-    start().then(() => {
+    start().then(async () => {
+      await load(false);
+      if (location.hash === "#statement") document.getElementById("statement")?.scrollIntoView();
       on("account", () => load(false));
       on("open", () => load(false));
     });

@@ -6,7 +6,7 @@ import { on } from "./events.js";
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
 import { start } from "./store.js";
-import { Entry } from "./statement.js";
+import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
 const id = decodeURIComponent(location.pathname.split("/")[2] ?? "");
@@ -17,8 +17,7 @@ const problem = signal(/** @type {any} */ (null));
 async function load() {
   try {
     picture.value = await api("GET", `/v1/generations/${encodeURIComponent(id)}`);
-    const page = await api("GET", `/v1/statement?reference=${encodeURIComponent(id)}&limit=20`);
-    entries.value = page.entries.filter((/** @type {any} */ entry) => entry.reference?.id === id).toReversed();
+    entries.value = (await readStatement({ reference: id })).entries.toReversed();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     problem.value = error;
@@ -31,8 +30,10 @@ const STATES = { awaiting_payment: "Waiting for its payment", queued: "In the qu
 
 function ImagePage() {
   useEffect(() => {
-    load();
-    start().then(() => on("generation", (data) => { if (data.id === id) load(); }));
+    start().then(() => {
+      load();
+      on("generation", (data) => { if (data.id === id) load(); });
+    });
   }, []);
   const now = picture.value;
   if (problem.value) return html`<h1>Image</h1><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This image cannot be shown.</strong>${problem.value.status === 404 ? "It belongs to another browser or account, or the address is wrong." : problem.value.message}</span></p>
@@ -42,7 +43,7 @@ function ImagePage() {
   return html`<h1>${now.state === "completed" ? "One image, one debit" : "One image"}</h1>
     <div class="image-page">
       <figure class="polaroid">${now.image_url ? html`<img src=${now.image_url} alt=${now.prompt ?? "The painted picture"} />` : html`<div class="polaroid-none"><${Icon} name="image" /></div>`}
-        <figcaption>${now.prompt ?? STATES[now.state] ?? now.state}</figcaption></figure>
+        <figcaption>${now.prompt ?? now.message ?? STATES[now.state] ?? now.state}</figcaption></figure>
       <div class="image-side">
         <p class=${`tag ${now.state === "completed" ? "tag-good" : "tag-calm"}`}>${STATES[now.state] ?? now.state}</p>
         <p class="image-cost num">${captured ? plural(captured, "credit") : held ? `${plural(held, "credit")} held` : "Nothing charged"}</p>

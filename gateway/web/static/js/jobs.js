@@ -100,7 +100,8 @@ const known = (data) => ({
   ...("eta_seconds" in data ? { eta: data.eta_seconds } : {}),
   ...(data.image_url ? { image: data.image_url } : {}),
   ...(data.credits ? { credits: data.credits } : {}),
-  ...("seed" in data ? { seed: data.seed } : {}),
+  ...(data.thumbnail_url ? { thumbnail: data.thumbnail_url } : {}),
+  ...(data.message ? { message: data.message } : {}),
 });
 
 /** @param {any} data */
@@ -110,8 +111,8 @@ function take(data) {
   const next = known(data);
   if (!OVER.has(next.state)) return update({ phase: "waiting", ...next });
   if (next.state === "completed" && !next.image) next.image = `/v1/generations/${next.id}/image`;
-  update({ phase: next.state === "completed" ? "done" : "over", failure: data.failure ?? data.reason ?? null, ...next });
-  if (next.state === "completed") keep({ id: next.id, image: next.image, prompt: now.prompt });
+  update({ phase: next.state === "completed" ? "done" : "over", ...next });
+  if (next.state === "completed") keep({ id: next.id, image: next.image, thumbnail: next.thumbnail, prompt: now.prompt, credits: next.credits });
   loadAccount().catch(() => {});
 }
 

@@ -12,23 +12,22 @@ const failed = signal(false);
 
 /** @param {any} plan */
 function allowance(plan) {
-  const each = { day: "a day", month: "a month", daily: "a day", monthly: "a month" }[/** @type {"day"} */ (plan.period)] ?? "";
-  return `${number(plan.credits)} images ${each}`;
+  return `${number(plan.credits)} images a ${plan.period}`;
 }
 
 /** @param {{plan: any}} props */
 function Plan({ plan }) {
-  const now = account.value?.plan;
-  const mine = (typeof now === "string" ? now : now?.name) === plan.id;
-  const price = plan.price?.amount_minor ? money(plan.price).replace(/\.00$/, "") : "$0";
-  return html`<li class=${`card plan ${plan.id === "pro" ? "plan-best" : ""}`}>
-    <h2>${plan.name}</h2>
-    <p class="plan-price num">${price}<span>${plan.price?.amount_minor ? " a month" : " for ever"}</span></p>
-    <p>${allowance(plan)}${plan.fair_use ? ", fair use" : ""}</p>
-    <p class="hint">${plan.description ?? ""}</p>
+  const mine = account.value?.plan === plan.name;
+  const costs = plan.price_usd_minor > 0;
+  const price = money({ amount_minor: plan.price_usd_minor, asset: "USD" }).replace(/\.00$/, "");
+  return html`<li class=${`card plan ${plan.priority && plan.period === "month" ? "plan-best" : ""}`}>
+    <h2>${plan.label}</h2>
+    <p class="plan-price num">${price}<span>${costs ? " a month" : " for ever"}</span></p>
+    <p>${allowance(plan)}${costs && plan.period === "day" ? ", fair use" : ""}</p>
+    <p class="hint">${plan.priority ? "First in line when it is busy." : costs ? "For a sketch most evenings." : "For trying, and for Sundays."}</p>
     ${mine ? html`<span class="tag tag-good"><${Icon} name="check" />Your plan</span>`
-      : plan.checkout_url ? html`<a class="button button-primary" href=${plan.checkout_url}>Choose ${plan.name}</a>`
-      : plan.id === "free" ? html`<a class="button" href="/">Start drawing</a>` : html`<span class="hint">Opens soon; packs work today.</span>`}
+      : plan.checkout_url ? html`<a class="button button-primary" href=${plan.checkout_url}>Choose ${plan.label}</a>`
+      : !costs ? html`<a class="button" href="/">Start drawing</a>` : html`<span class="hint">Opens soon; packs work today.</span>`}
   </li>`;
 }
 
@@ -39,7 +38,7 @@ function Plans() {
   }, []);
   if (failed.value) return html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>The list of plans cannot be read just now.</span></p>`;
   if (!plans.value) return html`<div class="skeleton skeleton-tall"></div>`;
-  return html`<ul class="plans">${plans.value.map((plan) => html`<${Plan} key=${plan.id} plan=${plan} />`)}</ul>
+  return html`<ul class="plans">${plans.value.map((plan) => html`<${Plan} key=${plan.name} plan=${plan} />`)}</ul>
     <section class="packs" aria-labelledby="packs-title"><h2 id="packs-title">Or just some images</h2>
       <p class="muted">No subscription; use them when you like.</p>
       <ul>${(rails.value?.packs ?? []).map((/** @type {any} */ pack) => html`<li><button type="button" class="pack" onClick=${() => { topupRequest.value = { credits: pack.credits }; }}>

@@ -41,7 +41,7 @@ function Recover({ done }) {
   };
   return html`<details class="recover"><summary>I have a recovery code</summary>
     <form onSubmit=${submit} class="inline-form"><label class="visually-hidden" for="code">Recovery code</label>
-      <input class="input mono" id="code" name="code" autocomplete="off" autocapitalize="characters" spellcheck="false" placeholder="XXXX-XXXX-XXXX" required maxlength="64" />
+      <input class="input mono" id="code" name="code" autocomplete="off" autocapitalize="characters" spellcheck="false" placeholder="from your first top-up" required maxlength="64" />
       <button class="button" type="submit" disabled=${busy.value === "recover"}>Bring my credits</button></form></details>`;
 }
 
@@ -61,7 +61,7 @@ export function SignInPanel({ done }) {
   }
   return html`<section class="card who" aria-labelledby="who-title"><h2 id="who-title">You are a guest</h2>
     <p class="muted">That is fine: your credits live in this browser. Sign in to have them everywhere; what you bought comes along.</p>
-    ${now?.sign_in === "oidc" && now.sign_in_url ? html`<a class="button button-primary" href=${now.sign_in_url}>Sign in</a>`
+    ${now?.sign_in && now.sign_in !== "embedded" ? html`<a class="button button-primary" href=${now.sign_in}>Sign in</a>`
       : html`<form onSubmit=${submit} class="inline-form"><label class="visually-hidden" for="email">E-mail address</label>
         <input class="input" id="email" name="email" type="email" autocomplete="email" placeholder="you@example.com" required />
         <button class="button button-primary" type="submit" disabled=${busy.value === "in"}>Sign in</button></form>

@@ -159,7 +159,7 @@ function Strip() {
   if (gallery.value.length === 0) return null;
   return html`<section class="strip" aria-labelledby="strip-title"><h2 id="strip-title" class="strip-title">This session</h2>
     <ul>${gallery.value.map((one) => html`<li key=${one.id}><button type="button" aria-current=${job.value?.id === one.id ? "true" : undefined} onClick=${() => showPicture(one)}>
-      <img src=${one.image} alt=${one.prompt ?? "A picture"} loading="lazy" /></button></li>`)}</ul></section>`;
+      <img src=${one.thumbnail ?? one.image} alt=${one.prompt ?? "A picture"} loading="lazy" /></button></li>`)}</ul></section>`;
 }
 
 /** @param {{title: string, list: string[]}} props */

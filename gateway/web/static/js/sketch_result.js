@@ -95,7 +95,7 @@ function Over({ now }) {
   const retry = now.state === "failed" || now.state === "expired" || now.state === "cancelled";
   return html`<div class="ending" role="status">
     <span class=${`tag ${now.state === "blocked" ? "tag-warn" : "tag-good"}`}><${Icon} name="check" />Not charged</span>
-    <h2>${title}</h2><p class="muted">${text}</p>
+    <h2>${title}</h2><p class="muted">${now.message ?? text}</p>
     <p class="hint">The held credit went back. <a href=${`/account?reference=${now.id}#statement`}>See the release in your statement</a></p>
     ${retry && html`<p class="hint">Press Paint to try again.</p>`}
   </div>`;

@@ -1,32 +1,57 @@
 // One entry of the statement, in words.
+import { api } from "./api.js";
 import { moment, number } from "./money.js";
 import { html, Icon } from "./ui.js";
 
-/** @type {Record<string, {name: string, icon: string, tone: string, filter?: boolean, sign?: number}>} by the entry's kind */
-export const KINDS = {
-  granted: { name: "Credited", icon: "plus", tone: "good", filter: true },
-  held: { name: "Held", icon: "clock", tone: "calm", filter: true },
-  captured: { name: "Used", icon: "image", tone: "", filter: true },
-  released: { name: "Given back", icon: "undo", tone: "good", filter: true },
-  expired: { name: "Expired", icon: "clock", tone: "warn", filter: true },
-  refunded: { name: "Refunded", icon: "back", tone: "", filter: true },
-  reversed: { name: "Taken back", icon: "warn", tone: "bad", filter: true },
-  debt: { name: "Owed", icon: "warn", tone: "bad" },
-  merged: { name: "Brought along", icon: "plus", tone: "good" },
-  adjusted: { name: "Adjusted", icon: "pen", tone: "" },
+const PAGE = 25;
+const SEARCH_PAGE = 200;
+const SEARCH_PAGES_MAX = 10;
+
+/**
+ * A page of the statement, newest first. About one thing only: as many pages as it takes, within reason.
+ * @param {{cursor?: string | null, type?: string, reference?: string}} wanted
+ * @returns {Promise<{entries: any[], next: string | null}>}
+ */
+export async function readStatement({ cursor = null, type = "all", reference = "" }) {
+  const found = [];
+  let next = cursor;
+  for (let pages = 0; pages < SEARCH_PAGES_MAX; pages += 1) {
+    const params = new URLSearchParams({ limit: String(reference ? SEARCH_PAGE : PAGE) });
+    if (next) params.set("cursor", next);
+    if (type !== "all") params.set("type", type);
+    if (reference) params.set("reference", reference);
+    const page = await api("GET", `/v1/statement?${params}`);
+    const fitting = reference ? page.entries.filter((/** @type {any} */ entry) => entry.reference?.id === reference) : page.entries;
+    found.push(...fitting);
+    next = page.next_cursor ?? null;
+    // Entries of one thing lie close together: past the last of them there are no more.
+    if (!reference || !next || (found.length > 0 && fitting.length < page.entries.length)) break;
+  }
+  return { entries: found, next: reference ? null : next };
+}
+
+/** @type {Record<string, {name: string, icon: string, tone: string}>} by the entry's kind */
+const KINDS = {
+  granted: { name: "Credited", icon: "plus", tone: "good" },
+  held: { name: "Held", icon: "clock", tone: "calm" },
+  captured: { name: "Used", icon: "image", tone: "" },
+  released: { name: "Given back", icon: "undo", tone: "good" },
+  hold_expired: { name: "Given back", icon: "undo", tone: "good" },
+  lapsed: { name: "Lapsed", icon: "clock", tone: "warn" },
+  refund_opened: { name: "Refund under way", icon: "back", tone: "calm" },
+  refund_sent: { name: "Refunded", icon: "back", tone: "" },
+  refund_failed: { name: "Refund failed", icon: "undo", tone: "warn" },
+  reversed: { name: "Taken back", icon: "warn", tone: "bad" },
+  debt_incurred: { name: "Owed", icon: "warn", tone: "bad" },
+  debt_repaid: { name: "Debt paid", icon: "check", tone: "good" },
+  debt_forgiven: { name: "Debt forgiven", icon: "check", tone: "good" },
+  withdrawn: { name: "Withdrawn", icon: "pen", tone: "" },
+  moved_out: { name: "Moved out", icon: "open", tone: "" },
+  moved_in: { name: "Brought along", icon: "plus", tone: "good" },
 };
 
-/** Event names of the ledger that say the same. @type {[RegExp, string][]} */
-const ALIASES = [
-  [/held|hold_opened/, "held"], [/captured/, "captured"], [/released|hold_expired/, "released"], [/expired/, "expired"],
-  [/refund/, "refunded"], [/revers|revoked|disput/, "reversed"], [/debt/, "debt"], [/merge/, "merged"], [/adjust/, "adjusted"], [/grant/, "granted"],
-];
-
 /** @param {string} kind */
-export function kindOf(kind) {
-  const known = KINDS[kind] ? kind : ALIASES.find(([pattern]) => pattern.test(kind))?.[1];
-  return known ? KINDS[known] : { name: kind.replaceAll("_", " "), icon: "info", tone: "" };
-}
+const kindOf = (kind) => KINDS[kind] ?? { name: kind.replaceAll("_", " "), icon: "info", tone: "" };
 
 /** @param {any} about */
 function link(about) {
@@ -53,7 +78,7 @@ export function Entry({ entry, onReference }) {
   const target = link(entry.reference);
   const words = entry.description || kind.name;
   return html`<li class="entry">
-    ${entry.image_url ? html`<a class="entry-thumb" href=${target ?? entry.image_url} aria-label="The image this paid for"><img src=${entry.image_url} alt="" loading="lazy" width="56" height="56" /></a>`
+    ${entry.image_url ? html`<a class="entry-thumb" href=${target ?? entry.image_url} aria-label="The image this paid for"><img src=${entry.thumbnail_url ?? entry.image_url} alt="" loading="lazy" width="56" height="56" /></a>`
       : html`<span class=${`entry-mark ${kind.tone ? `entry-${kind.tone}` : ""}`} aria-hidden="true"><${Icon} name=${kind.icon} /></span>`}
     <div class="entry-words"><p><strong>${kind.name}</strong>${words !== kind.name && html`<span class="muted"> ${words}</span>`}</p>
       <p class="hint"><time datetime=${entry.at}>${moment(entry.at)}</time> · <span title="Place in the ledger">no. ${number(entry.position)}</span>

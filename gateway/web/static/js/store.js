@@ -15,9 +15,8 @@ export const online = signal(navigator.onLine);
 addEventListener("online", () => { online.value = true; });
 addEventListener("offline", () => { online.value = false; });
 
-const FREE = new Set(["allowance", "free", "plan_free"]);
 /** @param {any} lot */
-export const isFree = (lot) => FREE.has(lot.cause);
+export const isFree = (lot) => lot.source === "allowance";
 /** @param {any} lot */
 const isLive = (lot) => !lot.expires_at || new Date(lot.expires_at) > new Date();
 
@@ -27,8 +26,8 @@ export const purse = computed(() => {
   if (!now) return null;
   const available = now.credits.available;
   const lots = (now.lots ?? []).filter(isLive);
-  const free = lots.filter(isFree).reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.remaining, 0);
-  const granted = lots.reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.amount, 0);
+  const free = now.free_today?.left ?? 0;
+  const granted = lots.reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.granted, 0);
   return {
     available,
     free: Math.min(free, available),
@@ -39,16 +38,8 @@ export const purse = computed(() => {
   };
 });
 
-/** One shape for lots, whichever words the server uses for them. @param {any} answer */
-function shaped(answer) {
-  const lots = (answer.lots ?? []).map((/** @type {any} */ lot) => ({
-    ...lot, id: lot.id ?? lot.lot_id, cause: lot.cause ?? lot.source, amount: lot.amount ?? lot.credits, remaining: lot.remaining ?? lot.left,
-  }));
-  return { ...answer, lots };
-}
-
 export async function loadAccount() {
-  account.value = shaped(await api("GET", "/v1/account"));
+  account.value = await api("GET", "/v1/account");
 }
 
 export async function loadRails() {
@@ -58,7 +49,7 @@ export async function loadRails() {
 }
 
 export async function loadSession() {
-  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", sign_in: null }));
+  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", email: null, sign_in: null }));
 }
 
 let starting = /** @type {Promise<void> | null} */ (null);
@@ -68,7 +59,7 @@ export function start() {
     await loadAccount().catch(() => {});
     startEvents();
     on("account", (data) => {
-      if (data?.credits && data?.lots) account.value = shaped(data);
+      if (data?.credits && data?.lots) account.value = data;
       else loadAccount().catch(() => {});
     });
     on("open", () => loadAccount().catch(() => {}));

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
 import { on, poll, stream } from "./events.js";
 import { number, plural } from "./money.js";
+import { keepRecovery } from "./recovery.js";
 import { loadAccount, loadRails, online, purse, rails, topupRequest } from "./store.js";
 import { Pay } from "./topup_pay.js";
 import { html, Icon, Modal } from "./ui.js";
@@ -128,7 +129,8 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onCl
       const body = { rail: choice.rail, credits, pay_asset: choice.asset };
       const answer = await api("POST", "/v1/topups", { body, key: newKey() });
       if (mine !== attempt.current) return;
-      setFresh({ ...answer, opened: true });
+      keepRecovery(answer.recovery_code);
+      setFresh(answer);
       setId(answer.id);
       onId?.(answer.id);
       if (answer.instructions?.kind === "redirect" && answer.instructions.url) location.assign(answer.instructions.url);

@@ -2,6 +2,7 @@
 import { generate } from "lean-qr";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { clock, money, number, walletAmount } from "./money.js";
+import { forgetRecovery, recovery } from "./recovery.js";
 import { missing, payUri, settled, view } from "./topup_state.js";
 import { CopyButton, copyText, html, Icon, toast, useNow } from "./ui.js";
 
@@ -80,17 +81,14 @@ function Hosted({ topup, returned, again }) {
     <button type="button" class="button button-quiet" onClick=${again}>Pay another way</button></div>`;
 }
 
-/** @param {{topup: any}} props */
-function Recovery({ topup }) {
-  const [code, setCode] = useState(/** @type {string | null} */ (null));
-  useEffect(() => {
-    // The server says it once; it stays on this page until the person has it.
-    if (topup.recovery_code) setCode(topup.recovery_code);
-  }, [topup.recovery_code]);
+function Recovery() {
+  const code = recovery.value;
   if (!code) return null;
   return html`<div class="recovery"><h2>Your recovery code</h2>
-    <p>You have no account here, so these credits live in this browser. Keep this code: it brings them to another one. It is shown only now.</p>
-    <p class="recovery-code mono">${code}</p><${CopyButton} text=${code} label="Copy the code" class="button-primary" /></div>`;
+    <p>You have no account here, so these credits live in this browser. Keep this code: it brings them to another one. It is not shown again.</p>
+    <p class="recovery-code mono">${code}</p>
+    <div class="pay-buttons"><${CopyButton} text=${code} label="Copy the code" class="button-primary" />
+      <button type="button" class="button" onClick=${forgetRecovery}>I have kept it</button></div></div>`;
 }
 
 /** @param {{topup: any, balance: string | null, waitingPicture: boolean, onClose?: () => void}} props */
@@ -99,7 +97,7 @@ function Receipt({ topup, balance, waitingPicture, onClose }) {
   return html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>
     ${balance !== null && html`<p class="muted">New balance: <strong class="num">${balance}</strong></p>`}
     ${waitingPicture && html`<p class="note note-calm"><${Icon} name="spark" /><span>Your picture is being painted.</span></p>`}
-    <${Recovery} topup=${topup} />
+    <${Recovery} />
     <div class="pay-buttons">
       ${onClose ? html`<button type="button" class="button button-primary" onClick=${onClose}>Back to my sketch</button>` : html`<a class="button button-primary" href="/">To the sketchbook</a>`}
       <a class="button" href=${`/account?reference=${topup.id}#statement`}>Receipt in the statement</a></div>`;

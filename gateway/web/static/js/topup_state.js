@@ -28,6 +28,7 @@ export function arrived(topup) {
 
 /** What is still to send, never below nothing. @param {any} topup */
 export function missing(topup) {
+  if (topup.amount_missing) return topup.amount_missing;
   const rest = BigInt(topup.amount_due.amount_minor) - arrived(topup);
   return { amount_minor: Number(rest > 0n ? rest : 0n), asset: topup.amount_due.asset };
 }

@@ -73,9 +73,11 @@ function Paste() {
 function Wallet() {
   useEffect(() => {
     loadRails().catch(() => {});
-    load();
     const stop = poll(load, { quick: 2_000, slow: 6_000 });
-    start().then(() => on("topup", load));
+    start().then(() => {
+      load();
+      on("topup", load);
+    });
     return stop;
   }, []);
   return html`<div class="hazard" role="note"><p><strong>This is a toy.</strong> The money here does not exist. In production this page does not exist either.</p></div>
