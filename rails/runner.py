@@ -121,9 +121,8 @@ class RailRunner:
         try:
             await self._payments.deal_with(self._rail.name, hint.reference)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the hint must not be lost
-            self._log.warning(
-                "hint_postponed", error=type(error).__name__, passing=isinstance(error, _PASSING)
-            )
+            tell = self._log.info if isinstance(error, _PASSING) else self._log.warning
+            tell("hint_postponed", error=type(error).__name__)
             await self._payments.keep_hint(self._rail.name, hint)
 
     # --- the inbox -----------------------------------------------------------------------------
@@ -138,8 +137,10 @@ class RailRunner:
             wait = self._rules.sweep_seconds * 1000
             if due_at is not None:
                 wait = min(wait, max((due_at - self._clock()) // timedelta(milliseconds=1), 10))
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with a hint.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stored.wait(), _seconds(wait))
+                async with asyncio.timeout(_seconds(wait)):
+                    await stored.wait()
 
     async def work_once(self) -> int:
         """Deal with the hints that are due; returns how many there were."""

@@ -19,15 +19,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import pytest
 
 from ledger.clock import Clock
+from ledger.domain.account import ACCOUNTS
+from ledger.domain.state import Account
 from ledger.identifiers import Identifiers
+from ledger.log.memory import MemoryLog
 from ledger.money import Asset, Money
 from rails.contract import (
     Expiry,
@@ -45,7 +49,15 @@ from rails.contract import (
     Webhooks,
 )
 from rails.memory import MemoryReferences
+from rails.payment_state import PAYMENTS
+from rails.rates import FixedRates
+from rails.runner import Supervision
+from rails.service import Payments
+from rails.store_memory import MemoryRailStore
+from rails.topup import TopupState, TopupView
 
+CORE_PRICES = {"USD": Fraction(1), "USDT": Fraction(1), "BTC": Fraction(100_000), "L-BTC": Fraction(100_000)}
+"""Dollars for one whole unit, in the tests that run the core."""
 PATIENCE_SECONDS = 20
 """The bound of every wait of the suite."""
 
@@ -217,6 +229,95 @@ class Desk:
             instructions,
             lambda seen: bool(seen.pieces) and all(p.state is PieceState.SETTLED for p in seen.pieces),
         )
+
+
+@dataclass
+class Core:
+    """The payment core over the rail under test, with its log and its rows in memory."""
+
+    world: World
+    log: MemoryLog
+    store: MemoryRailStore
+    rail: Rail
+    payments: Payments
+    supervision: Supervision | None = None
+    shown: dict[str, Instructions] = field(default_factory=dict)
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, world: World, before: Core | None = None) -> AsyncIterator[Core]:
+        """A fresh process of the core, on what the one before it had stored."""
+        log = before.log if before else MemoryLog([ACCOUNTS, PAYMENTS], world.clock)
+        store = before.store if before else MemoryRailStore(log.tables)
+        rail = await world.start(store)
+        prices = {asset.code: CORE_PRICES[asset.code] for asset in rail.capabilities.assets}
+        payments = Payments(
+            log=log,
+            store=store,
+            rails={rail.name: rail},
+            rates=FixedRates(world.clock, prices),
+            ids=Identifiers(world.clock),
+            clock=world.clock,
+        )
+        try:
+            yield cls(world, log, store, rail, payments, shown=before.shown if before else {})
+        finally:
+            await rail.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While it listens, works and sweeps. Afterwards the rail is closed."""
+        async with Supervision(
+            self.payments, {self.rail.name: self.rail}, clock=self.world.clock
+        ) as supervision:
+            self.supervision = supervision
+            yield
+
+    async def open(self) -> TopupView:
+        """Someone wants 2,000 credits."""
+        topup = await self.payments.open_topup(
+            Identifiers(self.world.clock).account(),
+            self.rail.name,
+            wanted=2_000,
+            return_url="https://llamasketch.test/topups/{payment_id}",
+        )
+        assert topup.instructions is not None, topup
+        reference = await self.store.reference(topup.payment_id)
+        assert reference is not None
+        assert reference.reference is not None
+        known = topup.instructions
+        self.shown[topup.payment_id] = Instructions(
+            kind=known["kind"],
+            reference=reference.reference,
+            uri=known.get("uri"),
+            text=known.get("text"),
+            url=known.get("url"),
+            details={
+                name: value for name, value in known.items() if name not in ("kind", "uri", "text", "url")
+            },
+        )
+        return topup
+
+    def instructions(self, topup: TopupView) -> Instructions:
+        """How to pay, as the rail gave it."""
+        return self.shown[topup.payment_id]
+
+    async def posted(self, topup: TopupView) -> int:
+        """Credits of the payer's account."""
+        account: Account = (await self.log.state(topup.account_id)).state
+        return account.posted(self.world.clock())
+
+    async def until(self, topup: TopupView, state: TopupState) -> TopupView:
+        """Wait until the payer sees this state."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (seen := await self.payments.topup(topup.payment_id)).state is not state:
+                await asyncio.sleep(0)
+        return seen
+
+    async def caught_up(self) -> None:
+        """Wait until everything pending has been asked about."""
+        assert self.supervision is not None
+        await asyncio.wait_for(self.supervision.runners[self.rail.name].caught_up.wait(), PATIENCE_SECONDS)
 
 
 def comfortable(minimum: int, maximum: int) -> int:
@@ -561,6 +662,31 @@ class RailContract:
         again = await rail.release(instructions.reference)
         assert {piece.state for piece in first.pieces} <= {PieceState.RETURNED}
         assert again == first
+
+    # --- in the core ---------------------------------------------------------------------------
+
+    async def test_the_core_credits_a_payment_once_and_at_once(self, world: World) -> None:
+        async with Core.on(world) as core, core.running():
+            topup = await core.open()
+            await world.pay(core.instructions(topup))
+            await world.settle_world()
+            paid = await core.until(topup, TopupState.PAID)
+            assert paid.credited == topup.credits
+            assert await core.posted(topup) == topup.credits
+
+    async def test_the_core_credits_what_was_paid_while_it_was_down(self, world: World) -> None:
+        async with Core.on(world) as core:
+            topup = await core.open()
+            async with core.running():
+                await core.until(topup, TopupState.WAITING)
+        async with Core.on(world, core) as again:
+            await world.pay(again.instructions(topup))
+            await world.settle_world()
+            async with again.running():
+                assert (await again.until(topup, TopupState.PAID)).credited == topup.credits
+            async with Core.on(world, again) as third, third.running():
+                await third.caught_up()
+                assert await third.posted(topup) == topup.credits
 
     # -------------------------------------------------------------------------------------------
 

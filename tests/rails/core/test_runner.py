@@ -236,6 +236,24 @@ async def test_an_outage_is_said_in_health(platform: Platform) -> None:
         await platform.payments.observe(topup.payment_id)
 
 
+async def test_the_inbox_stops_also_when_a_hint_comes_at_that_very_moment(platform: Platform) -> None:
+    working = asyncio.create_task(runner_of(platform).work())
+    stored = platform.payments.hint_stored["fake"]
+    stored.set()
+
+    async def is_waiting() -> bool:
+        return not stored.is_set()
+
+    await until(is_waiting)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    stored.set()
+    working.cancel()
+    done, _ = await asyncio.wait([working], timeout=10)
+    assert done == {working}
+    assert working.cancelled()
+
+
 def test_waits_double_up_to_a_bound_with_jitter() -> None:
     randomness = random.Random(7)
     rules = RunnerRules(retry_first_seconds=1, retry_most_seconds=60)
