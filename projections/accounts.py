@@ -62,7 +62,7 @@ class AccountProjection:
             "position": entry.position,
             "recorded_at": entry.recorded_at,
             "kind": change.kind,
-            "credits": change.posted - change.held,
+            "credits": change.posted or -change.held,
             "posted_after": balance["posted"],
             "held_after": balance["held"],
             "debt_after": balance["debt"],
