@@ -325,7 +325,7 @@ def settle(scene: Scene, topup: Json, received: int | None = None) -> None:
 
 def create_app(node_modules: Path) -> FastAPI:
     """The double, with the real pages in front."""
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     scene = Scene()
     app.state.scene = scene
     pages = load_pages(sandbox=True, node_modules=node_modules, version="test")
@@ -397,6 +397,10 @@ def _api(app: FastAPI, scene: Scene) -> None:
             frames(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
         )
 
+    _generations(app, scene)
+
+
+def _generations(app: FastAPI, scene: Scene) -> None:
     @app.post("/v1/generations", status_code=202)
     async def generate(request: Request, body: Json) -> Any:
         if scene.refuse:

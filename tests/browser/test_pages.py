@@ -20,6 +20,7 @@ PAGES = {
     "/plans": ".plan",
     "/sign-in": ".who",
     "/sandbox/wallet": ".bill",
+    "/docs": ".call",
     "/offline": ".lost",
     "/nowhere": ".lost",
 }

@@ -37,6 +37,6 @@ addEventListener("fetch", (event) => {
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== location.origin) return;
   if (request.mode === "navigate") {
-    if (!url.pathname.startsWith("/v1/") && !url.pathname.startsWith("/docs")) event.respondWith(page(request));
+    if (!url.pathname.startsWith("/v1/")) event.respondWith(page(request));
   } else if (url.searchParams.has("v") && /^\/(static|modules)\//.test(url.pathname)) event.respondWith(file(request));
 });

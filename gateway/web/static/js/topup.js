@@ -16,7 +16,7 @@ const usd = (cents) => `$${Math.trunc(cents / 100)}.${String(cents % 100).padSta
 /** Every way to pay, one per asset. @param {any} offer */
 export function ways(offer) {
   return offer.rails.flatMap((/** @type {any} */ rail) => rail.assets.map((/** @type {any} */ one) => ({
-    rail: rail.name, asset: one.asset, open: rail.open, reason: rail.reason,
+    rail: rail.name, asset: one.asset, open: rail.open && one.open !== false, reason: rail.reason,
     label: rail.assets.length > 1 ? one.asset : rail.label,
     hint: HINTS[one.asset] ?? rail.label,
     icon: ICONS[one.asset] ?? "dollar",
