@@ -77,6 +77,8 @@ class Wish:
     session_id: str | None = None
     seq: int | None = None
     networks: tuple[NetworkQuota, ...] = field(default=())
+    repeated: bool = False
+    """Whether the client has sent this before, as far as we know."""
 
 
 class Accepted(NamedTuple):
@@ -191,6 +193,7 @@ class Generations:
             streams=streams,
             rows=rows,
             decide=decide,
+            suspected=wish.repeated,
         )
 
     def _fund(

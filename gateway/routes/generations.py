@@ -203,6 +203,7 @@ async def _wish(
         live=body.live,
         session_id=body.session_id,
         seq=body.seq,
+        repeated=not mapped.fresh,
         networks=quotas(
             services.origins.address(request),
             services.network_keys,

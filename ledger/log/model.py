@@ -122,6 +122,9 @@ class Transaction:
     rows: Sequence[tuple[SideTable, str]] = ()
     occurred_at: datetime | None = None
     """When it happened in the world; None means when it is recorded."""
+    suspected: bool = False
+    """The caller thinks that this command may be known already: its key is looked up first. Without
+    it a known key is found just the same, at the price of deciding its whole batch twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,13 @@ class PostgresLogReader:
     async def state(self, stream: str) -> StreamState:
         """See `LogReader.state`. Costs the same however long the history is."""
         cache = StateCache(self._categories, capacity=1)
-        position = await self.head()
-        found = await self._fetch(
-            "SELECT stream, version, shape, state FROM log_snapshots WHERE stream = %s", (stream,)
+        # The head is read before the events: nothing up to it can be missing from the state.
+        ((position, *snapshot),) = await self._fetch(
+            f"SELECT ({_HEAD}), s.stream, s.version, s.shape, s.state "
+            "FROM (SELECT %s AS stream) AS wanted LEFT JOIN log_snapshots s USING (stream)",
+            (stream,),
         )
-        snapshots = [Snapshot(*row) for row in found]
+        snapshots = [Snapshot(*snapshot)] if snapshot[0] is not None else []
         cache.load([stream], snapshots, lambda _: ())
         version = cache.view([stream])[stream][1]
         rows = await self._rows(

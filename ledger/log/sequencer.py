@@ -140,9 +140,12 @@ class Sequencer:
             try:
                 return self._attempt(transactions, look_up=look_up)
             except psycopg.errors.UniqueViolation as violation:
-                self._undo()
+                # Loaded states stay true: they were read under the lock and nothing was kept.
+                self._roll_back()
                 if look_up or violation.diag.table_name not in ("log_outcomes", "stored_events"):
                     return self._divide(transactions, violation)
+                if violation.diag.table_name == "stored_events":
+                    self._cache.clear(0)
                 look_up = True
             except (psycopg.OperationalError, psycopg.InterfaceError, PersistenceError) as lost:
                 if isinstance(lost, psycopg.errors.QueryCanceled):
@@ -172,7 +175,8 @@ class Sequencer:
         connection = self._connect()
         newest = connection.begin()
         self._catch_up(connection, newest)
-        known = connection.outcomes([t.key for t in transactions]) if look_up else {}
+        suspects = [t.key for t in transactions if look_up or t.suspected]
+        known = connection.outcomes(suspects) if suspects else {}
         draft = self._draft(connection, transactions, newest)
         decision = decide_batch(
             transactions, known, draft, batch=newest.batch + 1, position=newest.last_position
@@ -257,8 +261,11 @@ class Sequencer:
         self._connections = ExitStack()
 
     def _undo(self) -> None:
-        """Roll back and forget what may have been loaded in the meantime."""
+        """Roll back, and forget all cached states: who knows what happened."""
         self._cache.clear(0)
+        self._roll_back()
+
+    def _roll_back(self) -> None:
         try:
             if self._connection is not None:
                 self._connection.rollback()
