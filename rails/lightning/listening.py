@@ -75,7 +75,8 @@ class Listener:
     async def hints(self, cursor: str | None) -> AsyncGenerator[Hint, None]:
         """Hints since `cursor`, then live, across restarts of the node."""
         out: asyncio.Queue[Hint] = asyncio.Queue(HINTS_WAITING_MAX)
-        following = asyncio.create_task(self._follow_for_ever(Position.parse(cursor), out))
+        ended = asyncio.Event()
+        following = asyncio.create_task(self._follow_until(ended, Position.parse(cursor), out))
         try:
             while True:
                 waiting = asyncio.create_task(out.get())
@@ -87,12 +88,14 @@ class Listener:
                     waiting.cancel()
                 yield waiting.result()
         finally:
+            # A task group that fails while it is being cancelled tells of the failure only: say it twice.
+            ended.set()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
-    async def _follow_for_ever(self, position: Position, out: asyncio.Queue[Hint]) -> None:
+    async def _follow_until(self, ended: asyncio.Event, position: Position, out: asyncio.Queue[Hint]) -> None:
         said: list[str] = []
-        while True:
+        while not ended.is_set():
             try:
                 await self._client.require_active()
                 said = []

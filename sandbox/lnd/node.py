@@ -70,7 +70,8 @@ class Node:
             due = self.registry.next_due()
             wait = None if due is None else max(due - self.clock(), 0.01)
             try:
-                await asyncio.wait_for(self.wake.wait(), wait)
+                async with asyncio.timeout(wait):  # wait_for can lose a cancellation in Python 3.11
+                    await self.wake.wait()
             except TimeoutError:
                 continue
 
