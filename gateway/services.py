@@ -165,7 +165,6 @@ async def _build(
     base = await open_foundation(settings, clock, stack)
     payments, supervision, rates = _payments(base, environ, plugins)
     stack.push_async_callback(rates.close)
-    stack.enter_context(_background(rates.run()))
     return Services(
         settings=settings,
         clock=clock,
@@ -260,7 +259,13 @@ def _payments(
         ids=base.identifiers,
         clock=base.clock,
     )
-    supervision = Supervision(payments, rails, clock=base.clock, randomness=random.SystemRandom())
+    supervision = Supervision(
+        payments,
+        rails,
+        clock=base.clock,
+        randomness=random.SystemRandom(),
+        keep_rates_fresh=rates.run,
+    )
     return payments, supervision, rates
 
 
@@ -297,15 +302,6 @@ def _object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
         config["virtual_hosted_style_request"] = False
         config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
     return BucketStore.connect(bucket, **config)
-
-
-@contextlib.contextmanager
-def _background(work: Any) -> Any:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
 
 
 async def _sweep(services: Services) -> None:
