@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from gateway.authentication import Caller, new_visitor, set_visitor_cookie
 from gateway.problems import Problem
+from gateway.routes.shapes import AccountOut, PlansOut, StatementOut, VisitorOut, answers
 from gateway.services import Services
 from ledger.plans import PACKS, PLANS
 
 router = APIRouter(prefix="/v1", tags=["account"])
 
 
-@router.post("/visitors", status_code=201, summary="Begin as a visitor")
+@router.post("/visitors", status_code=201, summary="Begin as a visitor", **answers(VisitorOut, status=201))
 async def create_visitor(request: Request) -> dict[str, str]:
     """A bearer token for a fresh visitor with today's free images. Keep it: it is the only key."""
     services: Services = request.app.state.services
@@ -24,7 +25,7 @@ async def create_visitor(request: Request) -> dict[str, str]:
     return {"account_id": account_id, "token": token}
 
 
-@router.get("/account", summary="Balance, plan and lots")
+@router.get("/account", summary="Balance, plan and lots", **answers(AccountOut))
 async def account(request: Request, response: Response) -> dict[str, Any]:
     """Always reflects the caller's own acknowledged commands. A browser that brings nothing
     becomes a visitor and gets a cookie."""
@@ -42,7 +43,11 @@ async def account(request: Request, response: Response) -> dict[str, Any]:
     return shown
 
 
-@router.get("/statement", summary="Everything that touched the account")
+@router.get(
+    "/statement",
+    summary="Everything that touched the account",
+    **answers(StatementOut, "statement_behind"),
+)
 async def statement(
     request: Request,
     caller: Caller,
@@ -88,7 +93,7 @@ def _entry(row: Any) -> dict[str, Any]:
     }
 
 
-@router.get("/plans", summary="Plans and packs")
+@router.get("/plans", summary="Plans and packs", **answers(PlansOut))
 async def plans() -> dict[str, Any]:
     """Prices in US cents without tax."""
     return {

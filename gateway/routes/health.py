@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 
+from gateway.routes.shapes import HealthOut, answers
 from gateway.services import Services
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", summary="Health, part by part")
+@router.get("/health", summary="Health, part by part", **answers(HealthOut))
 async def health(request: Request, response: Response) -> dict[str, Any]:
     """503 only if the ledger cannot be read or its projections have stopped; the rest is a warning."""
     services: Services = request.app.state.services

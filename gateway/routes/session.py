@@ -12,6 +12,7 @@ from gateway.authentication import Caller, set_visitor_cookie
 from gateway.identity import SESSION_COOKIE, VISITOR_COOKIE, Role
 from gateway.people import SESSION_LIFETIME
 from gateway.problems import Problem
+from gateway.routes.shapes import RecoveredOut, SessionOut, SignedInOut, SignedOutOut, answers
 from gateway.services import Services
 from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey
@@ -41,7 +42,7 @@ class Recover(BaseModel):
     recovery_code: str = Field(min_length=10, max_length=40)
 
 
-@router.get("/session", summary="Who am I?")
+@router.get("/session", summary="Who am I?", **answers(SessionOut))
 async def session(request: Request) -> dict[str, Any]:
     """Kind, e-mail if known, and how to sign in here."""
     services: Services = request.app.state.services
@@ -54,7 +55,7 @@ async def session(request: Request) -> dict[str, Any]:
     return {**profile, "sign_in": "embedded" if services.people.issuer else services.settings.oidc_issuer}
 
 
-@router.post("/session", summary="Sign in")
+@router.post("/session", summary="Sign in", **answers(SignedInOut, "no_built_in_issuer", "unauthenticated"))
 async def sign_in(request: Request, body: SignIn, response: Response) -> dict[str, Any]:
     """Sets the session cookie. A guest who signs in brings paid credits along, once."""
     services: Services = request.app.state.services
@@ -98,14 +99,18 @@ async def _merge(services: Services, guest: AccountId, person: AccountId) -> int
         return 0
 
 
-@router.delete("/session", summary="Sign out")
+@router.delete("/session", summary="Sign out", **answers(SignedOutOut))
 async def sign_out(response: Response, caller: Caller) -> dict[str, str]:
     """Forgets the session in this browser. A visitor's cookie stays: it may hold money."""
     response.delete_cookie(SESSION_COOKIE, path="/")
     return {"kind": "visitor" if caller.role is Role.PERSON else caller.role.value}
 
 
-@router.post("/session/recover", summary="Open a guest's balance on another device")
+@router.post(
+    "/session/recover",
+    summary="Open a guest's balance on another device",
+    **answers(RecoveredOut, "recovery_code_unknown", "rate_limited"),
+)
 async def recover(request: Request, body: Recover, response: Response, caller: Caller) -> dict[str, Any]:
     """Signed in: the guest's credits move to the account. Otherwise this browser becomes the guest."""
     services: Services = request.app.state.services

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gateway.authentication import Caller
 from gateway.identity import Principal, Role
 from gateway.problems import UNFINISHED, Problem, problem_of
+from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
 from gateway.services import Services
 from ledger.identifiers import PaymentId, is_identifier
 from ledger.money import ASSETS, Money
@@ -48,14 +49,31 @@ class TopupIn(BaseModel):
         return self
 
 
-@router.get("/rails", summary="Ways to pay")
+@router.get("/rails", summary="Ways to pay", **answers(RailsOut))
 async def rails(request: Request) -> dict[str, Any]:
     """Which ways to pay are open now, and if not, why not."""
     services: Services = request.app.state.services
     return services.payments.rails()
 
 
-@router.post("/topups", status_code=201, summary="Open a top-up")
+@router.post(
+    "/topups",
+    status_code=201,
+    summary="Open a top-up",
+    **answers(
+        TopupOut,
+        "unknown_rail",
+        "rail_closed",
+        "rail_unavailable",
+        "unsupported_asset",
+        "asset_not_accepted",
+        "amount_too_small",
+        "amount_too_large",
+        "too_many_open_payments",
+        "idempotency_conflict",
+        status=201,
+    ),
+)
 async def open_topup(
     request: Request,
     body: TopupIn,
@@ -121,7 +139,7 @@ async def _own(services: Services, caller: Principal, topup_id: str) -> TopupVie
     return view
 
 
-@router.get("/topups", summary="Your top-ups")
+@router.get("/topups", summary="Your top-ups", **answers(TopupsOut))
 async def topups(request: Request, caller: Caller) -> dict[str, Any]:
     """The newest fifty."""
     services: Services = request.app.state.services
@@ -129,14 +147,18 @@ async def topups(request: Request, caller: Caller) -> dict[str, Any]:
     return {"topups": [view.to_json() for view in found]}
 
 
-@router.get("/topups/{topup_id}", summary="Where a top-up stands")
+@router.get("/topups/{topup_id}", summary="Where a top-up stands", **answers(TopupOut, "payment_not_found"))
 async def topup(request: Request, topup_id: str, caller: Caller) -> dict[str, Any]:
     """State, what has arrived, what was credited."""
     services: Services = request.app.state.services
     return (await _own(services, caller, topup_id)).to_json()
 
 
-@router.post("/topups/{topup_id}/cancel", summary="Close an unpaid top-up")
+@router.post(
+    "/topups/{topup_id}/cancel",
+    summary="Close an unpaid top-up",
+    **answers(TopupOut, "payment_not_found", "rail_unavailable"),
+)
 async def cancel_topup(request: Request, topup_id: str, caller: Caller) -> dict[str, Any]:
     """Money that is already there wins, and money that still comes is credited all the same."""
     services: Services = request.app.state.services
@@ -144,7 +166,11 @@ async def cancel_topup(request: Request, topup_id: str, caller: Caller) -> dict[
     return (await services.payments.cancel(view.payment_id)).to_json()
 
 
-@router.post("/hooks/{rail}", summary="Notifications of a payment rail")
+@router.post(
+    "/hooks/{rail}",
+    summary="Notifications of a payment rail",
+    **answers(StoredOut, "unknown_rail", "no_webhooks", "hint_rejected", "body_too_large"),
+)
 async def hook(request: Request, rail: str) -> dict[str, int]:
     """Verified, stored and answered at once; 404 for rails that have none."""
     services: Services = request.app.state.services

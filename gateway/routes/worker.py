@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.authentication import unauthenticated
 from gateway.problems import Problem
+from gateway.routes.shapes import ClaimOut, CommandOut, CredentialsOut, StateOut, answers
 from gateway.services import Services
 from generation.dispatch import HEARTBEAT_SECONDS, LEASE, Assignment, Report
 from generation.images import RESULT_BYTES_MAX
@@ -114,7 +115,12 @@ def _credentials(credentials: Credentials) -> dict[str, Any]:
     }
 
 
-@router.post("/register", status_code=201, summary="Take a box in")
+@router.post(
+    "/register",
+    status_code=201,
+    summary="Take a box in",
+    **answers(CredentialsOut, "worker_not_allowed", "protocol_mismatch", status=201),
+)
 async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
     """Exchange a one-time registration token for the box's own short-lived token."""
     if body.protocol != PROTOCOL:
@@ -126,14 +132,14 @@ async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
     return _credentials(credentials)
 
 
-@router.post("/renew", summary="Fresh credentials")
+@router.post("/renew", summary="Fresh credentials", **answers(CredentialsOut))
 async def renew(request: Request, box: Box) -> dict[str, Any]:
     """A new token; the old one stops working."""
     services: Services = request.app.state.services
     return _credentials(await services.registry.renew(box))
 
 
-@router.post("/claim", summary="Take the next job", responses={204: {"description": "Nothing to do."}})
+@router.post("/claim", summary="Take the next job", **answers(ClaimOut, s204="Nothing to do."))
 async def claim(request: Request, body: ClaimIn, box: Box) -> Response:
     """Waits for a job up to `wait_seconds`. A draining or quarantined box gets none."""
     services: Services = request.app.state.services
@@ -177,7 +183,11 @@ def _job(text: str) -> JobId:
     return JobId(text)
 
 
-@router.post("/jobs/{job_id}/heartbeat", summary="Say that a job moves")
+@router.post(
+    "/jobs/{job_id}/heartbeat",
+    summary="Say that a job moves",
+    **answers(CommandOut, "job_not_found"),
+)
 async def heartbeat(request: Request, job_id: str, body: HeartbeatIn, box: Box) -> dict[str, Any]:
     """Extends the lease if progress moved. Answers `continue`, `cancel` or `lost`."""
     services: Services = request.app.state.services
@@ -190,7 +200,11 @@ async def heartbeat(request: Request, job_id: str, body: HeartbeatIn, box: Box) 
     return {"command": word, "lease_expires_at": expires.isoformat() if expires else None}
 
 
-@router.post("/jobs/{job_id}/complete", summary="Report a delivered image")
+@router.post(
+    "/jobs/{job_id}/complete",
+    summary="Report a delivered image",
+    **answers(StateOut, "stale_lease", "job_not_found"),
+)
 async def complete(request: Request, job_id: str, body: CompleteIn, box: Box) -> dict[str, str]:
     """The upload is verified first. Repeating a report is fine; 409 `stale_lease` is final."""
     services: Services = request.app.state.services
@@ -198,7 +212,11 @@ async def complete(request: Request, job_id: str, body: CompleteIn, box: Box) ->
     return {"state": await services.dispatch.complete(box, _job(job_id), report)}
 
 
-@router.post("/jobs/{job_id}/fail", summary="Report a failure")
+@router.post(
+    "/jobs/{job_id}/fail",
+    summary="Report a failure",
+    **answers(StateOut, "stale_lease", "job_not_found"),
+)
 async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[str, str]:
     """`input`: final, nothing is charged. `infrastructure`: tried elsewhere, three times at most."""
     services: Services = request.app.state.services
@@ -206,14 +224,18 @@ async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[st
     return {"state": state}
 
 
-@router.post("/jobs/{job_id}/give-back", summary="Return a job unharmed")
+@router.post(
+    "/jobs/{job_id}/give-back",
+    summary="Return a job unharmed",
+    **answers(StateOut, "stale_lease", "job_not_found"),
+)
 async def give_back(request: Request, job_id: str, body: EpochIn, box: Box) -> dict[str, str]:
     """For a box that shuts down."""
     services: Services = request.app.state.services
     return {"state": await services.dispatch.give_back(box, _job(job_id), body.epoch)}
 
 
-@router.post("/drain", summary="No more jobs for this box")
+@router.post("/drain", summary="No more jobs for this box", **answers(StateOut))
 async def drain(request: Request, box: Box) -> dict[str, str]:
     """What the box has, it finishes."""
     services: Services = request.app.state.services

@@ -1,0 +1,427 @@
+"""What answers look like, for the API's description. Routes build plain dicts; tests hold both together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEMS_FIELD = "x-problems"
+"""Where an operation of the OpenAPI document names the problem codes that are its own."""
+
+
+def answers(
+    shape: type[BaseModel] | None = None, *problems: str, status: int = 200, **more: str
+) -> dict[str, Any]:
+    """Arguments of a route decorator: the shape of its answer, and the problems that are its own.
+
+    `more` describes further statuses: `s204="Nothing to do."`.
+    """
+    responses: dict[int | str, dict[str, Any]] = {
+        int(name.removeprefix("s")): {"description": text} for name, text in more.items()
+    }
+    if shape is not None:
+        text = (shape.__doc__ or "").strip().splitlines()[0]
+        responses[status] = {"model": shape, "description": text}
+    return {"response_model": None, "responses": responses, "openapi_extra": {PROBLEMS_FIELD: list(problems)}}
+
+
+class Shape(BaseModel):
+    """Base of all answers: what is not named here is not sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProblemOut(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = Field(examples=["https://llamasketch.com/problems/insufficient_credits"])
+    title: str = Field(description="The status in words.", examples=["Payment required"])
+    status: int = Field(examples=[402])
+    detail: str = Field(description="One sentence for a person.")
+    code: str = Field(description="Stable; what a program decides by.", examples=["insufficient_credits"])
+
+
+class VisitorOut(Shape):
+    """A new visitor and its token."""
+
+    account_id: str = Field(examples=["acct_01m82kykx4v1tt72yrjpq7a4w8"])
+    token: str = Field(description="The bearer token, good for 400 days. Nothing else opens this balance.")
+
+
+class BalanceOut(Shape):
+    """Credits, whole numbers; none is ever negative."""
+
+    posted: int = Field(description="Owned, in hold or not.")
+    held: int = Field(description="Reserved for images that are not delivered yet.")
+    available: int = Field(description="`posted` − `held`.")
+    debt: int = Field(description="Used credits whose payment was taken back.")
+
+
+class FreeTodayOut(Shape):
+    """Today's allowance."""
+
+    left: int
+
+
+class UsageOut(Shape):
+    """Use of the present period's allowance."""
+
+    period: str = Field(default="", description="The UTC day, or the start of the paid period.")
+    granted: int = 0
+    used: int = 0
+    warned_percent: int = Field(default=0, description="The last share announced.")
+    overage: int = Field(default=0, description="Used beyond the allowance, and billed.")
+
+
+class SubscriptionOut(Shape):
+    """The paid plan in force."""
+
+    subscription_id: str
+    plan: str
+    period_start: str
+    period_end: str
+    next_plan: str = Field(description="A smaller plan that begins after this period, or empty.")
+    cancels: bool
+
+
+class LotOut(Shape):
+    """Credits granted by one cause."""
+
+    id: str
+    source: Literal[
+        "allowance", "payment", "subscription", "pass", "promotion", "adjustment", "overage", "restored"
+    ]
+    granted: int
+    left: int
+    held: int
+    spent: int
+    granted_at: str
+    expires_at: str | None
+    reference: str = Field(description="What it came from: a top-up, a plan, an adjustment.")
+    claimable: bool = Field(description="Today's free images, granted with the next request.")
+
+
+class PersonOut(Shape):
+    """Who it is, as far as we know."""
+
+    kind: Literal["visitor", "guest", "person"]
+    email: str | None
+
+
+class AccountOut(Shape):
+    """An account as of the newest event."""
+
+    id: str
+    plan: str
+    plan_label: str
+    priority: bool = Field(description="Whether its images go before those of other plans.")
+    paid: bool = Field(description="Whether it has credits that somebody paid for.")
+    credits: BalanceOut
+    free_today: FreeTodayOut
+    usage: UsageOut
+    subscription: SubscriptionOut | None
+    lots: list[LotOut]
+    role: str
+    person: PersonOut
+
+
+class ReferenceOut(Shape):
+    """What a movement was for."""
+
+    type: str = Field(description="`generation`, `topup`, `plan` or `adjustment`.")
+    id: str
+
+
+class EntryOut(Shape):
+    """One movement of the balance."""
+
+    position: int = Field(description="Its event's place in the log: the proof of it.")
+    at: str
+    kind: str = Field(description="`granted`, `held`, `captured`, `released` and so on.")
+    credits: int = Field(description="Change of what is owned; of what is available where only that moves.")
+    posted_after: int
+    held_after: int
+    available_after: int
+    reference: ReferenceOut
+    description: str
+    image_url: str | None
+    thumbnail_url: str | None
+
+
+class StatementOut(Shape):
+    """A page of the statement, newest first."""
+
+    entries: list[EntryOut]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class PlanOut(Shape):
+    """A plan; prices in US cents without tax."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    period: Literal["day", "month"]
+    credits: int = Field(description="Per period.")
+    rank: int
+    priority: bool = False
+    overage_limit: int = 0
+    grace_seconds: int = 0
+
+
+class PackOut(Shape):
+    """Credits bought once; a pass ends soon."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    credits: int
+    kind: Literal["pack", "pass"] = "pack"
+    lasts_seconds: int | None = None
+
+
+class PlansOut(Shape):
+    """Plans, packs and passes."""
+
+    plans: list[PlanOut]
+    packs: list[PackOut]
+
+
+class MoneyOut(Shape):
+    """Money in minor units of its asset."""
+
+    amount_minor: int
+    asset: str = Field(examples=["BTC"])
+
+
+class RailAssetOut(Shape):
+    """An asset that can be paid with."""
+
+    asset: str
+    scale: int = Field(description="Decimal places: `amount_minor` is 10^-scale of one unit.")
+    minimum_minor: int
+    maximum_minor: int
+    open: bool
+
+
+class RailOut(Shape):
+    """A way to pay."""
+
+    name: str = Field(examples=["lightning"])
+    label: str
+    assets: list[RailAssetOut]
+    open: bool
+    reason: str | None = Field(description="Why it is closed.")
+    quote_seconds: int = Field(description="How long a quote stands.")
+
+
+class OfferOut(Shape):
+    """A round amount to offer."""
+
+    credits: int
+    usd_minor: int
+
+
+class RailsOut(Shape):
+    """Ways to pay, and round amounts to offer."""
+
+    rails: list[RailOut]
+    packs: list[OfferOut]
+
+
+class PieceOut(MoneyOut):
+    """A piece of money that came, or is on its way."""
+
+    state: str = Field(
+        description="`seen`, `held`, `settled`, `reversed`, `disputed`, `mismatched`, `too_small` …"
+    )
+    reference: str = Field(description="The money's own name, such as the payment hash.")
+
+
+class RateOut(Shape):
+    """Minor units of `to` for one of `from`: numerator over denominator, exact."""
+
+    numerator: str
+    denominator: str
+    from_: str = Field(alias="from")
+    to: str
+
+
+class QuoteOut(Shape):
+    """The price that was promised."""
+
+    rate: RateOut
+    source: str
+    expires_at: str
+    expired: bool
+
+
+class InstructionsOut(BaseModel):
+    """How to pay, without knowing the rail. Each rail adds fields of its own (`bolt11`, `address` …)."""
+
+    model_config = ConfigDict(extra="allow")
+    kind: Literal["redirect", "invoice", "address"] = Field(
+        description="Open `url`; or show `uri` as a QR code and offer `text` to copy."
+    )
+    uri: str | None = None
+    text: str | None = None
+    url: str | None = None
+
+
+class TopupOut(Shape):
+    """A top-up and where it stands."""
+
+    id: str
+    rail: str
+    state: Literal[
+        "opening",
+        "waiting",
+        "seen",
+        "underpaid",
+        "paid",
+        "expired",
+        "declined",
+        "suspense",
+        "unpriced",
+        "reversed",
+        "disputed",
+    ]
+    credits: int = Field(description="Asked for.")
+    amount_due: MoneyOut
+    amount_missing: MoneyOut
+    received: list[PieceOut]
+    credited: int = Field(description="Granted and not taken back.")
+    quote: QuoteOut
+    instructions: InstructionsOut | None = Field(description="Null while the rail is being asked.")
+    attempt_of: str | None
+    created_at: str
+    decline_code: str | None = Field(default=None, description="Why a payment was refused, if one was.")
+    recovery_code: str | None = Field(
+        default=None, description="Once, with a guest's first top-up: opens this balance elsewhere."
+    )
+
+
+class TopupsOut(Shape):
+    """The newest fifty top-ups."""
+
+    topups: list[TopupOut]
+
+
+class StoredOut(Shape):
+    """How many notifications were new."""
+
+    stored: int
+
+
+class SessionOut(Shape):
+    """Who the caller is, and where to sign in."""
+
+    kind: Literal["visitor", "guest", "person"]
+    email: str | None
+    sign_in: str = Field(description="`embedded`, or the address of the issuer.")
+
+
+class MergedOut(Shape):
+    """Credits that moved."""
+
+    credits: int
+
+
+class SignedInOut(Shape):
+    """A session; `merged` says what the guest brought along."""
+
+    kind: Literal["visitor", "guest", "person"]
+    email: str | None
+    merged: MergedOut
+
+
+class SignedOutOut(Shape):
+    """What is left after signing out."""
+
+    kind: str
+
+
+class RecoveredOut(Shape):
+    """The balance that was opened."""
+
+    merged: MergedOut
+    brought: int | None = Field(default=None, description="Credits of this browser's own visitor.")
+    token: str | None = Field(default=None, description="The guest's bearer token.")
+
+
+class CredentialsOut(Shape):
+    """A box's own token, and the rhythm to keep."""
+
+    worker_id: str
+    token: str
+    expires_at: str
+    heartbeat_seconds: int
+    lease_seconds: int
+
+
+class InputsOut(Shape):
+    """What the graph is fed with."""
+
+    prompt: str
+    seed: int
+    strength: float
+    width: int
+    height: int
+
+
+class SketchLinkOut(Shape):
+    """Where the sketch is."""
+
+    url: str
+    sha256: str
+    content_type: str
+
+
+class UploadOut(Shape):
+    """Where the image goes, by PUT."""
+
+    url: str
+    headers: Mapping[str, str]
+    max_bytes: int
+
+
+class AssignmentOut(Shape):
+    """A leased job."""
+
+    id: str
+    epoch: int = Field(description="The lease's number; every report names it.")
+    graph: str = Field(examples=["sketch@1"])
+    inputs: InputsOut
+    sketch: SketchLinkOut
+    upload: UploadOut
+    lease_seconds: int
+    deadline: str
+
+
+class ClaimOut(Shape):
+    """The next job."""
+
+    job: AssignmentOut
+
+
+class CommandOut(Shape):
+    """What to do now."""
+
+    command: Literal["continue", "cancel", "lost"]
+    lease_expires_at: str | None
+
+
+class StateOut(Shape):
+    """The state that follows."""
+
+    state: str
+
+
+class HealthOut(BaseModel):
+    """Health, part by part."""
+
+    model_config = ConfigDict(extra="allow")
+    ok: bool
