@@ -62,7 +62,8 @@ class LocalSignals:
     async def wait_for_work(self, timeout_seconds: float) -> None:
         """See `Signals.wait_for_work`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._arrived.wait()
 
     async def tell(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""
@@ -114,7 +115,8 @@ class RedisSignals(LocalSignals):
 
     async def _publish(self, channel: str, payload: bytes) -> bool:
         try:
-            await asyncio.wait_for(self._client.publish(channel, payload), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._client.publish(channel, payload)
         except (RedisError, OSError, TimeoutError) as error:
             self._log.debug("publish_failed", error=type(error).__name__)
             return False

@@ -96,7 +96,8 @@ class ProjectionRunner:
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
         self._woken.clear()
 
     async def _work(self) -> None:
@@ -139,12 +140,9 @@ class ProjectionRunner:
     async def wait_for(self, position: int, timeout_seconds: float = 5.0) -> bool:
         """Wait until the read models include this position; False if they do not in time."""
 
-        async def reached() -> None:
-            async with self._moved:
-                await self._moved.wait_for(lambda: self.position >= position)
-
         try:
-            await asyncio.wait_for(reached(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds), self._moved:
+                await self._moved.wait_for(lambda: self.position >= position)
         except TimeoutError:
             return False
         return True

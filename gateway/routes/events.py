@@ -134,7 +134,8 @@ class _Stream:
     async def _live(self, queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[ServerSentEvent]:
         """Wait for news: pass progress on, and return when something durable may have moved."""
         try:
-            message = await asyncio.wait_for(queue.get(), 5.0)
+            async with asyncio.timeout(5.0):
+                message = await queue.get()
         except TimeoutError:
             return
         while True:
