@@ -75,6 +75,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        # A redirect would lead to whatever the Host header says.
+        redirect_slashes=False,
         responses={"4XX": {"description": "A problem document (RFC 9457)."}},
     )
     install_problem_handlers(app)

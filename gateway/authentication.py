@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Protocol
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ class Authenticator:
             if kind.lower() != "bearer" or not token:
                 raise unauthenticated("Use `Authorization: Bearer <token>`.")
             return await self._by_token(token.strip(), by_cookie=False)
+        self._check_origin(request)
         for cookie in (SESSION_COOKIE, VISITOR_COOKIE):
             value = request.cookies.get(cookie)
             if value:
@@ -75,6 +77,13 @@ class Authenticator:
                 return Principal(found.role, found.account_id, by_cookie, found.scopes)
         raise unauthenticated("This token is not valid.")
 
+    def _check_origin(self, request: Request) -> None:
+        """Another site's page may write nothing without a token, not even without our cookie: signing
+        a stranger in, or handing out a visitor, would be its work too."""
+        foreign = "origin" in request.headers and not self._same_origin(request)
+        if foreign and request.method not in _SAFE:
+            raise Problem(403, "foreign_origin", "Writes without a token must come from our own pages.")
+
     def _check_cookie_write(self, request: Request) -> None:
         if request.method in _SAFE:
             return
@@ -88,8 +97,19 @@ class Authenticator:
         origin = request.headers.get("origin", "")
         if origin == self._public_origin:
             return True
-        # While trying out, the same stack may be opened as localhost or 127.0.0.1.
-        return self._embedded and origin == f"{request.url.scheme}://{request.headers.get('host', '')}"
+        # While trying out, the same stack may be opened as localhost or by any address of this machine;
+        # never by another name, which somebody else may have pointed here.
+        host = request.headers.get("host", "")
+        return self._embedded and _is_plain_host(host) and origin == f"{request.url.scheme}://{host}"
+
+
+def _is_plain_host(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost"
+    return True
 
 
 def _origin_of(url: str) -> str:

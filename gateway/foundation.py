@@ -45,7 +45,14 @@ class Foundation:
 
 async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
     """Open everything; `stack` closes it again, in reverse."""
-    engine = create_async_engine(settings.sqlalchemy_url, pool_size=10, max_overflow=20)
+    engine = create_async_engine(
+        settings.sqlalchemy_url,
+        pool_size=10,
+        max_overflow=20,
+        pool_timeout=10,
+        # Errors quote no parameters: they may be prompts, addresses or digests of secrets.
+        hide_parameters=True,
+    )
     stack.push_async_callback(engine.dispose)
     datastore = open_datastore(settings.database_url)
     stack.callback(datastore.close)

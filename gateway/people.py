@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -110,7 +111,9 @@ def _parse(document: dict[str, Any]) -> dict[str, jwt.PyJWK]:
     keys = {}
     for entry in document.get("keys", []):
         if entry.get("use", "sig") == "sig" and entry.get("kid"):
-            keys[str(entry["kid"])] = jwt.PyJWK(entry)
+            # A key of a kind we cannot use must not cost us the others.
+            with contextlib.suppress(jwt.PyJWTError):
+                keys[str(entry["kid"])] = jwt.PyJWK(entry)
     return keys
 
 
@@ -156,7 +159,7 @@ class People:
         if token.count(".") != 2:
             return None
         claims = await self._claims(token)
-        account_id = await self._account_of(str(claims["sub"]), claims.get("email"))
+        account_id = await self._account_of(claims["sub"], claims.get("email"))
         return Principal(Role.PERSON, account_id, by_cookie=False)
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -174,8 +177,10 @@ class People:
                 options={"require": ["exp", "iss", "aud", "sub"]},
                 leeway=30,
             )
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise unauthenticated("This token is not valid, or has expired.") from error
+        if "\x00" in claims["sub"]:
+            raise unauthenticated("This token names nobody.")
         return claims
 
     async def _account_of(self, subject: str, email: object) -> AccountId:
@@ -192,7 +197,7 @@ class People:
                     issuer=self._issuer_name,
                     subject=subject,
                     account_id=self._identifiers.account(),
-                    email=email if isinstance(email, str) else None,
+                    email=email if isinstance(email, str) and "\x00" not in email else None,
                     created_at=self._clock(),
                 )
                 .on_conflict_do_nothing()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -48,6 +52,14 @@ REFUSAL_STATUS: Mapping[str, int] = {
 UNFINISHED = frozenset({401, 402, 429})
 """With these, and with 5xx, an Idempotency-Key stays open: the same request may still run, once."""
 
+_DATABASE_AWAY = (
+    psycopg.OperationalError,
+    psycopg_pool.PoolTimeout,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+
 _TITLES = {
     400: "Bad request",
     401: "Who are you?",
@@ -55,12 +67,14 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     410: "Gone",
     411: "Length required",
     413: "Too large",
     415: "Unsupported content type",
     422: "Cannot be processed",
+    426: "Upgrade required",
     429: "Too many requests",
     500: "Something broke on our side",
     502: "Bad answer from a payment rail",
@@ -115,6 +129,9 @@ def problem_of(error: Exception) -> Problem:
         case TooBusy() | LogUnavailable() | OutcomeUnknown():
             detail = "The ledger does not answer right now. Nothing is lost; send the same request again."
             return Problem(503, "ledger_unavailable", detail, headers={"Retry-After": "2"})
+        case _ if isinstance(error, _DATABASE_AWAY):
+            detail = "The database does not answer right now. Nothing is lost; send the same request again."
+            return Problem(503, "database_unavailable", detail, headers={"Retry-After": "2"})
         case SketchRejected():
             status = {"sketch_too_large": 413, "sketch_type": 415}.get(error.code, 422)
             return Problem(status, error.code, error.detail)
@@ -136,25 +153,50 @@ def _public(details: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in details.items() if name not in reserved}
 
 
+def leaves_key_open(error: Exception) -> bool:
+    """Whether the log keeps this refusal although the same request may succeed later.
+
+    A fault is not meant: nothing was kept of it, or its outcome is not known, and then the same
+    command key has to be asked again.
+    """
+    if not isinstance(error, Refusal):
+        return False
+    status = problem_of(error).status
+    return status in UNFINISHED or status >= 500
+
+
+def log_fault(path: str, problem: Problem, error: Exception) -> None:
+    """Say that a request failed, and where; never the exception's words, which may quote what was sent."""
+    places = [
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)[-8:]
+    ]
+    structlog.get_logger("gateway.problems").error(
+        "request_failed", path=path, code=problem.code, error=type(error).__name__, at=places
+    )
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
-    log = structlog.get_logger("gateway.problems")
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         problem = problem_of(error)
         if problem.status >= 500:
-            log.error("request_failed", path=request.url.path, code=problem.code, error=repr(error))
+            log_fault(request.url.path, problem, error)
         return problem.response()
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         found = [
-            {"location": [str(part) for part in item["loc"]], "message": item["msg"]}
+            {"location": [str(part)[:100] for part in item["loc"]], "message": item["msg"][:300]}
             for item in error.errors()[:20]
         ]
         malformed = any(item["type"] == "json_invalid" for item in error.errors())
         if malformed:
             return Problem(400, "malformed_json", "The body is not valid JSON.", errors=found).response()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and any(f["location"][0] == "body" for f in found):
+            return Problem(415, "json_only", "Send JSON, with Content-Type: application/json.").response()
         detail = "; ".join(f"{'.'.join(f['location'][1:])}: {f['message']}" for f in found[:3])
         return Problem(422, "invalid_request", detail or "The request is not valid.", errors=found).response()
 
@@ -166,8 +208,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
         return Problem(error.status_code, code, str(error.detail), headers=headers).response()
 
-    for kind in (Problem, LedgerError, GenerationError, RailError):
+    for kind in (Problem, LedgerError, GenerationError, RailError, *_DATABASE_AWAY):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, known)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+import struct
+import zlib
 from typing import NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,6 +23,21 @@ OUTPUT_SIDE = 1024
 RESULT_BYTES_MAX = 24_000_000
 THUMBNAIL_SIDE = 320
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises at bytes that only look like a picture."""
 _BLANK_SPREAD = 6
 """Below this difference between the darkest and the lightest value a picture shows nothing."""
 
@@ -55,7 +71,7 @@ def read_sketch(data: bytes, content_type: str) -> Sketch:
         raise SketchRejected("sketch_too_large", f"A sketch may have {SKETCH_BYTES_MAX} bytes at most.")
     try:
         picture = _decode(data, expected)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise SketchRejected("sketch_unreadable", "The sketch is not a picture that can be read.") from error
     flat = Image.new("RGB", picture.size, "white")
     flat.paste(picture, mask=picture.getchannel("A"))
@@ -66,16 +82,15 @@ def read_sketch(data: bytes, content_type: str) -> Sketch:
 
 
 def _decode(data: bytes, expected: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data), formats=[expected]) as picture:
-            width, height = picture.size
-            if width * height > SKETCH_PIXELS_MAX:
-                raise ValueError("too many pixels")
-            if min(width, height) < SIDE_MIN:
-                raise ValueError("too small")
-            picture.load()
-            return ImageOps.exif_transpose(picture).convert("RGBA")
+    # Opening reads the header only: what is too large is never decoded.
+    with Image.open(io.BytesIO(data), formats=[expected]) as picture:
+        width, height = picture.size
+        if width * height > SKETCH_PIXELS_MAX:
+            raise ValueError("too many pixels")
+        if min(width, height) < SIDE_MIN:
+            raise ValueError("too small")
+        picture.load()
+        return ImageOps.exif_transpose(picture).convert("RGBA")
 
 
 def output_size(width: int, height: int) -> tuple[int, int]:
@@ -90,19 +105,11 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ResultRejected("the uploaded file is not the one that was reported")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
-                if max(picture.size) > max_side or min(picture.size) < SIDE_MIN:
-                    raise ResultRejected("the image has an impossible size")
-                flat = picture.convert("RGB")
-    except (
-        UnidentifiedImageError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombWarning,
-    ) as error:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
+            if max(picture.size) > max_side or min(picture.size) < SIDE_MIN:
+                raise ResultRejected("the image has an impossible size")
+            flat = picture.convert("RGB")
+    except _UNREADABLE as error:
         raise ResultRejected("the uploaded file is not an image") from error
     low, high = flat.convert("L").getextrema()
     if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]

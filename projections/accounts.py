@@ -79,15 +79,24 @@ class Statements:
         self._engine = engine
 
     async def page(
-        self, account_id: str, *, before: int | None, limit: int, reference_type: str | None = None
+        self,
+        account_id: str,
+        *,
+        before: int | None,
+        limit: int,
+        reference_type: str | None = None,
+        kind: str | None = None,
+        reference_id: str | None = None,
     ) -> Sequence[RowMapping]:
-        """Entries of an account, newest first, older than position `before`."""
+        """Entries of an account, newest first, older than position `before`; filters narrow it together."""
         table = statement_entries
         query = sa.select(table).where(table.c.account_id == account_id)
         if before is not None:
             query = query.where(table.c.position < before)
-        if reference_type is not None:
-            query = query.where(table.c.reference_type == reference_type)
+        wanted = {"reference_type": reference_type, "kind": kind, "reference_id": reference_id}
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(table.c[name] == value)
         query = query.order_by(table.c.position.desc()).limit(min(limit, PAGE_MAX))
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).mappings())

@@ -14,6 +14,27 @@ from gateway.services import Services
 from ledger.plans import PACKS, PLANS
 
 router = APIRouter(prefix="/v1", tags=["account"])
+ReferenceType = Literal["generation", "topup", "plan", "adjustment", "refund", "account"]
+EntryKind = Literal[
+    "granted",
+    "held",
+    "captured",
+    "released",
+    "hold_expired",
+    "lapsed",
+    "reversed",
+    "debt_incurred",
+    "debt_repaid",
+    "debt_forgiven",
+    "refund_opened",
+    "refund_sent",
+    "refund_failed",
+    "withdrawn",
+    "moved_out",
+    "moved_in",
+]
+"""See `ledger.domain.movements`."""
+STATEMENT_PARAMETERS = frozenset({"cursor", "limit", "type", "kind", "reference"})
 
 
 @router.post("/visitors", status_code=201, summary="Begin as a visitor", **answers(VisitorOut, status=201))
@@ -53,10 +74,17 @@ async def statement(
     caller: Caller,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    type: Annotated[Literal["generation", "topup", "plan", "adjustment"] | None, Query()] = None,  # noqa: A002 - the API's word
+    type: Annotated[ReferenceType | None, Query()] = None,  # noqa: A002 - the API's word
+    kind: Annotated[EntryKind | None, Query()] = None,
+    reference: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_:.@-]{1,120}$")] = None,
 ) -> dict[str, Any]:
-    """Newest first, in pages; `next_cursor` is null on the last one."""
+    """Newest first, in pages; `next_cursor` is null on the last one. `type`, `kind` and `reference`
+    narrow it, together if several are given."""
     services: Services = request.app.state.services
+    unknown = sorted(set(request.query_params) - STATEMENT_PARAMETERS)
+    if unknown:
+        # Passed over in silence, a misspelt filter would look like an answer.
+        raise Problem(422, "invalid_request", f"There is no parameter {unknown[0][:40]!r} here.")
     if not await services.projections.wait_for(await services.reader.head()):
         raise Problem(
             503,
@@ -65,7 +93,12 @@ async def statement(
             headers={"Retry-After": "2"},
         )
     rows = await services.statements.page(
-        caller.account_id, before=int(cursor) if cursor else None, limit=limit + 1, reference_type=type
+        caller.account_id,
+        before=int(cursor) if cursor else None,
+        limit=limit + 1,
+        reference_type=type,
+        kind=kind,
+        reference_id=reference,
     )
     shown = rows[:limit]
     more = len(rows) > limit

@@ -15,7 +15,7 @@ from gateway.authentication import Caller
 from gateway.idempotency import Mapped
 from gateway.identity import Principal
 from gateway.networks import quotas
-from gateway.problems import UNFINISHED, Problem, problem_of
+from gateway.problems import Problem, leaves_key_open, problem_of
 from gateway.services import Services
 from generation.errors import SketchRejected
 from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
@@ -42,11 +42,16 @@ class GenerationIn(BaseModel):
     """What to paint."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    prompt: str = Field(min_length=1, max_length=PROMPT_MAX, examples=["a watercolour llama at sunset"])
+    prompt: str = Field(
+        min_length=1,
+        max_length=PROMPT_MAX,
+        pattern=r"^[^\x00]*$",
+        examples=["a watercolour llama at sunset"],
+    )
     sketch: SketchIn
     seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
     strength: float | None = Field(
-        default=None, ge=0, le=1, strict=False, description="How closely the lines are kept; 0.6 if left out."
+        default=None, ge=0, le=1, description="How closely the lines are kept; 0.6 if left out."
     )
     live: bool = False
     session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -148,7 +153,7 @@ async def _run(
             )
         except Exception as error:
             problem = problem_of(error)
-            if problem.status in UNFINISHED:
+            if leaves_key_open(error):
                 await services.idempotency.reopen(
                     principal=caller.account_id, route=ROUTE, key=key, attempt=mapped.attempt
                 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.authentication import Caller, set_visitor_cookie
 from gateway.identity import SESSION_COOKIE, VISITOR_COOKIE, Role
+from gateway.networks import prefixes
 from gateway.people import SESSION_LIFETIME
 from gateway.problems import Problem
 from gateway.routes.shapes import RecoveredOut, SessionOut, SignedInOut, SignedOutOut, answers
@@ -25,8 +26,11 @@ class SignIn(BaseModel):
     """An issuer's token; with the built-in issuer an e-mail address is enough."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    email: str | None = Field(default=None, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
-    token: str | None = Field(default=None, max_length=8_000)
+    email: str | None = Field(
+        default=None, max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$"
+    )
+    token: str | None = Field(default=None, max_length=3_800)
+    """It becomes a cookie, and browsers drop cookies over 4 kB."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SignIn:
@@ -114,7 +118,8 @@ async def sign_out(response: Response, caller: Caller) -> dict[str, str]:
 async def recover(request: Request, body: Recover, response: Response, caller: Caller) -> dict[str, Any]:
     """Signed in: the guest's credits move to the account. Otherwise this browser becomes the guest."""
     services: Services = request.app.state.services
-    network = str(services.origins.address(request))
+    # Whoever has an IPv6 network has 2⁶⁴ addresses, but one prefix.
+    network = prefixes(services.origins.address(request))[0]
     await services.limiter.attempt("recovery", network, per_minute=RECOVERIES_PER_MINUTE)
     guest = await services.people.recover(body.recovery_code)
     if caller.role is Role.PERSON:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.authentication import Caller
 from gateway.identity import Principal, Role
-from gateway.problems import UNFINISHED, Problem, problem_of
+from gateway.problems import Problem, leaves_key_open
 from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
 from gateway.services import Services
 from ledger.identifiers import PaymentId, is_identifier
@@ -112,7 +112,7 @@ async def open_topup(
             )
             break
         except Exception as error:
-            if problem_of(error).status not in UNFINISHED:
+            if not leaves_key_open(error):
                 raise
             await services.idempotency.reopen(
                 principal=caller.account_id, route=ROUTE, key=idempotency_key, attempt=mapped.attempt

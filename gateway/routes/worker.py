@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gateway.authentication import unauthenticated
 from gateway.problems import Problem
@@ -15,82 +15,70 @@ from gateway.routes.shapes import ClaimOut, CommandOut, CredentialsOut, StateOut
 from gateway.services import Services
 from generation.dispatch import HEARTBEAT_SECONDS, LEASE, Assignment, Report
 from generation.images import RESULT_BYTES_MAX
+from generation.worker import protocol
 from generation.workers import Credentials, Worker
 from ledger.identifiers import JobId, is_identifier
 
 router = APIRouter(prefix="/v1/worker", tags=["worker"])
-PROTOCOL = 1
+COUNT_MAX = 1_000_000_000
+PLAIN = r"^[^\x00-\x1f]*$"
+Epoch = Annotated[int, Field(ge=1, le=COUNT_MAX)]
+"""What a rented box says is bounded more tightly here than the protocol has to: it ends in our tables."""
 
 
-class Message(BaseModel):
-    """Base of what a box sends."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class CapabilitiesIn(Message):
+class CapabilitiesIn(protocol.Capabilities):
     """What the box can run."""
 
-    graphs: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}@[0-9]{1,4}$")]] = Field(max_length=32)
-    gpu: str = Field(default="", max_length=100)
-    vram_mb: int = Field(default=0, ge=0)
+    graphs: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}@[0-9]{1,4}$")]] = Field(
+        min_length=1, max_length=64
+    )
+    gpu: str = Field(max_length=120, pattern=PLAIN)
+    vram_mb: int = Field(ge=0, le=COUNT_MAX)
 
 
-class RegisterIn(Message):
+class RegisterIn(protocol.RegisterRequest):
     """A one-time registration token and what the box is."""
 
-    token: str = Field(max_length=300)
-    name: str = Field(min_length=1, max_length=80)
-    version: str = Field(max_length=40)
-    protocol: int
+    name: str = Field(min_length=1, max_length=80, pattern=PLAIN)
+    version: str = Field(max_length=40, pattern=PLAIN)
     capabilities: CapabilitiesIn
 
 
-class ClaimIn(Message):
-    """How long to wait for a job."""
-
-    wait_seconds: float = Field(default=20, ge=0, le=30, strict=False)
-
-
-class ProgressIn(Message):
+class ProgressIn(protocol.Progress):
     """Steps done of steps to do."""
 
-    value: int = Field(ge=0, le=1_000_000)
-    max: int = Field(ge=0, le=1_000_000)
+    value: int = Field(ge=0, le=COUNT_MAX)
+    max: int = Field(ge=1, le=COUNT_MAX)
 
 
-class HeartbeatIn(Message):
+class HeartbeatIn(protocol.HeartbeatRequest):
     """The lease's epoch, and what moved."""
 
-    epoch: int = Field(ge=1)
+    epoch: Epoch
     progress: ProgressIn | None = None
-    preview: str | None = Field(default=None, max_length=24_000, description="Base64 JPEG, 128 px at most.")
 
 
-class CompleteIn(Message):
+class CompleteIn(protocol.CompleteRequest):
     """What was uploaded."""
 
-    epoch: int = Field(ge=1)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    epoch: Epoch
     size: int = Field(ge=1, le=RESULT_BYTES_MAX)
-    content_type: str = Field(default="image/png", max_length=64)
+    content_type: str = Field(max_length=64)
     gpu_ms: int = Field(ge=0, le=86_400_000)
 
 
-class FailIn(Message):
-    """Why there is no image."""
+class FailIn(protocol.FailRequest):
+    """Why there is no image. The code goes into the log and is shown: it is a word, not a sentence."""
 
-    epoch: int = Field(ge=1)
-    failure: Literal["input", "infrastructure"]
-    code: str = Field(pattern=r"^[a-z0-9_]{1,60}$")
-    detail: str = Field(default="", max_length=2_000)
-    node: str | None = Field(default=None, max_length=100)
+    epoch: Epoch
+    code: str = Field(pattern=r"^[a-z0-9_]{1,80}$")
+    node: str | None = Field(default=None, max_length=120, pattern=PLAIN)
 
 
-class EpochIn(Message):
+class GiveBackIn(protocol.GiveBackRequest):
     """The lease's epoch."""
 
-    epoch: int = Field(ge=1)
+    epoch: Epoch
 
 
 async def authenticated(request: Request) -> Worker:
@@ -123,8 +111,8 @@ def _credentials(credentials: Credentials) -> dict[str, Any]:
 )
 async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
     """Exchange a one-time registration token for the box's own short-lived token."""
-    if body.protocol != PROTOCOL:
-        raise Problem(426, "protocol_mismatch", f"This gateway speaks worker protocol {PROTOCOL}.")
+    if body.protocol != protocol.PROTOCOL_VERSION:
+        raise Problem(426, "protocol_mismatch", f"This gateway speaks worker protocol {protocol.PROTOCOL_VERSION}.")
     services: Services = request.app.state.services
     credentials = await services.registry.register(
         body.token, name=body.name, version=body.version, capabilities=body.capabilities.model_dump()
@@ -140,7 +128,7 @@ async def renew(request: Request, box: Box) -> dict[str, Any]:
 
 
 @router.post("/claim", summary="Take the next job", **answers(ClaimOut, s204="Nothing to do."))
-async def claim(request: Request, body: ClaimIn, box: Box) -> Response:
+async def claim(request: Request, body: protocol.ClaimRequest, box: Box) -> Response:
     """Waits for a job up to `wait_seconds`. A draining or quarantined box gets none."""
     services: Services = request.app.state.services
     assignment = await services.dispatch.claim(box, wait_seconds=body.wait_seconds)
@@ -229,7 +217,7 @@ async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[st
     summary="Return a job unharmed",
     **answers(StateOut, "stale_lease", "job_not_found"),
 )
-async def give_back(request: Request, job_id: str, body: EpochIn, box: Box) -> dict[str, str]:
+async def give_back(request: Request, job_id: str, body: GiveBackIn, box: Box) -> dict[str, str]:
     """For a box that shuts down."""
     services: Services = request.app.state.services
     return {"state": await services.dispatch.give_back(box, _job(job_id), body.epoch)}
