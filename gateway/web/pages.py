@@ -68,6 +68,10 @@ class Pages:
         body = self._environment.get_template(name).render(values).encode()
         return _Page(body=body, etag=f'"{hashlib.sha256(body).hexdigest()[:16]}"')
 
+    def keep(self, name: str, **values: object) -> None:
+        """Render one more page, for `page` to send."""
+        self._pages[name] = self._render(name, **values)
+
     def page(self, request: Request, name: str) -> Response:
         """A page, or 304 when the browser has it already."""
         page = self._pages[name]
