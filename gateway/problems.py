@@ -37,6 +37,7 @@ REFUSAL_STATUS: Mapping[str, int] = {
     "job_not_found": 404,
     "payment_not_found": 404,
     "unknown_rail": 404,
+    "no_webhooks": 404,
     "too_many_in_flight": 429,
     "too_many_open_payments": 429,
     "queue_full": 503,
@@ -45,6 +46,9 @@ REFUSAL_STATUS: Mapping[str, int] = {
     "amount_too_small": 422,
     "amount_too_large": 422,
     "unsupported_asset": 422,
+    "asset_not_accepted": 422,
+    "topup_unclear": 422,
+    "cannot_hold": 422,
     "invalid_amount": 422,
 }
 """By refusal code; any other refusal is a conflict with what is so: 409."""

@@ -21,6 +21,7 @@ from gateway.foundation import Foundation, open_foundation
 from gateway.idempotency import IdempotencyKeys
 from gateway.identity import NetworkKeys, VisitorTokens
 from gateway.limits import Limiter
+from gateway.merging import Guests
 from gateway.networks import Origins
 from gateway.people import People
 from gateway.settings import WORKER_REGISTRATION, Settings
@@ -74,6 +75,7 @@ class Services:
     signer: LinkSigner
     visitors: VisitorTokens
     people: People
+    guests: Guests
     authenticator: Authenticator
     limiter: Limiter
     idempotency: IdempotencyKeys
@@ -165,6 +167,8 @@ async def _build(
     base = await open_foundation(settings, clock, stack)
     payments, supervision, rates = _payments(base, environ, plugins)
     stack.push_async_callback(rates.close)
+    ledger = Ledger(base.sequencer, base.reader, clock=clock, identifiers=base.identifiers)
+    guests = Guests(ledger, base.reader)
     return Services(
         settings=settings,
         clock=clock,
@@ -175,11 +179,12 @@ async def _build(
         http=base.http,
         redis=base.redis,
         signals=base.signals,
-        ledger=Ledger(base.sequencer, base.reader, clock=clock, identifiers=base.identifiers),
+        ledger=ledger,
+        guests=guests,
         payments=payments,
         supervision=supervision,
         idempotency=IdempotencyKeys(base.engine, clock),
-        projections=_projections(base),
+        projections=_projections(base, guests),
         statements=Statements(base.engine),
         feeds=Feeds(base.engine),
         **_generation(base),
@@ -269,11 +274,12 @@ def _payments(
     return payments, supervision, rates
 
 
-def _projections(base: Foundation) -> ProjectionRunner:
+def _projections(base: Foundation, guests: Guests) -> ProjectionRunner:
     signals, feed = base.signals, FeedProjection()
 
-    def applied(_: Sequence[Envelope]) -> None:
+    def applied(entries: Sequence[Envelope]) -> None:
         """Tell whoever watches that something durable happened; they read it from PostgreSQL."""
+        guests.follow(entries)
         for account_id in feed.take_touched():
             signals.remember(asyncio.ensure_future(signals.tell(account_id, {"event": "moved"})))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,8 +14,6 @@ from gateway.people import SESSION_LIFETIME
 from gateway.problems import Problem
 from gateway.routes.shapes import RecoveredOut, SessionOut, SignedInOut, SignedOutOut, answers
 from gateway.services import Services
-from ledger.errors import Refusal
-from ledger.identifiers import AccountId, CommandKey
 
 router = APIRouter(prefix="/v1", tags=["session"])
 RECOVERIES_PER_MINUTE = 6
@@ -76,7 +73,7 @@ async def sign_in(request: Request, body: SignIn, response: Response) -> dict[st
         raise Problem(401, "unauthenticated", "This token is not valid.")
     moved = 0
     if guest is not None and guest.role is Role.VISITOR:
-        moved = await _merge(services, guest.account_id, person.account_id)
+        moved = await services.guests.merge(guest.account_id, person.account_id)
     response.set_cookie(
         SESSION_COOKIE,
         token,
@@ -88,19 +85,6 @@ async def sign_in(request: Request, body: SignIn, response: Response) -> dict[st
     )
     response.delete_cookie(VISITOR_COOKIE, path="/")
     return {**(await services.people.profile(person.account_id)), "merged": {"credits": moved}}
-
-
-async def _merge(services: Services, guest: AccountId, person: AccountId) -> int:
-    """Bring a guest's paid credits; a visitor who never did anything has no stream to touch."""
-    if (await services.reader.state(guest)).version == 0:
-        return 0
-    try:
-        return await services.ledger.merge(
-            guest, person, key=CommandKey(f"{guest}:merge:{person}"), actor=person
-        )
-    except Refusal as refusal:
-        structlog.get_logger("gateway.session").info("guest_not_merged", code=refusal.code, guest=guest)
-        return 0
 
 
 @router.delete("/session", summary="Sign out", **answers(SignedOutOut))
@@ -123,11 +107,15 @@ async def recover(request: Request, body: Recover, response: Response, caller: C
     await services.limiter.attempt("recovery", network, per_minute=RECOVERIES_PER_MINUTE)
     guest = await services.people.recover(body.recovery_code)
     if caller.role is Role.PERSON:
-        return {"merged": {"credits": await _merge(services, guest, caller.account_id)}}
+        return {"merged": {"credits": await services.guests.merge(guest, caller.account_id)}}
+    if await services.guests.merged_into(guest) is not None:
+        raise Problem(
+            409, "account_merged", "These credits were brought into an account. Sign in to use them."
+        )
     if guest == caller.account_id:
         return {"merged": {"credits": 0}}
     # Paid credits of this browser's own visitor come along: nobody should lose money by recovering some.
-    brought = await _merge(services, caller.account_id, guest)
+    brought = await services.guests.merge(caller.account_id, guest)
     token = services.visitors.issue(guest)
     set_visitor_cookie(response, token, secure=services.settings.public_url.startswith("https"))
     view = await services.account_view(guest)
