@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from gateway.authentication import current_principal
 from gateway.middleware import BodyLimit, RequestContext
 from gateway.problems import Problem, install_problem_handlers
+from gateway.reference import install_reference
 from gateway.routes import account, events, generations, health, objects, session, topups, worker
 from gateway.services import running_services
 from gateway.settings import Settings
@@ -90,6 +91,7 @@ def create_app(
         wallet = importlib.import_module("sandbox.wallet.routes")
         app.include_router(wallet.build_router(current_principal, Problem))
         app.add_api_route("/.well-known/jwks.json", _jwks, include_in_schema=False)
+    install_reference(app, pages, settings)
     app.include_router(build_router(pages, sandbox=settings.embedded))
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(BodyLimit)

@@ -23,6 +23,7 @@ from gateway.authentication import Caller
 from gateway.identity import Principal
 from gateway.problems import Problem
 from gateway.routes.generations import present
+from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.services import Services
 from ledger.identifiers import AccountId, JobId, PaymentId
 from projections.feed import Moved
@@ -58,7 +59,13 @@ class FrameIds:
         return base64.urlsafe_b64encode(digest).decode()
 
 
-@router.get("/events", summary="Follow an account live", response_class=EventSourceResponse)
+@router.get(
+    "/events",
+    summary="Follow an account live",
+    response_class=EventSourceResponse,
+    response_description="A stream of frames; see Live events.",
+    openapi_extra={PROBLEMS_FIELD: ["bad_last_event_id"]},
+)
 async def events(
     request: Request,
     caller: Caller,

@@ -16,6 +16,7 @@ from gateway.idempotency import Mapped
 from gateway.identity import Principal
 from gateway.networks import quotas
 from gateway.problems import Problem, leaves_key_open, problem_of
+from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.services import Services
 from generation.errors import SketchRejected
 from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
@@ -101,7 +102,28 @@ REASONS = {
 }
 
 
-@router.post("", status_code=202, summary="Ask for an image")
+@router.post(
+    "",
+    status_code=202,
+    summary="Ask for an image",
+    response_description="A generation as accepted.",
+    openapi_extra={
+        PROBLEMS_FIELD: [
+            "insufficient_credits",
+            "allowance_shared_out",
+            "account_in_debt",
+            "session_spend_cap_reached",
+            "idempotency_conflict",
+            "out_of_order",
+            "sketch_too_large",
+            "sketch_type",
+            "sketch_unreadable",
+            "too_many_in_flight",
+            "queue_full",
+            "no_worker_can_serve",
+        ]
+    },
+)
 async def request_generation(
     request: Request,
     body: GenerationIn,
@@ -241,7 +263,12 @@ def _job_id(text: str) -> JobId:
     return JobId(text)
 
 
-@router.get("/{job_id}", summary="Where an image stands")
+@router.get(
+    "/{job_id}",
+    summary="Where an image stands",
+    response_description="A generation and where it stands.",
+    openapi_extra={PROBLEMS_FIELD: ["job_not_found"]},
+)
 async def generation(request: Request, job_id: str, caller: Caller) -> GenerationStateOut:
     """State, place in the queue, links to the image, and what it holds or has cost."""
     services: Services = request.app.state.services
@@ -249,7 +276,12 @@ async def generation(request: Request, job_id: str, caller: Caller) -> Generatio
     return await present(services, caller, _job_id(job_id), job)
 
 
-@router.delete("/{job_id}", summary="Cancel")
+@router.delete(
+    "/{job_id}",
+    summary="Cancel",
+    response_description="The generation as it now stands.",
+    openapi_extra={PROBLEMS_FIELD: ["job_not_found"]},
+)
 async def cancel(request: Request, job_id: str, caller: Caller) -> GenerationStateOut:
     """Waiting: cancelled at once. Being painted: the painter is told; an image that is faster wins."""
     services: Services = request.app.state.services
@@ -257,7 +289,14 @@ async def cancel(request: Request, job_id: str, caller: Caller) -> GenerationSta
     return await present(services, caller, _job_id(job_id), job)
 
 
-@router.get("/{job_id}/image", summary="The image", response_class=Response)
+@router.get(
+    "/{job_id}/image",
+    summary="The image",
+    status_code=307,
+    response_class=Response,
+    response_description="A redirect to the image.",
+    openapi_extra={PROBLEMS_FIELD: ["job_not_found", "no_image"]},
+)
 async def image(request: Request, job_id: str, caller: Caller, thumbnail: bool = False) -> Response:
     """Redirects to a link that expires in an hour."""
     services: Services = request.app.state.services

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -350,74 +349,6 @@ class RecoveredOut(Shape):
     merged: MergedOut
     brought: int | None = Field(default=None, description="Credits of this browser's own visitor.")
     token: str | None = Field(default=None, description="The guest's bearer token.")
-
-
-class CredentialsOut(Shape):
-    """A box's own token, and the rhythm to keep."""
-
-    worker_id: str
-    token: str
-    expires_at: str
-    heartbeat_seconds: int
-    lease_seconds: int
-
-
-class InputsOut(Shape):
-    """What the graph is fed with."""
-
-    prompt: str
-    seed: int
-    strength: float
-    width: int
-    height: int
-
-
-class SketchLinkOut(Shape):
-    """Where the sketch is."""
-
-    url: str
-    sha256: str
-    content_type: str
-
-
-class UploadOut(Shape):
-    """Where the image goes, by PUT."""
-
-    url: str
-    headers: Mapping[str, str]
-    max_bytes: int
-
-
-class AssignmentOut(Shape):
-    """A leased job."""
-
-    id: str
-    epoch: int = Field(description="The lease's number; every report names it.")
-    graph: str = Field(examples=["sketch@1"])
-    inputs: InputsOut
-    sketch: SketchLinkOut
-    upload: UploadOut
-    lease_seconds: int
-    deadline: str
-
-
-class ClaimOut(Shape):
-    """The next job."""
-
-    job: AssignmentOut
-
-
-class CommandOut(Shape):
-    """What to do now."""
-
-    command: Literal["continue", "cancel", "lost"]
-    lease_expires_at: str | None
-
-
-class StateOut(Shape):
-    """The state that follows."""
-
-    state: str
 
 
 class HealthOut(BaseModel):

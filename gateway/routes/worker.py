@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gateway.authentication import unauthenticated
 from gateway.problems import Problem
-from gateway.routes.shapes import ClaimOut, CommandOut, CredentialsOut, StateOut, answers
+from gateway.routes.shapes import answers
 from gateway.services import Services
 from generation.dispatch import HEARTBEAT_SECONDS, LEASE, Assignment, Report
 from generation.images import RESULT_BYTES_MAX
@@ -107,12 +107,14 @@ def _credentials(credentials: Credentials) -> dict[str, Any]:
     "/register",
     status_code=201,
     summary="Take a box in",
-    **answers(CredentialsOut, "worker_not_allowed", "protocol_mismatch", status=201),
+    **answers(protocol.RegisterAnswer, "worker_not_allowed", "protocol_mismatch", status=201),
 )
 async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
     """Exchange a one-time registration token for the box's own short-lived token."""
     if body.protocol != protocol.PROTOCOL_VERSION:
-        raise Problem(426, "protocol_mismatch", f"This gateway speaks worker protocol {protocol.PROTOCOL_VERSION}.")
+        raise Problem(
+            426, "protocol_mismatch", f"This gateway speaks worker protocol {protocol.PROTOCOL_VERSION}."
+        )
     services: Services = request.app.state.services
     credentials = await services.registry.register(
         body.token, name=body.name, version=body.version, capabilities=body.capabilities.model_dump()
@@ -120,14 +122,14 @@ async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
     return _credentials(credentials)
 
 
-@router.post("/renew", summary="Fresh credentials", **answers(CredentialsOut))
+@router.post("/renew", summary="Fresh credentials", **answers(protocol.RegisterAnswer))
 async def renew(request: Request, box: Box) -> dict[str, Any]:
     """A new token; the old one stops working."""
     services: Services = request.app.state.services
     return _credentials(await services.registry.renew(box))
 
 
-@router.post("/claim", summary="Take the next job", **answers(ClaimOut, s204="Nothing to do."))
+@router.post("/claim", summary="Take the next job", **answers(protocol.ClaimAnswer, s204="Nothing to do."))
 async def claim(request: Request, body: protocol.ClaimRequest, box: Box) -> Response:
     """Waits for a job up to `wait_seconds`. A draining or quarantined box gets none."""
     services: Services = request.app.state.services
@@ -174,7 +176,7 @@ def _job(text: str) -> JobId:
 @router.post(
     "/jobs/{job_id}/heartbeat",
     summary="Say that a job moves",
-    **answers(CommandOut, "job_not_found"),
+    **answers(protocol.HeartbeatAnswer, "job_not_found"),
 )
 async def heartbeat(request: Request, job_id: str, body: HeartbeatIn, box: Box) -> dict[str, Any]:
     """Extends the lease if progress moved. Answers `continue`, `cancel` or `lost`."""
@@ -191,7 +193,7 @@ async def heartbeat(request: Request, job_id: str, body: HeartbeatIn, box: Box) 
 @router.post(
     "/jobs/{job_id}/complete",
     summary="Report a delivered image",
-    **answers(StateOut, "stale_lease", "job_not_found"),
+    **answers(protocol.StateAnswer, "stale_lease", "job_not_found"),
 )
 async def complete(request: Request, job_id: str, body: CompleteIn, box: Box) -> dict[str, str]:
     """The upload is verified first. Repeating a report is fine; 409 `stale_lease` is final."""
@@ -203,7 +205,7 @@ async def complete(request: Request, job_id: str, body: CompleteIn, box: Box) ->
 @router.post(
     "/jobs/{job_id}/fail",
     summary="Report a failure",
-    **answers(StateOut, "stale_lease", "job_not_found"),
+    **answers(protocol.StateAnswer, "stale_lease", "job_not_found"),
 )
 async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[str, str]:
     """`input`: final, nothing is charged. `infrastructure`: tried elsewhere, three times at most."""
@@ -215,7 +217,7 @@ async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[st
 @router.post(
     "/jobs/{job_id}/give-back",
     summary="Return a job unharmed",
-    **answers(StateOut, "stale_lease", "job_not_found"),
+    **answers(protocol.StateAnswer, "stale_lease", "job_not_found"),
 )
 async def give_back(request: Request, job_id: str, body: GiveBackIn, box: Box) -> dict[str, str]:
     """For a box that shuts down."""
@@ -223,7 +225,7 @@ async def give_back(request: Request, job_id: str, body: GiveBackIn, box: Box) -
     return {"state": await services.dispatch.give_back(box, _job(job_id), body.epoch)}
 
 
-@router.post("/drain", summary="No more jobs for this box", **answers(StateOut))
+@router.post("/drain", summary="No more jobs for this box", **answers(protocol.StateAnswer))
 async def drain(request: Request, box: Box) -> dict[str, str]:
     """What the box has, it finishes."""
     services: Services = request.app.state.services
