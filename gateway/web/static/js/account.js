@@ -80,7 +80,7 @@ function Lots() {
       : html`<ol class="lots">${lots.map((/** @type {any} */ lot) => html`<li class=${`card lot ${isFree(lot) ? "lot-free" : ""}`} key=${lot.id}>
         <div class="lot-head"><span class="lot-cause">${SOURCES[lot.source] ?? lot.source}</span><span class="hint">${expiry(lot)}</span></div>
         <meter min="0" max=${lot.granted} value=${lot.left} aria-label=${`${lot.left} of ${lot.granted} left`}></meter>
-        <p class="num"><strong>${number(lot.left)}</strong> of ${number(lot.granted)} left${lot.held ? html`, <span class="muted">${number(lot.held)} held</span>` : ""}</p></li>`)}</ol>`}
+        <p class="num"><strong>${number(lot.left)}</strong> of ${number(lot.granted)} left${lot.held ? html`, <span class="muted">${number(lot.held)} held</span>` : ""}${/^pay_/.test(lot.reference ?? "") && html` · <a href=${`/topups/${lot.reference}`}>the top-up</a>`}</p></li>`)}</ol>`}
   </section>`;
 }
 

@@ -43,19 +43,22 @@ function Fields({ schema, depth = 0 }) {
   return html`<dl class="fields">${fields.map(([name, /** @type {any} */ field]) => {
     const inner = resolve(field.anyOf?.find((/** @type {any} */ one) => one.$ref) ?? field);
     return html`<div><dt><code>${name}</code>${(shape.required ?? []).includes(name) && html`<span class="needed">needed</span>`}<span class="hint">${kind(field)}</span></dt>
-      <dd>${field.description ?? ""} <span class="hint">${limits(field)}</span>
+      <dd>${words(field.description ?? "")} <span class="hint">${limits(field)}</span>
         ${inner.properties && depth < 2 && html`<${Fields} schema=${inner} depth=${depth + 1} />`}</dd></div>`;
   })}</dl>`;
 }
+
+/** Backticks as code, nothing more. @param {string} text */
+const words = (text) => text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
 
 /** @param {{path: string, method: string, call: any}} props */
 function Call({ path, method, call }) {
   const body = call.requestBody?.content?.["application/json"]?.schema;
   const answers = Object.entries(call.responses ?? {});
   return html`<details class="card call"><summary><span class=${`verb verb-${method}`}>${method.toUpperCase()}</span><code>${path}</code><span class="call-summary">${call.summary ?? ""}</span></summary>
-    ${(call.description ?? "").split("\n\n").map((/** @type {string} */ text) => html`<p>${text}</p>`)}
+    ${(call.description ?? "").split("\n\n").map((/** @type {string} */ text) => html`<p>${words(text)}</p>`)}
     ${call.parameters?.length > 0 && html`<h4>Parameters</h4><dl class="fields">${call.parameters.map((/** @type {any} */ one) => html`<div><dt><code>${one.name}</code>${one.required && html`<span class="needed">needed</span>`}<span class="hint">in the ${one.in}, ${kind(one.schema)}</span></dt>
-      <dd>${one.description ?? ""} <span class="hint">${limits(one.schema)}</span></dd></div>`)}</dl>`}
+      <dd>${words(one.description ?? "")} <span class="hint">${limits(one.schema)}</span></dd></div>`)}</dl>`}
     ${body && html`<h4>Body</h4><${Fields} schema=${body} />`}
     <h4>Answers</h4>${answers.map(([status, /** @type {any} */ answer]) => {
       const shape = resolve(answer.content?.["application/json"]?.schema);

@@ -6,7 +6,7 @@ import { on, poll } from "./events.js";
 import { money, number, walletAmount } from "./money.js";
 import { mount } from "./shell.js";
 import { loadRails, start } from "./store.js";
-import { missing } from "./topup_state.js";
+import { missing, payUri } from "./topup_state.js";
 import { html, Icon } from "./ui.js";
 
 const open = signal(/** @type {any[] | null} */ (null));
@@ -45,8 +45,9 @@ async function pay(text, amount, id = "paste") {
 
 /** @param {{topup: any}} props */
 function Open({ topup }) {
-  const { kind, uri, text, url } = topup.instructions ?? {};
+  const { kind, text, url } = topup.instructions ?? {};
   const rest = missing(topup);
+  const uri = payUri(topup, walletAmount(rest));
   /** @param {bigint} numerator @param {bigint} denominator */
   const part = (numerator, denominator) => walletAmount({ asset: rest.asset, amount_minor: (BigInt(rest.amount_minor) * numerator) / denominator });
   return html`<li class="card bill"><div class="bill-head"><strong class="num">${money(rest)}</strong><span class="tag">${topup.state}</span></div>
