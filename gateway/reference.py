@@ -20,7 +20,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "generations": ("Images", "Ask, follow, cancel, fetch."),
     "top-ups": ("Paying in", "Open a way to pay and watch what arrives."),
     "account": ("Account", "What there is, and what happened to it."),
-    "events": ("Live events", "One stream for everything that moves."),
+    "events": ("The stream", "One for everything that moves."),
     "session": ("Signing in", "For browsers. A program needs only its bearer token."),
     "worker": ("Workers", "What a GPU box says. Everything but registration needs the box's own token."),
     "health": ("Health", "For load balancers and monitors."),

@@ -36,7 +36,7 @@ class SketchIn(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
     content_type: str = Field(max_length=64, examples=["image/png"])
-    data: str = Field(max_length=SKETCH_BYTES_MAX * 4 // 3 + 8, description="Base64.")
+    data: str = Field(description="Base64.")
 
 
 class GenerationIn(BaseModel):
@@ -128,7 +128,7 @@ async def request_generation(
     request: Request,
     body: GenerationIn,
     caller: Caller,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=255, description="See Sending again.")] = None,
 ) -> GenerationOut:
     """Holds the price and queues the job. Nothing is charged unless an image is delivered.
 
@@ -250,6 +250,8 @@ async def tier_of(services: Services, caller: Principal) -> Tier:
 
 
 async def _sketch(sent: SketchIn) -> Sketch:
+    if len(sent.data) > SKETCH_BYTES_MAX * 4 // 3 + 8:
+        raise SketchRejected("sketch_too_large", f"A sketch may have {SKETCH_BYTES_MAX} bytes at most.")
     try:
         data = base64.b64decode(sent.data, validate=True)
     except (binascii.Error, ValueError) as error:

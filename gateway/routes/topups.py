@@ -78,7 +78,7 @@ async def open_topup(
     request: Request,
     body: TopupIn,
     caller: Caller,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=255, description="See Sending again.")] = None,
 ) -> dict[str, Any]:
     """Gives instructions to pay. Whatever arrives there is credited, also late, twice or too much.
 
