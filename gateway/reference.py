@@ -29,6 +29,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 
 _VARIABLES = {"job_id": "$JOB", "topup_id": "$TOPUP", "rail": "card"}
 _DEPTH_MAX = 5
+_NO_CONTROLS = r"^[^\x00"
 
 
 class Field(NamedTuple):
@@ -207,7 +208,9 @@ class _Reader:
             said.append(f"at most {_number(shape['maxLength'])} characters")
         if shape.get("maxItems"):
             said.append(f"at most {shape['maxItems']} items")
-        if shape.get("pattern"):
+        if shape.get("pattern", "").startswith(_NO_CONTROLS):
+            said.append("no control characters")
+        elif shape.get("pattern"):
             said.append(f"matches {shape['pattern']}")
         if raw.get("default") is not None:
             said.append(f"{json.dumps(raw['default'])} if left out")
@@ -244,4 +247,5 @@ def _access(security: Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    """The document has floats even where a whole number is meant."""
+    return f"{int(value):,}" if float(value).is_integer() else str(value)

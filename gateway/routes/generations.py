@@ -50,13 +50,21 @@ class GenerationIn(BaseModel):
         examples=["a watercolour llama at sunset"],
     )
     sketch: SketchIn
-    seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
+    seed: int | None = Field(
+        default=None, ge=0, le=SEED_MAX, description="The same inputs and seed give the same picture."
+    )
     strength: float | None = Field(
         default=None, ge=0, le=1, description="How closely the lines are kept; 0.6 if left out."
     )
-    live: bool = False
-    session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    seq: int | None = Field(default=None, ge=0, le=SEED_MAX)
+    live: bool = Field(
+        default=False, description="A frame of a live session: only the newest waiting one is painted."
+    )
+    session_id: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a live session; you choose it."
+    )
+    seq: int | None = Field(
+        default=None, ge=0, le=SEED_MAX, description="The frame's number; an older one is out of order."
+    )
 
 
 class EtaOut(BaseModel):
