@@ -16,7 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from gateway.authentication import current_principal
 from gateway.middleware import BodyLimit, RequestContext
-from gateway.problems import Problem, install_problem_handlers
+from gateway.problems import Problem, install_problem_handlers, problem_of_http
 from gateway.reference import install_reference
 from gateway.routes import account, events, generations, health, objects, session, topups, worker
 from gateway.services import running_services
@@ -112,10 +112,6 @@ def _answer_browsers_with_pages(app: FastAPI, pages: Pages) -> None:
         wants_page = "text/html" in request.headers.get("accept", "")
         if wants_page and not request.url.path.startswith("/v1/"):
             return pages.error(error.status_code)
-        code = {404: "not_found", 405: "method_not_allowed"}.get(
-            error.status_code, f"http_{error.status_code}"
-        )
-        headers = dict(error.headers or {})
-        return Problem(error.status_code, code, str(error.detail), headers=headers).response()
+        return problem_of_http(error).response()
 
     app.add_exception_handler(HTTPException, missing)

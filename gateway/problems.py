@@ -64,6 +64,8 @@ _DATABASE_AWAY = (
     sqlalchemy.exc.TimeoutError,
 )
 
+_HTTP_CODES = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}
+
 _TITLES = {
     400: "Bad request",
     401: "Who are you?",
@@ -157,6 +159,13 @@ def _public(details: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in details.items() if name not in reserved}
 
 
+def problem_of_http(error: HTTPException) -> Problem:
+    """The framework's own errors. It says 400 of bodies that it cannot read at all."""
+    code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+    detail = "The body is not valid JSON." if code == "malformed_json" else str(error.detail)
+    return Problem(error.status_code, code, detail, headers=error.headers)
+
+
 def leaves_key_open(error: Exception) -> bool:
     """Whether the log keeps this refusal although the same request may succeed later.
 
@@ -204,15 +213,6 @@ def install_problem_handlers(app: FastAPI) -> None:
         detail = "; ".join(f"{'.'.join(f['location'][1:])}: {f['message']}" for f in found[:3])
         return Problem(422, "invalid_request", detail or "The request is not valid.", errors=found).response()
 
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
-        code = {404: "not_found", 405: "method_not_allowed"}.get(
-            error.status_code, f"http_{error.status_code}"
-        )
-        return Problem(error.status_code, code, str(error.detail), headers=headers).response()
-
     for kind in (Problem, LedgerError, GenerationError, RailError, *_DATABASE_AWAY):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)

@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
+import structlog
 
-from gateway.app import NODE_MODULES, create_app
 from gateway.schema import migrate_async
-from gateway.settings import Settings
-from ledger.clock import system_clock
-from sandbox.embedded.running import free_port
-from tests.gateway.stack import FakePlugin, Gateway, serve
+from tests.gateway.stack import Gateway, running, settings_for
+
+Open = Callable[..., contextlib.AbstractAsyncContextManager[Gateway]]
+
+
+class Logged:
+    """Every line that structlog or the standard library's loggers wrote during the session."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def processor(
+        self, logger: Any, name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        with contextlib.suppress(structlog.DropEvent):
+            self.lines.append(repr(structlog.processors.format_exc_info(logger, name, dict(event))))
+        raise structlog.DropEvent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logged() -> Iterator[Logged]:
+    """Nothing is printed, everything is kept."""
+    kept = Logged()
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, kept.processor], cache_logger_on_first_use=False
+    )
+    handler = logging.Handler()
+    handler.emit = lambda record: kept.lines.append(logging.Formatter().format(record))  # type: ignore[method-assign]
+    root = logging.getLogger()
+    root.addHandler(handler)
+    yield kept
+    root.removeHandler(handler)
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
-async def gateway(
-    make_database: Callable[..., str], valkey_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Gateway]:
+async def migrated(make_database: Callable[..., str]) -> str:
+    """The name of a migrated database that nobody uses: a template."""
+    url = make_database()
+    await migrate_async(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def open_gateway(
+    migrated: str,
+    make_database: Callable[..., str],
+    valkey_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Open:
+    """`async with open_gateway(setting=value) as gateway`: one of its own, on a database of its own."""
+
+    @contextlib.asynccontextmanager
+    async def opened(*, redis_url: str = valkey_url, **more: Any) -> AsyncIterator[Gateway]:
+        database = await asyncio.to_thread(make_database, migrated)
+        settings = settings_for(database, redis_url, tmp_path_factory.mktemp("data"), **more)
+        async with running(settings) as gateway:
+            yield gateway
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+async def gateway(open_gateway: Open) -> AsyncIterator[Gateway]:
     """A running gateway with nobody in it yet."""
-    port = free_port()
-    data: Path = tmp_path_factory.mktemp("data")
-    settings = Settings.model_validate(
-        {
-            "DATABASE_URL": make_database(),
-            "REDIS_URL": valkey_url,
-            "secret_key": "only-for-tests-" + "x" * 32,
-            "public_url": f"http://127.0.0.1:{port}",
-            "data": data,
-            "requests_per_minute": 100_000,
-            "requests_per_minute_network": 100_000,
-            "network_allowance_address": 100_000,
-        }
-    )
-    await migrate_async(settings.sqlalchemy_url)
-    fake = FakePlugin(system_clock)
-    app = create_app(settings, environ={}, plugins=[fake], node_modules=NODE_MODULES)
-    server, task = await serve(app, "127.0.0.1", port)
-    running = Gateway(settings.public_url, app, fake)
-    yield running
-    await running.close()
-    server.should_exit = True
-    await task
+    async with open_gateway() as gateway:
+        yield gateway

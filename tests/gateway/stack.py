@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +18,28 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
+from gateway.app import NODE_MODULES, create_app
+from gateway.serve import Server
 from gateway.services import Services
-from ledger.clock import Clock
-from rails.contract import PieceState, Rail, RailContext
+from gateway.settings import Settings
+from ledger.clock import Clock, system_clock
+from ledger.money import ASSETS, Money
+from rails.contract import (
+    Capabilities,
+    Health,
+    Hint,
+    Instructions,
+    Observation,
+    Order,
+    PieceState,
+    Rail,
+    RailContext,
+)
 from rails.fake import FakeNetwork, FakeRail
-from tests.waiting import eventually
+from sandbox.embedded.running import free_port
+
+SECONDS_MAX = 20.0
+SECRET_KEY = "only-for-tests-" + "x" * 32
 
 
 @dataclass
@@ -41,6 +60,38 @@ class FakePlugin:
         return FakeRail(self.network)
 
 
+class QuietRail:
+    """The fake rail without webhooks."""
+
+    name = "quiet"
+
+    def __init__(self, rail: FakeRail) -> None:
+        self._rail = rail
+        self.capabilities: Capabilities = rail.capabilities
+
+    async def open(self, order: Order) -> Instructions:
+        return await self._rail.open(order)
+
+    async def observe(self, reference: str) -> Observation:
+        return await self._rail.observe(reference)
+
+    def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+        return self._rail.listen(cursor)
+
+    async def health(self) -> Health:
+        return await self._rail.health()
+
+    async def close(self) -> None:
+        await self._rail.close()
+
+
+class QuietPlugin(FakePlugin):
+    """The quiet rail as an installed plugin."""
+
+    def build(self, environ: Mapping[str, str], context: RailContext) -> Rail:
+        return QuietRail(FakeRail(self.network))
+
+
 @dataclass
 class Gateway:
     """A running gateway."""
@@ -48,7 +99,11 @@ class Gateway:
     url: str
     app: FastAPI
     fake: FakePlugin
+    settings: Settings
+    server: uvicorn.Server
     opened: list[httpx.AsyncClient] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
+    """What was given out and must never be read in a log."""
 
     @property
     def services(self) -> Services:
@@ -67,26 +122,81 @@ class Gateway:
 
     async def visitor(self) -> httpx.AsyncClient:
         """Somebody new, with today's free images."""
-        client = self.client()
-        token = (await client.post("/v1/visitors")).json()["token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        return client
+        token = (await self.client().post("/v1/visitors")).json()["token"]
+        return self.bearer(token)
+
+    def bearer(self, token: str) -> httpx.AsyncClient:
+        """Whoever this token stands for."""
+        self.secrets.add(token)
+        return self.client(Authorization=f"Bearer {token}")
+
+    def token_of(self, email: str) -> str:
+        """A person's token, as the built-in issuer makes it."""
+        issuer = self.services.people.issuer
+        assert issuer is not None
+        return issuer.token(email)
+
+    async def person(self, email: str) -> httpx.AsyncClient:
+        """Somebody who is signed in."""
+        return self.bearer(self.token_of(email))
+
+    def browser(self) -> httpx.AsyncClient:
+        """A browser on our own pages: cookies, and the headers that it sends by itself."""
+        return self.client(Origin=self.url)
+
+    async def top_up(self, client: httpx.AsyncClient, amount: int = 100) -> dict[str, Any]:
+        """Open a top-up and pay it; returns the answer that opened it."""
+        opened = await self.open_topup(client, amount)
+        await self.pay(opened)
+
+        async def paid() -> bool:
+            return bool((await client.get(f"/v1/topups/{opened['id']}")).json()["state"] == "paid")
+
+        await soon(paid, "the top-up was never paid")
+        return opened
+
+    async def open_topup(self, client: httpx.AsyncClient, amount: int = 100) -> dict[str, Any]:
+        """A way to pay, open."""
+        body = {"rail": "fake", "credits": amount, "pay_asset": "USD"}
+        answer = await client.post("/v1/topups", json=body)
+        assert answer.status_code == 201, answer.text
+        opened: dict[str, Any] = answer.json()
+        if "recovery_code" in opened:
+            self.secrets.add(opened["recovery_code"])
+        return opened
+
+    async def pay(self, topup: dict[str, Any]) -> None:
+        """Pay what is due."""
+        due = topup["amount_due"]
+        amount = Money(due["amount_minor"], ASSETS[due["asset"]])
+        await self.fake.network.pay(topup["instructions"]["text"], amount)
+
+    async def spend_allowance(self, client: httpx.AsyncClient, left: int = 0) -> None:
+        """Move today's free images out of the way, as images would."""
+        view = (await client.get("/v1/account")).json()
+        spare = view["free_today"]["left"] - left
+        answers = [await client.post("/v1/generations", json=wish(f"away {n}")) for n in range(spare)]
+        assert all(answer.status_code == 202 for answer in answers), answers[-1].text
 
     async def box(self, name: str = "box") -> Box:
         """A registered worker."""
-        tokens = self.services.registry.tokens
-        token = tokens.mint(valid_for=timedelta(minutes=5))
-        client = self.client()
-        message = {
-            "token": token,
-            "name": name,
-            "version": "test",
-            "protocol": 1,
-            "capabilities": {"graphs": ["sketch@1"], "gpu": "none", "vram_mb": 0},
-        }
-        answer = await client.post("/v1/worker/register", json=message)
-        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
-        return Box(client, answer.json()["worker_id"])
+        token = self.services.registry.tokens.mint(valid_for=timedelta(minutes=5))
+        self.secrets.add(token)
+        answer = await self.client().post("/v1/worker/register", json=registration(token, name=name))
+        assert answer.status_code == 201, answer.text
+        return Box(self.bearer(answer.json()["token"]), answer.json()["worker_id"])
+
+
+def registration(token: str, **changes: Any) -> dict[str, Any]:
+    """The body of POST /v1/worker/register."""
+    return {
+        "token": token,
+        "name": "box",
+        "version": "test",
+        "protocol": 1,
+        "capabilities": {"graphs": ["sketch@1"], "gpu": "none", "vram_mb": 0},
+        **changes,
+    }
 
 
 @dataclass
@@ -98,7 +208,13 @@ class Box:
 
     async def claim(self, wait_seconds: float = 5) -> dict[str, Any] | None:
         answer = await self.client.post("/v1/worker/claim", json={"wait_seconds": wait_seconds})
+        assert answer.status_code in (200, 204), answer.text
         return answer.json()["job"] if answer.status_code == 200 else None
+
+    async def take(self) -> dict[str, Any]:
+        job = await self.claim()
+        assert job is not None, "there was no job"
+        return job
 
     async def upload(self, job: dict[str, Any], data: bytes) -> None:
         answer = await self.client.put(job["upload"]["url"], content=data, headers={"Authorization": ""})
@@ -115,14 +231,27 @@ class Box:
         }
         return await self.client.post(f"/v1/worker/jobs/{job['id']}/complete", json=message)
 
-    async def paint(self, wait_seconds: float = 5) -> str:
-        """Take a job and deliver it; returns its id."""
-        job = await self.claim(wait_seconds)
-        assert job is not None, "there was no job"
-        data = picture()
+    async def say(self, job: dict[str, Any], what: str, **message: Any) -> httpx.Response:
+        """Any other report about a job: heartbeat, fail, give-back."""
+        body = {"epoch": job["epoch"], **message}
+        return await self.client.post(f"/v1/worker/jobs/{job['id']}/{what}", json=body)
+
+    async def deliver(self, job: dict[str, Any], data: bytes | None = None) -> httpx.Response:
+        """Upload and report."""
+        data = picture() if data is None else data
         await self.upload(job, data)
-        (await self.report(job, data)).raise_for_status()
+        return await self.report(job, data)
+
+    async def paint(self) -> str:
+        """Take a job and deliver it; returns its id."""
+        job = await self.take()
+        (await self.deliver(job)).raise_for_status()
         return str(job["id"])
+
+    async def drain_queue(self) -> None:
+        """Deliver whatever waits, so that the next job is the one that a test asks for."""
+        while (job := await self.claim(0)) is not None:
+            (await self.deliver(job)).raise_for_status()
 
 
 def picture(side: int = 64, colour: str = "#b83f24") -> bytes:
@@ -136,18 +265,70 @@ def picture(side: int = 64, colour: str = "#b83f24") -> bytes:
 
 def wish(prompt: str = "a llama", **more: Any) -> dict[str, Any]:
     """The body of POST /v1/generations."""
-    data = base64.b64encode(picture()).decode()
-    return {"prompt": prompt, "sketch": {"content_type": "image/png", "data": data}, **more}
+    return {"prompt": prompt, "sketch": sketch(picture()), **more}
+
+
+def sketch(data: bytes, content_type: str = "image/png") -> dict[str, str]:
+    """A drawing, as the API takes it."""
+    return {"content_type": content_type, "data": base64.b64encode(data).decode()}
+
+
+async def soon(condition: Callable[[], Awaitable[bool]], what: str, seconds_max: float = SECONDS_MAX) -> None:
+    """Return as soon as the condition holds; fail, saying what, if it never does."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds_max
+    while not await condition():
+        assert loop.time() < until, what
+        await asyncio.sleep(0.02)
+
+
+async def credits_of(client: httpx.AsyncClient) -> dict[str, int]:
+    """Posted, held, available and debt."""
+    shown: dict[str, int] = (await client.get("/v1/account")).json()["credits"]
+    return shown
+
+
+def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> Settings:
+    """Settings of a gateway on a free port, with generous limits."""
+    return Settings.model_validate(
+        {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "secret_key": SECRET_KEY,
+            "public_url": f"http://127.0.0.1:{free_port()}",
+            "data": data,
+            "requests_per_minute": 100_000,
+            "requests_per_minute_network": 100_000,
+            "network_allowance_address": 100_000,
+            **more,
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, plugins: Sequence[Any] | None = None) -> AsyncIterator[Gateway]:
+    """A gateway that serves as long as the context lasts."""
+    fake = FakePlugin(system_clock)
+    quiet = QuietPlugin(system_clock, "quiet")
+    app = create_app(settings, environ={}, plugins=plugins or [fake, quiet], node_modules=NODE_MODULES)
+    host, _, port = settings.public_url.removeprefix("http://").partition(":")
+    server, task = await serve(app, host, int(port))
+    gateway = Gateway(settings.public_url, app, fake, settings, server)
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+        server.should_exit = True
+        gateway.services.signals.close()
+        await task
 
 
 async def serve(app: FastAPI, host: str, port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Start uvicorn in this loop and wait until it serves."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=1)
-    )
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started or task.done(), "the gateway serves")
-    if task.done():
-        task.result()
+    server = Server(uvicorn.Config(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.01)
     return server, task
