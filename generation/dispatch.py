@@ -1,4 +1,4 @@
-"""What workers report, and what happens when they do not: leases, completions, failures, expiry.
+"""What workers ask and report, and what happens when they do not: leases, failures, expiry.
 
 A lease is an epoch in the queue's row. Whoever does not hold the present one can neither
 overwrite an image nor capture a hold: every report runs as one transaction that checks worker,
@@ -15,38 +15,34 @@ from typing import Any
 
 import structlog
 
-from generation.errors import JobNotFound, ObjectMissing, ResultRejected, StaleLease
-from generation.images import RESULT_BYTES_MAX, Result, verify_result
-from generation.job import ATTEMPTS_MAX, Job, JobState, require_leased
-from generation.job_events import (
-    JobBlocked,
-    JobCancelled,
-    JobCompleted,
-    JobExpired,
-    JobFailed,
-    JobRequeued,
-    JobStarted,
-    JobSuperseded,
-)
+from generation.claiming import Claim, ClaimDesk
+from generation.completion import Completion, Report, upload_key
+from generation.ending import end_without_charge, expire, past_deadline, rows_of
+from generation.errors import JobNotFound, StaleLease
+from generation.funding import FundingKeeper
+from generation.images import RESULT_BYTES_MAX
+from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded, verdict_on
+from generation.job_events import JobCancelled, JobFailed, JobRequeued, JobStarted
+from generation.metrics import Metrics
 from generation.moderation import Moderation
-from generation.queue import Claim, JobQueue
-from generation.service import end_without_charge
+from generation.queue import JobQueue
 from generation.signals import Signals
 from generation.storage import ObjectStore, UploadTarget
-from generation.tables import QUEUE, RESULTS, SESSIONS
+from generation.tables import QUEUE
 from generation.workers import Worker, WorkerRegistry
 from ledger.clock import Clock
-from ledger.domain.commands import CaptureHold, ExpireHold
-from ledger.domain.drafts import capture_in, expire_in
 from ledger.identifiers import CommandKey, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
+
+__all__ = ["HEARTBEAT_SECONDS", "LEASE", "Assignment", "Dispatch", "Report", "upload_key"]
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT_SECONDS = 5
 UPLOAD_MARGIN = timedelta(minutes=10)
 PREVIEW_BYTES_MAX = 16_000
 SWEEP_LIMIT = 100
+GIVEN_BACK = "given_back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +61,12 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a box says it has uploaded."""
+class Failure:
+    """Why an attempt gave no image. `input` is the job's fault, `infrastructure` the box's."""
 
-    epoch: int
-    sha256: str
-    size_bytes: int
-    gpu_milliseconds: int
+    failure: str
+    code: str
+    node: str | None = None
 
 
 class Dispatch:
@@ -88,16 +83,31 @@ class Dispatch:
         moderation: Moderation,
         registry: WorkerRegistry,
         clock: Clock,
+        metrics: Metrics | None = None,
+        keeper: FundingKeeper | None = None,
     ) -> None:
         self._log = log
         self._reader = reader
         self._queue = queue
         self._store = store
         self._signals = signals
-        self._moderation = moderation
         self._registry = registry
         self._clock = clock
+        self.metrics = metrics or Metrics()
+        self._desk = ClaimDesk(queue.engine, clock, LEASE)
+        self._completion = Completion(
+            log=log,
+            reader=reader,
+            queue=queue,
+            store=store,
+            moderation=moderation,
+            registry=registry,
+            metrics=self.metrics,
+            keeper=keeper,
+        )
         self._logger = structlog.get_logger("generation.dispatch")
+
+    # --- claiming ---
 
     async def claim(self, worker: Worker, *, wait_seconds: float) -> Assignment | None:
         """The next job for this box, waiting for one up to `wait_seconds`."""
@@ -106,21 +116,26 @@ class Dispatch:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_seconds
         while True:
+            # Whatever arrives from here on wakes us, also while we look.
+            news = self._signals.news()
             assignment = await self._claim_once(worker)
             remaining = until - loop.time()
             if assignment is not None or remaining <= 0 or self._signals.closed:
                 return assignment
             # A lost wake-up costs at most this second.
-            await self._signals.wait_for_work(min(1.0, remaining))
+            await self._signals.wait_for_work(min(1.0, remaining), news)
 
     async def _claim_once(self, worker: Worker) -> Assignment | None:
         while True:
-            claim = await self._queue.claim(worker.worker_id, worker.graphs, self._clock(), LEASE)
+            claim = await self._desk.claim(worker.worker_id, worker.graphs)
             if claim is None:
                 return None
             if await self._start(worker, claim):
                 assignment = await self._assignment(claim)
                 if assignment is not None:
+                    self.metrics.leases.inc()
+                    waited = (self._clock() - claim.requested_at).total_seconds()
+                    self.metrics.wait_seconds.observe(max(0.0, waited))
                     return assignment
 
     async def _start(self, worker: Worker, claim: Claim) -> bool:
@@ -147,11 +162,12 @@ class Dispatch:
         return bool(receipt.result)
 
     async def _assignment(self, claim: Claim) -> Assignment | None:
-        inputs = await self._queue.inputs(claim.job_id)
+        inputs = claim.inputs
         if inputs is None:
-            await self._finish(claim.job_id, JobFailed(reason="inputs_erased", failure="input"), "failed")
+            failed = JobFailed(reason="inputs_erased", failure="input")
+            await self._completion.finish(claim.job_id, failed, reason="failed")
             return None
-        left = claim.deadline - self._clock()
+        left = claim.deadline - self._clock() + UPLOAD_MARGIN
         return Assignment(
             claim=claim,
             prompt=inputs.prompt,
@@ -159,14 +175,14 @@ class Dispatch:
             strength_permille=inputs.strength,
             width=inputs.width,
             height=inputs.height,
-            sketch_url=await self._store.download_url(inputs.sketch_key, expires_in=left + UPLOAD_MARGIN),
+            sketch_url=await self._store.download_url(inputs.sketch_key, expires_in=left),
             sketch_sha256=inputs.sketch_sha256,
             upload=await self._store.upload_target(
-                upload_key(claim.job_id, claim.epoch),
-                expires_in=left + UPLOAD_MARGIN,
-                max_bytes=RESULT_BYTES_MAX,
+                upload_key(claim.job_id, claim.epoch), expires_in=left, max_bytes=RESULT_BYTES_MAX
             ),
         )
+
+    # --- reports ---
 
     async def heartbeat(
         self, worker: Worker, job_id: JobId, epoch: int, progress: tuple[int, int], preview: bytes | None
@@ -174,6 +190,7 @@ class Dispatch:
         """(`continue` | `cancel` | `lost`, lease end). Progress goes to whoever watches."""
         row = await self._queue.heartbeat(job_id, worker.worker_id, epoch, self._clock(), LEASE, progress)
         if row is None:
+            self.metrics.refused.labels("heartbeat").inc()
             return "lost", None
         message: dict[str, Any] = {
             "event": "progress",
@@ -193,253 +210,164 @@ class Dispatch:
         Repeating a report gives the same answer. Raises `StaleLease` for anyone but the holder
         of the present lease, `JobNotFound`.
         """
-        job: Job = (await self._reader.state(job_id)).state
-        if job.state.final and job.epoch == report.epoch and job.worker_id == worker.worker_id:
-            return job.state.value
-        require_leased(job, worker_id=worker.worker_id, epoch=report.epoch)
         try:
-            result = await self._verified(job_id, report)
-        except (ResultRejected, ObjectMissing, ValueError) as error:
-            self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
+            state = await self._completion.complete(worker, job_id, report)
+        except StaleLease:
+            self.metrics.refused.labels("complete").inc()
+            raise
+        if state is None:
             return await self.fail(worker, job_id, report.epoch, failure="infrastructure", code="bad_result")
-        verdict = await self._moderation.check_image(result.data)
-        if not verdict.allowed:
-            blocked = JobBlocked(stage="image", category=verdict.category)
-            return await self._finish(job_id, blocked, "blocked", worker=worker, epoch=report.epoch)
-        image_key, thumbnail_key = f"images/{job_id}.png", f"images/{job_id}.webp"
-        await self._store.put(image_key, result.data, "image/png")
-        await self._store.put(thumbnail_key, result.thumbnail, "image/webp")
-        state = await self._capture(worker, job_id, job, report, result)
-        await self._registry.note_success(worker.worker_id, report.gpu_milliseconds)
-        await self._store.delete(upload_key(job_id, report.epoch))
         return state
 
-    async def _verified(self, job_id: JobId, report: Report) -> Result:
-        data = await self._store.get(upload_key(job_id, report.epoch), limit_bytes=RESULT_BYTES_MAX)
-        return await asyncio.to_thread(verify_result, data, sha256=report.sha256)
+    async def fail(
+        self, worker: Worker, job_id: JobId, epoch: int, *, failure: str, code: str, node: str | None = None
+    ) -> str:
+        """An attempt failed. `input` is final; `infrastructure` is tried elsewhere, three times.
 
-    async def _capture(self, worker: Worker, job_id: JobId, job: Job, report: Report, result: Result) -> str:
-        session_key = f"{job.account_id}/{job.session_id}" if job.live and job.session_id else None
-
-        def decide(draft: Draft) -> str:
-            state: Job = draft.state(job_id)
-            require_leased(state, worker_id=worker.worker_id, epoch=report.epoch)
-            if draft.now >= (state.deadline or draft.now):
-                return _expire(draft, job_id)
-            if session_key and not _deliver(draft, session_key, job_id, state.seq or 0):
-                superseded = JobSuperseded(by_job=JobId(""))
-                end_without_charge(draft, job_id, superseded, reason="superseded")
-                return JobState.SUPERSEDED.value
-            draft.append(job_id, [_completed(state, worker, report, result)])
-            if state.hold_id is not None:
-                capture_in(draft, state.account_id, CaptureHold(hold_id=state.hold_id))
-            draft.delete(QUEUE, job_id)
-            draft.put(RESULTS, _result_row(job_id, state, report, result, draft.now))
-            return JobState.COMPLETED.value
-
-        receipt = await self._log.submit(
-            Transaction(
-                key=CommandKey(f"{job_id}:{report.epoch}:complete"),
-                actor=f"worker:{worker.worker_id}",
-                body=["complete", job_id, report.epoch, report.sha256],
-                streams=(job.account_id, job_id),
-                rows=((SESSIONS, session_key),) if session_key else (),
-                decide=decide,
-            )
+        The same failure at the same node on two boxes is the job's fault, and the boxes are forgiven.
+        """
+        return await self._end_attempt(
+            worker.worker_id, job_id, epoch, Failure(failure=failure, code=code, node=node)
         )
-        return str(receipt.result)
-
-    async def fail(self, worker: Worker, job_id: JobId, epoch: int, *, failure: str, code: str) -> str:
-        """An attempt failed. `input` is final; `infrastructure` is tried elsewhere, three times."""
-        if failure == "infrastructure":
-            await self._registry.note_failure(worker.worker_id)
-        return await self._end_attempt(worker.worker_id, job_id, epoch, failure=failure, code=code)
 
     async def give_back(self, worker: Worker, job_id: JobId, epoch: int) -> str:
         """A box that shuts down returns its job unharmed."""
         return await self._end_attempt(
-            worker.worker_id, job_id, epoch, failure="given_back", code="given_back"
+            worker.worker_id, job_id, epoch, Failure(failure=GIVEN_BACK, code=GIVEN_BACK)
         )
 
-    async def _end_attempt(
-        self, worker_id: str, job_id: JobId, epoch: int, *, failure: str, code: str
-    ) -> str:
-        job: Job = (await self._reader.state(job_id)).state
-        if job.state is JobState.UNKNOWN:
+    async def _end_attempt(self, worker_id: str, job_id: JobId, epoch: int, failure: Failure) -> str:
+        row = await self._queue.queue_row(job_id)
+        job: Job = (await self._reader.state(job_id)).state if row is None else Job(account_id=row.account_id)
+        if row is None and job.state is JobState.UNKNOWN:
             raise JobNotFound()
 
-        def decide(draft: Draft) -> str:
+        def decide(draft: Draft) -> dict[str, Any]:
             state: Job = draft.state(job_id)
-            require_leased(state, worker_id=worker_id, epoch=epoch)
-            row = draft.get(QUEUE, job_id)
-            if row is None:
-                raise StaleLease(state=state.state.value, epoch=state.epoch)
-            if row["cancel_asked"]:
-                end_without_charge(draft, job_id, JobCancelled(by="person"), reason="cancelled")
-            elif draft.now >= row["deadline"]:
-                return _expire(draft, job_id)
-            elif failure == "input" or (failure == "infrastructure" and state.attempts >= ATTEMPTS_MAX):
-                end_without_charge(draft, job_id, JobFailed(reason=code, failure=failure), reason="failed")
-            else:
-                _requeue(draft, job_id, row, worker_id, epoch, failure=failure, code=code)
-            return str(draft.state(job_id).state.value)
+            with unrecorded():
+                require_leased(state, worker_id=worker_id, epoch=epoch)
+            held_by = [attempt.worker_id for attempt in state.failures]
+            return {"blame": _close_attempt(draft, job_id, worker_id, failure), "before": held_by}
 
-        receipt = await self._log.submit(
-            Transaction(
-                key=CommandKey(f"{job_id}:{epoch}:end"),
-                actor=f"worker:{worker_id}",
-                body=["end_attempt", job_id, epoch],
-                streams=(job.account_id, job_id),
-                rows=((QUEUE, job_id),),
-                decide=decide,
+        try:
+            receipt = await report_to(
+                self._log,
+                Transaction(
+                    key=CommandKey(f"{job_id}:{epoch}:{worker_id}:end"),
+                    actor=f"worker:{worker_id}",
+                    body=["end_attempt", job_id, epoch],
+                    streams=(job.account_id, job_id),
+                    rows=rows_of(job_id),
+                    decide=decide,
+                ),
             )
-        )
-        await self._signals.work_arrived()
-        return str(receipt.result)
+        except NotTheHolder as stale:
+            self.metrics.refused.labels("end").inc()
+            raise stale.refusal from None
+        blame, state = receipt.result["blame"]
+        if not receipt.replayed:
+            await self._account_for(worker_id, failure, blame, receipt.result["before"], state)
+        return str(state)
 
-    async def _finish(
-        self,
-        job_id: JobId,
-        event: Any,
-        reason: str,
-        *,
-        worker: Worker | None = None,
-        epoch: int | None = None,
-    ) -> str:
-        job: Job = (await self._reader.state(job_id)).state
+    async def _account_for(
+        self, worker_id: str, failure: Failure, blame: str, before: list[str], state: str
+    ) -> None:
+        if blame == "box":
+            await self._registry.note_failure(worker_id)
+        elif blame == "job":
+            await self._registry.forgive(before)
+        if state == JobState.QUEUED.value:
+            self.metrics.requeues.labels("given_back" if failure.failure == GIVEN_BACK else "failed").inc()
+            await self._signals.work_arrived()
+        else:
+            self.metrics.outcomes.labels(state).inc()
 
-        def decide(draft: Draft) -> str:
-            state: Job = draft.state(job_id)
-            if worker is not None and epoch is not None:
-                require_leased(state, worker_id=worker.worker_id, epoch=epoch)
-            if not state.state.final:
-                end_without_charge(draft, job_id, event, reason=reason)
-            return str(draft.state(job_id).state.value)
-
-        receipt = await self._log.submit(
-            Transaction(
-                key=CommandKey(f"{job_id}:{job.epoch}:finish"),
-                actor=f"worker:{worker.worker_id}" if worker else "system:dispatch",
-                body=["finish", job_id, reason],
-                streams=(job.account_id, job_id),
-                decide=decide,
-            )
-        )
-        return str(receipt.result)
+    # --- time ---
 
     async def sweep(self) -> int:
         """Requeue what lost its lease and expire what is past its deadline; bounded per call."""
+        await self._registry.flush()
         rows = await self._queue.lapsed(self._clock(), SWEEP_LIMIT)
-        for row in rows:
-            job_id = JobId(row.job_id)
-            if row.state == "running" and row.deadline > self._clock():
-                await self._lapse(row)
-            else:
-                await self._expire_job(job_id, row.epoch)
-        return len(rows)
+        done = await asyncio.gather(*(self._lapse(row) for row in rows), return_exceptions=True)
+        faults = [error for error in done if isinstance(error, BaseException)]
+        for error in faults[:3]:
+            self._logger.error("sweep_of_job_failed", error=repr(error))
+        return len(rows) - len(faults)
 
     async def _lapse(self, row: Any) -> None:
-        """The box went silent: as if it had reported an infrastructure failure."""
-        await self._registry.note_failure(row.worker_id)
+        """The box went silent: as if it had reported an infrastructure failure. Or time is over."""
+        job_id = JobId(row.job_id)
+        if row.state != "running" or row.deadline <= self._clock():
+            await self._expire_job(job_id, row.account_id)
+            return
         try:
             await self._end_attempt(
-                row.worker_id, JobId(row.job_id), row.epoch, failure="infrastructure", code="worker_lost"
+                row.worker_id, job_id, row.epoch, Failure(failure="infrastructure", code="worker_lost")
             )
         except StaleLease:
-            self._logger.info("lease_already_resolved", job_id=row.job_id)
+            self._logger.info("lease_already_resolved", job_id=job_id)
 
-    async def _expire_job(self, job_id: JobId, epoch: int) -> None:
-        job: Job = (await self._reader.state(job_id)).state
-
+    async def _expire_job(self, job_id: JobId, account_id: str) -> None:
         def decide(draft: Draft) -> str:
-            state: Job = draft.state(job_id)
-            if not state.state.final and state.deadline is not None and draft.now >= state.deadline:
-                return _expire(draft, job_id)
-            return str(state.state.value)
+            job: Job = draft.state(job_id)
+            if job.state.final or job.state is JobState.UNKNOWN:
+                draft.delete(QUEUE, job_id)
+                return job.state.value
+            if not past_deadline(draft, job):
+                raise _NotDue
+            return expire(draft, job_id)
 
-        await self._log.submit(
-            Transaction(
-                key=CommandKey(f"{job_id}:{epoch}:expire"),
-                actor="system:sweeper",
-                body=["expire", job_id],
-                streams=(job.account_id, job_id),
-                decide=decide,
+        try:
+            receipt = await self._log.submit(
+                Transaction(
+                    key=CommandKey(f"{job_id}:expire"),
+                    actor="system:sweeper",
+                    body=["expire", job_id],
+                    streams=(account_id, job_id),
+                    rows=rows_of(job_id),
+                    decide=decide,
+                )
             )
-        )
+        except _NotDue:
+            return
+        if not receipt.replayed:
+            self.metrics.outcomes.labels(str(receipt.result)).inc()
 
 
-def upload_key(job_id: JobId, epoch: int) -> str:
-    """Where the box with this lease puts its file. No other lease can write there."""
-    return f"uploads/{job_id}/{epoch}"
+class _NotDue(Exception):
+    """Another clock said otherwise; nothing is recorded, so that it can be asked again."""
 
 
-def _expire(draft: Draft, job_id: JobId) -> str:
-    """Hold and job share one deadline and expire together."""
+def _close_attempt(draft: Draft, job_id: JobId, worker_id: str, failure: Failure) -> tuple[str, str]:
+    """Decide what becomes of a job whose attempt gave nothing: (who is to blame, the new state)."""
     job: Job = draft.state(job_id)
-    draft.append(job_id, [JobExpired()])
-    if job.hold_id is not None:
-        expire_in(draft, job.account_id, ExpireHold(hold_id=job.hold_id))
-    draft.delete(QUEUE, job_id)
-    return JobState.EXPIRED.value
-
-
-def _requeue(
-    draft: Draft, job_id: JobId, row: Any, worker_id: str, epoch: int, *, failure: str, code: str
-) -> None:
-    draft.append(job_id, [JobRequeued(worker_id=worker_id, epoch=epoch, reason=code)])
-    refused = list(row["refused_workers"])
-    if failure == "infrastructure":
-        refused.append(worker_id)
-    draft.put(
-        QUEUE,
-        {
-            **row,
-            "state": "queued",
-            "worker_id": None,
-            "lease_expires_at": None,
-            "leased_at": None,
-            "refused_workers": refused,
-        },
+    row = draft.get(QUEUE, job_id)
+    if row is None:
+        raise NotTheHolder(StaleLease(state=job.state.value, epoch=job.epoch))
+    given_back, broken = failure.failure == GIVEN_BACK, failure.failure == "infrastructure"
+    blame = "box" if broken else "nobody"
+    if row["cancel_asked"]:
+        return blame, end_without_charge(draft, job_id, JobCancelled(by="person"), reason="cancelled")
+    if past_deadline(draft, job):
+        return blame, expire(draft, job_id)
+    verdict = (
+        verdict_on(job, worker_id=worker_id, code=failure.code, node=failure.node)
+        if broken
+        else failure.failure
     )
-
-
-def _deliver(draft: Draft, session_key: str, job_id: JobId, seq: int) -> bool:
-    """Whether this frame is newer than the newest delivered one of its session."""
-    session = draft.get(SESSIONS, session_key)
-    if session is None:
-        return True
-    if seq <= session["delivered_seq"]:
-        return False
-    waiting = None if session["waiting_job"] == job_id else session["waiting_job"]
-    draft.put(
-        SESSIONS,
-        {**session, "delivered_seq": seq, "waiting_job": waiting, "updated_at": draft.now},
+    if not given_back and verdict is not None:
+        event = JobFailed(reason=failure.code, failure=verdict)
+        state = end_without_charge(draft, job_id, event, reason="failed")
+        return ("job" if verdict == "poison" else blame), state
+    requeued = JobRequeued(
+        worker_id=worker_id,
+        epoch=job.epoch,
+        reason=failure.code,
+        counts=not given_back,
+        node=failure.node,
     )
-    return True
-
-
-def _completed(job: Job, worker: Worker, report: Report, result: Result) -> JobCompleted:
-    return JobCompleted(
-        worker_id=worker.worker_id,
-        epoch=report.epoch,
-        sha256=result.sha256,
-        size_bytes=len(result.data),
-        width=result.width,
-        height=result.height,
-        gpu_milliseconds=report.gpu_milliseconds,
-        captured_credits=job.price_credits,
-    )
-
-
-def _result_row(job_id: JobId, job: Job, report: Report, result: Result, now: Any) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "account_id": job.account_id,
-        "image_key": f"images/{job_id}.png",
-        "thumbnail_key": f"images/{job_id}.webp",
-        "content_type": "image/png",
-        "width": result.width,
-        "height": result.height,
-        "gpu_milliseconds": report.gpu_milliseconds,
-        "completed_at": now,
-    }
+    draft.append(job_id, [requeued])
+    refused = [*row["refused_workers"], worker_id] if broken else row["refused_workers"]
+    free = {"state": "queued", "worker_id": None, "lease_expires_at": None, "leased_at": None}
+    draft.put(QUEUE, {**row, **free, "refused_workers": refused})
+    return blame, JobState.QUEUED.value

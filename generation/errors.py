@@ -62,5 +62,9 @@ class SessionSpendCapReached(Refusal):
     """This live session has reached its spending limit."""
 
 
+class TooManyVariations(Refusal):
+    """This session has had all the variations it may have."""
+
+
 class WorkerNotAllowed(GenerationError):
     """This worker's credentials are not valid."""

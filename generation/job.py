@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 
@@ -12,8 +14,9 @@ import msgspec
 
 from generation import job_events as e
 from generation.errors import JobAlreadyEnded, JobNotFound, StaleLease
+from ledger.errors import Refusal
 from ledger.identifiers import AccountId, HoldId
-from ledger.log.model import Category, Event
+from ledger.log.model import Category, Event, LogWriter, Receipt, Transaction
 
 ATTEMPTS_MAX = 3
 """Attempts on different workers before an infrastructure failure becomes final."""
@@ -52,6 +55,14 @@ _FINAL = frozenset(
 )
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """A failed attempt: where, and at what."""
+
+    worker_id: str
+    code: str
+    node: str | None = None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as folded from its events."""
 
@@ -67,6 +78,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     worker_id: str | None = None
     attempts: int = 0
+    failures: tuple[Attempt, ...] = ()
+    payment_id: str | None = None
     captured_credits: int = 0
     reason: str | None = None
     sha256: str | None = None
@@ -88,7 +101,7 @@ def evolve(job: Job, event: Event) -> Job:
                 live=event.live,
             )
         case e.JobFunded():
-            return _with(job, state=JobState.QUEUED, hold_id=event.hold_id)
+            return _with(job, state=JobState.QUEUED, hold_id=event.hold_id, payment_id=event.payment_id)
         case e.JobStarted():
             return _with(
                 job,
@@ -98,7 +111,9 @@ def evolve(job: Job, event: Event) -> Job:
                 attempts=job.attempts + 1,
             )
         case e.JobRequeued():
-            return _with(job, state=JobState.QUEUED, worker_id=None)
+            counts = event.counts and event.reason != "given_back"
+            failed = (Attempt(event.worker_id, event.reason, event.node),) if counts else ()
+            return _with(job, state=JobState.QUEUED, worker_id=None, failures=(*job.failures, *failed))
         case e.JobSettling():
             return _with(job, state=JobState.SETTLING, sha256=event.sha256)
         case e.JobCompleted():
@@ -142,4 +157,49 @@ def require_leased(job: Job, *, worker_id: str, epoch: int) -> None:
         raise StaleLease(state=job.state.value, epoch=job.epoch)
 
 
-JOBS = Category(prefix="job", events=e.EVENTS, initial=Job(), evolve=evolve, snapshot_type=Job)
+class NotTheHolder(Exception):
+    """A report came from somebody who does not hold the lease. Nothing is recorded about it: a
+    forged report must not use up the command key of the true one.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.message)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Turn refusals into `NotTheHolder`."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise NotTheHolder(refusal) from None
+
+
+async def report_to(log: LogWriter, transaction: Transaction) -> Receipt:
+    """Submit what a box reports: a report that was taken before gets its first answer again.
+
+    Raises `NotTheHolder`.
+    """
+    try:
+        return await log.submit(transaction)
+    except NotTheHolder:
+        return await log.submit(msgspec.structs.replace(transaction, suspected=True))
+
+
+def verdict_on(job: Job, *, worker_id: str, code: str, node: str | None) -> str | None:
+    """How a job ends that has just failed on this box, None if it is worth another box.
+
+    The same failure at the same node on two boxes is the job's own fault (`poison`); three failed
+    attempts are enough in any case (`infrastructure`).
+    """
+    if node is not None:
+        for earlier in job.failures:
+            if (earlier.code, earlier.node) == (code, node) and earlier.worker_id != worker_id:
+                return "poison"
+    return "infrastructure" if len(job.failures) + 1 >= ATTEMPTS_MAX else None
+
+
+JOBS = Category(
+    prefix="job", events=e.EVENTS, initial=Job(), evolve=evolve, snapshot_type=Job, snapshot_version=2
+)

@@ -43,6 +43,10 @@ class JobRequeued(Event, frozen=True, kw_only=True):
     worker_id: str
     epoch: int
     reason: str
+    counts: bool = True
+    """Whether it was a failed attempt; a box that gives its work back did not fail."""
+    node: str | None = None
+    """The graph's node that failed, where the box knows it."""
 
 
 class JobSettling(Event, frozen=True, kw_only=True):

@@ -16,11 +16,30 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from generation.tables import fair_shares, job_inputs, job_queue, job_results, live_sessions, queue_clock
+from generation.tables import (
+    fair_shares,
+    job_funding,
+    job_inputs,
+    job_queue,
+    job_results,
+    live_sessions,
+    network_allowances,
+    queue_clock,
+    workers,
+)
+from generation.workers import PRESENT_WITHIN
 from ledger.identifiers import AccountId, JobId
 
 SLOT = 1000
 _CLOCK = "global"
+KNOWN_WITHIN = timedelta(hours=24)
+"""A box that was not heard of for longer is no promise that its kind of image can ever be made."""
+SESSIONS_KEPT = timedelta(hours=24)
+_QUICKLY = sa.text("SET LOCAL synchronous_commit = off")
+
+
+def _known(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(workers.c.state != "gone", workers.c.seen_at > now - KNOWN_WITHIN)
 
 
 class Tier(NamedTuple):
@@ -35,17 +54,8 @@ class Tier(NamedTuple):
 FREE = Tier(weight=1, bonus_slots=0, in_flight_max=24)
 PAID = Tier(weight=2, bonus_slots=2, in_flight_max=200)
 PRIORITY = Tier(weight=4, bonus_slots=20, in_flight_max=400)
-
-
-class Claim(NamedTuple):
-    """A leased job: whoever holds this epoch may report on it."""
-
-    job_id: JobId
-    account_id: AccountId
-    graph: str
-    epoch: int
-    deadline: datetime
-    requested_at: datetime
+VARIATION_SLOTS = 8
+"""How many single-image turns variations of a live session stand behind its frames."""
 
 
 class Place(NamedTuple):
@@ -54,7 +64,8 @@ class Place(NamedTuple):
     position: int
     """1 is next."""
     running: int
-    workers: int
+    boxes: int
+    """Boxes heard of lately that can run it."""
 
 
 class Standing(NamedTuple):
@@ -63,6 +74,8 @@ class Standing(NamedTuple):
     virtual_time: int
     in_flight: int
     queued: int
+    servable: bool = True
+    """False if boxes are known and none of them can ever run the graph."""
 
 
 def tag_of(virtual_time: int, finish: int, cost_credits: int, tier: Tier) -> tuple[int, int]:
@@ -77,77 +90,26 @@ class JobQueue:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def standing(self, account_id: AccountId) -> Standing:
-        """The queue's virtual time, the person's jobs in flight, and all that wait."""
+    @property
+    def engine(self) -> AsyncEngine:
+        """Where the queue lives."""
+        return self._engine
+
+    async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
+        """The queue's virtual time, the person's jobs in flight, all that wait, and who could serve it."""
         mine = sa.select(sa.func.count()).where(job_queue.c.account_id == account_id)
         waiting = sa.select(sa.func.count()).where(job_queue.c.state == "queued")
+        known = sa.exists().where(_known(now))
+        able = sa.exists().where(_known(now), workers.c.capabilities["graphs"].contains([graph]))
         query = sa.select(
             sa.select(queue_clock.c.virtual_time).where(queue_clock.c.id == _CLOCK).scalar_subquery(),
             mine.scalar_subquery(),
             waiting.scalar_subquery(),
+            sa.or_(able, ~known),
         )
         async with self._engine.connect() as connection:
-            virtual_time, in_flight, queued = (await connection.execute(query)).one()
-        return Standing(virtual_time or 0, in_flight, queued)
-
-    async def claim(
-        self, worker_id: str, graphs: Sequence[str], now: datetime, lease: timedelta
-    ) -> Claim | None:
-        """Lease the next job that this worker can serve: one short transaction of its own.
-
-        The job's stream is told afterwards; a crash in between costs one lease time.
-        """
-        chosen = (
-            sa.select(job_queue.c.job_id)
-            .where(
-                job_queue.c.state == "queued",
-                job_queue.c.graph.in_(graphs),
-                job_queue.c.deadline > now,
-                sa.or_(job_queue.c.lease_expires_at.is_(None), job_queue.c.lease_expires_at < now),
-                ~job_queue.c.refused_workers.contains([worker_id]),
-            )
-            .order_by(job_queue.c.rank)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        update = (
-            sa.update(job_queue)
-            .where(job_queue.c.job_id == chosen.scalar_subquery())
-            .values(
-                worker_id=worker_id,
-                epoch=job_queue.c.epoch + 1,
-                leased_at=now,
-                lease_expires_at=now + lease,
-                progress_value=0,
-                progress_max=0,
-            )
-            .returning(
-                job_queue.c.job_id,
-                job_queue.c.account_id,
-                job_queue.c.graph,
-                job_queue.c.epoch,
-                job_queue.c.deadline,
-                job_queue.c.requested_at,
-                job_queue.c.rank,
-            )
-        )
-        async with self._engine.begin() as connection:
-            row = (await connection.execute(update)).one_or_none()
-        if row is None:
-            return None
-        await self._advance_clock(row.rank)
-        return Claim(
-            JobId(row.job_id), AccountId(row.account_id), row.graph, row.epoch, row.deadline, row.requested_at
-        )
-
-    async def _advance_clock(self, virtual_time: int) -> None:
-        statement = (
-            sa.update(queue_clock)
-            .where(queue_clock.c.id == _CLOCK, queue_clock.c.virtual_time < virtual_time)
-            .values(virtual_time=virtual_time)
-        )
-        async with self._engine.begin() as connection:
-            await connection.execute(statement)
+            virtual_time, in_flight, queued, servable = (await connection.execute(query)).one()
+        return Standing(virtual_time or 0, in_flight, queued, servable)
 
     async def ensure_clock(self) -> None:
         """Create the queue's clock row where it is missing."""
@@ -184,6 +146,8 @@ class JobQueue:
             .returning(job_queue.c.lease_expires_at, job_queue.c.cancel_asked, job_queue.c.account_id)
         )
         async with self._engine.begin() as connection:
+            # A heartbeat lost with a crashing server is followed by the next one.
+            await connection.execute(_QUICKLY)
             return (await connection.execute(statement)).one_or_none()
 
     async def ask_cancel(self, job_id: JobId) -> None:
@@ -200,7 +164,7 @@ class JobQueue:
             .where(
                 sa.or_(
                     sa.and_(job_queue.c.state == "running", job_queue.c.lease_expires_at < now),
-                    job_queue.c.deadline <= now,
+                    sa.and_(job_queue.c.state != "settling", job_queue.c.deadline <= now),
                 )
             )
             .order_by(job_queue.c.deadline)
@@ -209,19 +173,27 @@ class JobQueue:
         async with self._engine.connect() as connection:
             return (await connection.execute(query)).all()
 
-    async def place(self, job_id: JobId) -> Place | None:
+    async def place(self, job_id: JobId, now: datetime) -> Place | None:
         """Where a queued job stands, None if it is not queued."""
-        mine = sa.select(job_queue.c.rank, job_queue.c.state).where(job_queue.c.job_id == job_id)
+        mine = sa.select(job_queue.c.rank, job_queue.c.graph, job_queue.c.state).where(
+            job_queue.c.job_id == job_id
+        )
         async with self._engine.connect() as connection:
             row = (await connection.execute(mine)).one_or_none()
             if row is None or row.state != "queued":
                 return None
+            boxes = sa.select(sa.func.count()).where(
+                workers.c.state == "active",
+                workers.c.seen_at > now - PRESENT_WITHIN,
+                workers.c.capabilities["graphs"].contains([row.graph]),
+            )
             ahead = sa.select(
                 sa.func.count().filter(sa.and_(job_queue.c.state == "queued", job_queue.c.rank < row.rank)),
                 sa.func.count().filter(job_queue.c.state == "running"),
+                boxes.scalar_subquery(),
             )
-            before, running = (await connection.execute(ahead)).one()
-        return Place(before + 1, running, 0)
+            before, running, present = (await connection.execute(ahead)).one()
+        return Place(before + 1, running, present)
 
     async def queue_row(self, job_id: JobId) -> Any | None:
         """The queue's row of a job, None once it has ended."""
@@ -235,22 +207,40 @@ class JobQueue:
         """Where a job's image is; None if there is none (any more)."""
         return await self._one(sa.select(job_results).where(job_results.c.job_id == job_id))
 
+    async def funding(self, job_id: JobId) -> Any | None:
+        """The payment made for this job alone, None if there is none (any more)."""
+        return await self._one(sa.select(job_funding).where(job_funding.c.job_id == job_id))
+
     async def session(self, session_key: str) -> Any | None:
         """A live session's row."""
         return await self._one(sa.select(live_sessions).where(live_sessions.c.session_id == session_key))
 
-    async def share(self, account_id: AccountId) -> int:
-        """A person's virtual finish time."""
-        row = await self._one(sa.select(fair_shares).where(fair_shares.c.account_id == account_id))
-        return 0 if row is None else int(row.finish)
-
-    async def recent_seconds(self, limit: int = 50) -> Sequence[int]:
-        """GPU milliseconds of the newest results, for estimates."""
+    async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
+        """From lease to image, of the newest results, for estimates."""
         query = (
-            sa.select(job_results.c.gpu_milliseconds).order_by(job_results.c.completed_at.desc()).limit(limit)
+            sa.select(job_results.c.paint_milliseconds)
+            .order_by(job_results.c.completed_at.desc())
+            .limit(limit)
         )
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).scalars())
+
+    async def prune(self, now: datetime, limit: int = 500) -> int:
+        """Forget idle live sessions, people whose turn is long past, and yesterday's quotas."""
+        old = now - SESSIONS_KEPT
+        idle = sa.select(live_sessions.c.session_id).where(live_sessions.c.updated_at < old).limit(limit)
+        clock = sa.select(queue_clock.c.virtual_time).where(queue_clock.c.id == _CLOCK).scalar_subquery()
+        past = sa.select(fair_shares.c.account_id).where(fair_shares.c.finish <= clock).limit(limit)
+        spent = sa.select(network_allowances.c.id).where(network_allowances.c.expires_at < now).limit(limit)
+        gone = 0
+        for statement in (
+            sa.delete(live_sessions).where(live_sessions.c.session_id.in_(idle)),
+            sa.delete(fair_shares).where(fair_shares.c.account_id.in_(past), fair_shares.c.finish <= clock),
+            sa.delete(network_allowances).where(network_allowances.c.id.in_(spent)),
+        ):
+            async with self._engine.begin() as connection:
+                gone += (await connection.execute(statement)).rowcount
+        return gone
 
     async def _one(self, query: Any) -> Any | None:
         async with self._engine.connect() as connection:

@@ -10,26 +10,31 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from generation.ending import end_without_charge, hold_is_open, rows_of
 from generation.errors import (
     AllowanceSharedOut,
     JobAlreadyEnded,
     JobNotFound,
+    NoWorkerCanServe,
     OutOfOrder,
     QueueFull,
     SessionSpendCapReached,
     TooManyInFlight,
+    TooManyVariations,
 )
+from generation.estimating import Estimate, estimate
+from generation.funding import FundingKeeper, FundingOrder, FundingUnavailable, Opened, funding_row
 from generation.images import Sketch
 from generation.job import Job, JobState, require_open
 from generation.job_events import JobBlocked, JobCancelled, JobRequested, JobSuperseded
 from generation.moderation import Moderation
-from generation.queue import JobQueue, Standing, Tier, tag_of
+from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Tier, tag_of
 from generation.signals import Signals
 from generation.storage import ObjectStore
-from generation.tables import INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
+from generation.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
 from ledger.clock import Clock
-from ledger.domain.commands import HoldCredits, MoveHold, ReleaseHold
-from ledger.domain.drafts import hold_in, move_in, release_in
+from ledger.domain.commands import HoldCredits, MoveHold
+from ledger.domain.drafts import hold_in, move_in
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
@@ -47,6 +52,8 @@ class Limits:
     """How long a job may wait and run before it expires, with its hold."""
     queue_max: int = 20_000
     session_credits_max: int = 500
+    variations_max: int = 16
+    """Variations per live session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +83,24 @@ class Wish:
     live: bool = False
     session_id: str | None = None
     seq: int | None = None
+    variation: bool = False
+    """One of the few pictures beside a session's frames: it stands behind them and replaces nothing."""
+    session_cap: int | None = None
+    """The person's own spending limit for this session, in credits; never above ours."""
+    funding: str | None = None
+    """How it is paid, if a payment is made for it alone; None takes credits."""
     networks: tuple[NetworkQuota, ...] = field(default=())
     repeated: bool = False
     """Whether the client has sent this before, as far as we know."""
 
 
 class Accepted(NamedTuple):
-    """The answer to a wish."""
+    """The answer to a wish. `opened` says how to pay where a payment is made for it alone."""
 
     job_id: JobId
     state: str
     price_credits: int
-
-
-class Estimate(NamedTuple):
-    """A place in the queue, and between how many seconds the image should be there."""
-
-    position: int
-    low_seconds: int | None
-    high_seconds: int | None
+    opened: Opened | None = None
 
 
 def price_of(width: int, height: int) -> int:
@@ -121,6 +127,7 @@ class Generations:
         clock: Clock,
         digest_secret: bytes,
         limits: Limits = Limits(),
+        keeper: FundingKeeper | None = None,
     ) -> None:
         self._log = log
         self._reader = reader
@@ -131,6 +138,7 @@ class Generations:
         self._clock = clock
         self._digest_secret = digest_secret
         self._limits = limits
+        self._keeper = keeper
         self._logger = structlog.get_logger("generation.service")
 
     async def request(self, wish: Wish) -> Accepted:
@@ -145,15 +153,28 @@ class Generations:
             return await self._block(wish, price, verdict.category)
         await self._store.put(_sketch_key(wish.job_id), wish.sketch.data, "image/png")
         for _ in range(5):
-            standing = await self._queue.standing(wish.account_id)
+            standing = await self._queue.standing(wish.account_id, SKETCH_GRAPH, self._clock())
             replaced = await self._waiting_frame(wish)
             try:
                 receipt = await self._log.submit(self._request_transaction(wish, price, standing, replaced))
             except SessionMoved:
                 continue
+            state = receipt.result["state"]
+            if state == JobState.AWAITING_PAYMENT.value:
+                return Accepted(wish.job_id, state, price, await self._open_payment(wish, price))
             await self._signals.work_arrived()
-            return Accepted(wish.job_id, receipt.result["state"], price)
+            return Accepted(wish.job_id, state, price)
         raise QueueFull()
+
+    async def _open_payment(self, wish: Wish, price: int) -> Opened | None:
+        """How to pay; None if that is not known yet. The keeper goes on asking."""
+        if self._keeper is None:
+            return None
+        try:
+            return await self._keeper.open(_order(wish, price))
+        except FundingUnavailable as error:
+            self._logger.warning("way_to_pay_delayed", job_id=wish.job_id, error=str(error))
+            return None
 
     async def _waiting_frame(self, wish: Wish) -> str | None:
         if not wish.live or wish.session_id is None:
@@ -166,25 +187,28 @@ class Generations:
     ) -> Transaction:
         streams: list[str] = [wish.account_id, wish.job_id]
         rows = [(SHARES, str(wish.account_id))] + [(NETWORKS, quota.key) for quota in wish.networks]
-        if wish.live:
+        if wish.session_id is not None:
             rows.append((SESSIONS, _session_key(wish)))
         if replaced is not None:
             streams.append(replaced)
-            rows.append((QUEUE, replaced))
+            rows.extend(rows_of(replaced))
 
         def decide(draft: Draft) -> dict[str, str]:
-            if standing.queued >= self._limits.queue_max:
-                raise QueueFull()
-            if standing.in_flight >= wish.tier.in_flight_max:
-                raise TooManyInFlight(limit=wish.tier.in_flight_max)
+            self._check_bounds(draft, wish, standing)
             deadline = draft.now + timedelta(seconds=self._limits.job_seconds)
-            rank = self._fund(draft, wish, price, deadline, replaced)
-            if rank is None:
-                rank = _take_turn(draft, wish, price, standing)
-            draft.append(wish.job_id, [self._requested(wish, price, deadline)])
-            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, rank))
+            if wish.funding is None:
+                rank = self._fund(draft, wish, price, deadline, replaced)
+                if rank is None:
+                    rank = _take_turn(draft, wish, price, standing)
+            else:
+                rank = 0
+                draft.put(FUNDING, funding_row(_order(wish, price), draft.now))
+            requested = self._requested(wish, price, deadline)
+            draft.append(wish.job_id, [requested])
+            state: JobState = draft.state(wish.job_id).state
+            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, rank, state))
             draft.put(INPUTS, _inputs_row(wish, draft.now))
-            return {"state": JobState.QUEUED.value}
+            return {"state": state.value}
 
         return Transaction(
             key=wish.key,
@@ -196,11 +220,21 @@ class Generations:
             suspected=wish.repeated,
         )
 
+    def _check_bounds(self, draft: Draft, wish: Wish, standing: Standing) -> None:
+        if not standing.servable:
+            raise NoWorkerCanServe(graph=SKETCH_GRAPH)
+        if standing.queued >= self._limits.queue_max:
+            raise QueueFull()
+        # Counted twice: by rows, which include unpaid jobs, and by holds, which no race can get past.
+        held = sum(len(bucket) for bucket in draft.state(wish.account_id).holds)
+        if max(standing.in_flight, held) >= wish.tier.in_flight_max:
+            raise TooManyInFlight(limit=wish.tier.in_flight_max)
+
     def _fund(
         self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
     ) -> int | None:
         """Hold the price, or take over the hold of the frame that is replaced and its rank."""
-        if wish.live and wish.session_id is not None:
+        if wish.session_id is not None and (wish.live or wish.variation):
             inherited = self._enter_session(draft, wish, price, deadline, replaced)
             if inherited is not None:
                 return inherited
@@ -225,26 +259,32 @@ class Generations:
         self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
     ) -> int | None:
         key = _session_key(wish)
-        session = draft.get(SESSIONS, key)
-        if (session["waiting_job"] if session else None) != replaced:
-            raise SessionMoved
-        seq = wish.seq or 0
-        if session is not None and seq <= session["newest_seq"]:
-            raise OutOfOrder(newest=session["newest_seq"])
-        spent = session["requested_credits"] if session else 0
-        rank = self._replace(draft, wish, deadline, replaced) if replaced else None
-        if rank is None:
-            spent += price
-        if spent > self._limits.session_credits_max:
-            raise SessionSpendCapReached(limit=self._limits.session_credits_max)
+        session = draft.get(SESSIONS, key) or _new_session(key)
+        seq, variations = session["newest_seq"], session["variations"]
+        rank = None
+        if wish.variation:
+            variations += 1
+            if variations > self._limits.variations_max:
+                raise TooManyVariations(limit=self._limits.variations_max)
+        else:
+            if session["waiting_job"] != replaced:
+                raise SessionMoved
+            seq = wish.seq or 0
+            if seq <= session["newest_seq"]:
+                raise OutOfOrder(newest=session["newest_seq"])
+            rank = self._replace(draft, wish, deadline, replaced) if replaced else None
+        spent = session["requested_credits"] + (price if rank is None else 0)
+        limit = min(self._limits.session_credits_max, wish.session_cap or self._limits.session_credits_max)
+        if rank is None and spent > limit:
+            raise SessionSpendCapReached(limit=limit)
         draft.put(
             SESSIONS,
             {
-                "session_id": key,
+                **session,
                 "newest_seq": seq,
-                "delivered_seq": session["delivered_seq"] if session else -1,
-                "waiting_job": wish.job_id,
+                "waiting_job": session["waiting_job"] if wish.variation else wish.job_id,
                 "requested_credits": spent,
+                "variations": variations,
                 "updated_at": draft.now,
             },
         )
@@ -254,7 +294,8 @@ class Generations:
         """The newest frame takes the waiting frame's hold and rank; a started one is left alone."""
         old: Job = draft.state(replaced)
         row = draft.get(QUEUE, replaced)
-        if old.state is not JobState.QUEUED or row is None or row["worker_id"] or old.hold_id is None:
+        started = old.state is not JobState.QUEUED or row is None or row["worker_id"] is not None
+        if started or row is None or old.hold_id is None or not hold_is_open(draft, old):
             return None
         move_in(
             draft,
@@ -268,7 +309,7 @@ class Generations:
     def _requested(self, wish: Wish, price: int, deadline: datetime) -> JobRequested:
         return JobRequested(
             account_id=wish.account_id,
-            hold_id=wish.hold_id,
+            hold_id=wish.hold_id if wish.funding is None else None,
             price_credits=price,
             graph=SKETCH_GRAPH,
             deadline=deadline,
@@ -324,14 +365,14 @@ class Generations:
             return job
         if job.state.final:
             raise JobAlreadyEnded(state=job.state.value)
-        if job.state is JobState.RUNNING:
+        if job.state in _PAST_CANCELLING:
             await self._queue.ask_cancel(job_id)
             return job
 
         def decide(draft: Draft) -> None:
             state: Job = draft.state(job_id)
             require_open(state)
-            if state.state is JobState.RUNNING:
+            if state.state in _PAST_CANCELLING:
                 raise SessionMoved
             end_without_charge(draft, job_id, JobCancelled(by="person"), reason="cancelled")
 
@@ -340,6 +381,7 @@ class Generations:
             actor=account_id,
             body=["cancel", job_id],
             streams=(account_id, job_id),
+            rows=rows_of(job_id),
             decide=decide,
         )
         try:
@@ -350,18 +392,10 @@ class Generations:
 
     async def estimate(self, job_id: JobId) -> Estimate | None:
         """Position and an honest range, None if the job does not wait. No range without evidence."""
-        place = await self._queue.place(job_id)
+        place = await self._queue.place(job_id, self._clock())
         if place is None:
             return None
-        recent = sorted(await self._queue.recent_seconds())
-        if not recent:
-            return Estimate(place.position, None, None)
-        boxes = max(1, place.running)
-        rounds = -(-place.position // boxes)
-        fast = recent[len(recent) * 2 // 10] if len(recent) > 1 else recent[0]
-        slow = recent[min(len(recent) - 1, len(recent) * 9 // 10)]
-        low = fast * max(1, rounds - 1) // 1000
-        return Estimate(place.position, max(1, low), max(2, -(-slow * (rounds + 1) // 1000)))
+        return estimate(place, await self._queue.recent_milliseconds())
 
     async def image_url(self, account_id: AccountId, job_id: JobId, *, thumbnail: bool = False) -> str | None:
         """A link to the image that expires in an hour, None if there is none."""
@@ -373,20 +407,14 @@ class Generations:
         return await self._store.download_url(key, expires_in=timedelta(hours=1))
 
 
-def end_without_charge(draft: Draft, job_id: JobId, event: Any, *, reason: str) -> None:
-    """Append an end that costs nothing, release the hold, and take the job out of the queue."""
-    job: Job = draft.state(job_id)
-    draft.append(job_id, [event])
-    if job.hold_id is not None:
-        release_in(draft, job.account_id, ReleaseHold(hold_id=job.hold_id, reason=reason))
-    draft.delete(QUEUE, job_id)
+_PAST_CANCELLING = (JobState.RUNNING, JobState.SETTLING)
 
 
 def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> int:
     share = draft.get(SHARES, wish.account_id)
     rank, finish = tag_of(standing.virtual_time, share["finish"] if share else 0, price, wish.tier)
     draft.put(SHARES, {"account_id": wish.account_id, "finish": finish})
-    return rank
+    return rank + VARIATION_SLOTS * SLOT if wish.variation else rank
 
 
 def _network_exhausted(draft: Draft, wish: Wish, price: int) -> int | None:
@@ -408,13 +436,30 @@ def _count_networks(draft: Draft, wish: Wish, free_credits: int) -> None:
         draft.put(NETWORKS, {"id": quota.key, "used": used, "expires_at": quota.expires_at})
 
 
-def _queue_row(wish: Wish, now: datetime, deadline: datetime, rank: int) -> dict[str, Any]:
+def _order(wish: Wish, price: int) -> FundingOrder:
+    return FundingOrder(
+        job_id=wish.job_id, account_id=wish.account_id, method=wish.funding or "", price_credits=price
+    )
+
+
+def _new_session(key: str) -> dict[str, Any]:
+    return {
+        "session_id": key,
+        "newest_seq": -1,
+        "delivered_seq": -1,
+        "waiting_job": None,
+        "requested_credits": 0,
+        "variations": 0,
+    }
+
+
+def _queue_row(wish: Wish, now: datetime, deadline: datetime, rank: int, state: JobState) -> dict[str, Any]:
     return {
         "job_id": wish.job_id,
         "account_id": wish.account_id,
         "session_id": _session_key(wish) if wish.live else None,
         "graph": SKETCH_GRAPH,
-        "state": "queued",
+        "state": state.value,
         "rank": rank,
         "requested_at": now,
         "deadline": deadline,

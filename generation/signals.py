@@ -25,7 +25,10 @@ class Signals(Protocol):
     async def work_arrived(self) -> None:
         """Wake the waiting claims of all processes."""
 
-    async def wait_for_work(self, timeout_seconds: float) -> None:
+    def news(self) -> asyncio.Event:
+        """Set as soon as work arrives from now on. Take it before looking, and nothing slips through."""
+
+    async def wait_for_work(self, timeout_seconds: float, news: asyncio.Event | None = None) -> None:
         """Return when work may have arrived, or after the time-out."""
 
     async def tell(self, account_id: str, message: dict[str, Any]) -> None:
@@ -59,11 +62,15 @@ class LocalSignals:
         arrived, self._arrived = self._arrived, asyncio.Event()
         arrived.set()
 
-    async def wait_for_work(self, timeout_seconds: float) -> None:
+    def news(self) -> asyncio.Event:
+        """See `Signals.news`."""
+        return self._arrived
+
+    async def wait_for_work(self, timeout_seconds: float, news: asyncio.Event | None = None) -> None:
         """See `Signals.wait_for_work`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await self._arrived.wait()
+                await (news or self._arrived).wait()
 
     async def tell(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""

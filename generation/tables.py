@@ -21,7 +21,7 @@ job_queue = sa.Table(
     sa.Column("account_id", sa.Text, nullable=False),
     sa.Column("session_id", sa.Text),
     sa.Column("graph", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, comment="queued or running"),
+    sa.Column("state", sa.Text, nullable=False, comment="awaiting_payment, queued, running or settling"),
     sa.Column("rank", sa.BigInteger, nullable=False, comment="fair-queueing tag less the tier's bonus"),
     _time("requested_at"),
     _time("deadline"),
@@ -67,7 +67,11 @@ job_results = sa.Table(
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("gpu_milliseconds", sa.Integer, nullable=False),
+    sa.Column("wait_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("paint_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
     _time("completed_at"),
+    sa.Index("job_results_account", "account_id", "completed_at"),
+    sa.Index("job_results_newest", "completed_at"),
 )
 
 live_sessions = sa.Table(
@@ -78,7 +82,23 @@ live_sessions = sa.Table(
     sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="newest frame delivered"),
     sa.Column("waiting_job", sa.Text, comment="the pending frame that a newer one replaces"),
     sa.Column("requested_credits", sa.BigInteger, nullable=False),
+    sa.Column("variations", sa.Integer, nullable=False, server_default="0"),
     _time("updated_at"),
+    sa.Index("live_sessions_age", "updated_at"),
+)
+
+job_funding = sa.Table(
+    "job_funding",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("method", sa.Text, nullable=False, comment="what the person chose to pay with"),
+    sa.Column("state", sa.Text, nullable=False, comment="opening, waiting, held, settling or releasing"),
+    sa.Column("price_credits", sa.BigInteger, nullable=False),
+    sa.Column("reference", sa.Text, comment="the payment, once its way to pay is open"),
+    sa.Column("result", JSONB, comment="the verified image's facts while the payment is settled"),
+    _time("due_at"),
+    sa.Index("job_funding_due", "due_at", postgresql_where=sa.text("state <> 'held'")),
 )
 
 fair_shares = sa.Table(
@@ -86,6 +106,7 @@ fair_shares = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("finish", sa.BigInteger, nullable=False, comment="virtual time at which their last job ends"),
+    sa.Index("fair_shares_finish", "finish"),
 )
 
 queue_clock = sa.Table(
@@ -134,3 +155,4 @@ RESULTS = SideTable(job_results)
 SESSIONS = SideTable(live_sessions)
 SHARES = SideTable(fair_shares)
 NETWORKS = SideTable(network_allowances)
+FUNDING = SideTable(job_funding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -23,6 +23,20 @@ QUARANTINE_AFTER = 3
 """Infrastructure failures of different jobs in a row before a box gets no more work."""
 PRESENT_WITHIN = timedelta(seconds=90)
 """A box that was not heard of for longer counts as gone (three missed pings of 30 s)."""
+
+AUTHENTIC_FOR = timedelta(seconds=1)
+NOTED_EVERY = timedelta(seconds=5)
+"""How exactly it is noted when a box was last heard of."""
+SEEN_MAX = 10_000
+_DELIVERED = sa.text(
+    """
+    UPDATE workers w SET failures_in_a_row = 0, jobs_done = w.jobs_done + d.jobs,
+           gpu_milliseconds = w.gpu_milliseconds + d.spent
+    FROM unnest(CAST(:workers AS text[]), CAST(:jobs AS bigint[]), CAST(:spent AS bigint[]))
+         AS d(worker_id, jobs, spent)
+    WHERE w.worker_id = d.worker_id
+    """
+)
 
 
 class Credentials(NamedTuple):
@@ -87,6 +101,8 @@ class WorkerRegistry:
         self._identifiers = identifiers
         self.tokens = RegistrationTokens(registration_secret, clock)
         self._new_token = new_token
+        self._seen: dict[bytes, tuple[datetime, Worker]] = {}
+        self._delivered: dict[str, tuple[int, int]] = {}
 
     async def register(
         self, token: str, *, name: str, version: str, capabilities: Mapping[str, Any]
@@ -132,54 +148,85 @@ class WorkerRegistry:
         return credentials
 
     async def authenticate(self, token: str) -> Worker:
-        """The box that this token belongs to. Raises `WorkerNotAllowed`."""
+        """The box that this token belongs to. Raises `WorkerNotAllowed`.
+
+        An answer is good for a second in this process: a box that reports many small jobs need not
+        be looked up each time, and what another process decides about it is late by that much.
+        """
         now = self._clock()
-        query = (
-            sa.update(workers)
-            .where(workers.c.token_digest == _digest(token), workers.c.token_expires_at > now)
-            .values(seen_at=now)
-            .returning(workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state)
-        )
+        digest = _digest(token)
+        known = self._seen.get(digest)
+        if known is not None and now - known[0] < AUTHENTIC_FOR:
+            return known[1]
+        query = sa.select(
+            workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state, workers.c.seen_at
+        ).where(workers.c.token_digest == digest, workers.c.token_expires_at > now)
         async with self._engine.begin() as connection:
             row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            raise WorkerNotAllowed("the worker token is not valid")
+            if row is None:
+                raise WorkerNotAllowed("the worker token is not valid")
+            if now - row.seen_at > NOTED_EVERY:
+                await connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+                await connection.execute(
+                    sa.update(workers).where(workers.c.worker_id == row.worker_id).values(seen_at=now)
+                )
         graphs = tuple(str(graph) for graph in row.capabilities.get("graphs", ()))
-        return Worker(row.worker_id, row.name, graphs, row.state)
+        worker = Worker(row.worker_id, row.name, graphs, row.state)
+        if len(self._seen) >= SEEN_MAX:
+            self._seen.clear()
+        self._seen[digest] = (now, worker)
+        return worker
 
     async def drain(self, worker_id: str) -> None:
         """No more jobs for this box; what it has, it finishes."""
         await self._update(worker_id, state="draining")
 
-    async def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
-        """Count a delivered image."""
-        await self._update(
-            worker_id,
-            failures_in_a_row=0,
-            jobs_done=workers.c.jobs_done + 1,
-            gpu_milliseconds=workers.c.gpu_milliseconds + gpu_milliseconds,
-        )
+    def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
+        """Count a delivered image; written by the next `flush`. The events are the truth."""
+        jobs, spent = self._delivered.get(worker_id, (0, 0))
+        self._delivered[worker_id] = (jobs + 1, spent + gpu_milliseconds)
+
+    async def flush(self) -> None:
+        """Write what `note_success` counted."""
+        if not self._delivered:
+            return
+        delivered, self._delivered = self._delivered, {}
+        parameters = {
+            "workers": list(delivered),
+            "jobs": [jobs for jobs, _ in delivered.values()],
+            "spent": [spent for _, spent in delivered.values()],
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(_DELIVERED, parameters)
 
     async def note_failure(self, worker_id: str) -> None:
         """Count an infrastructure failure; the third in a row puts the box in quarantine."""
+        await self.flush()
         failures = workers.c.failures_in_a_row + 1
+        bad = sa.and_(failures >= QUARANTINE_AFTER, workers.c.state == "active")
         await self._update(
             worker_id,
             failures_in_a_row=failures,
-            state=sa.case(
-                (
-                    sa.and_(failures >= QUARANTINE_AFTER, workers.c.state == "active"),
-                    "quarantined",
-                ),
-                else_=workers.c.state,
-            ),
+            state=sa.case((bad, "quarantined"), else_=workers.c.state),
         )
+
+    async def forgive(self, worker_ids: Iterable[str]) -> None:
+        """A failure that these boxes were blamed for was the job's own."""
+        fewer = sa.func.greatest(workers.c.failures_in_a_row - 1, 0)
+        healed = sa.and_(fewer < QUARANTINE_AFTER, workers.c.state == "quarantined")
+        for worker_id in worker_ids:
+            await self._update(
+                worker_id,
+                failures_in_a_row=fewer,
+                state=sa.case((healed, "active"), else_=workers.c.state),
+            )
 
     async def release_from_quarantine(self, worker_id: str) -> None:
         """An operator trusts the box again."""
         await self._update(worker_id, state="active", failures_in_a_row=0)
 
     async def _update(self, worker_id: str, **values: Any) -> None:
+        self._seen.clear()
         async with self._engine.begin() as connection:
             await connection.execute(
                 sa.update(workers).where(workers.c.worker_id == worker_id).values(**values)
@@ -191,14 +238,6 @@ class WorkerRegistry:
         query = sa.select(workers).where(workers.c.seen_at > since).order_by(workers.c.registered_at)
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).all())
-
-    async def can_serve(self, graph: str) -> bool:
-        """Whether a box that is known, and not gone for good, can run this graph."""
-        query = sa.select(sa.func.count()).where(
-            workers.c.state.in_(("active", "quarantined")), workers.c.capabilities["graphs"].contains([graph])
-        )
-        async with self._engine.connect() as connection:
-            return bool((await connection.execute(query)).scalar_one())
 
 
 def _digest(token: str) -> bytes:

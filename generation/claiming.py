@@ -1,0 +1,170 @@
+"""Leasing jobs to boxes: many claims that wait in this process share one short transaction.
+
+`FOR UPDATE SKIP LOCKED` keeps claims of other processes out of the way. A row's lease (worker,
+epoch, expiry) is taken here; the job's stream is told afterwards, through the log. So this
+transaction need not wait for the disk: the log's next COMMIT carries it along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ledger.clock import Clock
+from ledger.identifiers import AccountId, JobId
+
+CLAIMS_PER_ROUND = 64
+SPARE_ROWS = 8
+"""Rows looked at beyond the number of boxes, since a row may refuse some of them."""
+
+_CANDIDATES = sa.text(
+    """
+    SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.rank,
+           q.deadline, q.requested_at, q.refused_workers, i.prompt, i.seed, i.strength, i.width, i.height,
+           i.sketch_key, i.sketch_sha256
+    FROM job_queue q LEFT JOIN job_inputs i ON i.job_id = q.job_id
+    WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
+      AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
+      AND NOT q.refused_workers @> CAST(:workers AS jsonb)
+    ORDER BY q.rank LIMIT :limit
+    FOR UPDATE OF q SKIP LOCKED
+    """
+)
+_LEASE = sa.text(
+    """
+    WITH leased AS (
+        UPDATE job_queue q SET worker_id = l.worker_id, epoch = q.epoch + 1, leased_at = :now,
+               lease_expires_at = :until, progress_value = 0, progress_max = 0
+        FROM unnest(CAST(:jobs AS text[]), CAST(:workers AS text[])) AS l(job_id, worker_id)
+        WHERE q.job_id = l.job_id
+        RETURNING q.rank)
+    UPDATE queue_clock SET virtual_time = greatest(virtual_time, (SELECT max(rank) FROM leased))
+    WHERE virtual_time < (SELECT max(rank) FROM leased)
+    """
+)
+
+
+class Claim(NamedTuple):
+    """A leased job: whoever holds this epoch may report on it. `inputs` is None if they were erased."""
+
+    job_id: JobId
+    account_id: AccountId
+    graph: str
+    epoch: int
+    deadline: datetime
+    requested_at: datetime
+    inputs: Any | None
+
+
+class _Ask(NamedTuple):
+    worker_id: str
+    graphs: tuple[str, ...]
+    answer: asyncio.Future[Claim | None]
+
+
+class ClaimDesk:
+    """Answers claims in rounds. One per process; every method belongs to its event loop."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock, lease: timedelta) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._lease_time = lease
+        self._asks: list[_Ask] = []
+        self._round: asyncio.Task[None] | None = None
+
+    async def claim(self, worker_id: str, graphs: Sequence[str]) -> Claim | None:
+        """Lease the next job that this worker can serve, None if there is none now."""
+        answer: asyncio.Future[Claim | None] = asyncio.get_running_loop().create_future()
+        self._asks.append(_Ask(worker_id, tuple(sorted(graphs)), answer))
+        if self._round is None or self._round.done():
+            self._round = asyncio.ensure_future(self._rounds())
+        return await answer
+
+    async def _rounds(self) -> None:
+        while self._asks:
+            kind = self._asks[0].graphs
+            asks = [ask for ask in self._asks if ask.graphs == kind][:CLAIMS_PER_ROUND]
+            taken = set(map(id, asks))
+            self._asks = [ask for ask in self._asks if id(ask) not in taken]
+            await self._serve([ask for ask in asks if not ask.answer.done()])
+
+    async def _serve(self, asks: Sequence[_Ask]) -> None:
+        """Answer every one of these asks, whatever happens."""
+        claims: dict[str, Claim] = {}
+        fault: Exception | None = None
+        try:
+            claims = await self._lease(asks)
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            fault = error
+        finally:
+            for ask in asks:
+                if ask.answer.done():
+                    continue
+                if fault is None:
+                    ask.answer.set_result(claims.get(ask.worker_id))
+                else:
+                    ask.answer.set_exception(fault)
+
+    async def _lease(self, asks: Sequence[_Ask]) -> dict[str, Claim]:
+        if not asks:
+            return {}
+        now = self._clock()
+        limit = len(asks) + (SPARE_ROWS if len(asks) > 1 else 0)
+        parameters = {
+            "graphs": list(asks[0].graphs),
+            "now": now,
+            "workers": msgspec.json.encode(sorted({ask.worker_id for ask in asks})).decode(),
+            "limit": limit,
+        }
+        async with self._engine.begin() as connection:
+            rows = (await connection.execute(_CANDIDATES, parameters)).all()
+            claims = _match(rows, [ask.worker_id for ask in asks])
+            if claims:
+                await _write(connection, claims, now, now + self._lease_time)
+        unserved = [ask for ask in asks if ask.worker_id not in claims]
+        if unserved and len(rows) == limit and len(asks) > 1:
+            claims |= await self._lease(unserved[:1])
+        return claims
+
+
+def _match(rows: Sequence[Any], workers: Sequence[str]) -> dict[str, Claim]:
+    """Give each row, in order of rank, to the first waiting box that has not failed on it."""
+    free = list(dict.fromkeys(workers))
+    claims: dict[str, Claim] = {}
+    for row in rows:
+        for worker_id in free:
+            if worker_id not in row.refused_workers:
+                free.remove(worker_id)
+                claims[worker_id] = _claim(row)
+                break
+    return claims
+
+
+def _claim(row: Any) -> Claim:
+    return Claim(
+        JobId(row.job_id),
+        AccountId(row.account_id),
+        row.graph,
+        row.epoch + 1,
+        row.deadline,
+        row.requested_at,
+        None if row.sketch_key is None else row,
+    )
+
+
+async def _write(
+    connection: AsyncConnection, claims: dict[str, Claim], now: datetime, until: datetime
+) -> None:
+    parameters = {
+        "jobs": [claim.job_id for claim in claims.values()],
+        "workers": list(claims),
+        "now": now,
+        "until": until,
+    }
+    await connection.execute(_LEASE, parameters)

@@ -1,0 +1,46 @@
+"""What is counted about generations, in one registry that the gateway shows at `/metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Counters of one process. Labels are small fixed sets, never ids."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.wait_seconds = Histogram(
+            "llamasketch_job_wait_seconds", "Requested to leased.", buckets=_SECONDS, registry=self.registry
+        )
+        self.paint_seconds = Histogram(
+            "llamasketch_job_paint_seconds", "Leased to delivered.", buckets=_SECONDS, registry=self.registry
+        )
+        self.gpu_seconds = Histogram(
+            "llamasketch_gpu_seconds_per_image",
+            "GPU time of a delivered image, as its box says.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.gpu_seconds_total = Counter(
+            "llamasketch_gpu_seconds", "GPU time of all delivered images.", registry=self.registry
+        )
+        self.credits = Counter("llamasketch_credits_captured", "Credits captured.", registry=self.registry)
+        self.leases = Counter("llamasketch_leases", "Leases given.", registry=self.registry)
+        self.outcomes = Counter(
+            "llamasketch_jobs_ended", "Jobs by their end.", ["state"], registry=self.registry
+        )
+        self.requeues = Counter(
+            "llamasketch_jobs_requeued",
+            "Attempts that ended without an image.",
+            ["why"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "llamasketch_worker_reports_refused",
+            "Reports of boxes that do not hold the lease (zombies, replays, forged epochs).",
+            ["report"],
+            registry=self.registry,
+        )

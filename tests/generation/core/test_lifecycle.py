@@ -1,0 +1,383 @@
+"""A job from wish to end: every end settles its hold, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from generation.dispatch import LEASE
+from generation.errors import JobAlreadyEnded, JobNotFound, NoWorkerCanServe, QueueFull, StaleLease
+from generation.images import ResultRejected
+from generation.job import ATTEMPTS_MAX, JobState
+from generation.moderation import TermModeration, Verdict
+from generation.service import Limits
+from generation.tables import job_queue, job_results
+from ledger.clock import ManualClock
+from ledger.domain.refusals import InsufficientCredits
+from ledger.identifiers import HoldId, JobId
+from tests.generation.core.world import NOON, Box, World, open_world, picture
+
+HOLD_ENDS = {"hold_captured", "hold_released", "hold_expired"}
+JOB_ENDS = {
+    "job_completed", "job_failed", "job_cancelled", "job_superseded", "job_expired", "job_blocked",
+}  # fmt: skip
+
+
+async def one_end(world: World, job_id: JobId) -> tuple[str, str]:
+    """(how the job ended, how its hold ended); both happened once."""
+    job = await world.job(job_id)
+    of_job = [name for name in await world.names(job_id) if name in JOB_ENDS]
+    of_hold = [
+        envelope.name.split(".")[1]
+        for envelope in await world.reader.events(job.account_id)
+        if getattr(envelope.event, "job_id", None) == job_id and envelope.name.split(".")[1] in HOLD_ENDS
+    ]
+    assert len(of_job) == 1
+    assert len(of_hold) == 1
+    assert job_id not in {row["job_id"] for row in await world.rows(job_queue)}
+    return of_job[0], of_hold[0]
+
+
+async def test_a_delivered_image_costs_its_price_once(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    job_id = await world.ask(person)
+    assert (await world.state(job_id), await world.held(person)) == (JobState.QUEUED, 1)
+    assert await box.paint() == job_id
+    assert await one_end(world, job_id) == ("job_completed", "hold_captured")
+    assert (await world.available(person), await world.held(person)) == (19, 0)
+    (result,) = await world.rows(job_results)
+    assert await world.store.get(result["image_key"], limit_bytes=10**6)
+    assert (result["width"], result["gpu_milliseconds"]) == (32, 1500)
+
+
+async def test_the_same_wish_twice_is_one_job(world: World) -> None:
+    wish = world.wish(await world.person())
+    answers = await asyncio.gather(*(world.generations.request(wish) for _ in range(8)))
+    assert len(set(answers)) == 1
+    assert await world.held(wish.account_id) == 1
+
+
+async def test_without_credits_there_is_no_job(world: World) -> None:
+    person = await world.person()
+    for _ in range(20):
+        await world.ask(person)
+    wish = world.wish(person)
+    with pytest.raises(InsufficientCredits):
+        await world.generations.request(wish)
+    assert await world.state(wish.job_id) is JobState.UNKNOWN
+    assert len(await world.rows(job_queue)) == 20
+
+
+async def test_a_waiting_job_is_cancelled_at_once(world: World) -> None:
+    person = await world.person()
+    job_id = await world.ask(person)
+    assert (await world.generations.cancel(person, job_id)).state is JobState.CANCELLED
+    assert (await world.generations.cancel(person, job_id)).state is JobState.CANCELLED
+    assert await one_end(world, job_id) == ("job_cancelled", "hold_released")
+    assert await (await world.box()).claim() is None
+
+
+async def test_a_running_job_is_cancelled_through_its_heartbeat(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    job_id = await world.ask(person)
+    job = await box.take()
+    await world.generations.cancel(person, job_id)
+    word, _ = await world.dispatch.heartbeat(box.worker, job_id, job.claim.epoch, (1, 4), None)
+    assert word == "cancel"
+    assert await world.dispatch.give_back(box.worker, job_id, job.claim.epoch) == "cancelled"
+    assert await one_end(world, job_id) == ("job_cancelled", "hold_released")
+
+
+async def test_a_verified_upload_wins_over_a_cancel(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    job_id = await world.ask(person)
+    job = await box.take()
+    await world.generations.cancel(person, job_id)
+    assert await box.deliver(job) == "completed"
+    with pytest.raises(JobAlreadyEnded):
+        await world.generations.cancel(person, job_id)
+
+
+async def test_nobody_cancels_the_job_of_another(world: World) -> None:
+    job_id = await world.ask(await world.person())
+    with pytest.raises(JobNotFound):
+        await world.generations.cancel(await world.person(), job_id)
+
+
+async def test_a_broken_sketch_ends_the_job_without_another_try(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    assert await box.fail(await box.take(), "input", "blank_sketch") == "failed"
+    assert (await world.job(job_id)).reason == "blank_sketch"
+    assert await one_end(world, job_id) == ("job_failed", "hold_released")
+
+
+async def test_a_failing_box_is_not_asked_again_and_three_are_enough(world: World) -> None:
+    boxes = [await world.box() for _ in range(ATTEMPTS_MAX)]
+    job_id = await world.ask(await world.person())
+    for number, box in enumerate(boxes, 1):
+        state = await box.fail(await box.take(), code=f"out_of_memory_{number}")
+        assert await box.claim() is None
+        assert state == ("failed" if number == ATTEMPTS_MAX else "queued")
+    assert await one_end(world, job_id) == ("job_failed", "hold_released")
+
+
+async def test_the_same_node_failing_on_two_boxes_is_the_jobs_own_fault(world: World) -> None:
+    first, second = await world.box(), await world.box()
+    job_id = await world.ask(await world.person())
+    await first.fail(await first.take(), code="out_of_memory", node="KSampler")
+    assert await second.fail(await second.take(), code="out_of_memory", node="KSampler") == "failed"
+    event = (await world.reader.events(job_id))[-1].event
+    assert getattr(event, "failure", None) == "poison"
+    assert {row.failures_in_a_row for row in await world.registry.present()} == {0}
+
+
+async def test_work_given_back_costs_no_attempt(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    for _ in range(ATTEMPTS_MAX + 1):
+        job = await box.take()
+        assert await world.dispatch.give_back(box.worker, job_id, job.claim.epoch) == "queued"
+    assert await box.paint() == job_id
+
+
+async def test_different_jobs_failing_on_one_box_put_it_in_quarantine(world: World) -> None:
+    bad, good = await world.box(), await world.box()
+    for _ in range(3):
+        await world.ask(await world.person())
+        await bad.fail(await bad.take(), code="cuda_error")
+        await good.paint()
+    assert (await bad.known()).state == "quarantined"
+    await world.ask(await world.person())
+    assert await bad.claim() is None
+    await world.registry.release_from_quarantine(bad.worker.worker_id)
+    assert await bad.claim() is not None
+
+
+async def test_a_delivered_image_clears_a_boxes_record(world: World) -> None:
+    box, other = await world.box(), await world.box()
+    for _ in range(4):
+        await world.ask(await world.person())
+        await box.fail(await box.take(), code="cuda_error")
+        await other.paint()
+        await world.ask(await world.person())
+        await box.paint()
+    assert (await box.known()).state == "active"
+
+
+async def test_a_silent_box_loses_its_job_to_another(world: World) -> None:
+    silent, other = await world.box(), await world.box()
+    job_id = await world.ask(await world.person())
+    lost = await silent.take()
+    assert await world.dispatch.sweep() == 0
+    world.pass_time(seconds=LEASE.total_seconds() + 1)
+    assert await world.dispatch.sweep() == 1
+    assert await silent.claim() is None
+    job = await other.take()
+    assert job.claim.epoch == lost.claim.epoch + 1
+    with pytest.raises(StaleLease):
+        await silent.deliver(lost)
+    assert await other.deliver(job) == "completed"
+    assert await one_end(world, job_id) == ("job_completed", "hold_captured")
+
+
+async def test_only_progress_extends_a_lease(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    epoch = (await box.take()).claim.epoch
+    world.pass_time(seconds=20)
+    assert (await world.dispatch.heartbeat(box.worker, job_id, epoch, (1, 4), None))[0] == "continue"
+    world.pass_time(seconds=20)
+    assert await world.dispatch.sweep() == 0
+    await world.dispatch.heartbeat(box.worker, job_id, epoch, (1, 4), None)
+    world.pass_time(seconds=11)
+    assert await world.dispatch.sweep() == 1
+    assert (await world.dispatch.heartbeat(box.worker, job_id, epoch, (2, 4), None))[0] == "lost"
+
+
+async def test_a_job_and_its_hold_expire_together(world: World) -> None:
+    person = await world.person()
+    job_id = await world.ask(person)
+    world.pass_time(seconds=601)
+    assert await world.dispatch.sweep() == 1
+    assert await one_end(world, job_id) == ("job_expired", "hold_expired")
+    assert await world.available(person) == 20
+
+
+async def test_an_image_that_comes_too_late_is_not_charged(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    job = await box.take()
+    world.pass_time(seconds=601)
+    assert await box.deliver(job) == "expired"
+    assert await one_end(world, job_id) == ("job_expired", "hold_expired")
+    assert await world.dispatch.sweep() == 0
+
+
+async def test_a_job_ends_even_if_somebody_closed_its_hold(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    job_id = await world.ask(person)
+    running = await world.ask(person)
+    job = await box.take()
+    assert job.claim.job_id == job_id
+    for hold in (job_id, running):
+        await world.ledger.release(person, HoldId("hold_" + hold.removeprefix("job_")))
+    assert await box.deliver(job) == "failed"
+    world.pass_time(seconds=601)
+    await world.dispatch.sweep()
+    assert (await world.job(job_id)).reason == "hold_closed"
+    assert await world.state(running) is JobState.EXPIRED
+    assert await world.available(person) == 20
+
+
+async def test_what_is_no_image_is_never_charged(world: World) -> None:
+    person = await world.person()
+    job_id = await world.ask(person)
+    for number in range(ATTEMPTS_MAX):
+        box = await world.box()
+        state = await box.deliver(await box.take(), b"not an image" * number)
+    assert state == "failed"
+    assert (await world.job(job_id)).reason == "bad_result"
+    assert await world.available(person) == 20
+
+
+async def test_another_file_than_the_reported_one_is_not_delivered(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    job = await box.take()
+    report = await box.upload(job)
+    await box.upload(job, picture(99))
+    assert await world.dispatch.complete(box.worker, job_id, report) == "queued"
+
+
+class NoImages(TermModeration):
+    async def check_image(self, image: bytes) -> Verdict:
+        return Verdict(allowed=False, category="violence")
+
+
+async def test_blocked_prompts_and_images_have_their_own_end_and_cost_nothing(
+    empty_database: str, tmp_path: Path
+) -> None:
+    async with open_world(empty_database, tmp_path, moderation=NoImages()) as world:
+        person, box = await world.person(), await world.box()
+        at_once = await world.ask(person, prompt="hentai")
+        assert await world.state(at_once) is JobState.BLOCKED
+        assert await world.rows(job_queue) == []
+        later = await world.ask(person)
+        assert await box.deliver(await box.take()) == "blocked"
+        assert await one_end(world, later) == ("job_blocked", "hold_released")
+        assert await world.rows(job_results) == []
+
+
+async def test_reports_may_be_repeated_and_get_the_same_answer(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    job = await box.take()
+    report = await box.upload(job)
+    answers = await asyncio.gather(*(world.dispatch.complete(box.worker, job_id, report) for _ in range(5)))
+    assert set(answers) == {"completed"}
+    assert await world.dispatch.complete(box.worker, job_id, report) == "completed"
+    failing = await world.ask(await world.person())
+    job = await box.take()
+    assert await box.fail(job) == "queued"
+    assert await box.fail(job) == "queued"
+    assert (await world.names(failing)).count("job_requeued") == 1
+    assert [row.failures_in_a_row for row in await world.registry.present()] == [1]
+
+
+async def test_forged_reports_are_refused_and_do_not_get_in_the_way(world: World) -> None:
+    holder, thief = await world.box(), await world.box()
+    job_id = await world.ask(await world.person())
+    job = await holder.take()
+    forged = Box(world, thief.worker, thief.token)
+    for attempt in (forged.fail(job), forged.deliver(job)):
+        with pytest.raises(StaleLease):
+            await attempt
+    with pytest.raises(StaleLease):
+        await world.dispatch.fail(holder.worker, job_id, 7, failure="infrastructure", code="x")
+    assert (await world.dispatch.heartbeat(thief.worker, job_id, 1, (1, 2), None))[0] == "lost"
+    with pytest.raises(JobNotFound):
+        await world.dispatch.give_back(thief.worker, world.ids.job(), 1)
+    assert await holder.deliver(job) == "completed"
+    refused = world.dispatch.metrics.refused
+    assert {sample.labels["report"] for metric in refused.collect() for sample in metric.samples} == {
+        "complete", "end", "heartbeat",
+    }  # fmt: skip
+
+
+async def test_two_boxes_and_the_sweeper_at_once_end_a_job_once(world: World) -> None:
+    boxes = [await world.box() for _ in range(3)]
+    job_id = await world.ask(await world.person())
+    job = await boxes[0].take()
+    world.pass_time(seconds=31)
+
+    async def attempt(work: object) -> None:
+        with contextlib.suppress(StaleLease, ResultRejected):
+            await work  # type: ignore[misc]
+
+    await asyncio.gather(
+        attempt(boxes[0].deliver(job)),
+        attempt(world.dispatch.sweep()),
+        attempt(boxes[0].fail(job)),
+        attempt(world.dispatch.sweep()),
+    )
+    if await world.state(job_id) is JobState.QUEUED:
+        await boxes[1].paint()
+    assert (await one_end(world, job_id))[0] == "job_completed"
+
+
+async def test_a_graph_that_no_known_box_has_is_refused_at_once(world: World) -> None:
+    person = await world.person()
+    await world.ask(person)  # no box is known: one may be on its way
+    other = await world.box("upscale@1")
+    with pytest.raises(NoWorkerCanServe):
+        await world.ask(person)
+    assert await other.claim() is None
+    able = await world.box()
+    await world.registry.drain(able.worker.worker_id)
+    await world.ask(person)
+    assert await able.claim() is None
+    assert await (await world.box()).claim() is not None
+
+
+async def test_the_queue_is_bounded(empty_database: str, tmp_path: Path) -> None:
+    async with open_world(empty_database, tmp_path, limits=Limits(queue_max=3)) as world:
+        for _ in range(3):
+            await world.ask(await world.person())
+        with pytest.raises(QueueFull):
+            await world.ask(await world.person())
+
+
+async def test_a_sweep_is_bounded(world: World) -> None:
+    person = await world.person(1000)
+    wishes = [
+        world.wish(person, tier=world.wish(person).tier._replace(in_flight_max=500)) for _ in range(130)
+    ]
+    await asyncio.gather(*map(world.generations.request, wishes))
+    world.pass_time(seconds=601)
+    assert [await world.dispatch.sweep() for _ in range(3)] == [100, 30, 0]
+    assert await world.held(person) == 0
+
+
+async def test_a_restart_at_any_point_goes_on_where_it_was(empty_database: str, tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    async with open_world(empty_database, tmp_path, clock=clock) as before:
+        person = await before.person()
+        waiting, running = await before.ask(person), await before.ask(person)
+        old = await before.box()
+        job = await old.take()
+        # Leased, and the process died before the job's stream was told.
+        await before.dispatch._desk.claim((await before.box()).worker.worker_id, ["sketch@1"])
+    async with open_world(empty_database, tmp_path, clock=clock) as after:
+        report = await Box(after, old.worker, old.token).upload(job)
+        assert await after.dispatch.complete(old.worker, job.claim.job_id, report) == "completed"
+        fresh = await after.box()
+        assert await fresh.claim() is None
+        clock.advance(LEASE)
+        clock.advance(LEASE)
+        await fresh.paint()
+        assert {await after.state(waiting), await after.state(running)} == {JobState.COMPLETED}
+        assert (await after.held(person), await after.available(person)) == (0, 18)

@@ -1,0 +1,290 @@
+"""The generation side on a real PostgreSQL and the real sequencer, with boxes and people in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from PIL import Image, ImageDraw
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+import generation.tables
+from generation.dispatch import Assignment, Dispatch, Report, upload_key
+from generation.funding import Funding, FundingKeeper
+from generation.images import Sketch
+from generation.job import JOBS, Job, JobState
+from generation.moderation import Moderation, TermModeration
+from generation.queue import FREE, JobQueue, Tier
+from generation.service import Accepted, Generations, Limits, Wish
+from generation.signals import LocalSignals
+from generation.storage import DiskStore, LinkSigner
+from generation.workers import Worker, WorkerRegistry
+from ledger.clock import ManualClock
+from ledger.domain import holds as holds_
+from ledger.domain.account import ACCOUNTS
+from ledger.domain.lots import Source
+from ledger.domain.state import Account
+from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, JobId
+from ledger.log.categories import Categories
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from ledger.service import Ledger
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+TABLES = generation.tables.metadata
+
+
+def create_schema(url: str) -> None:
+    """The log's tables and ours."""
+    with open_datastore(url) as datastore:
+        LogRecorder(datastore).create_schema(url)
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    TABLES.create_all(engine)
+    engine.dispose()
+
+
+def forget_everything(url: str) -> None:
+    """Empty all tables: cheaper than another database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        connection.execute(("TRUNCATE " + ", ".join(f'"{name}"' for (name,) in found)).encode())
+
+
+def picture(seed: int = 0, side: int = 32) -> bytes:
+    """A small image that is not blank, different for every seed."""
+    image = Image.new("RGB", (side, side), "white")
+    ImageDraw.Draw(image).ellipse((2, 2, side - 4, side - 4), fill=(seed % 200, 40, 90))
+    output = io.BytesIO()
+    image.save(output, "PNG")
+    return output.getvalue()
+
+
+SKETCH = Sketch(picture(), hashlib.sha256(picture()).hexdigest(), 1024, 1024)
+
+
+@dataclass
+class Box:
+    """A worker that paints whatever it is told to."""
+
+    world: World
+    worker: Worker
+    token: str
+
+    async def claim(self, wait_seconds: float = 0) -> Assignment | None:
+        return await self.world.dispatch.claim(await self.known(), wait_seconds=wait_seconds)
+
+    async def known(self) -> Worker:
+        """As the registry knows it now."""
+        return await self.world.registry.authenticate(self.token)
+
+    async def take(self) -> Assignment:
+        assignment = await self.claim()
+        assert assignment is not None, "there was no job"
+        return assignment
+
+    async def upload(self, job: Assignment, data: bytes | None = None) -> Report:
+        data = picture(job.seed) if data is None else data
+        claim = job.claim
+        await self.world.store.put(upload_key(claim.job_id, claim.epoch), data, "image/png")
+        return Report(
+            epoch=claim.epoch,
+            sha256=hashlib.sha256(data).hexdigest(),
+            size_bytes=len(data),
+            gpu_milliseconds=1500,
+        )
+
+    async def deliver(self, job: Assignment, data: bytes | None = None) -> str:
+        report = await self.upload(job, data)
+        return await self.world.dispatch.complete(self.worker, job.claim.job_id, report)
+
+    async def paint(self) -> JobId:
+        job = await self.take()
+        await self.deliver(job)
+        return job.claim.job_id
+
+    async def fail(
+        self, job: Assignment, failure: str = "infrastructure", code: str = "broken", node: str | None = None
+    ) -> str:
+        claim = job.claim
+        return await self.world.dispatch.fail(
+            self.worker, claim.job_id, claim.epoch, failure=failure, code=code, node=node
+        )
+
+
+@dataclass
+class World:
+    """Everything that `gateway.services` wires for generations, without HTTP."""
+
+    url: str
+    clock: ManualClock
+    ids: Identifiers
+    engine: AsyncEngine
+    sequencer: Sequencer
+    reader: PostgresLogReader
+    ledger: Ledger
+    queue: JobQueue
+    store: DiskStore
+    signals: LocalSignals
+    registry: WorkerRegistry
+    generations: Generations
+    dispatch: Dispatch
+    keeper: FundingKeeper | None
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    # --- people ---
+
+    async def person(self, amount: int = 0) -> AccountId:
+        """Somebody new; without credits they have today's free images."""
+        account_id = self.ids.account()
+        if amount:
+            await self.ledger.grant(account_id, amount, source=Source.PROMOTION)
+        return account_id
+
+    def wish(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> Wish:
+        job_id = self.ids.job()
+        return Wish(
+            **{
+                "key": CommandKey(f"{job_id}:request"),
+                "job_id": job_id,
+                "hold_id": HoldId("hold_" + job_id.removeprefix("job_")),
+                "account_id": account_id,
+                "tier": tier,
+                "prompt": "a llama",
+                "sketch": SKETCH,
+                "seed": 1,
+                "strength_permille": 600,
+                **more,
+            }
+        )
+
+    async def ask(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> JobId:
+        return (await self.accepted(account_id, tier, **more)).job_id
+
+    async def accepted(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> Accepted:
+        return await self.generations.request(self.wish(account_id, tier, **more))
+
+    async def frame(self, account_id: AccountId, seq: int, **more: Any) -> JobId:
+        """A frame of a live session."""
+        return await self.ask(account_id, live=True, session_id="s1", seq=seq, **more)
+
+    # --- boxes ---
+
+    async def box(self, *graphs: str) -> Box:
+        credentials = await self.registry.register(
+            self.registry.tokens.mint(valid_for=timedelta(minutes=5)),
+            name="box",
+            version="test",
+            capabilities={"graphs": list(graphs or ("sketch@1",))},
+        )
+        worker = await self.registry.authenticate(credentials.token)
+        return Box(self, worker, credentials.token)
+
+    # --- what is so ---
+
+    async def job(self, job_id: JobId) -> Job:
+        job: Job = (await self.reader.state(job_id)).state
+        return job
+
+    async def state(self, job_id: JobId) -> JobState:
+        return (await self.job(job_id)).state
+
+    async def account(self, account_id: AccountId) -> Account:
+        account: Account = (await self.reader.state(account_id)).state
+        return account
+
+    async def held(self, account_id: AccountId) -> int:
+        return (await self.account(account_id)).held()
+
+    async def open_holds(self, account_id: AccountId) -> set[str]:
+        return {hold.job_id for hold in holds_.each((await self.account(account_id)).holds)}
+
+    async def available(self, account_id: AccountId) -> int:
+        return (await self.ledger.account(account_id)).available
+
+    async def names(self, stream: str) -> list[str]:
+        """The names of a stream's events, without package and version."""
+        return [envelope.name.split(".")[1] for envelope in await self.reader.events(stream)]
+
+    async def rows(self, table: sa.Table) -> list[Mapping[str, Any]]:
+        async with self.engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
+
+    def pass_time(self, **span: float) -> None:
+        self.clock.advance(timedelta(**span))
+
+
+@contextlib.asynccontextmanager
+async def open_world(
+    url: str,
+    folder: Path,
+    *,
+    clock: Any = None,
+    limits: Limits | None = None,
+    moderation: Moderation | None = None,
+    funding: Any = None,
+) -> AsyncIterator[World]:
+    """Wire everything on one database. `funding` is a function from the world's parts to a `Funding`."""
+    clock = clock or ManualClock(NOON)
+    ids = Identifiers(clock)
+    categories = Categories([ACCOUNTS, JOBS])
+    datastore = open_datastore(url)
+    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+    sequencer.start()
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=10)
+    queue = JobQueue(engine)
+    await queue.ensure_clock()
+    signals = LocalSignals()
+    async with AsyncConnectionPool(
+        url, min_size=1, max_size=4, open=False, kwargs={"autocommit": True}
+    ) as pool:
+        reader = PostgresLogReader(pool, categories)
+        store = DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
+        registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
+        keeper = None
+        if funding is not None:
+            port: Funding = funding(sequencer, ids)
+            keeper = FundingKeeper(
+                funding=port, log=sequencer, queue=queue, signals=signals, clock=clock, identifiers=ids
+            )
+        shared: dict[str, Any] = {
+            "log": sequencer,
+            "reader": reader,
+            "queue": queue,
+            "store": store,
+            "signals": signals,
+            "moderation": moderation or TermModeration(),
+            "clock": clock,
+            "keeper": keeper,
+        }
+        generations = Generations(**shared, digest_secret=b"d" * 32, limits=limits or Limits())
+        dispatch = Dispatch(**shared, registry=registry)
+        ledger = Ledger(sequencer, reader, clock=clock, identifiers=ids)
+        yield World(
+            url=url,
+            clock=clock,
+            ids=ids,
+            engine=engine,
+            sequencer=sequencer,
+            reader=reader,
+            ledger=ledger,
+            queue=queue,
+            store=store,
+            signals=signals,
+            registry=registry,
+            generations=generations,
+            dispatch=dispatch,
+            keeper=keeper,
+        )
+    sequencer.stop()
+    await engine.dispose()
+    datastore.close()
