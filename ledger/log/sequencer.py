@@ -68,7 +68,10 @@ class Sequencer:
         self._queue_limit = queue_limit
         self._cache = StateCache(categories, capacity=cache_capacity)
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._door = threading.Lock()
+        """Nothing is put into the queue after the None that ends it."""
+        self._ended = False
         self._pause = threading.Event()
         self._committing = False
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -82,8 +85,9 @@ class Sequencer:
 
     def stop(self) -> None:
         """Finish what is waiting, then stop. Blocks until the thread has ended."""
-        self._stopping.set()
-        self._queue.put(None)
+        with self._door:
+            self._stopping = True
+            self._queue.put(None)
         self._thread.join()
 
     @property
@@ -95,31 +99,32 @@ class Sequencer:
         """See `LogWriter.submit`. Raises the recorded `Refusal`, `IdempotencyConflict`,
         `TooBusy`, `LogUnavailable` (nothing was decided) or `OutcomeUnknown` (ask again).
         """
-        if self._stopping.is_set():
-            raise LogUnavailable
         if self._queue.qsize() >= self._queue_limit:
             raise TooBusy
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Waiting(transaction, future))
+        with self._door:
+            if self._stopping:
+                raise LogUnavailable
+            self._queue.put(_Waiting(transaction, future))
         return await future
 
     def _run(self) -> None:
-        while True:
+        while not self._ended:
             batch = self._take()
             if batch:
                 self._answer(batch, self._process([w.transaction for w in batch]))
-            elif self._stopping.is_set():
-                self._disconnect()
-                return
+        self._disconnect()
 
     def _take(self) -> list[_Waiting]:
-        first = self._queue.get()
-        batch = [] if first is None else [first]
+        batch: list[_Waiting] = []
+        waiting = self._queue.get()
         try:
-            while len(batch) < self._batch_limit:
-                following = self._queue.get_nowait()
-                if following is not None:
-                    batch.append(following)
+            while waiting is not None:
+                batch.append(waiting)
+                if len(batch) >= self._batch_limit:
+                    return batch
+                waiting = self._queue.get_nowait()
+            self._ended = True
         except Empty:
             pass
         return batch

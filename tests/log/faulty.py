@@ -1,0 +1,68 @@
+"""A recorder whose connection can be watched and made to break where it hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from ledger.log.encoding import EventRow, Sealed
+from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
+
+
+@dataclass
+class Watch:
+    """What the connections did, and what they shall do next."""
+
+    rows_read: int = 0
+    commits: int = 0
+    lose_answers: int = 0
+    """So many commits happen, and their answer is lost."""
+    lose_commits: int = 0
+    """So many commits do not happen: the connection is lost before."""
+    refuse_connections: bool = False
+
+
+class FaultyConnection(LogConnection):
+    def __init__(self, connection: psycopg.Connection[tuple[object, ...]], watch: Watch) -> None:
+        super().__init__(connection)
+        self._watch = watch
+
+    def events_after(self, versions: Mapping[str, int]) -> Iterable[EventRow]:
+        return self._counted(super().events_after(versions))
+
+    def tail(self, after: int) -> list[EventRow]:
+        return list(self._counted(super().tail(after)))
+
+    def _counted(self, rows: Iterable[EventRow]) -> Iterator[EventRow]:
+        for row in rows:
+            self._watch.rows_read += 1
+            yield row
+
+    def commit(self, sealed: Sealed) -> None:
+        if self._watch.lose_commits:
+            self._watch.lose_commits -= 1
+            self._connection.close()
+            raise psycopg.OperationalError("the connection was lost before COMMIT")
+        super().commit(sealed)
+        self._watch.commits += 1
+        if self._watch.lose_answers:
+            self._watch.lose_answers -= 1
+            self._connection.close()
+            raise psycopg.OperationalError("the connection was lost after COMMIT")
+
+
+class FaultyRecorder(LogRecorder):
+    def __init__(self, url: str, watch: Watch) -> None:
+        super().__init__(open_datastore(url))
+        self.watch = watch
+
+    @contextmanager
+    def writing(self) -> Iterator[LogConnection]:
+        if self.watch.refuse_connections:
+            raise psycopg.OperationalError("nobody is there")
+        with self.datastore.get_connection() as connection:
+            connection.row_factory = psycopg.rows.tuple_row
+            yield FaultyConnection(connection, self.watch)

@@ -1,0 +1,311 @@
+"""The sequencer on real PostgreSQL: many of them at once, lost answers, bad rows, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from ledger.clock import ManualClock
+from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
+from ledger.identifiers import CommandKey
+from ledger.log.cache import SNAPSHOT_EVERY
+from ledger.log.categories import Categories
+from ledger.log.model import Draft, Receipt, Transaction
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LOG_LOCK
+from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
+from ledger.log.verify import verify
+from tests.log.conftest import START
+from tests.log.faulty import FaultyRecorder, Watch
+from tests.log.purse import PURSES, CoinsAdded, Purse, TooFewCoins, add, note, take
+
+CATEGORIES = Categories([PURSES])
+StartSequencer = Callable[..., Sequencer]
+
+
+@pytest.fixture
+def start(log_database: str) -> Iterator[StartSequencer]:
+    """Start sequencers on one database, each with connections of its own, as processes have."""
+    started: list[tuple[Sequencer, FaultyRecorder]] = []
+
+    def begin(watch: Watch | None = None, **options: int) -> Sequencer:
+        recorder = FaultyRecorder(log_database, watch or Watch())
+        sequencer = Sequencer(recorder, CATEGORIES, ManualClock(START), **options)
+        sequencer.start()
+        started.append((sequencer, recorder))
+        return sequencer
+
+    yield begin
+    for sequencer, recorder in started:
+        sequencer.stop()
+        recorder.datastore.close()
+
+
+@pytest.fixture
+async def coins(log_database: str) -> AsyncIterator[Callable[[str], Awaitable[int]]]:
+    async with AsyncConnectionPool(log_database, min_size=1, max_size=2, open=False) as pool:
+        reader = PostgresLogReader(pool, CATEGORIES)
+
+        async def read(purse: str) -> int:
+            state = (await reader.state(purse)).state
+            assert isinstance(state, Purse)
+            return state.coins
+
+        yield read
+
+
+def fill(key: str, purse: str, events: int) -> Transaction:
+    """One command with many events."""
+
+    def decide(draft: Draft) -> None:
+        draft.append(purse, [CoinsAdded(amount=1)] * events)
+
+    return Transaction(
+        key=CommandKey(key),
+        actor="system:test",
+        body=["fill", purse, events],
+        streams=(purse,),
+        decide=decide,
+    )
+
+
+async def answers_to(sequencer: Sequencer, commands: list[Transaction]) -> list[Receipt | BaseException]:
+    return await asyncio.gather(*(sequencer.submit(c) for c in commands), return_exceptions=True)
+
+
+@contextmanager
+def log_held(url: str) -> Iterator[None]:
+    """Hold the log's lock, so that nobody can commit."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOG_LOCK,))
+        yield
+
+
+@pytest.mark.parametrize("many", [2, 10])
+async def test_sequencers_side_by_side_lose_no_update_and_progress_evenly(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]], many: int
+) -> None:
+    each = 600 // many
+    sequencers = [start(batch_limit=4) for _ in range(many)]
+    done = [0] * many
+    await asyncio.gather(*(s.submit(add(f"first{n}", f"purse_{n}", 1)) for n, s in enumerate(sequencers)))
+
+    async def caller(number: int, lane: int) -> None:
+        for step in range(lane, each, 4):
+            await sequencers[number].submit(add(f"k{number}-{step}", "purse_hot", 1))
+            done[number] += 1
+
+    async def all_of(number: int) -> list[int]:
+        await asyncio.gather(*(caller(number, lane) for lane in range(4)))
+        return list(done)
+
+    finished = await asyncio.gather(*(all_of(number) for number in range(many)))
+    assert await coins("purse_hot") == 600 // many * many
+    first_to_finish = min(finished, key=sum)
+    assert min(first_to_finish) >= each // 3, "one of them was left behind"
+
+
+async def test_no_coin_is_spent_twice_by_two_sequencers(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    one, other = start(), start()
+    await one.submit(add("k0", "purse_a", 25))
+    answers = await asyncio.gather(
+        answers_to(one, [take(f"a{n}", "purse_a", 1) for n in range(20)]),
+        answers_to(other, [take(f"b{n}", "purse_a", 1) for n in range(20)]),
+    )
+    refused = [a for batch in answers for a in batch if isinstance(a, TooFewCoins)]
+    assert len(refused) == 15
+    assert await coins("purse_a") == 0
+
+
+async def test_the_same_command_at_two_sequencers_is_done_once(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencers = [start() for _ in range(4)]
+    for key in range(10):
+        answers = await asyncio.gather(*(s.submit(add(f"k{key}", "purse_a", 1)) for s in sequencers))
+        assert [a.replayed for a in answers].count(False) == 1
+        assert {a.position for a in answers} == {key + 1}
+    assert await coins("purse_a") == 10
+
+
+async def test_a_row_that_postgresql_refuses_fails_alone(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencer = start()
+    commands = [note(f"k{n}", f"row{n}", step=100 if n == 5 else 1, purse="purse_a") for n in range(12)]
+    with log_held(log_database):
+        waiting = asyncio.create_task(answers_to(sequencer, commands))
+        await asyncio.sleep(0)
+    answers = await waiting
+    assert [type(a) for a in answers].count(Receipt) == 11
+    assert isinstance(answers[5], psycopg.errors.CheckViolation)
+    assert await coins("purse_a") == 11
+    assert verify(log_database, CATEGORIES).ok
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_an_answer_lost_after_commit_is_found_again(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]], lost: int
+) -> None:
+    watch = Watch(lose_answers=lost)
+    sequencer = start(watch)
+    sequencer._pause.set()
+    answers = await answers_to(sequencer, [add(f"k{n}", "purse_a", 1) for n in range(8)])
+    assert all(isinstance(answer, Receipt) for answer in answers)
+    assert await coins("purse_a") == 8
+    report = verify(log_database, CATEGORIES)
+    assert (report.ok, report.events, report.outcomes) == (True, 8, 8)
+
+
+async def test_a_connection_lost_before_commit_is_tried_again(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencer = start(Watch(lose_commits=2))
+    sequencer._pause.set()
+    receipt = await sequencer.submit(add("k1", "purse_a", 5))
+    assert (receipt.position, receipt.replayed) == (1, False)
+    assert await coins("purse_a") == 5
+
+
+async def test_without_a_database_nothing_was_decided(start: StartSequencer) -> None:
+    sequencer = start(Watch(refuse_connections=True))
+    sequencer._pause.set()
+    with pytest.raises(LogUnavailable):
+        await sequencer.submit(add("k1", "purse_a", 5))
+
+
+async def test_an_answer_lost_for_good_is_unknown_and_asking_again_tells(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    watch = Watch(lose_answers=1)
+    sequencer = start(watch)
+    sequencer._pause.set()
+    await sequencer.submit(add("k0", "purse_a", 1))
+    watch.lose_answers = 1
+
+    original = FaultyRecorder.writing
+
+    def gone(recorder: FaultyRecorder) -> object:
+        recorder.watch.refuse_connections = watch.lose_answers == 0
+        return original(recorder)
+
+    recorder = sequencer._recorder
+    assert isinstance(recorder, FaultyRecorder)
+    recorder.writing = lambda: gone(recorder)  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(OutcomeUnknown):
+        await sequencer.submit(add("k1", "purse_a", 5))
+    del recorder.writing
+    watch.refuse_connections = False
+    again = await sequencer.submit(add("k1", "purse_a", 5))
+    assert (again.replayed, again.position) == (True, 2)
+    assert await coins("purse_a") == 6
+
+
+@pytest.mark.parametrize("events", [10, 10_000])
+async def test_loading_a_stream_reads_a_bounded_number_of_events(start: StartSequencer, events: int) -> None:
+    writer = start()
+    pages, rest = divmod(events, 90)
+    await asyncio.gather(*(writer.submit(fill(f"f{n}", "purse_a", 90)) for n in range(pages)))
+    await writer.submit(fill("rest", "purse_a", rest))
+    watch = Watch()
+    receipt = await start(watch).submit(add("k1", "purse_a", 1))
+    assert receipt.result == {"coins": events + 1}
+    assert watch.rows_read < SNAPSHOT_EVERY * 2
+
+
+async def test_a_snapshot_of_another_shape_is_ignored(start: StartSequencer, log_database: str) -> None:
+    writer = start()
+    for n in range(3):
+        await writer.submit(fill(f"f{n}", "purse_a", 90))
+    with psycopg.connect(log_database) as connection:
+        changed = connection.execute("UPDATE log_snapshots SET shape = 'old', state = '\\x00'")
+        assert changed.rowcount == 1
+    receipt = await start().submit(add("k1", "purse_a", 1))
+    assert receipt.result == {"coins": 271}
+    assert verify(log_database, CATEGORIES).ok
+
+
+async def test_the_cache_is_bounded_and_forgets_nothing_that_matters(start: StartSequencer) -> None:
+    sequencer = start(cache_capacity=10)
+    for _ in range(2):
+        answers = await answers_to(sequencer, [add(f"{_}-{n}", f"purse_{n}", 1) for n in range(50)])
+        assert all(isinstance(a, Receipt) and a.result == {"coins": _ + 1} for a in answers)
+        assert len(sequencer._cache) <= 10
+
+
+async def test_what_others_appended_is_folded_in_without_reading_it_all_again(start: StartSequencer) -> None:
+    watch = Watch()
+    one, other = start(watch), start()
+    await one.submit(fill("f0", "purse_a", 50))
+    await other.submit(add("k1", "purse_a", 5))
+    watch.rows_read = 0
+    receipt = await one.submit(add("k2", "purse_a", 1))
+    assert receipt.result == {"coins": 56}
+    assert watch.rows_read == 1
+
+
+async def test_more_than_the_catch_up_limit_is_not_read_but_the_cache_starts_afresh(
+    start: StartSequencer,
+) -> None:
+    watch = Watch()
+    one, other = start(watch), start()
+    await one.submit(add("k1", "purse_a", 1))
+    pages = CATCH_UP_LIMIT // 500 + 1
+    await asyncio.gather(*(other.submit(fill(f"f{n}", f"purse_{n}", 500)) for n in range(pages)))
+    await other.submit(add("k2", "purse_a", 1))
+    watch.rows_read = 0
+    receipt = await one.submit(add("k3", "purse_a", 1))
+    assert receipt.result == {"coins": 3}
+    assert watch.rows_read == 2
+
+
+async def test_a_full_queue_says_so_and_decides_nothing(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencer = start(queue_limit=5, batch_limit=2)
+    with log_held(log_database):
+        waiting = asyncio.create_task(answers_to(sequencer, [add(f"k{n}", "purse_a", 1) for n in range(40)]))
+        await asyncio.sleep(0)
+    answers = await waiting
+    busy = [a for a in answers if isinstance(a, TooBusy)]
+    accepted = [a for a in answers if isinstance(a, Receipt)]
+    assert len(busy) + len(accepted) == 40
+    assert 5 <= len(accepted) <= 7
+    assert await coins("purse_a") == len(accepted)
+
+
+async def test_stopping_finishes_what_waits_and_takes_nothing_new(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencer = start(batch_limit=8)
+    with log_held(log_database):
+        waiting = asyncio.create_task(answers_to(sequencer, [add(f"k{n}", "purse_a", 1) for n in range(50)]))
+        await asyncio.sleep(0)
+        stopped = asyncio.create_task(asyncio.to_thread(sequencer.stop))
+        await asyncio.sleep(0)
+    answers = await waiting
+    await stopped
+    assert all(isinstance(answer, Receipt) for answer in answers)
+    assert await coins("purse_a") == 50
+    with pytest.raises(LogUnavailable):
+        await sequencer.submit(add("late", "purse_a", 1))
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    sequencer = start()
+    with log_held(log_database):
+        impatient = asyncio.create_task(sequencer.submit(add("k1", "purse_a", 1)))
+        patient = asyncio.create_task(sequencer.submit(add("k2", "purse_a", 1)))
+        await asyncio.sleep(0)
+        impatient.cancel()
+    assert (await patient).replayed is False
+    assert await coins("purse_a") == 2, "what was handed in is done, whether or not anybody waits"
