@@ -24,6 +24,9 @@ StreamId = NewType("StreamId", str)
 """Any id that names a stream: its prefix says which category."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_SHIFTS = tuple(range(120, -1, -10))
+_DRAWN = 256
 _SHAPE = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
 
 Randomness = Callable[[int], bytes]
@@ -31,17 +34,29 @@ Randomness = Callable[[int], bytes]
 
 
 class Identifiers:
-    """Makes ids from a clock and a source of randomness. Thread-safe."""
+    """Makes ids from a clock and a source of randomness. Thread-safe.
+
+    Randomness is drawn for 256 ids at a time: a call of the kernel for each would cost more than
+    all the rest of an id.
+    """
 
     def __init__(self, clock: Clock, randomness: Randomness = secrets.token_bytes) -> None:
         self._clock = clock
         self._randomness = randomness
+        self._tails: list[bytes] = []
 
     def new(self, prefix: str) -> str:
         """A fresh id such as `job_01k…`; `prefix` comes without the underscore."""
         milliseconds = int(self._clock().timestamp() * 1000)
-        tail = int.from_bytes(self._randomness(10), "big")
-        return f"{prefix}_{encode_crockford(milliseconds << 80 | tail)}"
+        return f"{prefix}_{encode_crockford(milliseconds << 80 | int.from_bytes(self._tail(), 'big'))}"
+
+    def _tail(self) -> bytes:
+        while True:
+            try:
+                return self._tails.pop()
+            except IndexError:
+                drawn = self._randomness(10 * _DRAWN)
+                self._tails.extend(drawn[start : start + 10] for start in range(0, 10 * _DRAWN, 10))
 
     def account(self) -> AccountId:
         """A fresh credit account id."""
@@ -70,10 +85,7 @@ class Identifiers:
 
 def encode_crockford(number: int) -> str:
     """128 bits as 26 characters, most significant first."""
-    characters = []
-    for shift in range(125, -1, -5):
-        characters.append(_ALPHABET[number >> shift & 31])
-    return "".join(characters)
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def is_identifier(text: str, prefix: str) -> bool:

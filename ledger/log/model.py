@@ -44,8 +44,7 @@ class Category(Generic[S]):
     """Raise it whenever `evolve` gives another state for the same history: old snapshots are ignored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """One event as recorded, with everything known about how it came to be."""
 
     position: int
@@ -104,8 +103,7 @@ class Draft(Protocol):
         """Delete a row."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """One idempotent command. The same key and body always give the first outcome.
 
     `body` is what the command asks, as any msgspec-encodable value without personal data;
@@ -127,8 +125,7 @@ class Transaction:
     it a known key is found just the same, at the price of deciding its whole batch twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The durable answer to a transaction."""
 
     position: int
