@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     requests_per_minute_network: int = 1200
     """HTTP writes per address prefix."""
 
+    recovery_attempts_per_minute: int = 6
+    """Guesses at recovery codes per address prefix."""
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -136,6 +136,8 @@ class DiskStore:
         return f"{self._base_url}/v1/objects/{quote(key)}?{query}"
 
     def _path(self, key: str) -> Path:
+        if "\x00" in key:
+            raise ObjectMissing
         path = (self._folder / key).resolve()
         if not path.is_relative_to(self._folder.resolve()) or path == self._folder.resolve():
             raise ObjectMissing

@@ -16,7 +16,6 @@ from gateway.routes.shapes import RecoveredOut, SessionOut, SignedInOut, SignedO
 from gateway.services import Services
 
 router = APIRouter(prefix="/v1", tags=["session"])
-RECOVERIES_PER_MINUTE = 6
 
 
 class SignIn(BaseModel):
@@ -104,7 +103,9 @@ async def recover(request: Request, body: Recover, response: Response, caller: C
     services: Services = request.app.state.services
     # Whoever has an IPv6 network has 2⁶⁴ addresses, but one prefix.
     network = prefixes(services.origins.address(request))[0]
-    await services.limiter.attempt("recovery", network, per_minute=RECOVERIES_PER_MINUTE)
+    await services.limiter.attempt(
+        "recovery", network, per_minute=services.settings.recovery_attempts_per_minute
+    )
     guest = await services.people.recover(body.recovery_code)
     if caller.role is Role.PERSON:
         return {"merged": {"credits": await services.guests.merge(guest, caller.account_id)}}

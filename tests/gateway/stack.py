@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
 from gateway.app import NODE_MODULES, create_app
-from gateway.serve import Server
+from gateway.serve import Server, server_config
 from gateway.services import Services
 from gateway.settings import Settings
 from ledger.clock import Clock, system_clock
@@ -300,6 +300,7 @@ def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> 
             "requests_per_minute": 100_000,
             "requests_per_minute_network": 100_000,
             "network_allowance_address": 100_000,
+            "recovery_attempts_per_minute": 100_000,
             **more,
         }
     )
@@ -325,7 +326,7 @@ async def running(settings: Settings, *, plugins: Sequence[Any] | None = None) -
 
 async def serve(app: FastAPI, host: str, port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Start uvicorn in this loop and wait until it serves."""
-    server = Server(uvicorn.Config(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=1))
+    server = Server(server_config(app, host, port))
     task = asyncio.create_task(server._serve())
     while not server.started:
         if task.done():

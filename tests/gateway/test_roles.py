@@ -1,0 +1,172 @@
+"""Every route and every role: a route that is not in this table fails the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from tests.gateway.stack import Gateway, wish
+
+
+class Access(Enum):
+    """Whom a route serves."""
+
+    EVERYBODY = "everybody"
+    ACCOUNT = "visitors and people, each their own; 401 without a valid token"
+    OWN = "as ACCOUNT, and 404 for what belongs to somebody else"
+    WORKER = "registered boxes; 401 for everybody else"
+    ONCE = "whoever brings a one-time registration token"
+    SIGNED = "whoever brings a signed link; 403 without"
+    VERIFIED = "payment rails, by their signature"
+    PAGE = "everybody, the same for all"
+
+
+A = Access
+TABLE: dict[str, Access] = {
+    "GET /v1/openapi.json": A.EVERYBODY,
+    "GET /.well-known/jwks.json": A.EVERYBODY,
+    "GET /health": A.EVERYBODY,
+    "POST /v1/visitors": A.EVERYBODY,
+    "GET /v1/account": A.EVERYBODY,
+    "GET /v1/session": A.EVERYBODY,
+    "POST /v1/session": A.EVERYBODY,
+    "GET /v1/plans": A.EVERYBODY,
+    "GET /v1/rails": A.EVERYBODY,
+    "DELETE /v1/session": A.ACCOUNT,
+    "POST /v1/session/recover": A.ACCOUNT,
+    "GET /v1/statement": A.ACCOUNT,
+    "GET /v1/events": A.ACCOUNT,
+    "POST /v1/generations": A.ACCOUNT,
+    "GET /v1/generations/{job_id}": A.OWN,
+    "DELETE /v1/generations/{job_id}": A.OWN,
+    "GET /v1/generations/{job_id}/image": A.OWN,
+    "POST /v1/topups": A.ACCOUNT,
+    "GET /v1/topups": A.ACCOUNT,
+    "GET /v1/topups/{topup_id}": A.OWN,
+    "POST /v1/topups/{topup_id}/cancel": A.OWN,
+    "POST /v1/hooks/{rail}": A.VERIFIED,
+    "POST /v1/worker/register": A.ONCE,
+    "POST /v1/worker/renew": A.WORKER,
+    "POST /v1/worker/claim": A.WORKER,
+    "POST /v1/worker/jobs/{job_id}/heartbeat": A.WORKER,
+    "POST /v1/worker/jobs/{job_id}/complete": A.WORKER,
+    "POST /v1/worker/jobs/{job_id}/fail": A.WORKER,
+    "POST /v1/worker/jobs/{job_id}/give-back": A.WORKER,
+    "POST /v1/worker/drain": A.WORKER,
+    "POST /v1/worker/resume": A.WORKER,
+    "GET /v1/objects/{key:path}": A.SIGNED,
+    "PUT /v1/objects/{key:path}": A.SIGNED,
+    "GET /sandbox/api/open": A.ACCOUNT,
+    "POST /sandbox/api/pay": A.ACCOUNT,
+    **{
+        f"GET {page}": A.PAGE
+        for page in (
+            "/",
+            "/account",
+            "/plans",
+            "/sign-in",
+            "/topups/{topup_id}",
+            "/images/{job_id}",
+            "/offline",
+            "/sandbox/wallet",
+            "/static/{path:path}",
+            "/modules/{path:path}",
+            "/sw.js",
+            "/site.webmanifest",
+            "/favicon.svg",
+            "/favicon.ico",
+            "/docs",
+        )
+    },
+}
+BODIES: dict[str, Any] = {
+    "POST /v1/generations": wish(),
+    "POST /v1/session": {"email": "roles@example.com"},
+    "POST /v1/session/recover": {"recovery_code": "LLAMA-0000-0000-0000-0000"},
+    "POST /v1/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
+    "POST /v1/worker/claim": {"wait_seconds": 0},
+    "POST /sandbox/api/pay": {"text": "nothing to pay"},
+}
+
+
+def routes_of(routes: Any) -> Iterator[str]:
+    """`GET /path` of every route, however deeply it is included."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from routes_of(included.routes)
+        elif isinstance(route, APIRoute | Route):
+            for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}):
+                yield f"{method} {route.path}"
+        else:
+            yield f"? {route!r}"
+
+
+async def ask(client: httpx.AsyncClient, name: str, ids: dict[str, str]) -> tuple[int, str]:
+    """Status and problem code of one route; a stream is read up to its headers."""
+    method, _, path = name.partition(" ")
+    path = path.replace(":path", "").format(**ids)
+    body = None if method in ("GET", "PUT") else BODIES.get(name, {})
+    async with client.stream(method, path, json=body) as answer:
+        if "event-stream" in answer.headers.get("content-type", ""):
+            return answer.status_code, ""
+        await answer.aread()
+        problem = "problem" in answer.headers.get("content-type", "")
+        return answer.status_code, answer.json()["code"] if problem else ""
+
+
+async def test_every_route_has_its_line_in_the_table(gateway: Gateway) -> None:
+    assert set(routes_of(gateway.app.routes)) == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+async def test_a_route_serves_exactly_its_roles(gateway: Gateway, name: str) -> None:
+    owner = await gateway.visitor()
+    ids = {
+        "job_id": (await owner.post("/v1/generations", json=wish())).json()["id"],
+        "topup_id": (await gateway.open_topup(owner))["id"],
+        "rail": "fake",
+        "key": "images/x.png",
+        "path": "js/none.js",
+    }
+    registration = gateway.services.registry.tokens.mint(valid_for=timedelta(minutes=1))
+    roles = {
+        "nobody": gateway.client(),
+        "owner": owner,
+        "visitor": await gateway.visitor(),
+        "person": await gateway.person("roles@example.com"),
+        "worker": (await gateway.box()).client,
+        "registration": gateway.bearer(registration),
+        "forged": gateway.bearer("lsv1.acct_" + "0" * 26 + ".1.x"),
+    }
+    found = {role: await ask(client, name, ids) for role, client in roles.items()}
+    allowed = {role for role, (status, _) in found.items() if status not in (401, 403)}
+    holders = {"owner", "visitor", "person"}
+    match TABLE[name]:
+        case A.PAGE:
+            assert allowed == set(roles), found
+        case A.EVERYBODY:
+            assert allowed >= holders | {"nobody"}, found
+            assert {found[role][0] for role in holders} <= {200, 201}, found
+        case A.ACCOUNT:
+            assert allowed == holders, found
+        case A.OWN:
+            assert allowed == holders, found
+            assert {found[role][0] for role in ("visitor", "person")} == {404}, found
+            assert found["owner"][0] < 400 or found["owner"][1] == "no_image", found
+        case A.WORKER:
+            assert allowed == {"worker"}, found
+        case A.ONCE:
+            assert {status for status, _ in found.values()} == {422}, found
+        case A.SIGNED:
+            assert {status for status, _ in found.values()} == {403}, found
+        case A.VERIFIED:
+            assert set(found.values()) == {(400, "hint_rejected")}, found
+    assert all(status < 500 for status, _ in found.values()), found
