@@ -181,6 +181,16 @@ class WorkerRegistry:
         """No more jobs for this box; what it has, it finishes."""
         await self._update(worker_id, state="draining")
 
+    async def resume(self, worker_id: str) -> None:
+        """The box has started again after a drain. Quarantine is not the box's to lift."""
+        statement = (
+            sa.update(workers)
+            .where(workers.c.worker_id == worker_id, workers.c.state == "draining")
+            .values(state="active")
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)
+
     def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
         """Count a delivered image; written by the next `flush`. The events are the truth."""
         jobs, spent = self._delivered.get(worker_id, (0, 0))

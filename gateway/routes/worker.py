@@ -231,3 +231,11 @@ async def drain(request: Request, box: Box) -> dict[str, str]:
     services: Services = request.app.state.services
     await services.registry.drain(box.worker_id)
     return {"state": "draining"}
+
+
+@router.post("/resume", summary="Jobs for this box again", **answers(protocol.StateAnswer))
+async def resume(request: Request, box: Box) -> dict[str, str]:
+    """After a drain, when the box has started again. A quarantine stays."""
+    services: Services = request.app.state.services
+    await services.registry.resume(box.worker_id)
+    return {"state": "quarantined" if box.state == "quarantined" else "active"}

@@ -89,6 +89,10 @@ class WorkerApi:
         """Announce that this worker takes no more jobs; a waiting claim returns."""
         await self._post("v1/worker/drain", None, self._seconds)
 
+    async def resume(self) -> None:
+        """Take back what `drain` announced: this worker has started again. Raises `ApiFault`."""
+        await self._post("v1/worker/resume", None, self._seconds)
+
     async def heartbeat(self, job_id: str, request: HeartbeatRequest) -> HeartbeatAnswer:
         """Extend the lease. A refusal of the lease reads as `lost`. Raises `ApiFault` otherwise."""
         try:

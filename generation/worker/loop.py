@@ -90,7 +90,7 @@ class Worker:
         self._mine = self._mine or self.credentials.read(self.tools.config.api_url)
         if self._mine is not None and seconds_until(self._mine.expires_at, self.tools.clock()) > 0:
             self.tools.api.token = self._mine.token
-            return True
+            return await self._resume()
         if self.tools.config.registration_token is None or self._gate is None:
             raise RegistrationRefused("no valid worker token is stored and no registration token is given")
         request = RegisterRequest(
@@ -108,6 +108,16 @@ class Worker:
             if fault.passing:
                 raise
             raise RegistrationRefused(f"{fault.status} {fault.code}") from fault
+        return True
+
+    async def _resume(self) -> bool:
+        """The box may have said at its last stop that it takes no more jobs."""
+        try:
+            await self.tools.api.resume()
+        except ApiFault as fault:
+            if not fault.forbidden:
+                raise
+            await self._start_over()
         return True
 
     async def _keep(self, answer: RegisterAnswer) -> None:

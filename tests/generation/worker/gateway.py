@@ -60,6 +60,7 @@ class FakeGateway:
         app.router.add_post("/v1/worker/renew", self._renew)
         app.router.add_post("/v1/worker/claim", self._claim)
         app.router.add_post("/v1/worker/drain", self._drain)
+        app.router.add_post("/v1/worker/resume", self._resume)
         app.router.add_post("/v1/worker/jobs/{id}/{what}", self._job)
         app.router.add_get("/sketches/{name}", self._sketch)
         app.router.add_put("/store/{name}", self._store)
@@ -148,6 +149,12 @@ class FakeGateway:
             return web.json_response({"job": next_job.result()})
         next_job.cancel()
         return web.Response(status=204)
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        self.calls["resume"] += 1
+        self._authenticate(request)
+        self.drained.clear()
+        return web.json_response({"state": "active"})
 
     async def _drain(self, request: web.Request) -> web.Response:
         self.calls["drain"] += 1

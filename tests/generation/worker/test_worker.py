@@ -251,11 +251,12 @@ async def test_the_worker_token_is_kept_private_and_used_again(
     await task
     file = tmp_path / "worker" / "worker-token.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    gateway.drained.clear()
+    assert gateway.drained.is_set()
     gateway.claiming.clear()
     await start_worker(registration_token=None)
     await asyncio.wait_for(gateway.claiming.wait(), 20)
     assert gateway.calls["register"] == 1
+    assert not gateway.drained.is_set(), "a box that starts again takes back that it was leaving"
 
 
 async def test_a_token_is_renewed_before_it_expires(gateway: FakeGateway, start_worker: StartWorker) -> None:
