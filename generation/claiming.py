@@ -3,6 +3,9 @@
 `FOR UPDATE SKIP LOCKED` keeps claims of other processes out of the way. A row's lease (worker,
 epoch, expiry) is taken here; the job's stream is told afterwards, through the log. So this
 transaction need not wait for the disk: the log's next COMMIT carries it along.
+
+A box that failed on a job gets it again only while no other box is there that could try: a fleet of
+one would else let it wait until its deadline.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from generation.workers import PRESENT_WITHIN
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId
 
@@ -26,12 +30,17 @@ SPARE_ROWS = 8
 _CANDIDATES = sa.text(
     """
     SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.rank,
-           q.deadline, q.requested_at, q.refused_workers, i.prompt, i.seed, i.strength, i.width, i.height,
+           q.deadline, q.requested_at, r.refused_workers, i.prompt, i.seed, i.strength, i.width, i.height,
            i.sketch_key, i.sketch_sha256
     FROM job_queue q LEFT JOIN job_inputs i ON i.job_id = q.job_id
+    CROSS JOIN LATERAL (SELECT CASE WHEN q.refused_workers = '[]' OR EXISTS (
+        SELECT FROM workers w
+        WHERE w.state = 'active' AND w.seen_at > :present AND w.capabilities->'graphs' @> to_jsonb(q.graph)
+          AND NOT q.refused_workers @> to_jsonb(w.worker_id)
+    ) THEN q.refused_workers ELSE '[]' END AS refused_workers) r
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
-      AND NOT q.refused_workers @> CAST(:workers AS jsonb)
+      AND NOT r.refused_workers @> CAST(:workers AS jsonb)
     ORDER BY q.rank LIMIT :limit
     FOR UPDATE OF q SKIP LOCKED
     """
@@ -119,6 +128,7 @@ class ClaimDesk:
         parameters = {
             "graphs": list(asks[0].graphs),
             "now": now,
+            "present": now - PRESENT_WITHIN,
             "workers": msgspec.json.encode(sorted({ask.worker_id for ask in asks})).decode(),
             "limit": limit,
         }
