@@ -135,7 +135,7 @@ class Customer:
         for entry in entries:
             if entry["kind"] == "granted" and entry["reference"]["type"] == "topup":
                 granted[entry["reference"]["id"]] += entry["credits"]
-        arrived = {topup: credits for topup, credits in self.doubtful.items() if topup in granted}
+        arrived = {topup: count for topup, count in self.doubtful.items() if topup in granted}
         assert dict(granted) == self.paid | arrived
         ends = Counter(
             entry["reference"]["id"]
@@ -144,9 +144,8 @@ class Customer:
         )
         assert ends == Counter(dict.fromkeys(self.jobs, 1))
         completed = sum(state == "completed" for state in self.jobs.values())
-        credits = (await self._ask("GET", "/v1/account"))["credits"]
-        assert credits["available"] == FREE + granted.total() - completed
-        assert credits["held"] == 0
+        now = (await self._ask("GET", "/v1/account"))["credits"]
+        assert (now["available"], now["held"]) == (FREE + granted.total() - completed, 0)
 
     async def _statement(self) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []
