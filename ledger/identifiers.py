@@ -24,8 +24,9 @@ StreamId = NewType("StreamId", str)
 """Any id that names a stream: its prefix says which category."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
-_SHIFTS = tuple(range(120, -1, -10))
+_LETTER_OF_BYTE = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+_RANDOM_BITS = 80
+_TIME_LETTERS, _TAIL_LETTERS = 10, 16
 _DRAWN = 256
 _SHAPE = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
 
@@ -36,27 +37,35 @@ Randomness = Callable[[int], bytes]
 class Identifiers:
     """Makes ids from a clock and a source of randomness. Thread-safe.
 
-    Randomness is drawn for 256 ids at a time: a call of the kernel for each would cost more than
-    all the rest of an id.
+    Randomness is drawn for 256 ids at a time, and the time's letters are kept for their
+    millisecond: a call of the kernel and a loop for each id would cost more than all the rest.
     """
 
     def __init__(self, clock: Clock, randomness: Randomness = secrets.token_bytes) -> None:
         self._clock = clock
         self._randomness = randomness
-        self._tails: list[bytes] = []
+        self._tails: list[str] = []
+        self._moment = (-1, "")
 
     def new(self, prefix: str) -> str:
         """A fresh id such as `job_01k…`; `prefix` comes without the underscore."""
         milliseconds = int(self._clock().timestamp() * 1000)
-        return f"{prefix}_{encode_crockford(milliseconds << 80 | int.from_bytes(self._tail(), 'big'))}"
+        known, letters = self._moment
+        if known != milliseconds:
+            letters = encode_crockford(milliseconds << _RANDOM_BITS)[:_TIME_LETTERS]
+            self._moment = (milliseconds, letters)
+        return f"{prefix}_{letters}{self._tail()}"
 
-    def _tail(self) -> bytes:
+    def _tail(self) -> str:
         while True:
             try:
                 return self._tails.pop()
             except IndexError:
-                drawn = self._randomness(10 * _DRAWN)
-                self._tails.extend(drawn[start : start + 10] for start in range(0, 10 * _DRAWN, 10))
+                # Five bits of each random byte make one letter: 256 is a multiple of 32.
+                drawn = self._randomness(_TAIL_LETTERS * _DRAWN).translate(_LETTER_OF_BYTE).decode()
+                self._tails.extend(
+                    drawn[start : start + _TAIL_LETTERS] for start in range(0, len(drawn), _TAIL_LETTERS)
+                )
 
     def account(self) -> AccountId:
         """A fresh credit account id."""
@@ -85,7 +94,7 @@ class Identifiers:
 
 def encode_crockford(number: int) -> str:
     """128 bits as 26 characters, most significant first."""
-    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+    return "".join([_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)])
 
 
 def is_identifier(text: str, prefix: str) -> bool:

@@ -16,6 +16,8 @@ from ledger.log.model import Receipt, Transaction
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
+_PLAIN = (str, int, bool)
+"""Results that are the same after a trip through JSON."""
 
 Answer = Receipt | BaseException
 
@@ -72,7 +74,8 @@ class Decision:
             self.events.extend(rows)
             self.position += len(rows)
             draft.keep()
-            answer = Receipt(self.position, _decode(detail), replayed=False)
+            plain = result is None or type(result) in _PLAIN
+            answer = Receipt(self.position, result if plain else _decode(detail), replayed=False)
         self._first[transaction.key] = (len(self.answers), digest)
         self.outcomes.append(
             OutcomeRow(
