@@ -77,6 +77,14 @@ def seal(
 
 
 @app.command()
+def rebuild(as_json: AsJson = False) -> None:
+    """Write balances, statements and feeds anew from the log; the stack may go on meanwhile."""
+    from gateway.commands.verify import run_rebuild
+
+    raise typer.Exit(run_rebuild(as_json=as_json))
+
+
+@app.command()
 def erase(
     who: Annotated[str, typer.Argument(help="An account id (acct_…) or an e-mail address.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

@@ -1,4 +1,4 @@
-"""A fresh replay of the read models, compared with those that are kept.
+"""A fresh replay of the read models: compared with those that are kept, or put in their place.
 
 The projections' own code writes into temporary tables of the same names, in one snapshot of the
 database, up to the position that the kept ones have reached. Both must then be equal, row by row.
@@ -131,3 +131,23 @@ async def _compare(connection: AsyncConnection, kept: str, table: sa.Table) -> l
 def _difference(table: str, keys: Iterable[str], row: sa.RowMapping, why: str) -> Difference:
     key = "/".join(str(row[name]) for name in keys)
     return Difference(table, key, row.get("position"), f"the row {key} of {table} {why}")
+
+
+async def rebuild(sqlalchemy_url: str, categories: Categories, *, progress: Progress = silent) -> int:
+    """Write the read models anew, in one transaction, up to where they are; returns that position.
+
+    For rows that are wrong, or that newer code would write otherwise. The kept rows can be read
+    meanwhile, but for balances; whoever keeps them waits and then goes on from the same position.
+    """
+    engine = create_async_engine(sqlalchemy_url, isolation_level="READ COMMITTED")
+    names = [table.name for tables in TABLES.values() for table in tables]
+    try:
+        async with engine.begin() as connection:
+            # A runner reads balances before it writes: it must not begin on rows that are about to go.
+            await connection.execute(sa.text(f"LOCK TABLE {balances.name} IN ACCESS EXCLUSIVE MODE"))
+            await connection.execute(sa.text(f"LOCK TABLE {', '.join(names)} IN EXCLUSIVE MODE"))
+            for name in names:
+                await connection.execute(sa.text(f"DELETE FROM {name}"))
+            return await _replay(connection, categories, progress)
+    finally:
+        await engine.dispose()

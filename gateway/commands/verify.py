@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import psycopg
+import sqlalchemy as sa
 import typer
 
 from gateway.commands import stack
@@ -19,7 +20,7 @@ from ledger.log.findings import Finding, Findings, Progress, silent
 from ledger.log.seal import LogEmpty, Seal, SealRejected, load_or_make_key, read_seal, seal_head
 from ledger.log.verify import Report, concluded, verify
 from ledger.verification import AccountAudit
-from projections.rebuild import compare_with_fresh_replay
+from projections.rebuild import compare_with_fresh_replay, rebuild
 
 
 def verify_everything(url: str, *, seals: Sequence[Seal] = (), progress: Progress = silent) -> Report:
@@ -131,10 +132,29 @@ def _say(report: Report, seconds: float) -> None:
 
 def _place(finding: Finding) -> str:
     parts = [] if finding.position is None else [f"position {finding.position}"]
+    if finding.until is not None:
+        parts = [f"positions {finding.position} to {finding.until}"]
     if finding.stream is not None:
         version = "" if finding.version is None else f", version {finding.version}"
         parts.append(f"{finding.stream}{version}")
     return " · ".join(parts) or (f"batch {finding.batch}" if finding.batch else finding.part)
+
+
+def run_rebuild(*, as_json: bool) -> int:
+    """Replay the log into the read models."""
+    line = stack.ProgressLine()
+    url = stack.sqlalchemy_url(stack.database_url())
+    try:
+        position = asyncio.run(rebuild(url, stack.categories(), progress=line))
+    except (sa.exc.SQLAlchemyError, CorruptLog) as error:
+        stack.fail(f"Nothing was changed: {error}", code=1)
+    finally:
+        line.close()
+    if as_json:
+        stack.print_json({"position": position})
+    else:
+        typer.echo(f"Balances, statements and feeds are written anew, up to position {position}.")
+    return 0
 
 
 def run_seal(*, output: Path | None, key_file: Path | None, as_json: bool) -> int:

@@ -119,17 +119,17 @@ class ChainCheck:
         for row in events:
             self._wrong_row(row, None, "the event belongs to no batch: it was put there by other means")
         for outcome in outcomes:
-            self._wrong(head, f"the outcome of command {outcome.key} belongs to no batch", exact=False)
+            self._wrong(head, f"the outcome of command {outcome.key} belongs to no batch")
 
     def _batch(self, before: Sealed, sealed: Sealed, rows: list[EventRow], answers: list[OutcomeRow]) -> None:
         if sealed.batch != before.batch + 1:
-            self._wrong(sealed, f"batches {before.batch + 1} to {sealed.batch - 1} are missing", exact=False)
+            self._wrong(sealed, f"batches {before.batch + 1} to {sealed.batch - 1} are missing")
         elif bytes(sealed.previous_hash) != bytes(before.hash):
-            self._wrong(sealed, "the batch does not name the hash of the one before it", exact=False)
+            self._wrong(sealed, "the batch does not name the hash of the one before it")
         if sealed.first_position != before.last_position + 1:
-            self._wrong(sealed, f"the batch should begin at position {before.last_position + 1}", exact=False)
+            self._wrong(sealed, f"the batch should begin at position {before.last_position + 1}")
         if sealed.recorded_at < before.recorded_at:
-            self._wrong(sealed, "the batch is dated before the one that it follows", exact=False)
+            self._wrong(sealed, "the batch is dated before the one that it follows")
         self._positions(sealed, rows)
         envelopes = self._envelopes(sealed, rows)
         self._ordinals(sealed, answers)
@@ -158,9 +158,7 @@ class ChainCheck:
 
     def _missing(self, sealed: Sealed, first: int, last: int) -> None:
         many = f"the events at positions {first} to {last} are" if last > first else "the event is"
-        self._findings.add(
-            Finding(why=f"{many} missing", part="chain", position=first, batch=sealed.batch, exact=True)
-        )
+        self._findings.add(Finding(why=f"{many} missing", part="chain", position=first, batch=sealed.batch))
 
     def _envelopes(self, sealed: Sealed, rows: list[EventRow]) -> list[Envelope]:
         found = []
@@ -181,10 +179,10 @@ class ChainCheck:
     def _ordinals(self, sealed: Sealed, answers: list[OutcomeRow]) -> None:
         if len(answers) != sealed.outcomes:
             why = f"the batch should have {sealed.outcomes} outcomes and has {len(answers)}"
-            self._wrong(sealed, why, exact=False)
+            self._wrong(sealed, why)
         for place, answer in enumerate(answers):
             if answer.batch != sealed.batch or answer.ordinal != place:
-                self._wrong(sealed, f"the outcome of command {answer.key} is out of its place", exact=False)
+                self._wrong(sealed, f"the outcome of command {answer.key} is out of its place")
                 return
 
     def _commands(
@@ -194,7 +192,7 @@ class ChainCheck:
         groups = [(key, list(group)) for key, group in groupby(envelopes, key=lambda e: e.key)]
         by_key = dict(groups)
         if len(by_key) != len(groups):
-            self._wrong(sealed, "the events of one command do not stand together", exact=False)
+            self._wrong(sealed, "the events of one command do not stand together")
             return
         for answer in answers:
             own = by_key.pop(answer.key, []) if answer.refusal is None else by_key.get(answer.key, [])
@@ -203,7 +201,7 @@ class ChainCheck:
             position += len(own)
             if answer.position != position:
                 why = f"the outcome of command {answer.key} says position {answer.position}, not {position}"
-                self._wrong(sealed, why, exact=False)
+                self._wrong(sealed, why)
                 break
         for key, orphans in by_key.items():
             self._findings.at(orphans[0], "chain", f"no accepted command {key} is recorded for this event")
@@ -231,14 +229,20 @@ class ChainCheck:
                 stream=rows[0].stream if only else None,
                 version=rows[0].version if only else None,
                 batch=sealed.batch,
-                exact=False,
+                until=sealed.last_position if sealed.last_position > sealed.first_position else None,
             )
         )
 
-    def _wrong(self, sealed: Sealed, why: str, *, exact: bool) -> None:
-        position = sealed.first_position if sealed.last_position >= sealed.first_position else None
+    def _wrong(self, sealed: Sealed, why: str) -> None:
+        some = sealed.last_position >= sealed.first_position
         self._findings.add(
-            Finding(why=why, part="chain", position=position, batch=sealed.batch or None, exact=exact)
+            Finding(
+                why=why,
+                part="chain",
+                position=sealed.first_position if some else None,
+                until=sealed.last_position if sealed.last_position > sealed.first_position else None,
+                batch=sealed.batch or None,
+            )
         )
 
     def _wrong_row(self, row: EventRow, batch: int | None, why: str) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from ledger.log.model import Envelope
 
+_FAR = 2**63
 FINDINGS_MAX = 100
 """More are counted, not kept: one broken event may break everything after it."""
 
@@ -29,8 +30,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     stream: str | None = None
     version: int | None = None
     batch: int | None = None
-    exact: bool = True
-    """False if it is known only that something in the batch from `position` on is wrong."""
+    until: int | None = None
+    """Set if it is known only that something from `position` to here is wrong."""
 
 
 class Findings:
@@ -61,10 +62,18 @@ class Findings:
 
     @property
     def first(self) -> Finding | None:
-        """The first thing that is wrong, and of several words about one batch the most exact."""
-        far = 2**63
-        return min(
-            self.kept,
-            key=lambda f: (far if f.batch is None else f.batch, not f.exact, f.position or far),
-            default=None,
-        )
+        """The first thing that is wrong; of a whole batch, the first event that is known to be."""
+        first = min(self.kept, key=_place, default=None)
+        if first is None or first.until is None:
+            return first
+        inside = [
+            f
+            for f in self.kept
+            if f.until is None and (first.position or 0) <= (f.position or 0) <= first.until
+        ]
+        return min(inside, key=_place, default=first)
+
+
+def _place(finding: Finding) -> tuple[int, bool, bool]:
+    position = _FAR if finding.position is None else finding.position
+    return position, finding.until is not None, finding.part != "chain"

@@ -131,4 +131,4 @@ def check_seal(connection: psycopg.Connection[Any], seal: Seal, findings: Findin
         findings.add(Finding(why=why, part="seal", position=missing, batch=batch + 1))
     elif bytes(row[1]).hex() != seal.hash or row[0] != seal.position:
         why = f"batch {seal.batch} is not the one that was sealed: the log was written anew up to there"
-        findings.add(Finding(why=why, part="seal", position=seal.position, batch=seal.batch, exact=False))
+        findings.add(Finding(why=why, part="seal", position=1, until=seal.position, batch=seal.batch))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,6 +26,7 @@ from tests.log.conftest import START
 from tests.log.faulty import FaultyRecorder, Watch
 from tests.log.purse import PURSES, CoinsAdded, Purse, TooFewCoins, add, note, take
 
+ROOT = Path(__file__).resolve().parents[2]
 CATEGORIES = Categories([PURSES])
 StartSequencer = Callable[..., Sequencer]
 
@@ -87,27 +90,53 @@ def log_held(url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("many", [2, 10])
-async def test_sequencers_side_by_side_lose_no_update_and_progress_evenly(
-    start: StartSequencer, coins: Callable[[str], Awaitable[int]], many: int
+async def test_processes_side_by_side_lose_no_update_and_progress_evenly(
+    log_database: str, coins: Callable[[str], Awaitable[int]], many: int
 ) -> None:
-    each = 600 // many
-    sequencers = [start(batch_limit=4) for _ in range(many)]
-    done = [0] * many
-    await asyncio.gather(*(s.submit(add(f"first{n}", f"purse_{n}", 1)) for n, s in enumerate(sequencers)))
+    each = 1_200 // many
+    started = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.log.busy", log_database, f"p{number}", str(each)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        for number in range(many)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+        codes = [await asyncio.wait_for(process.wait(), 60) for process in started]
+    finally:
+        for process in started:
+            if process.returncode is None:
+                process.kill()
+    assert codes == [0] * many
+    assert await coins("purse_hot") == each * many
+    assert min(_done_when_the_first_had_finished(log_database)) >= each // 3, "one of them was left behind"
 
-    async def caller(number: int, lane: int) -> None:
-        for step in range(lane, each, 4):
-            await sequencers[number].submit(add(f"k{number}-{step}", "purse_hot", 1))
-            done[number] += 1
 
-    async def all_of(number: int) -> list[int]:
-        await asyncio.gather(*(caller(number, lane) for lane in range(4)))
-        return list(done)
+def _done_when_the_first_had_finished(url: str) -> list[int]:
+    """How many commands each process had through by then, from the log itself."""
+    query = """
+        WITH done AS (SELECT split_part(key, '-', 1) AS name, batch FROM log_outcomes WHERE key NOT LIKE '%first'),
+             finished AS (SELECT min(last) AS batch FROM (SELECT max(batch) AS last FROM done GROUP BY name) AS each)
+        SELECT count(*) FILTER (WHERE done.batch <= finished.batch) FROM done, finished GROUP BY name
+    """
+    with psycopg.connect(url) as connection:
+        return [row[0] for row in connection.execute(query).fetchall()]
 
-    finished = await asyncio.gather(*(all_of(number) for number in range(many)))
-    assert await coins("purse_hot") == 600 // many * many
-    first_to_finish = min(finished, key=sum)
-    assert min(first_to_finish) >= each // 3, "one of them was left behind"
+
+async def test_ten_sequencers_on_one_hot_stream_lose_no_update(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    commands = [[add(f"k{number}-{step}", "purse_hot", 1) for step in range(40)] for number in range(10)]
+    await asyncio.gather(*(answers_to(start(batch_limit=7), mine) for mine in commands))
+    assert await coins("purse_hot") == 400
 
 
 async def test_no_coin_is_spent_twice_by_two_sequencers(

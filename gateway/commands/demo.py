@@ -1,0 +1,131 @@
+"""`llamasketch demo`: the main job without a browser, and a proof that every credit is accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import psycopg
+import typer
+
+from gateway.commands import stack
+from gateway.commands.demo_client import WAIT_SECONDS_MAX, Api, DemoFailed, read_or_draw
+from gateway.commands.demo_story import Story
+from gateway.supervisor.running import RunningStack, find
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_demo(*, sketch: Path | None, url: str | None, prompt: str, as_json: bool) -> int:
+    """Play the story and tell it. 0 if everything adds up, 1 if not, 2 if it could not begin."""
+    began = time.monotonic()
+    try:
+        picture = read_or_draw(sketch)
+    except DemoFailed as error:
+        stack.fail(f"The sketch: {error}.")
+    with _stack(url) as (running, own):
+        api = Api(running.url)
+        story = Story(api, running.environment, picture, prompt, say=_silent if as_json else typer.echo)
+        try:
+            story.play()
+        except (DemoFailed, httpx.HTTPError, psycopg.Error) as error:
+            story.problems.append(str(error))
+        finally:
+            api.close()
+    if as_json:
+        total_ms = round((time.monotonic() - began) * 1000)
+        stack.print_json({**story.told(), "url": running.url, "own_stack": own, "total_ms": total_ms})
+    else:
+        _conclude(story)
+    return 1 if story.problems else 0
+
+
+def _silent(_: str) -> None:
+    """Say nothing: the JSON document says it all."""
+
+
+def _conclude(story: Story) -> None:
+    for problem in story.problems:
+        typer.echo(f"WRONG: {problem}")
+    if not story.problems:
+        typer.echo("Every credit is accounted for.")
+
+
+@contextlib.contextmanager
+def _stack(url: str | None) -> Iterator[tuple[RunningStack, bool]]:
+    """The stack that is meant; its own, stopped afterwards, if none is running."""
+    running = find(stack.data_folder())
+    if url is not None:
+        known: Mapping[str, str] = running.environment if running and running.url == url.rstrip("/") else {}
+        environment = {**known, **os.environ}
+        if not environment.get("DATABASE_URL"):
+            stack.fail(
+                "The integrity check reads the database of that stack: give its address in DATABASE_URL."
+            )
+        yield RunningStack(url.rstrip("/"), environment), False
+    elif running is not None:
+        yield running, False
+    else:
+        with _own_stack() as started:
+            yield started, True
+
+
+@contextlib.contextmanager
+def _own_stack() -> Iterator[RunningStack]:
+    typer.echo("No stack is running: starting one in a temporary folder …", err=True)
+    with tempfile.TemporaryDirectory(prefix="llamasketch-demo-") as folder:
+        data = Path(folder)
+        data.chmod(0o755)  # as root, the embedded servers run as a user of their own
+        with (data / "supervisor.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.supervisor", "--port", str(_free_port()), "--data", folder],
+                cwd=folder,  # a .env in the current folder may name real servers
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_plain_environment(),
+                start_new_session=True,
+            )
+        try:
+            yield _when_ready(process, data)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _plain_environment() -> dict[str, str]:
+    """What a newcomer's shell has: a demo of its own touches no real database, rail or store."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
+    given = {name: value for name, value in os.environ.items() if name in kept or name.startswith("SANDBOX_")}
+    return {**given, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), given.get("PYTHONPATH"))))}
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _when_ready(process: subprocess.Popen[bytes], data: Path) -> RunningStack:
+    until = time.monotonic() + WAIT_SECONDS_MAX
+    while True:
+        started = find(data)
+        if started is not None:
+            return started
+        if process.poll() is not None or time.monotonic() > until:
+            lines = (data / "supervisor.log").read_text(errors="replace").strip().splitlines()
+            stack.fail(f"The stack did not start: {lines[-1] if lines else 'it said nothing'}")
+        time.sleep(0.05)
