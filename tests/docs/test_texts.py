@@ -1,0 +1,96 @@
+"""What the documents name is there: files, settings, commands, routes, problems."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from gateway.cli import app as cli
+from gateway.openapi import _OURS, EXAMPLES, problem_codes
+from gateway.problems import REFUSAL_STATUS
+from gateway.routes import account, events, generations, health, session, topups, worker
+from gateway.routes.shapes import PROBLEMS_FIELD
+from gateway.settings import Settings
+from tests.docs.texts import DOCUMENTS, ROOT, anchors, code, name
+
+ROUTERS = [module.router for module in (account, events, generations, health, session, topups, worker)]
+ROUTES: list[Any] = [route for router in ROUTERS for route in router.routes]
+RAIL_SETTING = re.compile(r'"((?:STRIPE|LND|LIGHTNING|ELEMENTS|ESPLORA|LIQUID)_[A-Z_]+)"')
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+def test_every_setting_is_explained_in_the_example_file() -> None:
+    explained = set(re.findall(r"^([A-Z][A-Z_0-9]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    wanted = {
+        str(field.validation_alias or f"LLAMASKETCH_{title.upper()}")
+        for title, field in Settings.model_fields.items()
+    }
+    for file in (ROOT / "rails").rglob("*.py"):
+        wanted |= set(RAIL_SETTING.findall(file.read_text()))
+    assert wanted <= explained, f"not in .env.example: {sorted(wanted - explained)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_command_that_is_named_exists(document: Path) -> None:
+    known: Any = typer.main.get_command(cli)
+    named = set(re.findall(r"\bllamasketch ([a-z]+)(?: ([a-z]+))?", code(document)))
+    for command, below in named:
+        assert command in known.commands, f"llamasketch {command}"
+        group = getattr(known.commands[command], "commands", {})
+        assert not below or not group or below in group, f"llamasketch {command} {below}"
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = set(re.findall(r"\bmake ([a-z]+)\b", code(document)))
+    assert made <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_route_that_is_named_exists(document: Path) -> None:
+    known = {f"{method} {_plain(route.path)}" for route in ROUTES for method in route.methods}
+    named = re.findall(r"\b(GET|POST|PUT|DELETE) (/(?:v1|health)[A-Za-z0-9_/{}.…<>-]*)", code(document))
+    assert {f"{method} {_plain(path)}" for method, path in named} <= known
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"{[^}]*}|<[^>]*>|…", "{}", path).rstrip("./")
+
+
+def test_every_problem_that_the_code_knows_is_described() -> None:
+    raised = set()
+    for file in (ROOT / "gateway").rglob("*.py"):
+        raised |= set(re.findall(r'Problem\(\s*\d{3},\s*"([a-z_]+)"', file.read_text()))
+    described = {problem.code for problem in problem_codes()}
+    assert raised <= described, f"not in gateway/openapi.py: {sorted(raised - described)}"
+    unused = set(_OURS) - raised - {"sketch_too_large", "sketch_type", "sketch_unreadable", "not_found"}
+    assert unused <= {"method_not_allowed", *REFUSAL_STATUS}, f"nobody answers with {sorted(unused)}"
+
+
+def test_routes_name_only_problems_that_are_described() -> None:
+    described = {problem.code for problem in problem_codes()}
+    named = {code for route in ROUTES for code in (route.openapi_extra or {}).get(PROBLEMS_FIELD, ())}
+    assert named <= described
+
+
+def test_every_body_of_the_reference_is_one_that_is_taken() -> None:
+    with_body = {
+        f"{method} {route.path}": route for route in ROUTES if route.body_field for method in route.methods
+    }
+    assert set(EXAMPLES) == set(with_body)
+    for operation, example in EXAMPLES.items():
+        _, errors = with_body[operation].body_field.validate(example, {}, loc=("body",))
+        assert not errors, f"{operation}: {errors}"
