@@ -11,7 +11,8 @@ from datetime import date, datetime
 import msgspec
 
 from ledger.domain.consideration import Consideration, Slice, Worth
-from ledger.domain.lots import LotTerms
+from ledger.domain.lots import ClosedLot, LotTerms
+from ledger.domain.state import Dispute
 from ledger.log.model import Event
 
 
@@ -236,6 +237,10 @@ class CreditsMovedIn(Event, frozen=True, kw_only=True):
     from_account: str
     credits: int
     lots: tuple[LotTerms, ...]
+    closed: tuple[ClosedLot, ...] = ()
+    """Used-up lots that the guest remembered: a reversal will ask the person."""
+    disputes: tuple[Dispute, ...] = ()
+    """Open disputes: should one be won, the credits come back to the person."""
 
 
 class SubscriptionStarted(Event, frozen=True, kw_only=True):

@@ -128,6 +128,7 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
             owed += piece.credits
     if owed:
         events.append(DebtIncurred(credits=owed, cause="capture", reference=hold.hold_id))
+    if owed or (account.debt and spent.returned):
         events += set_off(captured(account, spent), account.debt + owed, now)
     usage = account.usage
     if usage.period and usage.warned_percent < 100:
@@ -196,7 +197,7 @@ def decide_release(account: Account, command: ReleaseHold, now: datetime) -> lis
         revoked=revoked,
         reason=command.reason,
     )
-    return [released, *lapses(account, returned, now)]
+    return with_debt_set_off(account, [released, *lapses(account, returned, now)], returned, now)
 
 
 def decide_expiry(account: Account, command: ExpireHold, now: datetime) -> list[Event]:
@@ -215,7 +216,7 @@ def decide_expiry(account: Account, command: ExpireHold, now: datetime) -> list[
         returned=returned,
         revoked=revoked,
     )
-    return [expired, *lapses(account, returned, now)]
+    return with_debt_set_off(account, [expired, *lapses(account, returned, now)], returned, now)
 
 
 def decide_move(account: Account, command: MoveHold, now: datetime) -> list[Event]:
@@ -249,6 +250,18 @@ def part_by_revoked(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple
     else:
         return slices, ()
     return tuple(p for p in slices if not p.revoked), tuple(p for p in slices if p.revoked)
+
+
+def with_debt_set_off(
+    account: Account, events: list[Event], returned: tuple[Slice, ...], now: datetime
+) -> list[Event]:
+    """Add what the paid credits that just came back contribute to a standing debt.
+
+    They are free now, and free credits go first: else an account would owe and own at once.
+    """
+    if not account.debt:
+        return events
+    return events + set_off(give_back(account, returned, ()), account.debt, now)
 
 
 def lapses(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:

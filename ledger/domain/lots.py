@@ -93,13 +93,24 @@ def owable(lot: Lot) -> int:
 
 
 class ClosedLot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is remembered of a used-up paid lot, so that a late dispute knows what was spent."""
+    """What is remembered of a used-up paid lot, so that a late dispute knows what was spent.
+
+    Also stored in events, where a guest's memory goes with it to a person.
+    """
 
     lot_id: str
     spent: int
     priority: int
     reversed: int = 0
     expires_at: datetime | None = None
+    partly: bool = False
+    """Not all of its credits were spent: some lapsed, or went back, or moved."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a lot that nobody remembers would be treated just the same."""
+        payment = PRIORITY[Source.PAYMENT]
+        return not (self.partly or self.reversed or self.expires_at) and self.priority == payment
 
 
 def is_expired(lot: Lot, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from ledger.domain.events import CreditsMovedIn, CreditsMovedOut, DebtForgiven, 
 from ledger.domain.granting import set_off, with_debt_repaid, withdraw_all
 from ledger.domain.lots import Lot, LotTerms
 from ledger.domain.refusals import AccountMerged, AccountNotMergeable
-from ledger.domain.state import Account, with_lots, with_standing
+from ledger.domain.state import Account, remembering, with_lots, with_standing
 from ledger.log.model import Event
 
 
@@ -37,14 +37,20 @@ def decide_merge(
         if lot.terms.consideration is None or lot.left <= 0 or lots_.is_expired(lot, now):
             continue
         slices.append(lots_.slice_of(lot, lot.left))
-        moved.append(_terms_of_rest(lot, person))
-    if into and not slices and not guest.debt:
+        moved.append(_terms_of_rest(lot, person, again=bool(into)))
+    closed, disputes = guest.standing.closed, guest.standing.disputes
+    if into and not (slices or guest.debt or closed or disputes):
         return [], []
     amount = total(tuple(slices))
     out: list[Event] = [CreditsMovedOut(to_account=person_id, credits=amount, slices=tuple(slices))]
     arrived: list[Event] = []
-    if moved:
-        arrived.append(CreditsMovedIn(from_account=guest_id, credits=amount, lots=tuple(moved)))
+    if moved or closed or disputes:
+        known = tuple(lot for lot in closed if not _knows(person, lot.lot_id))
+        arrived.append(
+            CreditsMovedIn(
+                from_account=guest_id, credits=amount, lots=tuple(moved), closed=known, disputes=disputes
+            )
+        )
     if guest.debt:
         out.append(DebtForgiven(credits=guest.debt, actor="system:merge", reason="moved"))
         arrived.insert(0, DebtIncurred(credits=guest.debt, cause="merge", reference=guest_id))
@@ -54,11 +60,23 @@ def decide_merge(
     return out, arrived + set_off(person, owing.debt - repaid, now)
 
 
-def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:
-    """What is left of a lot, as a lot of its own. A lot that moves twice needs another id."""
+def _knows(account: Account, lot_id: str) -> bool:
+    return lots_.find(account.lots, lot_id) is not None or any(
+        closed.lot_id == lot_id for closed in account.standing.closed
+    )
+
+
+def _terms_of_rest(lot: Lot, person: Account, *, again: bool) -> LotTerms:
+    """What is left of a lot, as a lot of its own.
+
+    A lot that moves twice needs another id, also if the person has used up the first part and
+    forgotten it: a reversal of the payment asks for the lot's own id, and must not find a part.
+    """
     paid = lot.terms.consideration
     lot_id = lot.terms.lot_id
-    while lots_.find(person.lots, lot_id) is not None:
+    if again and lot.withdrawn:
+        lot_id += "_rest"
+    while _knows(person, lot_id):
         lot_id += "_rest"
     return msgspec.structs.replace(
         lot.terms,
@@ -72,12 +90,17 @@ def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:
 def moved_out(account: Account, event: CreditsMovedOut) -> Account:
     """The guest's free paid credits are gone, and the guest account is closed to new holds."""
     account = withdraw_all(account, event.slices)
-    return with_standing(account, msgspec.structs.replace(account.standing, merged_into=event.to_account))
+    standing = msgspec.structs.replace(account.standing, merged_into=event.to_account, closed=(), disputes=())
+    return with_standing(account, standing)
 
 
 def moved_in(account: Account, event: CreditsMovedIn) -> Account:
-    """The person's account has the guest's lots."""
+    """The person's account has the guest's lots, and remembers what the guest remembered."""
     lots = account.lots
     for terms in event.lots:
         lots = lots_.insert(lots, Lot(terms, terms.credits))
-    return with_lots(account, lots)
+    account = with_lots(account, lots)
+    if event.disputes:
+        disputes = (*account.standing.disputes, *event.disputes)
+        account = with_standing(account, msgspec.structs.replace(account.standing, disputes=disputes))
+    return remembering(account, event.closed) if event.closed else account

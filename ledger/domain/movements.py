@@ -120,15 +120,19 @@ def _withdrawn(event: e.CreditsWithdrawn) -> Movement:
     return Movement("withdrawn", event.credits, -event.credits, 0, 0, "adjustment", event.adjustment_id)
 
 
-def _moved_out(event: e.CreditsMovedOut) -> Movement:
+def _moved_out(event: e.CreditsMovedOut) -> Movement | None:
+    if not event.credits:
+        return None
     return Movement("moved_out", event.credits, -event.credits, 0, 0, "account", event.to_account)
 
 
-def _moved_in(event: e.CreditsMovedIn) -> Movement:
+def _moved_in(event: e.CreditsMovedIn) -> Movement | None:
+    if not event.credits:
+        return None
     return Movement("moved_in", event.credits, event.credits, 0, 0, "account", event.from_account)
 
 
-_RULES: dict[type[Event], Callable[[Any], Movement]] = {
+_RULES: dict[type[Event], Callable[[Any], Movement | None]] = {
     e.CreditsGranted: _granted,
     e.CreditsHeld: _held,
     e.HoldCaptured: _captured,

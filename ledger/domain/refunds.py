@@ -11,7 +11,7 @@ from ledger.domain.commands import OpenRefund, ResolveRefund
 from ledger.domain.consideration import NOTHING
 from ledger.domain.events import RefundFailed, RefundLeftUnknown, RefundOpened, RefundSent
 from ledger.domain.granting import require_amount
-from ledger.domain.holding import give_back, lapses, part_by_revoked
+from ledger.domain.holding import give_back, lapses, part_by_revoked, with_debt_set_off
 from ledger.domain.refusals import (
     InvalidAmount,
     LotDisputed,
@@ -72,7 +72,7 @@ def decide_resolution(account: Account, command: ResolveRefund, now: datetime) -
             ]
         case "failed":
             failed = RefundFailed(refund_id=refund.refund_id, returned=returned, revoked=revoked)
-            return [failed, *lapses(account, returned, now)]
+            return with_debt_set_off(account, [failed, *lapses(account, returned, now)], returned, now)
         case "unknown":
             return [] if refund.unknown else [RefundLeftUnknown(refund_id=refund.refund_id)]
         case outcome:

@@ -12,7 +12,11 @@ from ledger.domain.holds import HoldMap
 from ledger.domain.lots import ClosedLot, Lot, LotTerms, Source
 
 CLOSED_LOTS_KEPT = 24
-"""How many used-up paid lots are remembered for late disputes; older ones count as spent."""
+"""How many used-up paid lots are remembered for late disputes.
+
+The first to be forgotten are those that were wholly spent and never touched: a lot that nobody
+remembers counts as wholly spent, so that nothing is lost with them. Of the others the oldest go.
+"""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -54,7 +58,7 @@ class Refund(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Dispute(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A dispute that may still be won."""
+    """A dispute that may still be won. Also stored in events, where it follows a guest to a person."""
 
     reversal_id: str
     lot_id: str
@@ -141,15 +145,30 @@ def replace_lot(account: Account, changed: Lot) -> Account:
     account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
     if changed.terms.consideration is None:
         return account
-    closed = (*account.standing.closed, _closed(changed))
-    standing = msgspec.structs.replace(account.standing, closed=closed[-CLOSED_LOTS_KEPT:])
-    return with_standing(account, standing)
+    return remembering(account, (_closed(changed),))
+
+
+def remembering(account: Account, closed: tuple[ClosedLot, ...]) -> Account:
+    """The account with these used-up lots remembered, and what is beyond the bound forgotten."""
+    kept = [*account.standing.closed, *closed]
+    excess = len(kept) - CLOSED_LOTS_KEPT
+    if excess > 0:
+        plain = [place for place, lot in enumerate(kept) if lot.plain]
+        others = [place for place, lot in enumerate(kept) if not lot.plain]
+        gone = {*(plain + others)[:excess]}
+        kept = [lot for place, lot in enumerate(kept) if place not in gone]
+    return with_standing(account, msgspec.structs.replace(account.standing, closed=tuple(kept)))
 
 
 def _closed(lot: Lot) -> ClosedLot:
     terms = lot.terms
     return ClosedLot(
-        terms.lot_id, lot.spent + terms.spent_before, terms.priority, lot.reversed, terms.expires_at
+        terms.lot_id,
+        lot.spent + terms.spent_before,
+        terms.priority,
+        lot.reversed,
+        terms.expires_at,
+        partly=lot.withdrawn > 0,
     )
 
 

@@ -127,15 +127,13 @@ class NaiveAccount:
             credit.where = "spent"
             credit.reversed = credit.revoked
             self.debt += credit.revoked
-        owed = any(credit.revoked for credit in ordered[:amount])
         self.put_back(ordered[amount:], now)
-        if owed:
-            self.set_off(now)
         del self.holders[name]
 
     def put_back(self, credits_: list[Credit], now: datetime) -> None:
         for credit in credits_:
             credit.where = "gone" if credit.revoked or self.over(credit.lot, now) else "left"
+        self.set_off(now)
 
     def release(self, name: str, now: datetime) -> None:
         self.put_back(self.open_hold(name).credits, now)

@@ -12,8 +12,8 @@ from ledger.domain import events as e
 from ledger.domain.commands import CaptureHold, ExpireLots, RestoreReversal
 from ledger.domain.consideration import Consideration, Slice, Worth
 from ledger.domain.journal import CREDIT, postings
-from ledger.domain.lots import LotTerms
-from ledger.domain.state import Account
+from ledger.domain.lots import ClosedLot, LotTerms
+from ledger.domain.state import Account, Dispute
 from ledger.money import ASSETS, Asset
 from tests.ledger.samples import SAMPLES
 from tests.ledger.test_reversals import reverse
@@ -52,6 +52,8 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     LotTerms | None: st.none(),
     tuple[LotTerms, ...]: st.lists(terms, max_size=2).map(tuple),
     tuple[e.RevokedHold, ...]: st.just(()),
+    tuple[ClosedLot, ...]: st.just(()),
+    tuple[Dispute, ...]: st.just(()),
 }
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ledger.domain.account import ACCOUNTS
-from ledger.domain.commands import CaptureHold, ReleaseHold
+from ledger.domain.commands import CaptureHold, OpenRefund, ReleaseHold, ResolveRefund, RestoreReversal
 from ledger.domain.granting import due_allowance
 from ledger.domain.merging import decide_merge
 from ledger.domain.refusals import AccountMerged, AccountNotMergeable
-from ledger.domain.state import Account
+from ledger.domain.state import Account, with_standing
 from ledger.plans import PLANS
 from tests.ledger.test_reversals import bought, reverse, spent
 from tests.ledger.world import NOON, after, apply, balance, events_of, grant, hold
@@ -94,3 +95,50 @@ def test_the_persons_paid_credits_make_up_for_the_guests_debt():
     owing = after(spent(after(ACCOUNTS.initial, bought()), 10), reverse(10))
     _, person = merged(owing, after(ACCOUNTS.initial, bought(6, "lot_6", "pay_6")))
     assert balance(person) == (0, 0, 4)
+
+
+def test_a_lot_that_a_guest_used_up_is_owed_for_exactly_what_was_spent():
+    guest = after(ACCOUNTS.initial, bought(), OpenRefund(refund_id="re_1", lot_id="lot_1", credits=4))
+    guest = spent(after(guest, ResolveRefund(refund_id="re_1", outcome="sent")), 6)
+    guest, person = merged(guest, ACCOUNTS.initial)
+    assert guest.standing.closed == ()
+    assert balance(after(person, reverse(10))) == (0, 0, 6)
+
+
+def test_a_reversal_finds_the_first_part_of_a_lot_though_the_rest_came_later():
+    guest, person = merged(after(ACCOUNTS.initial, bought(), hold(4)), ACCOUNTS.initial)
+    person = spent(person, 6)
+    _, person = merged(after(guest, ReleaseHold(hold_id="h1")), person)
+    assert balance(person) == (4, 0, 0)
+    assert balance(after(person, reverse(10))) == (0, 0, 6)
+
+
+def test_it_does_so_when_the_person_has_long_forgotten_the_first_part():
+    guest, person = merged(after(ACCOUNTS.initial, bought(), hold(4)), ACCOUNTS.initial)
+    person = spent(person, 6)
+    person = with_standing(person, msgspec.structs.replace(person.standing, closed=()))
+    _, person = merged(after(guest, ReleaseHold(hold_id="h1")), person)
+    assert balance(after(person, reverse(10))) == (0, 0, 6)
+
+
+def test_what_a_guest_spends_after_the_merge_is_owed_by_the_person():
+    guest, person = merged(after(ACCOUNTS.initial, bought(), hold(10)), ACCOUNTS.initial)
+    guest, person = merged(after(guest, CaptureHold(hold_id="h1")), person)
+    assert balance(person) == (0, 0, 0)
+    assert balance(after(person, reverse(10))) == (0, 0, 10)
+
+
+def test_a_dispute_follows_its_guest_and_can_be_won_by_the_person():
+    guest = after(spent(after(ACCOUNTS.initial, bought()), 7), reverse(10, cause="dispute"))
+    guest, person = merged(guest, ACCOUNTS.initial)
+    assert (balance(person), guest.standing.disputes) == ((0, 0, 7), ())
+    person = after(person, RestoreReversal(reversal_id="rev_1", lot_id="lot_back"))
+    assert balance(person) == (3, 0, 0)
+    assert person.standing.disputes == ()
+
+
+def test_a_dispute_that_began_after_the_merge_is_of_the_person():
+    _, person = merged(spent(after(ACCOUNTS.initial, bought()), 7), ACCOUNTS.initial)
+    person = after(person, reverse(10, cause="dispute"))
+    assert balance(person) == (0, 0, 7)
+    assert balance(after(person, RestoreReversal(reversal_id="rev_1", lot_id="lot_b"))) == (3, 0, 0)

@@ -6,11 +6,13 @@ from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import (
     AdjustCredits,
     CaptureHold,
+    ExpireHold,
     ExpireLots,
     ForgiveDebt,
     LoseDispute,
     OpenRefund,
     ReleaseHold,
+    ResolveRefund,
     RestoreReversal,
     ReverseCredits,
 )
@@ -26,7 +28,7 @@ from ledger.domain.refusals import (
     ReversalAlreadyBooked,
     ReversalNotFound,
 )
-from ledger.domain.state import Account
+from ledger.domain.state import CLOSED_LOTS_KEPT, Account
 from ledger.plans import PLANS
 from tests.ledger.world import DAY, HOUR, NOON, after, balance, events_of, funded, grant, hold, paid
 
@@ -201,3 +203,52 @@ def test_a_debt_can_be_forgiven_but_no_more_than_it_is():
 def test_what_a_capture_makes_owed_is_made_up_for_by_other_paid_credits():
     account = after(ACCOUNTS.initial, bought(), hold(10), reverse(10), bought(6, "lot_2", "pay_2"))
     assert balance(after(account, CaptureHold(hold_id="h1"))) == (0, 0, 4)
+
+
+def test_paid_credits_that_come_back_while_a_debt_stands_make_up_for_it():
+    account = after(spent(after(ACCOUNTS.initial, bought()), 10), bought(6, "lot_2", "pay_2"), hold(6))
+    account = after(account, reverse(10))
+    assert balance(account) == (6, 6, 10)
+    assert balance(after(account, ReleaseHold(hold_id="h1"))) == (0, 0, 4)
+    assert balance(after(account, ExpireHold(hold_id="h1"), now=NOON + HOUR), NOON + HOUR) == (0, 0, 4)
+    assert balance(after(account, CaptureHold(hold_id="h1", credits=2))) == (0, 0, 6)
+
+
+def test_a_refund_that_failed_while_a_debt_stands_makes_up_for_it():
+    account = after(spent(after(ACCOUNTS.initial, bought()), 10), bought(6, "lot_2", "pay_2"))
+    account = after(account, OpenRefund(refund_id="re_1", lot_id="lot_2"), reverse(10))
+    assert balance(account) == (6, 6, 10)
+    assert balance(after(account, ResolveRefund(refund_id="re_1", outcome="failed"))) == (0, 0, 4)
+
+
+def a_lot_partly_refunded(account: Account, lot_id: str) -> Account:
+    """Ten credits: four refunded by us, six spent. Its number is in its ids."""
+    account = after(account, bought(10, lot_id, f"pay_{lot_id}"))
+    account = after(account, OpenRefund(refund_id=f"re_{lot_id}", lot_id=lot_id, credits=4))
+    account = after(account, ResolveRefund(refund_id=f"re_{lot_id}", outcome="sent"))
+    return spent(account, 6, f"s_{lot_id}")
+
+
+def test_a_lot_that_was_partly_refunded_is_remembered_longer_than_any_number_of_plain_ones():
+    account = a_lot_partly_refunded(ACCOUNTS.initial, "lot_1")
+    for number in range(3 * CLOSED_LOTS_KEPT):
+        account = spent(after(account, bought(1, f"lot_{number}x", f"pay_{number}x")), 1)
+    assert len(account.standing.closed) == CLOSED_LOTS_KEPT
+    assert after(account, reverse(10)).debt == 6
+
+
+def test_a_lot_forgotten_after_it_was_wholly_spent_is_owed_exactly():
+    account = after(spent(after(ACCOUNTS.initial, bought()), 10))
+    for number in range(3 * CLOSED_LOTS_KEPT):
+        account = spent(after(account, bought(1, f"lot_{number}x", f"pay_{number}x")), 1)
+    assert all(closed.lot_id != "lot_1" for closed in account.standing.closed)
+    assert after(account, reverse(10)).debt == 10
+
+
+def test_a_lot_really_forgotten_is_never_owed_for_less_than_was_spent_nor_more_than_went_back():
+    account = a_lot_partly_refunded(ACCOUNTS.initial, "lot_1")
+    for number in range(CLOSED_LOTS_KEPT):
+        account = a_lot_partly_refunded(account, f"lot_{number}x")
+    assert all(closed.lot_id != "lot_1" for closed in account.standing.closed)
+    for went_back in (6, 10):
+        assert after(account, reverse(went_back)).debt == went_back >= 6
