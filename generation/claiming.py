@@ -1,5 +1,7 @@
 """Leasing jobs to boxes: many claims that wait in this process share one short transaction.
 
+Every fourth claim goes by the fair order of people alone, without anybody's bonus.
+
 `FOR UPDATE SKIP LOCKED` keeps claims of other processes out of the way. A row's lease (worker,
 epoch, expiry) is taken here; the job's stream is told afterwards, through the log. So this
 transaction need not wait for the disk: the log's next COMMIT carries it along.
@@ -19,6 +21,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from generation.queue import SLOT
 from generation.workers import PRESENT_WITHIN
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId
@@ -27,9 +30,10 @@ CLAIMS_PER_ROUND = 64
 SPARE_ROWS = 8
 """Rows looked at beyond the number of boxes, since a row may refuse some of them."""
 
-_CANDIDATES = sa.text(
-    """
-    SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.rank,
+FAIR_EVERY = 4
+
+_CANDIDATES = """
+    SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.tag,
            q.deadline, q.requested_at, r.refused_workers, i.prompt, i.seed, i.strength, i.width, i.height,
            i.sketch_key, i.sketch_sha256
     FROM job_queue q LEFT JOIN job_inputs i ON i.job_id = q.job_id
@@ -41,10 +45,11 @@ _CANDIDATES = sa.text(
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
       AND NOT r.refused_workers @> CAST(:workers AS jsonb)
-    ORDER BY q.rank LIMIT :limit
+    ORDER BY q.{order}, q.job_id LIMIT :limit
     FOR UPDATE OF q SKIP LOCKED
     """
-)
+_BY_RANK = sa.text(_CANDIDATES.format(order="rank"))
+_FAIRLY = sa.text(_CANDIDATES.format(order="tag"))
 _LEASE = sa.text(
     """
     WITH leased AS (
@@ -52,11 +57,14 @@ _LEASE = sa.text(
                lease_expires_at = :until, progress_value = 0, progress_max = 0
         FROM unnest(CAST(:jobs AS text[]), CAST(:workers AS text[])) AS l(job_id, worker_id)
         WHERE q.job_id = l.job_id
-        RETURNING q.rank)
-    UPDATE queue_clock SET virtual_time = greatest(virtual_time, (SELECT max(rank) FROM leased))
-    WHERE virtual_time < (SELECT max(rank) FROM leased)
+        RETURNING q.tag)
+    UPDATE queue_clock SET virtual_time = greatest(virtual_time + :moved, (SELECT max(tag) FROM leased))
     """
 )
+_WEIGHT = sa.text(
+    "SELECT coalesce(sum(weight), 1) FROM (SELECT max(weight) AS weight FROM job_queue GROUP BY account_id) w"
+)
+_WEIGHED_SECONDS = 1.0
 
 
 class Claim(NamedTuple):
@@ -84,6 +92,9 @@ class ClaimDesk:
         self._engine = engine
         self._clock = clock
         self._lease_time = lease
+        self._given = 0
+        self._weight = 1
+        self._weighed_at = -_WEIGHED_SECONDS
         self._asks: list[_Ask] = []
         self._round: asyncio.Task[None] | None = None
 
@@ -121,26 +132,57 @@ class ClaimDesk:
                     ask.answer.set_exception(fault)
 
     async def _lease(self, asks: Sequence[_Ask]) -> dict[str, Claim]:
-        if not asks:
+        """One transaction for all of them; who could not be matched is looked after alone."""
+        waiting = list(dict.fromkeys(ask.worker_id for ask in asks))
+        if not waiting:
             return {}
-        now = self._clock()
-        limit = len(asks) + (SPARE_ROWS if len(asks) > 1 else 0)
-        parameters = {
-            "graphs": list(asks[0].graphs),
-            "now": now,
-            "present": now - PRESENT_WITHIN,
-            "workers": msgspec.json.encode(sorted({ask.worker_id for ask in asks})).decode(),
-            "limit": limit,
-        }
+        now, graphs = self._clock(), list(asks[0].graphs)
+        fair = (self._given + len(waiting)) // FAIR_EVERY - self._given // FAIR_EVERY
+        claims: dict[str, Claim] = {}
+        more = False
         async with self._engine.begin() as connection:
-            rows = (await connection.execute(_CANDIDATES, parameters)).all()
-            claims = _match(rows, [ask.worker_id for ask in asks])
+            for statement, count in ((_FAIRLY, fair), (_BY_RANK, len(waiting))):
+                boxes = [worker_id for worker_id in waiting if worker_id not in claims][:count]
+                if boxes:
+                    spare = len(claims) + (SPARE_ROWS if len(boxes) > 1 else 0)
+                    rows = await _candidates(connection, statement, boxes, graphs, now, spare)
+                    taken = {claim.job_id for claim in claims.values()}
+                    claims |= _match([row for row in rows if row.job_id not in taken], boxes)
+                    more = len(rows) >= len(boxes)
             if claims:
-                await _write(connection, claims, now, now + self._lease_time)
+                moved = len(claims) * SLOT * 7 // 8 // await self._active_weight(connection)
+                await _write(connection, claims, now, now + self._lease_time, moved)
+        self._given += len(claims)
         unserved = [ask for ask in asks if ask.worker_id not in claims]
-        if unserved and len(rows) == limit and len(asks) > 1:
+        if unserved and more and len(waiting) > 1:
             claims |= await self._lease(unserved[:1])
         return claims
+
+    async def _active_weight(self, connection: AsyncConnection) -> int:
+        """The weights of all people who have work here, as of a second ago at most."""
+        present = asyncio.get_running_loop().time()
+        if present - self._weighed_at >= _WEIGHED_SECONDS:
+            self._weight = max(1, int((await connection.execute(_WEIGHT)).scalar_one()))
+            self._weighed_at = present
+        return self._weight
+
+
+async def _candidates(
+    connection: AsyncConnection,
+    statement: sa.TextClause,
+    boxes: Sequence[str],
+    graphs: Sequence[str],
+    now: datetime,
+    spare: int,
+) -> Sequence[Any]:
+    parameters = {
+        "graphs": list(graphs),
+        "now": now,
+        "present": now - PRESENT_WITHIN,
+        "workers": msgspec.json.encode(sorted(boxes)).decode(),
+        "limit": len(boxes) + spare,
+    }
+    return (await connection.execute(statement, parameters)).all()
 
 
 def _match(rows: Sequence[Any], workers: Sequence[str]) -> dict[str, Claim]:
@@ -169,12 +211,13 @@ def _claim(row: Any) -> Claim:
 
 
 async def _write(
-    connection: AsyncConnection, claims: dict[str, Claim], now: datetime, until: datetime
+    connection: AsyncConnection, claims: dict[str, Claim], now: datetime, until: datetime, moved: int
 ) -> None:
     parameters = {
         "jobs": [claim.job_id for claim in claims.values()],
         "workers": list(claims),
         "now": now,
         "until": until,
+        "moved": moved,
     }
     await connection.execute(_LEASE, parameters)

@@ -138,13 +138,20 @@ class Completion:
 
     async def _said_before(self, worker: Worker, job_id: JobId, report: Report) -> str:
         """The same report again gets the same answer; anybody else is refused."""
+        state = await self.ended_by(worker, job_id, report)
+        if state is None:
+            job: Job = (await self._reader.state(job_id)).state
+            raise StaleLease(state=job.state.value, epoch=job.epoch)
+        return state
+
+    async def ended_by(self, worker: Worker, job_id: JobId, report: Report) -> str | None:
+        """The state of a job that ended under this very lease, else None. Raises `JobNotFound`."""
         job: Job = (await self._reader.state(job_id)).state
         if job.state is JobState.UNKNOWN:
             raise JobNotFound()
         ended = job.state.final or job.state is JobState.SETTLING
-        if ended and (job.worker_id, job.epoch) == (worker.worker_id, report.epoch):
-            return job.state.value
-        raise StaleLease(state=job.state.value, epoch=job.epoch)
+        mine = (job.worker_id, job.epoch) == (worker.worker_id, report.epoch)
+        return job.state.value if ended and mine else None
 
     async def _deliver(self, delivery: _Delivery) -> str:
         job_id, result = delivery.job_id, delivery.result

@@ -216,6 +216,9 @@ class Dispatch:
             self.metrics.refused.labels("complete").inc()
             raise
         if state is None:
+            # The file is gone if the same report was taken meanwhile: then that is the answer.
+            state = await self._completion.ended_by(worker, job_id, report)
+        if state is None:
             return await self.fail(worker, job_id, report.epoch, failure="infrastructure", code="bad_result")
         return state
 

@@ -35,7 +35,7 @@ def estimate(place: Place, paint_milliseconds: Sequence[int]) -> Estimate:
     turns = mean * ahead // boxes
     fast, slow = _at(ordered, 10), _at(ordered, 90)
     low = turns * 2 // 3 + fast
-    high = turns * 8 // 5 + slow + (slow if busy else 0)
+    high = turns * 8 // 5 + slow + (slow if busy else 0) + 1000
     return Estimate(place.position, max(1, low // 1000), max(2, -(-high // 1000)))
 
 

@@ -25,7 +25,7 @@ from generation.ending import end_without_charge, rows_of
 from generation.errors import GenerationError
 from generation.job import Job, JobState
 from generation.job_events import JobCompleted, JobFailed, JobFunded
-from generation.queue import PAID, JobQueue, Standing, tag_of
+from generation.queue import PAID, JobQueue, Standing, Turn, turn_of
 from generation.signals import Signals
 from generation.tables import FUNDING, QUEUE, RESULTS, SHARES, job_funding
 from ledger.clock import Clock
@@ -233,7 +233,11 @@ class FundingKeeper:
                 draft.put(FUNDING, {**funding, "state": "held"})
             funded = JobFunded(payment_id=row.reference, hold_id=hold_id if settled else None)
             draft.append(row.job_id, [funded])
-            draft.put(QUEUE, {**queued, "state": "queued", "rank": _turn(draft, row, job, standing)})
+            turn = _turn(draft, row, job, standing)
+            draft.put(
+                QUEUE,
+                {**queued, "state": "queued", "rank": turn.rank, "tag": turn.tag, "weight": PAID.weight},
+            )
 
         await self._submit(row.account_id, row.job_id, "fund", decide, (SHARES, row.account_id))
         await self._signals.work_arrived()
@@ -310,12 +314,12 @@ def funding_row(order: FundingOrder, now: datetime) -> dict[str, Any]:
     }
 
 
-def _turn(draft: Draft, row: Any, job: Job, standing: Standing) -> int:
+def _turn(draft: Draft, row: Any, job: Job, standing: Standing) -> Turn:
     share = draft.get(SHARES, row.account_id)
     finish = share["finish"] if share else 0
-    rank, finish = tag_of(standing.virtual_time, finish, job.price_credits, PAID)
+    turn, finish = turn_of(standing.virtual_time, finish, job.price_credits, PAID)
     draft.put(SHARES, {"account_id": row.account_id, "finish": finish})
-    return rank
+    return turn
 
 
 def _complete(draft: Draft, job_id: JobId, lots: Sequence[str]) -> str:

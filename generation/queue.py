@@ -2,8 +2,11 @@
 
 Every person has a virtual time. A job's tag is the later of the queue's virtual time and its
 owner's, and moves the owner's on by cost / weight; so a hundred waiting jobs of one person lie
-far behind the first job of another. A tier's bonus is taken off the tag. Since the queue's
-virtual time moves on with every claim, a waiting job ages by itself and needs no re-sorting.
+far behind the first job of another. The queue's virtual time is the highest claimed tag, and each
+claim moves it on a little less than that claim's share among everybody who waits: it stays behind
+the next job of somebody who hogs the queue, and passes whoever waits while new people keep coming.
+A job's rank is its tag less its tier's bonus. Three claims of four go by rank, the fourth by tag
+alone: whoever has no bonus waits longer, but not for ever, however many others have one.
 Virtual time is an integer; one image of a person of weight 1 is `SLOT`.
 """
 
@@ -78,10 +81,17 @@ class Standing(NamedTuple):
     """False if boxes are known and none of them can ever run the graph."""
 
 
-def tag_of(virtual_time: int, finish: int, cost_credits: int, tier: Tier) -> tuple[int, int]:
-    """(rank, new finish) of a job: see the module's words."""
+class Turn(NamedTuple):
+    """A job's place: in the order by rank, and in the fair order."""
+
+    rank: int
+    tag: int
+
+
+def turn_of(virtual_time: int, finish: int, cost_credits: int, tier: Tier) -> tuple[Turn, int]:
+    """(place, new finish of its owner) of a job: see the module's words."""
     start = max(virtual_time, finish)
-    return start - tier.bonus_slots * SLOT, start + cost_credits * SLOT // tier.weight
+    return Turn(start - tier.bonus_slots * SLOT, start), start + cost_credits * SLOT // tier.weight
 
 
 class JobQueue:
@@ -178,6 +188,7 @@ class JobQueue:
         mine = sa.select(job_queue.c.rank, job_queue.c.graph, job_queue.c.state).where(
             job_queue.c.job_id == job_id
         )
+        before_it = sa.tuple_(job_queue.c.rank, job_queue.c.job_id)
         async with self._engine.connect() as connection:
             row = (await connection.execute(mine)).one_or_none()
             if row is None or row.state != "queued":
@@ -188,7 +199,9 @@ class JobQueue:
                 workers.c.capabilities["graphs"].contains([row.graph]),
             )
             ahead = sa.select(
-                sa.func.count().filter(sa.and_(job_queue.c.state == "queued", job_queue.c.rank < row.rank)),
+                sa.func.count().filter(
+                    sa.and_(job_queue.c.state == "queued", before_it < sa.tuple_(row.rank, str(job_id)))
+                ),
                 sa.func.count().filter(job_queue.c.state == "running"),
                 boxes.scalar_subquery(),
             )

@@ -28,7 +28,7 @@ from generation.images import Sketch
 from generation.job import Job, JobState, require_open
 from generation.job_events import JobBlocked, JobCancelled, JobRequested, JobSuperseded
 from generation.moderation import Moderation
-from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Tier, tag_of
+from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Tier, Turn, turn_of
 from generation.signals import Signals
 from generation.storage import ObjectStore
 from generation.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
@@ -197,16 +197,16 @@ class Generations:
             self._check_bounds(draft, wish, standing)
             deadline = draft.now + timedelta(seconds=self._limits.job_seconds)
             if wish.funding is None:
-                rank = self._fund(draft, wish, price, deadline, replaced)
-                if rank is None:
-                    rank = _take_turn(draft, wish, price, standing)
+                turn = self._fund(draft, wish, price, deadline, replaced)
+                if turn is None:
+                    turn = _take_turn(draft, wish, price, standing)
             else:
-                rank = 0
+                turn = Turn(0, 0)
                 draft.put(FUNDING, funding_row(_order(wish, price), draft.now))
             requested = self._requested(wish, price, deadline)
             draft.append(wish.job_id, [requested])
             state: JobState = draft.state(wish.job_id).state
-            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, rank, state))
+            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, turn, state))
             draft.put(INPUTS, _inputs_row(wish, draft.now))
             return {"state": state.value}
 
@@ -232,7 +232,7 @@ class Generations:
 
     def _fund(
         self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
-    ) -> int | None:
+    ) -> Turn | None:
         """Hold the price, or take over the hold of the frame that is replaced and its rank."""
         if wish.session_id is not None and (wish.live or wish.variation):
             inherited = self._enter_session(draft, wish, price, deadline, replaced)
@@ -257,11 +257,11 @@ class Generations:
 
     def _enter_session(
         self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
-    ) -> int | None:
+    ) -> Turn | None:
         key = _session_key(wish)
         session = draft.get(SESSIONS, key) or _new_session(key)
         seq, variations = session["newest_seq"], session["variations"]
-        rank = None
+        turn = None
         if wish.variation:
             variations += 1
             if variations > self._limits.variations_max:
@@ -272,10 +272,10 @@ class Generations:
             seq = wish.seq or 0
             if seq <= session["newest_seq"]:
                 raise OutOfOrder(newest=session["newest_seq"])
-            rank = self._replace(draft, wish, deadline, replaced) if replaced else None
-        spent = session["requested_credits"] + (price if rank is None else 0)
+            turn = self._replace(draft, wish, deadline, replaced) if replaced else None
+        spent = session["requested_credits"] + (price if turn is None else 0)
         limit = min(self._limits.session_credits_max, wish.session_cap or self._limits.session_credits_max)
-        if rank is None and spent > limit:
+        if turn is None and spent > limit:
             raise SessionSpendCapReached(limit=limit)
         draft.put(
             SESSIONS,
@@ -288,9 +288,9 @@ class Generations:
                 "updated_at": draft.now,
             },
         )
-        return rank
+        return turn
 
-    def _replace(self, draft: Draft, wish: Wish, deadline: datetime, replaced: str) -> int | None:
+    def _replace(self, draft: Draft, wish: Wish, deadline: datetime, replaced: str) -> Turn | None:
         """The newest frame takes the waiting frame's hold and rank; a started one is left alone."""
         old: Job = draft.state(replaced)
         row = draft.get(QUEUE, replaced)
@@ -304,7 +304,8 @@ class Generations:
         )
         draft.append(replaced, [JobSuperseded(by_job=wish.job_id)])
         draft.delete(QUEUE, replaced)
-        return int(row["rank"])
+        # One less wins against whoever came between: the place is the old frame's.
+        return Turn(row["rank"] - 1, row["tag"] - 1)
 
     def _requested(self, wish: Wish, price: int, deadline: datetime) -> JobRequested:
         return JobRequested(
@@ -410,11 +411,12 @@ class Generations:
 _PAST_CANCELLING = (JobState.RUNNING, JobState.SETTLING)
 
 
-def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> int:
+def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> Turn:
     share = draft.get(SHARES, wish.account_id)
-    rank, finish = tag_of(standing.virtual_time, share["finish"] if share else 0, price, wish.tier)
+    turn, finish = turn_of(standing.virtual_time, share["finish"] if share else 0, price, wish.tier)
     draft.put(SHARES, {"account_id": wish.account_id, "finish": finish})
-    return rank + VARIATION_SLOTS * SLOT if wish.variation else rank
+    later = VARIATION_SLOTS * SLOT if wish.variation else 0
+    return Turn(turn.rank + later, turn.tag + later)
 
 
 def _network_exhausted(draft: Draft, wish: Wish, price: int) -> int | None:
@@ -453,14 +455,16 @@ def _new_session(key: str) -> dict[str, Any]:
     }
 
 
-def _queue_row(wish: Wish, now: datetime, deadline: datetime, rank: int, state: JobState) -> dict[str, Any]:
+def _queue_row(wish: Wish, now: datetime, deadline: datetime, turn: Turn, state: JobState) -> dict[str, Any]:
     return {
         "job_id": wish.job_id,
         "account_id": wish.account_id,
         "session_id": _session_key(wish) if wish.live else None,
         "graph": SKETCH_GRAPH,
         "state": state.value,
-        "rank": rank,
+        "rank": turn.rank,
+        "tag": turn.tag,
+        "weight": wish.tier.weight,
         "requested_at": now,
         "deadline": deadline,
         "refused_workers": [],

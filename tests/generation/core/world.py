@@ -151,6 +151,8 @@ class World:
         return account_id
 
     def wish(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> Wish:
+        if isinstance(self.clock, ManualClock):
+            self.pass_time(milliseconds=2)  # ids made later sort later
         job_id = self.ids.job()
         return Wish(
             **{
@@ -175,7 +177,7 @@ class World:
 
     async def frame(self, account_id: AccountId, seq: int, **more: Any) -> JobId:
         """A frame of a live session."""
-        return await self.ask(account_id, live=True, session_id="s1", seq=seq, **more)
+        return await self.ask(account_id, **{"live": True, "session_id": "s1", "seq": seq, **more})
 
     # --- boxes ---
 
