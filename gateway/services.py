@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,8 @@ class Services:
     http: httpx.AsyncClient
     redis: redis.Redis
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    streams: Counter[str] = field(default_factory=Counter)
+    """Open event streams by account."""
 
     async def account_view(self, account_id: AccountId) -> dict[str, Any]:
         """An account in the API's words, as of the newest event: never behind its own commands."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -32,6 +33,8 @@ router = APIRouter(prefix="/v1", tags=["events"])
 PAGE = 200
 STREAM_SECONDS_MAX = 3600
 PING_SECONDS = 15
+STREAMS_MAX = 20
+"""Open streams per account and process; a browser needs one for all its tabs."""
 
 
 class FrameIds:
@@ -64,7 +67,7 @@ class FrameIds:
     summary="Follow an account live",
     response_class=EventSourceResponse,
     response_description="A stream of frames; see Live events.",
-    openapi_extra={PROBLEMS_FIELD: ["bad_last_event_id"]},
+    openapi_extra={PROBLEMS_FIELD: ["bad_last_event_id", "too_many_streams"]},
 )
 async def events(
     request: Request,
@@ -74,6 +77,9 @@ async def events(
     """Server-sent events. Reconnect with `Last-Event-ID` (browsers do) and nothing is missed."""
     services: Services = request.app.state.services
     ids = FrameIds(services.settings.secret_for("event-frames"))
+    if services.streams[caller.account_id] >= STREAMS_MAX:
+        detail = f"This account has {STREAMS_MAX} streams open. Close one first."
+        raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"})
     start = ids.read(caller.account_id, last_event_id) if last_event_id else None
     stream = _Stream(services, caller, ids)
     return EventSourceResponse(
@@ -95,19 +101,31 @@ class _Stream:
     async def frames(self, start: int | None) -> AsyncIterator[ServerSentEvent]:
         """The account as it is, then everything that moves."""
         account_id = self._caller.account_id
-        async with self._services.signals.watch(account_id) as queue:
-            position = self._services.projections.position if start is None else start
-            yield await self._account_frame(position)
-            until = asyncio.get_running_loop().time() + STREAM_SECONDS_MAX
-            while asyncio.get_running_loop().time() < until and not self._services.signals.closed:
-                moved = await self._services.feeds.after(account_id, position, PAGE)
-                async for frame in self._durable(moved):
-                    yield frame
-                if moved:
-                    position = moved[-1].position
-                    continue
-                async for frame in self._live(queue):
-                    yield frame
+        with self._counted(account_id):
+            async with self._services.signals.watch(account_id) as queue:
+                position = self._services.projections.position if start is None else start
+                yield await self._account_frame(position)
+                until = asyncio.get_running_loop().time() + STREAM_SECONDS_MAX
+                while asyncio.get_running_loop().time() < until and not self._services.signals.closed:
+                    moved = await self._services.feeds.after(account_id, position, PAGE)
+                    async for frame in self._durable(moved):
+                        yield frame
+                    if moved:
+                        position = moved[-1].position
+                        continue
+                    async for frame in self._live(queue):
+                        yield frame
+
+    @contextlib.contextmanager
+    def _counted(self, account_id: AccountId) -> Iterator[None]:
+        streams = self._services.streams
+        streams[account_id] += 1
+        try:
+            yield
+        finally:
+            streams[account_id] -= 1
+            if not streams[account_id]:
+                del streams[account_id]
 
     async def _durable(self, moved: list[Moved] | Any) -> AsyncIterator[ServerSentEvent]:
         """One frame per thing that moved, showing it as it is now."""

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from gateway.schema import migrate_async
+from ledger.clock import Clock, system_clock
 from tests.gateway.stack import Gateway, running, settings_for
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Gateway]]
@@ -66,10 +67,12 @@ def open_gateway(
     """`async with open_gateway(setting=value) as gateway`: one of its own, on a database of its own."""
 
     @contextlib.asynccontextmanager
-    async def opened(*, redis_url: str = valkey_url, **more: Any) -> AsyncIterator[Gateway]:
-        database = await asyncio.to_thread(make_database, migrated)
+    async def opened(
+        *, redis_url: str = valkey_url, database: str = "", clock: Clock = system_clock, **more: Any
+    ) -> AsyncIterator[Gateway]:
+        database = database or await asyncio.to_thread(make_database, migrated)
         settings = settings_for(database, redis_url, tmp_path_factory.mktemp("data"), **more)
-        async with running(settings) as gateway:
+        async with running(settings, clock=clock) as gateway:
             yield gateway
 
     return opened

@@ -7,9 +7,9 @@ import base64
 import contextlib
 import hashlib
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,16 @@ class QuietPlugin(FakePlugin):
 
     def build(self, environ: Mapping[str, str], context: RailContext) -> Rail:
         return QuietRail(FakeRail(self.network))
+
+
+@dataclass
+class LateClock:
+    """The system's clock, put forward by as much as a test wants."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return system_clock() + self.ahead
 
 
 @dataclass
@@ -307,11 +317,11 @@ def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> 
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, plugins: Sequence[Any] | None = None) -> AsyncIterator[Gateway]:
+async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIterator[Gateway]:
     """A gateway that serves as long as the context lasts."""
-    fake = FakePlugin(system_clock)
-    quiet = QuietPlugin(system_clock, "quiet")
-    app = create_app(settings, environ={}, plugins=plugins or [fake, quiet], node_modules=NODE_MODULES)
+    fake = FakePlugin(clock)
+    quiet = QuietPlugin(clock, "quiet")
+    app = create_app(settings, clock=clock, environ={}, plugins=[fake, quiet], node_modules=NODE_MODULES)
     host, _, port = settings.public_url.removeprefix("http://").partition(":")
     server, task = await serve(app, host, int(port))
     gateway = Gateway(settings.public_url, app, fake, settings, server)
