@@ -20,6 +20,9 @@ TOPUP_CREDITS = 100
 FAILING_PROMPT = "a llama that cannot be painted: sandbox-fail"
 HURRY = 0.05
 """Factor on the sandbox painter's pace while the rest of the free images is used up."""
+_MOVES_POSTED = frozenset({"granted", "captured"})
+_MOVES_HELD = {"held": -1, "captured": 1, "released": -1}
+"""What a line of the statement does to the credits held: its own credits times this."""
 _ENDED_TOPUPS = frozenset({"paid", "expired", "declined", "suspense", "unpriced", "reversed", "disputed"})
 
 
@@ -208,17 +211,17 @@ class Story:
         entries = self._api.statement()
         account = self._api.get("/v1/account")["credits"]
         step.update(entries=len(entries), **account)
-        available = 0
+        posted = held = 0
         for entry in entries:
-            available += entry["credits"]
-            self._expect(
-                entry["available_after"] == available == entry["posted_after"] - entry["held_after"],
-                f"the statement does not add up at position {entry['position']}",
-            )
-        self._expect(available == account["available"], "the statement and the balance differ")
-        self._expect(
-            account["posted"] - account["held"] == account["available"], "posted − held is not available"
-        )
+            kind, credits_ = entry["kind"], entry["credits"]
+            posted += credits_ if kind in _MOVES_POSTED else 0
+            held += _MOVES_HELD.get(kind, 0) * credits_
+            told = (entry["posted_after"], entry["held_after"], entry["available_after"])
+            ours = (posted, held, posted - held)
+            self._expect(told == ours, f"the statement says {told} at {entry['position']}, not {ours}")
+        ours = (posted, held, posted - held)
+        told = (account["posted"], account["held"], account["available"])
+        self._expect(told == ours, f"the balance is {told}, the statement adds up to {ours}")
         self._expect(account["held"] == 0, f"{account['held']} credits are still held")
         self._lines(entries)
 
