@@ -29,6 +29,7 @@ from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
 
 PAGE = 200
+PEOPLE_MAX = 10_000
 LOOK_BACK = timedelta(hours=2)
 """Jobs requested longer ago have long passed their deadline."""
 
@@ -70,22 +71,29 @@ class Reconciler:
         self._ids = identifiers
         self._logger = structlog.get_logger("generation.reconciler")
 
-    async def run(self) -> Reconciled:
-        """One pass over all jobs that could be open; bounded in memory."""
+    async def run(self, accounts: Sequence[str] = ()) -> Reconciled:
+        """One pass over all jobs that could be open, and the holds of everybody who asked lately.
+
+        `accounts` are further ones to look at: whoever else is known to have credits held.
+        """
         total: dict[str, int] = dict.fromkeys(Reconciled.__struct_fields__, 0)
-        accounts: dict[str, None] = {}
         async for page in self._candidates():
-            for account_id, _ in page:
-                accounts[account_id] = None
             done = await asyncio.gather(*(self._job(account_id, JobId(job)) for account_id, job in page))
             for found in done:
                 total[found] = total.get(found, 0) + 1
-        for account_id in accounts:
+        for account_id in {*accounts, *await self._people()}:
             total["holds"] += await self._account(account_id, total)
         result = Reconciled(**{name: total[name] for name in Reconciled.__struct_fields__})
         report = self._logger.info if result.clean else self._logger.error
         report("reconciled", **msgspec.to_builtins(result))
         return result
+
+    async def _people(self) -> Sequence[str]:
+        since = self._clock() - LOOK_BACK
+        recent = sa.select(job_inputs.c.account_id).where(job_inputs.c.requested_at > since)
+        query = sa.union(sa.select(job_queue.c.account_id), recent).limit(PEOPLE_MAX)
+        async with self._queue.engine.connect() as connection:
+            return list((await connection.execute(query)).scalars())
 
     async def _candidates(self) -> AsyncIterator[Sequence[tuple[str, str]]]:
         """(account, job) of every row of the queue and of recent wishes that left none, page by page."""
