@@ -91,12 +91,17 @@ def create_app(
         wallet = importlib.import_module("sandbox.wallet.routes")
         app.include_router(wallet.build_router(current_principal, Problem))
         app.add_api_route("/.well-known/jwks.json", _jwks, include_in_schema=False)
-    install_reference(app, pages, settings)
-    app.include_router(build_router(pages, sandbox=settings.embedded))
+    _show_pages(app, pages, settings)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestContext)
     return app
+
+
+def _show_pages(app: FastAPI, pages: Pages, settings: Settings) -> None:
+    # The reference is made from the routes above, so it comes after them.
+    install_reference(app, pages, settings)
+    app.include_router(build_router(pages, sandbox=settings.embedded))
 
 
 async def _jwks(request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import typer.main
 
 from gateway.cli import app as cli
+from gateway.foundation import CATEGORIES
 from gateway.openapi import _OURS, EXAMPLES, problem_codes
 from gateway.problems import REFUSAL_STATUS
 from gateway.routes import account, events, generations, health, session, topups, worker
@@ -94,3 +95,11 @@ def test_every_body_of_the_reference_is_one_that_is_taken() -> None:
     for operation, example in EXAMPLES.items():
         _, errors = with_body[operation].body_field.validate(example, {}, loc=("body",))
         assert not errors, f"{operation}: {errors}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_event_that_is_named_is_one(document: Path) -> None:
+    known = {stored for category in CATEGORIES for stored in category.events}
+    named = set(re.findall(r"\b(?:ledger|rails|generation)\.[a-z_]+\.v\d+\b", code(document)))
+    old = {"ledger.subscription_started.v1"}  # read by an upcast
+    assert named <= known | old
