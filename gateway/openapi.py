@@ -58,6 +58,7 @@ _OURS: Mapping[str, tuple[int, str]] = {
     "sketch_unreadable": (422, "The sketch is not a picture that can be read."),
     "unsupported_asset": (422, "Nothing can be paid in this asset."),
     "protocol_mismatch": (426, "The worker speaks another version of the protocol."),
+    "too_many_streams": (429, "This account has as many streams open as it may. Close one."),
     "rate_limited": (429, "Too many requests. Wait as long as Retry-After says."),
     "internal": (500, "Something broke on our side. Nothing was charged for it."),
     "rail_failed": (502, "The payment rail answered in a way we do not understand."),
@@ -131,11 +132,12 @@ def problem_codes() -> list[ProblemCode]:
 def complete(app: FastAPI) -> None:
     """Make `app.openapi()` say what FastAPI cannot know. The document is built when first asked for."""
     plain = app.openapi
+    made: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _completed(plain())
-        return app.openapi_schema
+        if not made:
+            made.append(_completed(plain()))
+        return made[0]
 
     app.openapi = openapi  # type: ignore[method-assign]
 
@@ -166,7 +168,7 @@ def _complete(
         anybody: list[dict[str, Any]] = [{}] if optional else []
         operation["security"] = [{"bearer": []}, {"session": []}, {"visitor": []}, *anybody]
     by_status: dict[str, list[str]] = {}
-    for code in operation.get(PROBLEMS_FIELD, ()):
+    for code in (code for code in operation.get(PROBLEMS_FIELD, ()) if code in statuses):
         by_status.setdefault(str(statuses[code]), []).append(code)
     responses = operation["responses"]
     for status, codes in sorted(by_status.items()):
