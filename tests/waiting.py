@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 SECONDS_MAX = 30.0
 POLL_SECONDS = 0.01
+
+Answer = TypeVar("Answer")
 
 
 async def eventually(condition: Callable[[], bool], what: str, seconds_max: float = SECONDS_MAX) -> None:
@@ -16,3 +19,20 @@ async def eventually(condition: Callable[[], bool], what: str, seconds_max: floa
     while not condition():
         assert loop.time() < deadline, f"never happened: {what}"
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def until(
+    ask: Callable[[], Awaitable[Answer]],
+    wanted: Callable[[Answer], bool],
+    what: str,
+    *,
+    seconds_max: float = SECONDS_MAX,
+    pause_seconds: float = POLL_SECONDS,
+) -> Answer:
+    """Ask again and again until the answer is `wanted`, and return it; fail, saying `what`, if it never is."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds_max
+    while not wanted(answer := await ask()):
+        assert loop.time() < deadline, f"never happened: {what}; the last answer was {answer!r:.500}"
+        await asyncio.sleep(pause_seconds)
+    return answer

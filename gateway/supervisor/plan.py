@@ -29,6 +29,9 @@ from sandbox.service import Describe, PortBook, Ready, Service, TcpReady
 
 EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED")
+SERVERS = ("postgres", "valkey")
+QUICK_GATE = "invert@1"
+"""What the worker paints before its first job: the painter is ours, so a look at its plumbing will do."""
 BOX_TOKEN_LIFETIME = timedelta(days=30)
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,11 +124,11 @@ def _descriptions() -> list[tuple[Describe, str]]:
 
 
 def _add_product(plan: Plan, folder: DataFolder, host: str, port: int) -> None:
-    before = [spec.name for spec in plan.specs]
     serve = ("-m", "gateway.serve", "--host", host, "--port", str(port))
-    plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=before))
+    # Rails bear that what they talk to comes up later, and a box that the API does: so all load at the same time.
+    plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=SERVERS))
     box = _box(plan.environment, folder.service_folder("worker"))
-    plan.specs.append(_python("worker", ("-m", "generation.worker"), box, after=["api"]))
+    plan.specs.append(_python("worker", ("-m", "generation.worker"), box))
 
 
 def _box(environment: dict[str, str], data: Path) -> dict[str, str]:
@@ -142,6 +145,7 @@ def _box(environment: dict[str, str], data: Path) -> dict[str, str]:
         "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": token,
         "LLAMASKETCH_WORKER_DATA_DIR": str(data),
         "LLAMASKETCH_WORKER_NAME": "first-painter",
+        "LLAMASKETCH_WORKER_GATE_GRAPH": QUICK_GATE,
         **box,
     }
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -16,10 +16,12 @@ import httpx
 
 from tests.e2e.people import scribble
 from tests.e2e.stack import Stack
+from tests.waiting import Answer, eventually, until
 
 FREE = 20
 PACK = 50
 PAUSE_SECONDS = 0.1
+PATIENCE_SECONDS = 60.0
 ENDED = frozenset({"completed", "failed", "cancelled", "superseded", "expired", "blocked"})
 PASSING = frozenset({429, 500, 502, 503, 504})
 RAILS = ("lightning", "liquid", "card")
@@ -62,9 +64,8 @@ class Customer:
 
     async def ends(self, job: str) -> str:
         """Wait for the end of a job; the state it ended in."""
-        while (state := (await self._ask("GET", f"/v1/generations/{job}"))["state"]) not in ENDED:
-            await asyncio.sleep(PAUSE_SECONDS)
-        self.jobs[job] = str(state)
+        ended = await self._until(f"/v1/generations/{job}", lambda now: now["state"] in ENDED)
+        self.jobs[job] = str(ended["state"])
         return self.jobs[job]
 
     async def paint_until_it_ends(self, prompt: str) -> str:
@@ -86,7 +87,7 @@ class Customer:
         while True:
             topup = await self._ask("POST", "/v1/topups", {"rail": rail, "credits": PACK, **_asset(rail)})
             if topup["state"] == "opening":
-                topup = await self._until(topup["id"], lambda now: now["state"] != "opening")
+                topup = await self._until(f"/v1/topups/{topup['id']}", lambda now: now["state"] != "opening")
             if topup["state"] == "waiting":
                 return topup
 
@@ -102,7 +103,7 @@ class Customer:
                         "SANDBOX_ELEMENTS_CONTROL_URL",
                         "/sandbox/pay",
                         {"uri": instructions["uri"]},
-                        once=True,
+                        repeat=False,
                     )
                 except httpx.TransportError:
                     self.doubtful[topup["id"]] = int(topup["credits"])
@@ -116,7 +117,7 @@ class Customer:
 
     async def credited(self, topup: dict[str, Any]) -> None:
         """Wait until it is paid."""
-        await self._until(topup["id"], lambda now: now["state"] == "paid")
+        await self._until(f"/v1/topups/{topup['id']}", lambda now: now["state"] == "paid")
 
     async def top_up(self, rail: str) -> None:
         """Open, pay, wait."""
@@ -162,33 +163,44 @@ class Customer:
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask until there is an answer that means something, always under the same key."""
         headers = {"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}
-        while True:
+
+        async def once() -> httpx.Response | None:
             with contextlib.suppress(httpx.TransportError):
                 answer = await self._http.request(method, path, json=body, headers=headers)
                 if answer.status_code not in PASSING:
-                    assert answer.is_success, f"{path} answered {answer.status_code}: {answer.text}"
-                    return answer.json()
-            await asyncio.sleep(PAUSE_SECONDS)
+                    return answer
+            return None
 
-    async def _until(self, topup: str, holds: Any) -> Any:
-        while not holds(now := await self._ask("GET", f"/v1/topups/{topup}")):
-            await asyncio.sleep(PAUSE_SECONDS)
-        return now
+        answer = await _patiently(once, lambda answer: answer is not None, f"{path} answers")
+        assert answer is not None
+        assert answer.is_success, f"{path} answered {answer.status_code}: {answer.text}"
+        return answer.json()
 
-    async def _pay(self, control: str, path: str, body: dict[str, str], *, once: bool = False) -> None:
+    async def _until(self, path: str, wanted: Callable[[Any], bool]) -> Any:
+        return await _patiently(lambda: self._ask("GET", path), wanted, f"{path} has moved on")
+
+    async def _pay(self, control: str, path: str, body: dict[str, str], *, repeat: bool = True) -> None:
         url = self._stack.setting(control) + path
-        while True:
+
+        async def once() -> bool:
             try:
                 answer = await self._http.post(url, json=body)
             except httpx.TransportError as error:
                 # Who could not be reached heard nothing.
-                if once and not isinstance(error, httpx.ConnectError):
+                if not repeat and not isinstance(error, httpx.ConnectError):
                     raise
-            else:
-                # The node refuses a second payment of one invoice, Checkout one of a completed session.
-                assert answer.is_success or "already" in answer.text or "complete" in answer.text, answer.text
-                return
-            await asyncio.sleep(PAUSE_SECONDS)
+                return False
+            # The node refuses a second payment of one invoice, Checkout one of a completed session.
+            assert answer.is_success or "already" in answer.text or "complete" in answer.text, answer.text
+            return True
+
+        await _patiently(once, bool, f"{path} is acknowledged")
+
+
+async def _patiently(
+    ask: Callable[[], Awaitable[Answer]], wanted: Callable[[Answer], bool], what: str
+) -> Answer:
+    return await until(ask, wanted, what, seconds_max=PATIENCE_SECONDS, pause_seconds=PAUSE_SECONDS)
 
 
 def _asset(rail: str) -> dict[str, str]:
@@ -246,9 +258,14 @@ class Load:
 
     async def under_way(self) -> None:
         """Return at a moment when a job is in the queue or being painted."""
-        while not any("" in customer.jobs.values() for customer in self.customers):
-            self._check()
-            await asyncio.sleep(0.01)
+
+        def busy() -> bool:
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            return any("" in customer.jobs.values() for customer in self.customers)
+
+        await eventually(busy, "a job is under way")
 
     async def finish(self) -> None:
         """Let everything that was begun come to its end."""
@@ -256,8 +273,3 @@ class Load:
         await asyncio.gather(*self._tasks)
         for customer, topup in self._topups:
             await customer.credited(topup)
-
-    def _check(self) -> None:
-        for task in self._tasks:
-            if task.done():
-                task.result()
