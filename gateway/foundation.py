@@ -61,7 +61,13 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
     sequencer.start()
     stack.push_async_callback(asyncio.to_thread, sequencer.stop)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        settings.database_url, min_size=1, max_size=10, open=False, kwargs={"autocommit": True}
+        settings.database_url,
+        min_size=1,
+        max_size=10,
+        # While the database is away a caller is told so soon, and not after half a minute.
+        timeout=5,
+        open=False,
+        kwargs={"autocommit": True},
     )
     await stack.enter_async_context(pool)
     client = redis.Redis.from_url(

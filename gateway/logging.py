@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -46,7 +48,14 @@ def configure_logging(*, level: str = "INFO") -> None:
 def _hide_secrets(
     _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    for name in event:
-        if any(word in name.lower() for word in SECRET_WORDS):
-            event[name] = "hidden"
-    return event
+    return {name: _shown(name, value) for name, value in event.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if any(word in name.lower() for word in SECRET_WORDS):
+        return "hidden"
+    if isinstance(value, Mapping):
+        return {inner: _shown(str(inner), each) for inner, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown("", each) for each in value]
+    return value

@@ -43,12 +43,18 @@ async def entries(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any
 async def test_every_line_follows_from_the_one_before(told: Told) -> None:
     lines = (await entries(told.client))[::-1]
     assert [line["kind"] for line in lines] == ["granted", "held", "captured", "held", "released", "granted"]
-    available = 0
+    assert [line["credits"] for line in lines] == [20, -1, -1, -1, 1, 100]
+    posted = held = 0
     for line in lines:
-        available += line["credits"]
-        assert line["available_after"] == available == line["posted_after"] - line["held_after"]
+        match line["kind"]:
+            case "held" | "released":
+                held -= line["credits"]
+            case kind:
+                posted, held = posted + line["credits"], held - (kind == "captured")
+        assert (line["posted_after"], line["held_after"]) == (posted, held)
+        assert line["available_after"] == posted - held
     account = (await told.client.get("/v1/account")).json()
-    assert account["credits"]["available"] == available == 119
+    assert account["credits"] == {"posted": 119, "held": 0, "available": 119, "debt": 0}
     assert [line["position"] for line in lines] == sorted(line["position"] for line in lines)
 
 
@@ -56,7 +62,9 @@ async def test_an_image_is_linked_to_its_debit(told: Told) -> None:
     (line,) = await entries(told.client, kind="captured")
     assert line["reference"] == {"type": "generation", "id": told.painted}
     assert line["image_url"] == f"/v1/generations/{told.painted}/image"
-    assert (await told.client.get(line["thumbnail_url"], follow_redirects=True)).headers["content-type"] == "image/webp"
+    assert (await told.client.get(line["thumbnail_url"], follow_redirects=True)).headers[
+        "content-type"
+    ] == "image/webp"
 
 
 async def test_pages_follow_each_other_without_a_gap(told: Told) -> None:

@@ -168,7 +168,9 @@ async def test_three_infrastructure_failures_are_a_failure_that_costs_nothing(st
         assert (job["id"], job["epoch"]) == (job_id, n + 1)
         answer = await box.say(job, "fail", failure="infrastructure", code="out_of_memory", detail="CUDA")
         states.append(answer.json()["state"])
-        assert (await box.say(job, "fail", failure="infrastructure", code="out_of_memory")).json() == answer.json()
+        assert (
+            await box.say(job, "fail", failure="infrastructure", code="out_of_memory")
+        ).json() == answer.json()
     assert states == ["queued", "queued", "failed"]
     shown = (await client.get(f"/v1/generations/{job_id}")).json()
     assert (shown["state"], shown["reason"]) == ("failed", "out_of_memory")
@@ -285,7 +287,10 @@ ODD_REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a huge preview": ("heartbeat", {"preview": "A" * 100_000}),
     "a sentence for a code": ("fail", {"failure": "input", "code": "<b>your fault</b>"}),
     "an unknown failure": ("fail", {"failure": "mine", "code": "x"}),
-    "endless work": ("complete", {"sha256": "0" * 64, "size": 1, "content_type": "image/png", "gpu_ms": 2**40}),
+    "endless work": (
+        "complete",
+        {"sha256": "0" * 64, "size": 1, "content_type": "image/png", "gpu_ms": 2**40},
+    ),
     "no digest": ("complete", {"sha256": "zz", "size": 1, "content_type": "image/png", "gpu_ms": 1}),
 }
 
