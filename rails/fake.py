@@ -116,6 +116,10 @@ class FakeNetwork:
                 if piece.state is PieceState.SEEN:
                     await self.change(way.reference, piece.money_ref, PieceState.SETTLED)
 
+    def forget_way(self, reference: str) -> None:
+        """A way to pay that the network knows no more."""
+        del self._ways[reference]
+
     async def stand(self, reference: str, standing: Standing, decline_code: str | None = None) -> None:
         """Expire, decline or close a way to pay."""
         way = self.way(reference)

@@ -24,12 +24,14 @@ from typing import Any, Self, cast
 import structlog
 
 from ledger.clock import Clock
-from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
-from rails.contract import Health, Hint, Rail, RailError, RailUnavailable
+from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy
+from rails.contract import Health, Hint, Rail, RailError, RailProtocolError, RailUnavailable
 from rails.service import Payments, UnknownReference
 from rails.store import StoredHint
 
-_PASSING = (RailUnavailable, LogUnavailable, OutcomeUnknown, TooBusy, UnknownReference, TimeoutError)
+_OUTAGES = (RailUnavailable, LogUnavailable, OutcomeUnknown, TooBusy, TimeoutError)
+"""Somebody does not answer. That says nothing about the hint, however long it lasts."""
+_PASSING = (*_OUTAGES, UnknownReference)
 """Faults that time heals."""
 
 
@@ -41,7 +43,8 @@ class RunnerRules:
     retry_first_seconds: int = 1
     retry_most_seconds: int = 60
     hint_tries_max: int = 12
-    """After so many tries a hint is set aside as `unmatched` and counted in the report."""
+    """After so many tries a hint that is itself at fault is set aside as `unmatched` and counted in the
+    report. An outage sets nothing aside: of paid and of expired payments, hints are all we hear."""
     hint_page: int = 100
     overdue_page: int = 200
     pending_page: int = 200
@@ -154,7 +157,7 @@ class RailRunner:
         try:
             await self._payments.deal_with(hint.rail, hint.reference)
         except Exception as error:  # noqa: BLE001 - one bad hint must not stop the others
-            if hint.tries + 1 >= self._rules.hint_tries_max:
+            if hint.tries + 1 >= self._rules.hint_tries_max and not isinstance(error, _OUTAGES):
                 self.unmatched += 1
                 self._log.error("hint_set_aside", hint=hint.id, error=type(error).__name__)
                 await store.close_hint(hint.id, "unmatched")
@@ -203,7 +206,11 @@ class RailRunner:
         for payment_id in await self._payments.store.overdue(
             self._rail.name, self._clock(), self._rules.overdue_page
         ):
-            await self._payments.expire(payment_id)
+            try:
+                await self._payments.expire(payment_id)
+            except (Refusal, RailProtocolError) as error:
+                # What is wrong with one must not keep all that fell due after it from being closed.
+                self._log.error("payment_not_expired", payment_id=payment_id, error=type(error).__name__)
         await self._payments.store.forget_hints(self._clock() - self._rules.hints_kept, 1000)
 
     async def _price(self) -> None:

@@ -288,8 +288,12 @@ class Payments:
             self._log.error("payment_not_observed", payment_id=payment_id, error=type(error).__name__)
 
     async def keep_hint(self, rail: str, hint: Hint) -> None:
-        """Store a hint that could not be followed now."""
-        await self.store.store_hint(rail, hint, self._clock())
+        """Store a hint that could not be followed now.
+
+        Without the message's id: by webhook the same message may have come before, have named nobody
+        and be done with, and then this one would be lost as a repetition.
+        """
+        await self.store.store_hint(rail, Hint(reference=hint.reference), self._clock())
         self.hint_stored[rail].set()
 
     # -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from rails.contract import Health, Hint, Rail, RailUnavailable
+from rails.contract import Health, Hint, PieceState, Rail, RailUnavailable
 from rails.fake import FakeNetwork, FakeRail, fake_capabilities
 from rails.runner import RailRunner, RunnerRules, Supervision, backoff_milliseconds
 from rails.topup import TopupState, TopupView
@@ -154,6 +154,53 @@ async def test_a_hint_about_nothing_of_ours_is_set_aside_and_counted(platform: P
         platform.clock.advance(timedelta(minutes=5))
     assert await runner.work_once() == 0
     assert runner.unmatched == 1
+
+
+async def test_an_outage_however_long_sets_no_hint_aside(platform: Platform) -> None:
+    runner = runner_of(platform, replace(RULES, hint_tries_max=3))
+    topup = await opened(platform)
+    await platform.pay(topup.payment_id)
+    await platform.network.settle()
+    await platform.payments.observe(topup.payment_id)
+    reference = await platform.reference(topup.payment_id)
+    await platform.network.change(reference, "fake:1:1", PieceState.REVERSED)
+    await platform.payments.accept_hint("fake", *platform.network.webhook(reference, "evt_refunded"))
+    await platform.network.set_down(True)
+    for _ in range(20):
+        assert await runner.work_once() == 1
+        platform.clock.advance(timedelta(minutes=5))
+    await platform.network.set_down(False)
+    await runner.work_once()
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.REVERSED
+    assert runner.unmatched == 0
+
+
+async def test_a_listed_message_is_kept_although_its_webhook_named_nobody_and_is_done(
+    platform: Platform,
+) -> None:
+    topup = await opened(platform)
+    await platform.pay(topup.payment_id)
+    await platform.network.settle()
+    await platform.payments.observe(topup.payment_id)
+    reference = await platform.reference(topup.payment_id)
+    await platform.network.change(reference, "fake:1:1", PieceState.REVERSED)
+    runner = runner_of(platform)
+    await platform.payments.store.store_hint("fake", Hint(reference=None, hint_id="evt_1"), platform.clock())
+    assert await runner.work_once() == 1, "it looked at what is pending, and a paid payment is not"
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.PAID
+    await platform.payments.keep_hint("fake", Hint(reference=reference, hint_id="evt_1", cursor="9"))
+    assert await runner.work_once() == 1
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.REVERSED
+
+
+async def test_an_overdue_payment_that_its_rail_has_forgotten_does_not_keep_others_open(
+    platform: Platform,
+) -> None:
+    forgotten, other = await opened(platform), await opened(platform)
+    platform.network.forget_way(await platform.reference(forgotten.payment_id))
+    platform.clock.set(other.quote_expires_at)
+    await runner_of(platform).sweep_once()
+    assert (await platform.payments.topup(other.payment_id)).state is TopupState.EXPIRED
 
 
 async def test_a_lost_connection_is_taken_up_again_where_it_was(platform: Platform) -> None:
