@@ -297,12 +297,21 @@ class Dispatch:
             self._logger.error("sweep_of_job_failed", error=repr(error))
         return len(rows) - len(faults)
 
+    async def resume(self, worker: Worker) -> None:
+        """A box has started (again): what it was painting when it died is lost now, not when the lease ends."""
+        await self._registry.resume(worker.worker_id)
+        for row in await self._queue.held_by(worker.worker_id):
+            await self._lose(row)
+
     async def _lapse(self, row: Any) -> None:
         """The box went silent: as if it had reported an infrastructure failure. Or time is over."""
-        job_id = JobId(row.job_id)
         if row.state != "running" or row.deadline <= self._clock():
-            await self._expire_job(job_id, row.account_id)
-            return
+            await self._expire_job(JobId(row.job_id), row.account_id)
+        else:
+            await self._lose(row)
+
+    async def _lose(self, row: Any) -> None:
+        job_id = JobId(row.job_id)
         try:
             await self._end_attempt(
                 row.worker_id, job_id, row.epoch, Failure(failure="infrastructure", code="worker_lost")

@@ -235,7 +235,7 @@ async def drain(request: Request, box: Box) -> dict[str, str]:
 
 @router.post("/resume", summary="Jobs for this box again", **answers(protocol.StateAnswer))
 async def resume(request: Request, box: Box) -> dict[str, str]:
-    """After a drain, when the box has started again. A quarantine stays."""
+    """When the box has started again. What it held before is painted anew; a quarantine stays."""
     services: Services = request.app.state.services
-    await services.registry.resume(box.worker_id)
+    await services.dispatch.resume(box)
     return {"state": "quarantined" if box.state == "quarantined" else "active"}

@@ -184,6 +184,30 @@ async def test_a_silent_box_loses_its_job_to_another(world: World) -> None:
     assert await one_end(world, job_id) == ("job_completed", "hold_captured")
 
 
+async def test_a_job_returns_to_the_box_that_failed_on_it_only_if_there_is_no_other(world: World) -> None:
+    lone = await world.box()
+    job_id = await world.ask(await world.person())
+    await lone.fail(await lone.take())
+    other = await world.box()
+    assert await lone.claim() is None
+    await world.registry.drain(other.worker.worker_id)
+    assert await lone.paint() == job_id
+    assert await one_end(world, job_id) == ("job_completed", "hold_captured")
+
+
+async def test_a_box_that_starts_again_gives_up_at_once_what_it_held(world: World) -> None:
+    box = await world.box()
+    job_id = await world.ask(await world.person())
+    lost = await box.take()
+    await world.dispatch.resume(box.worker)
+    assert await world.state(job_id) is JobState.QUEUED
+    with pytest.raises(StaleLease):
+        await box.deliver(lost)
+    assert await box.paint() == job_id
+    await world.dispatch.resume(box.worker)
+    assert await one_end(world, job_id) == ("job_completed", "hold_captured")
+
+
 async def test_only_progress_extends_a_lease(world: World) -> None:
     box = await world.box()
     job_id = await world.ask(await world.person())
