@@ -76,7 +76,11 @@ def take(key: str, purse: str, amount: int) -> Transaction:
         return {"coins": draft.state(purse).coins}
 
     return Transaction(
-        key=CommandKey(key), actor="system:test", body=["take", purse, amount], streams=(purse,), decide=decide
+        key=CommandKey(key),
+        actor="system:test",
+        body=["take", purse, amount],
+        streams=(purse,),
+        decide=decide,
     )
 
 

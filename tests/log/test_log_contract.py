@@ -127,7 +127,8 @@ async def test_twins_with_other_bodies_are_conflicts(log: LogUnderTest) -> None:
 
 async def test_a_bug_in_one_command_fails_nobody_else(log: LogUnderTest) -> None:
     answers = await asyncio.gather(
-        *(log.writer.submit(add(f"k{n}", "purse_a", 1, fails=n == 3)) for n in range(6)), return_exceptions=True
+        *(log.writer.submit(add(f"k{n}", "purse_a", 1, fails=n == 3)) for n in range(6)),
+        return_exceptions=True,
     )
     assert [type(a) for a in answers].count(ZeroDivisionError) == 1
     assert (await log.reader.state("purse_a")).state == Purse(5)
