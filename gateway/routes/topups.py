@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.authentication import Caller
+from gateway.idempotency import Mapped
 from gateway.identity import Principal, Role
-from gateway.problems import Problem, leaves_key_open
+from gateway.problems import Problem
 from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
 from gateway.services import Services
 from ledger.identifiers import PaymentId, is_identifier
 from ledger.money import ASSETS, Money
+from rails.contract import RailUnavailable
 from rails.topup import TopupView
 
 router = APIRouter(prefix="/v1", tags=["top-ups"])
@@ -98,29 +102,31 @@ async def open_topup(
         body=await request.body(),
         new_id=services.identifiers.command(),
     )
-    for again in (not mapped.fresh, False):
-        try:
-            view = await services.payments.open_topup(
-                caller.account_id,
-                body.rail,
-                return_url=f"{services.settings.public_url}/topups/{{payment_id}}",
-                wanted=body.credits,
-                amount=amount,
-                pay_asset=body.pay_asset,
-                attempt_of=body.attempt_of,
-                key=mapped.command_key,
-            )
-            break
-        except Exception as error:
-            if not leaves_key_open(error):
-                raise
-            await services.idempotency.reopen(
-                principal=caller.account_id, route=ROUTE, key=idempotency_key, attempt=mapped.attempt
-            )
-            if not again:
-                raise
-            mapped = mapped._replace(attempt=mapped.attempt + 1)
+    view = await _opened_before(services, mapped)
+    if view is None:
+        # The log records no refusal of this command: one that comes now leaves the key as it is.
+        view = await services.payments.open_topup(
+            caller.account_id,
+            body.rail,
+            return_url=f"{services.settings.public_url}/topups/{{payment_id}}",
+            wanted=body.credits,
+            amount=amount,
+            pay_asset=body.pay_asset,
+            attempt_of=body.attempt_of,
+            key=mapped.command_key,
+        )
     return await _with_recovery(services, caller, view)
+
+
+async def _opened_before(services: Services, mapped: Mapped) -> TopupView | None:
+    """What this key has opened: shown again also while nothing new could be opened."""
+    known = None if mapped.fresh else await services.reader.outcome(mapped.command_key)
+    if known is None or known.refusal is not None:
+        return None
+    payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])
+    with contextlib.suppress(RailUnavailable):
+        await services.payments.open_way(payment_id)
+    return await services.payments.topup(payment_id)
 
 
 async def _with_recovery(services: Services, caller: Principal, view: TopupView) -> dict[str, Any]:

@@ -103,3 +103,33 @@ async def test_a_topup_is_opened_once_however_often_it_is_sent(gateway: Gateway)
     assert len(codes) == 1
     other = await client.post("/v1/topups", json={**body, "credits": 51}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+
+
+async def test_a_topup_is_shown_again_and_never_opened_twice_while_no_more_may_be_opened(
+    gateway: Gateway,
+) -> None:
+    client = await gateway.visitor()
+    body = {"rail": "fake", "credits": 50, "pay_asset": "USD"}
+    headers = {"Idempotency-Key": "the-first-of-too-many"}
+    first = await client.post("/v1/topups", json=body, headers=headers)
+    limit = gateway.services.payments.limits.open_per_account
+    others = [await gateway.open_topup(client) for _ in range(limit - 1)]
+    assert (await client.post("/v1/topups", json=body)).status_code == 429
+    again = await client.post("/v1/topups", json=body, headers=headers)
+    assert (again.status_code, again.json().get("id")) == (201, first.json()["id"])
+    await client.post(f"/v1/topups/{others[0]['id']}/cancel", json={})
+    again = await client.post("/v1/topups", json=body, headers=headers)
+    assert (again.status_code, again.json().get("id")) == (201, first.json()["id"])
+
+
+async def test_a_topup_refused_for_now_is_opened_once_when_it_may_be(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    body = {"rail": "fake", "credits": 50, "pay_asset": "USD"}
+    headers = {"Idempotency-Key": "too-early"}
+    limit = gateway.services.payments.limits.open_per_account
+    others = [await gateway.open_topup(client) for _ in range(limit)]
+    assert (await client.post("/v1/topups", json=body, headers=headers)).status_code == 429
+    await client.post(f"/v1/topups/{others[0]['id']}/cancel", json={})
+    answers = [await client.post("/v1/topups", json=body, headers=headers) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
