@@ -17,8 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from generation.batching import Batcher
 from generation.tables import (
     fair_shares,
     job_funding,
@@ -38,6 +40,7 @@ _CLOCK = "global"
 KNOWN_WITHIN = timedelta(hours=24)
 """A box that was not heard of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
+_TEXTS = ARRAY(sa.Text())
 _QUICKLY = sa.text("SET LOCAL synchronous_commit = off")
 
 
@@ -99,6 +102,7 @@ class JobQueue:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._rows: Batcher[str, Any] = Batcher(self._load_rows)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -216,7 +220,12 @@ class JobQueue:
 
     async def queue_row(self, job_id: JobId) -> Any | None:
         """The queue's row of a job, None once it has ended."""
-        return await self._one(sa.select(job_queue).where(job_queue.c.job_id == job_id))
+        return await self._rows.get(job_id)
+
+    async def _load_rows(self, job_ids: Sequence[str]) -> dict[str, Any]:
+        query = sa.select(job_queue).where(job_queue.c.job_id == sa.any_(sa.literal(job_ids, _TEXTS)))
+        async with self._engine.connect() as connection:
+            return {row.job_id: row for row in await connection.execute(query)}
 
     async def inputs(self, job_id: JobId) -> Any | None:
         """What a job is to be painted from; None if it was erased."""

@@ -36,6 +36,7 @@ from ledger.clock import Clock
 from ledger.domain.commands import HoldCredits, MoveHold
 from ledger.domain.drafts import hold_in, move_in
 from ledger.domain.refusals import InsufficientCredits
+from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
@@ -151,7 +152,15 @@ class Generations:
         price = price_of(wish.sketch.width, wish.sketch.height)
         if not verdict.allowed:
             return await self._block(wish, price, verdict.category)
-        await self._store.put(_sketch_key(wish.job_id), wish.sketch.data, "image/png")
+        await self._store.put(_sketch_key(wish), wish.sketch.data, "image/png")
+        try:
+            return await self._queued(wish, price)
+        except Refusal:
+            # Nobody will ever paint it: who cannot pay must not fill our store either.
+            await self._store.delete(_sketch_key(wish))
+            raise
+
+    async def _queued(self, wish: Wish, price: int) -> Accepted:
         for _ in range(5):
             standing = await self._queue.standing(wish.account_id, SKETCH_GRAPH, self._clock())
             replaced = await self._waiting_frame(wish)
@@ -480,14 +489,15 @@ def _inputs_row(wish: Wish, now: datetime) -> dict[str, Any]:
         "strength": wish.strength_permille,
         "width": wish.sketch.width,
         "height": wish.sketch.height,
-        "sketch_key": _sketch_key(wish.job_id),
+        "sketch_key": _sketch_key(wish),
         "sketch_sha256": wish.sketch.sha256,
         "requested_at": now,
     }
 
 
-def _sketch_key(job_id: JobId) -> str:
-    return f"sketches/{job_id}.png"
+def _sketch_key(wish: Wish) -> str:
+    """By the command and not by the job: a refused attempt must not delete what a later one needs."""
+    return f"sketches/{wish.key.replace(':', '-')}.png"
 
 
 def _session_key(wish: Wish) -> str:

@@ -242,7 +242,7 @@ async def open_world(
     datastore = open_datastore(url)
     sequencer = Sequencer(LogRecorder(datastore), categories, clock)
     sequencer.start()
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=10)
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=20)
     queue = JobQueue(engine)
     await queue.ensure_clock()
     signals = LocalSignals()

@@ -1,0 +1,48 @@
+"""Many small questions at once become one: whoever asks while an answer is on its way goes into the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Batcher(Generic[K, V]):
+    """Answers `get(key)` by `load(keys)`, at most `limit` keys at a time. One event loop."""
+
+    def __init__(self, load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], limit: int = 256) -> None:
+        self._load = load
+        self._limit = limit
+        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self, key: K) -> V | None:
+        """The value as of now or later; None if there is none. Raises what `load` raises."""
+        answer = self._waiting.get(key)
+        if answer is None:
+            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._run())
+        # One who gives up waiting must not take the answer from the others.
+        return await asyncio.shield(answer)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[: self._limit]
+            batch = {key: self._waiting.pop(key) for key in keys}
+            found: Mapping[K, V] = {}
+            fault: Exception | None = None
+            try:
+                found = await self._load(keys)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who asked
+                fault = error
+            for key, answer in batch.items():
+                if answer.done():
+                    continue
+                if fault is None:
+                    answer.set_result(found.get(key))
+                else:
+                    answer.set_exception(fault)
