@@ -38,10 +38,14 @@ class TopupIn(BaseModel):
     """What to buy: `credits`, or for an `amount`."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    rail: str = Field(pattern=r"^[a-z0-9_-]{1,32}$", examples=["lightning"])
-    credits: int | None = Field(default=None, ge=1, le=1_000_000)
+    rail: str = Field(
+        pattern=r"^[a-z0-9_-]{1,32}$", examples=["lightning"], description="A name from `GET /v1/rails`."
+    )
+    credits: int | None = Field(default=None, ge=1, le=1_000_000, description="Either this, or `amount`.")
     amount: MoneyIn | None = None
-    pay_asset: str | None = Field(default=None, max_length=12)
+    pay_asset: str | None = Field(
+        default=None, max_length=12, description="One of the rail's assets; the first if left out."
+    )
     attempt_of: str | None = Field(
         default=None, max_length=40, description="The top-up this is another try at."
     )
