@@ -1,0 +1,101 @@
+"""Money for one job, in memory, with its credits on the real log; and everything that can go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from generation.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from ledger.domain.commands import GrantCredits
+from ledger.domain.drafts import grant_in
+from ledger.domain.lots import Source
+from ledger.identifiers import CommandKey, Identifiers
+from ledger.log.model import Draft, LogWriter, Transaction
+
+
+@dataclass
+class FakePayment:
+    order: FundingOrder
+    state: FundingState = FundingState.WAITING
+    granted: bool = False
+
+
+@dataclass
+class FakeFunding:
+    """A `Funding`. `down` refuses every call; `answers_to_lose` take effect and are then not known."""
+
+    log: LogWriter
+    ids: Identifiers
+    payments: dict[str, FakePayment] = field(default_factory=dict)
+    down: bool = False
+    answers_to_lose: int = 0
+    settled_times: int = 0
+
+    def _known(self, reference: str) -> FakePayment:
+        if self.down:
+            raise FundingUnavailable("nobody answers")
+        return self.payments[reference]
+
+    def _lost(self) -> bool:
+        self.answers_to_lose -= 1
+        return self.answers_to_lose >= 0
+
+    async def open(self, order: FundingOrder) -> Opened:
+        if self.down:
+            raise FundingUnavailable("nobody answers")
+        reference = f"pay_{order.job_id}"
+        self.payments.setdefault(reference, FakePayment(order))
+        if self._lost():
+            raise FundingUnavailable("the answer was lost")
+        return Opened(reference, {"kind": "invoice", "text": reference})
+
+    def pay(self, reference: str) -> None:
+        """The payer's money is promised."""
+        self.payments[reference].state = FundingState.HELD
+
+    async def pay_for_good(self, reference: str) -> None:
+        """Money that comes at once and cannot be held."""
+        await self._settle(reference, None)
+
+    async def look(self, reference: str) -> FundingState:
+        return self._known(reference).state
+
+    async def settle(self, reference: str, within: Within) -> FundingState:
+        payment = self._known(reference)
+        if payment.state in (FundingState.HELD, FundingState.SETTLED):
+            payment.state = FundingState.SETTLED
+            if self._lost():
+                return FundingState.UNKNOWN
+            await self._settle(reference, within)
+        return FundingState.SETTLED if payment.state is FundingState.SETTLED else FundingState.FAILED
+
+    async def release(self, reference: str) -> FundingState:
+        payment = self._known(reference)
+        if payment.state is not FundingState.SETTLED:
+            payment.state = FundingState.FAILED
+        return FundingState.UNKNOWN if self._lost() else payment.state
+
+    async def _settle(self, reference: str, within: Within | None) -> None:
+        payment = self.payments[reference]
+        payment.state = FundingState.SETTLED
+        lot_id = "lot_" + reference.removeprefix("pay_job_")
+        order = payment.order
+
+        def decide(draft: Draft) -> None:
+            if not payment.granted:
+                command = GrantCredits(lot_id=lot_id, credits=order.price_credits, source=Source.PAYMENT)
+                grant_in(draft, order.account_id, command)
+            if within is not None:
+                within.decide(draft, [lot_id])
+
+        await self.log.submit(
+            Transaction(
+                key=CommandKey(self.ids.command()),
+                actor="rail:fake",
+                body=["settle", reference],
+                streams=(order.account_id, *(within.streams if within else ())),
+                rows=within.rows if within else (),
+                decide=decide,
+            )
+        )
+        self.settled_times += not payment.granted
+        payment.granted = True
