@@ -14,6 +14,7 @@ from ledger.identifiers import AccountId
 from ledger.log.model import Envelope
 from ledger.log.reader import LogReader
 from ledger.service import Ledger
+from rails.service import Payments
 
 _FREES_CREDITS = (e.HoldReleased, e.HoldExpired, e.HoldCaptured, e.RefundFailed)
 
@@ -21,9 +22,10 @@ _FREES_CREDITS = (e.HoldReleased, e.HoldExpired, e.HoldCaptured, e.RefundFailed)
 class Guests:
     """Merges guests into people."""
 
-    def __init__(self, ledger: Ledger, reader: LogReader) -> None:
+    def __init__(self, ledger: Ledger, reader: LogReader, payments: Payments) -> None:
         self._ledger = ledger
         self._reader = reader
+        self._payments = payments
         self._following: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("gateway.guests")
 
@@ -37,9 +39,11 @@ class Guests:
         """Bring a guest's paid credits; returns how many came now.
 
         Asking again brings what has become free since. A visitor who never did anything has no
-        stream to touch, and a guest who went to somebody else stays there.
+        stream to touch, unless an invoice is open that may still be paid; and a guest who went to
+        somebody else stays there.
         """
-        if (await self._reader.state(guest)).version == 0:
+        untouched = (await self._reader.state(guest)).version == 0
+        if untouched and not await self._payments.topups_of(guest, limit=1):
             return 0
         try:
             return await self._ledger.merge(guest, person, actor=person)

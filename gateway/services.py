@@ -171,7 +171,7 @@ async def _build(
     payments, supervision, rates = _payments(base, environ, plugins)
     stack.push_async_callback(rates.close)
     ledger = Ledger(base.sequencer, base.reader, clock=clock, identifiers=base.identifiers)
-    guests = Guests(ledger, base.reader)
+    guests = Guests(ledger, base.reader, payments)
     return Services(
         settings=settings,
         clock=clock,

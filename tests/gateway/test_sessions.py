@@ -186,3 +186,18 @@ async def test_a_session_token_over_the_size_of_a_cookie_is_refused(gateway: Gat
         assert (await gateway.browser().post("/v1/session", json=body)).status_code == 422
     assert (await gateway.browser().post("/v1/session", json={"token": "x.y.z"})).status_code == 401
     assert (await gateway.browser().post("/v1/session", json={"token": "hello"})).status_code == 401
+
+
+async def test_an_invoice_opened_before_signing_in_and_paid_after_it_follows_its_guest(
+    gateway: Gateway,
+) -> None:
+    browser = gateway.browser()
+    await browser.get("/v1/account")
+    first = await gateway.open_topup(browser, 120)
+    assert await sign_in(browser, "first-invoice@example.com") == 0
+    await gateway.pay(first)
+
+    async def arrived() -> bool:
+        return await paid_of(browser) == 120
+
+    await soon(arrived, "the money stayed with a guest whose cookie is gone")
