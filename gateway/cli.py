@@ -175,6 +175,10 @@ _bench(
 )
 _bench("dispatch", "From enqueued to leased, and claims with completions per second (--json).")
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
+_bench(
+    "journey",
+    "The main job in a browser: starts, memory, click to image, payment to page (--json, --rounds 30, --cold).",
+)
 
 
 def main() -> None:
