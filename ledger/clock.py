@@ -23,6 +23,7 @@ class ManualClock:
         self._now = start.astimezone(UTC)
 
     def __call__(self) -> datetime:
+        """The instant it was last told."""
         return self._now
 
     def advance(self, step: timedelta) -> None:

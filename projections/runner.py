@@ -139,7 +139,6 @@ class ProjectionRunner:
 
     async def wait_for(self, position: int, timeout_seconds: float = 5.0) -> bool:
         """Wait until the read models include this position; False if they do not in time."""
-
         try:
             async with asyncio.timeout(timeout_seconds), self._moved:
                 await self._moved.wait_for(lambda: self.position >= position)

@@ -31,7 +31,12 @@ statement_entries = sa.Table(
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("kind", sa.Text, nullable=False, comment="granted, held, captured, released and so on"),
-    sa.Column("credits", sa.BigInteger, nullable=False, comment="of what is owned; of what is available where only a reservation changes"),
+    sa.Column(
+        "credits",
+        sa.BigInteger,
+        nullable=False,
+        comment="of what is owned; of what is available where only a reservation changes",
+    ),
     sa.Column("posted_after", sa.BigInteger, nullable=False),
     sa.Column("held_after", sa.BigInteger, nullable=False),
     sa.Column("debt_after", sa.BigInteger, nullable=False),

@@ -47,7 +47,7 @@ class Decision:
                 self._answer_twin(*earlier, digest)
                 return
             self._decide_new(transaction, digest)
-        except Exception as fault:  # a bug in one command must not fail its neighbours
+        except Exception as fault:  # noqa: BLE001 - a bug in one command must not fail its neighbours
             self.answers.append(fault)
 
     def _answer_twin(self, index: int, first_digest: bytes, digest: bytes) -> None:

@@ -162,7 +162,7 @@ class Sequencer:
                 if wait is None:
                     break
                 self._pause.wait(wait)
-            except Exception as fault:
+            except Exception as fault:  # noqa: BLE001 - whatever it is, one command of the batch brought it
                 self._undo()
                 return self._divide(transactions, fault)
         return [OutcomeUnknown() if unknown else LogUnavailable() for _ in transactions]
