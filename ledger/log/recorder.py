@@ -103,13 +103,14 @@ class LogConnection:
         self._connection = connection
         self._cursor = connection.cursor()
         # Side-table rows go through SQLAlchemy for its types; the transaction stays ours.
-        self._rows = sa.create_engine(
-            "postgresql+psycopg://",
-            creator=lambda: connection,
-            poolclass=StaticPool,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-        ).connect()
+        with _psycopg_errors():  # SQLAlchemy asks the server a few things when it first connects
+            self._rows = sa.create_engine(
+                "postgresql+psycopg://",
+                creator=lambda: connection,
+                poolclass=StaticPool,
+                isolation_level="AUTOCOMMIT",
+                pool_reset_on_return=None,
+            ).connect()
 
     def begin(self) -> Sealed:
         """Open the transaction, wait for the log's lock, and read the newest batch."""

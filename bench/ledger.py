@@ -1,0 +1,230 @@
+"""`llamasketch bench ledger`: how many holds and captures a second the ledger answers on this machine.
+
+A cycle is one hold and one capture, each acknowledged after COMMIT, in a closed loop, with full
+semantics: lots, slices, outcomes, hash chain; fsync and synchronous_commit are on.
+
+`slow_disk` needs no preloaded library: with `commit_siblings = 0`, PostgreSQL sleeps for
+`commit_delay` before every flush of its log, which is what a disk does that takes so much longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from bench.baselines import bare_recorder, naive_library
+from bench.cycles import Pick, hot, measure, open_accounts, open_ledger, uniform, zipf
+from bench.history import write_deep_history
+from bench.surroundings import machine, median_case, own_postgres, postgres_settings, run
+from ledger.identifiers import AccountId
+from ledger.log.recorder import LogRecorder, open_datastore
+
+SLOW_DISK = {"commit_delay": "2000", "commit_siblings": "0"}
+MEMORY_ACCOUNTS = 10_000
+Case = Callable[[argparse.Namespace, str, list[AccountId]], Awaitable[dict[str, Any]]]
+
+
+def _closed_loop(picker: Callable[[Sequence[AccountId]], Pick], callers: int) -> Case:
+    async def case(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+        rounds = [
+            await measure(url, picker(accounts), callers=callers, seconds=wish.seconds, seed=number)
+            for number in range(wish.rounds)
+        ]
+        return median_case(rounds)
+
+    return case
+
+
+async def _two_processes(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+    """The same 1,000 callers, half in each of two processes; and all of them in one."""
+    rounds = []
+    for number in range(wish.rounds):
+        alone = await _children(url, accounts, wish, [1000], number)
+        both = await _children(url, accounts, wish, [500, 500], number + 1000)
+        each = [child["cycles_per_second"] for child in both]
+        rounds.append(
+            {
+                "cycles_per_second": sum(each),
+                "smaller_share": min(each) / sum(each),
+                "of_one_process": sum(each) / alone[0]["cycles_per_second"],
+                "one_process_cycles_per_second": alone[0]["cycles_per_second"],
+                "hold_p50_ms": max(child["hold_p50_ms"] for child in both),
+                "hold_p99_ms": max(child["hold_p99_ms"] for child in both),
+                "errors": sum(child["errors"] for child in both),
+            }
+        )
+    return median_case(rounds)
+
+
+async def _children(
+    url: str, accounts: list[AccountId], wish: argparse.Namespace, callers: list[int], seed: int
+) -> list[dict[str, Any]]:
+    """Processes that warm up, wait for each other, and measure at the same time."""
+    started = []
+    for number, many in enumerate(callers):
+        task = {
+            "url": url,
+            "accounts": accounts,
+            "callers": many,
+            "seconds": wish.seconds,
+            "seed": seed + number,
+        }
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.ledger", "--child"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=2**26,
+        )
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(task).encode() + b"\n")
+        started.append(child)
+    for child in started:
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"warm\n", "a measuring process did not start"
+    for child in started:
+        assert child.stdin is not None
+        child.stdin.write(b"go\n")
+    return [json.loads((await child.communicate())[0]) for child in started]
+
+
+def _child() -> None:
+    task = json.loads(sys.stdin.readline())
+
+    def gate() -> None:
+        print("warm", flush=True)
+        sys.stdin.readline()
+
+    pick = uniform([AccountId(account) for account in task["accounts"]])
+    measured = run(
+        measure(
+            task["url"], pick, callers=task["callers"], seconds=task["seconds"], seed=task["seed"], gate=gate
+        )
+    )
+    print(json.dumps(measured))
+
+
+async def _deep_history(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+    """Much history behind, 10,000 accounts of it active; against the same accounts without."""
+    async with asyncio.timeout(3600):
+        old = await asyncio.to_thread(write_deep_history, url, wish.deep_events, wish.deep_accounts)
+    active = old[:: max(1, len(old) // 10_000)][:10_000]
+    measured = await _closed_loop(uniform, 1000)(wish, url, active)
+    return {**measured, "events_behind": wish.deep_events, "accounts_behind": wish.deep_accounts}
+
+
+CASES: dict[str, Case] = {
+    "uniform_1000": _closed_loop(uniform, 1000),
+    "zipf_1000": _closed_loop(zipf, 1000),
+    "hot_1000": _closed_loop(hot, 1000),
+    "uniform_64": _closed_loop(uniform, 64),
+    "uniform_1": _closed_loop(uniform, 1),
+    "two_processes": _two_processes,
+    "deep_history": _deep_history,
+    "slow_disk": _closed_loop(uniform, 1000),
+}
+
+
+def _measure_case(name: str, wish: argparse.Namespace) -> dict[str, Any]:
+    with own_postgres(SLOW_DISK if name == "slow_disk" else None) as server:
+        with open_datastore(server.url) as datastore:
+            LogRecorder(datastore).create_schema(server.url)
+        accounts = [] if name == "deep_history" else run(open_accounts(server.url, wish.accounts))
+        measured = run(CASES[name](wish, server.url, accounts))
+    return {"name": name, **measured}
+
+
+def _memory(url: str) -> dict[str, Any]:
+    """Resident memory that 10,000 cached accounts take, after some use."""
+    accounts = run(open_accounts(url, MEMORY_ACCOUNTS))
+
+    async def load() -> float:
+        async with open_ledger(url) as ledger:
+            await ledger.grant(accounts[0], 1)
+            before = _resident_bytes()
+            for begin in range(0, len(accounts), 1_000):
+                await asyncio.gather(
+                    *(ledger.grant(account, 1) for account in accounts[begin : begin + 1_000])
+                )
+            return (_resident_bytes() - before) / len(accounts)
+
+    return {"bytes_per_cached_account": round(run(load())), "accounts": MEMORY_ACCOUNTS}
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * 4096
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="llamasketch bench ledger", description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each round, after one second to warm up"
+    )
+    parser.add_argument("--accounts", type=int, default=10_000)
+    parser.add_argument("--deep-events", type=int, default=10_000_000)
+    parser.add_argument("--deep-accounts", type=int, default=1_000_000)
+    parser.add_argument("--no-baselines", action="store_true")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    wish = parser.parse_args()
+    if wish.child:
+        _child()
+        return 0
+    with own_postgres() as server:
+        settings = {
+            **postgres_settings(server.url),
+            "event_loop": "uvloop",
+            "rounds": wish.rounds,
+            "seconds": wish.seconds,
+        }
+        with open_datastore(server.url) as datastore:
+            LogRecorder(datastore).create_schema(server.url)
+        memory = None if wish.no_baselines else _memory(server.url)
+    result: dict[str, Any] = {"machine": machine(), "settings": settings, "memory": memory, "cases": []}
+    for name in wish.only:
+        case = _measure_case(name, wish)
+        result["cases"].append(case)
+        _say(wish, case)
+    result["baselines"] = [] if wish.no_baselines else _baselines(wish)
+    _compare(result)
+    if wish.json:
+        print(json.dumps(result, indent=2))
+    return 1 if any(case["errors"] for case in result["cases"]) else 0
+
+
+def _baselines(wish: argparse.Namespace) -> list[dict[str, Any]]:
+    found = []
+    for name, baseline in (("bare_recorder", bare_recorder), ("naive_library", naive_library)):
+        with own_postgres() as server:
+            rounds = [baseline(server.url, wish.seconds, number) for number in range(wish.rounds)]
+        found.append({"name": name, **median_case(rounds)})
+        _say(wish, found[-1])
+    return found
+
+
+def _compare(result: dict[str, Any]) -> None:
+    """What is asked for relative to the plain case, measured in the same run."""
+    cases = {case["name"]: case for case in result["cases"]}
+    plain = cases.get("uniform_1000")
+    for name in ("deep_history", "slow_disk"):
+        if plain is not None and name in cases:
+            ratio = cases[name]["cycles_per_second"] / plain["cycles_per_second"]
+            cases[name]["of_uniform_1000"] = round(ratio, 3)
+
+
+def _say(wish: argparse.Namespace, case: dict[str, Any]) -> None:
+    rest = ", ".join(
+        f"{key} {value:,}" for key, value in case.items() if key not in ("name", "cycles_per_second")
+    )
+    line = f"{case['name']:<16}{case['cycles_per_second']:>10,.0f} cycles/s   {rest}"
+    print(line, file=sys.stderr if wish.json else sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
