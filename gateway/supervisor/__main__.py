@@ -16,7 +16,7 @@ from gateway.supervisor.plan import Plan, make_plan, require_linux, require_setu
 from gateway.supervisor.running import RunningStack, announce, withdraw
 
 TRY = """
-  Try:  draw a llama and click "Generate": the first images are free
+  Try:  draw a llama and press Paint: the first images are free
         top up by card, Lightning or USDT; the sandbox wallet at {url}/sandbox/wallet pays for you
         llamasketch demo --sketch FILE.png --json       does all of it without a browser
   API:  {url}/docs      Logs: {logs}      Stop: Ctrl-C

@@ -27,7 +27,6 @@ PAGES: Mapping[str, str] = {
     "/sign-in": "sign_in.html",
     "/topups/{topup_id}": "topup.html",
     "/images/{job_id}": "image.html",
-    "/docs": "docs.html",
     "/offline": "offline.html",
 }
 SANDBOX_PAGES: Mapping[str, str] = {"/sandbox/wallet": "wallet.html"}

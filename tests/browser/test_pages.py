@@ -20,7 +20,6 @@ PAGES = {
     "/plans": ".plan",
     "/sign-in": ".who",
     "/sandbox/wallet": ".bill",
-    "/docs": ".call",
     "/offline": ".lost",
     "/nowhere": ".lost",
 }
