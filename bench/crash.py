@@ -21,6 +21,8 @@ from typing import Any
 
 import psycopg
 import structlog
+from eventsourcing.persistence import PersistenceError
+from eventsourcing.postgres import PostgresDatastore
 
 from bench.cycles import CATEGORIES, open_accounts
 from bench.surroundings import machine, own_postgres, run
@@ -72,7 +74,7 @@ async def _write(url: str, accounts: list[str]) -> None:
     ids = Identifiers(system_clock)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     with open_datastore(url) as datastore:
-        sequencer = Sequencer(LogRecorder(datastore), CATEGORIES, system_clock, batch_limit=64)
+        sequencer = Sequencer(_recorder(datastore), CATEGORIES, system_clock, batch_limit=64)
         sequencer.start()
         stopping = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
 
@@ -88,6 +90,17 @@ async def _write(url: str, accounts: list[str]) -> None:
 
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
         await asyncio.to_thread(sequencer.stop)
+
+
+def _recorder(datastore: PostgresDatastore) -> LogRecorder:
+    """Its making asks the server; a writer may be started while there is none."""
+    until = time.monotonic() + ANSWER_SECONDS_MAX
+    while True:
+        try:
+            return LogRecorder(datastore)
+        except PersistenceError:
+            if time.monotonic() > until:
+                raise
 
 
 class Writer:
