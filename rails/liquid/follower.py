@@ -200,7 +200,7 @@ class Follower:
     async def _read_block(self, block: Block) -> None:
         new = [txid for txid in block.txids if txid not in self._mempool or self.sightings.knows(txid)]
         unknown = [txid for txid in new if not self.sightings.knows(txid)]
-        await self._look_at(unknown, block.hash, block.time)
+        await self._look_at_all(unknown, block.hash, block.time)
         for txid in new:
             for sighting in self.sightings.of_transaction(txid):
                 sighting.height, sighting.block_hash, sighting.gone = block.height, block.hash, False
@@ -210,8 +210,9 @@ class Follower:
     async def _read_mempool(self, pulse: Pulse) -> bool:
         """False if the chain moved meanwhile."""
         new = pulse.mempool - self._mempool
-        await self._look_at([txid for txid in new if not self.sightings.knows(txid)], None, None)
-        self._mempool = pulse.mempool
+        unread = await self._look_at([txid for txid in new if not self.sightings.knows(txid)], None, None)
+        # What was mined before it could be read has not been looked at: its block is where we find it.
+        self._mempool = pulse.mempool - unread
         for txid in new:
             for sighting in self.sightings.of_transaction(txid):
                 if sighting.gone:
@@ -240,13 +241,22 @@ class Follower:
 
     async def _look_at(
         self, txids: Sequence[str], block_hash: str | None, block_time: datetime | None
-    ) -> None:
+    ) -> set[str]:
+        """Returns what could not be read."""
+        unread = set(txids)
         for start in range(0, len(txids), _TXS_AT_ONCE):
             part = txids[start : start + _TXS_AT_ONCE]
             for txid, raw in (await self._chain.transactions(part, block_hash)).items():
+                unread.discard(txid)
                 hits = self._hits(txid, raw)
                 if hits:
                     await self._keep(txid, hits, block_time)
+        return unread
+
+    async def _look_at_all(self, txids: Sequence[str], block_hash: str, block_time: datetime) -> None:
+        """A block counts as read only if all of it was: nobody comes back to it."""
+        if await self._look_at(txids, block_hash, block_time):
+            raise RailUnavailable("not every transaction of a block can be read")
 
     def _hits(self, txid: str, raw: bytes) -> list[Output]:
         try:
@@ -299,12 +309,14 @@ class Follower:
             if block is None or await self._chain.block_hash(block.height) != block_hash:
                 return
             wanted = [txid for txid in txids or block.txids if not self.sightings.knows(txid)]
-            await self._look_at(wanted, block_hash, block.time)
-            for txid in wanted:
-                for sighting in self.sightings.of_transaction(txid):
-                    sighting.height, sighting.block_hash = block.height, block_hash
-                    if self._blocks and self.is_final(sighting):
-                        self.sightings.ripen(sighting)
+            try:
+                await self._look_at_all(wanted, block_hash, block.time)
+            finally:  # What was read has its place, also if the rest was not: it is not looked at again.
+                for txid in wanted:
+                    for sighting in self.sightings.of_transaction(txid):
+                        sighting.height, sighting.block_hash = block.height, block_hash
+                        if self._blocks and self.is_final(sighting):
+                            self.sightings.ripen(sighting)
 
     async def resume(self, cursor: Cursor) -> bool:
         """Learn what became of the money that was known at a cursor. False if its chain is not this one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -81,3 +81,32 @@ class MovingChain(CountingChain):
             self.blocks_missing -= 1
             return None
         return await self._chain.block(block_hash)
+
+
+class HastyChain(CountingChain):
+    """Blocks are found in the instant between being told of waiting transactions and asking for them."""
+
+    def __init__(self, chain: ChainSource, mine: Callable[[], None]) -> None:
+        super().__init__(chain)
+        self._mine = mine
+        self.in_haste = False
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        if block_hash is None and txids and self.in_haste:
+            self.in_haste = False
+            self._mine()
+        return await self._chain.transactions(txids, block_hash)
+
+
+class ForgetfulChain(CountingChain):
+    """Some transactions of its blocks cannot be had yet."""
+
+    def __init__(self, chain: ChainSource) -> None:
+        super().__init__(chain)
+        self.answers_missing = 0
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        if block_hash is not None and self.answers_missing > 0:
+            self.answers_missing -= 1
+            return {}
+        return await self._chain.transactions(txids, block_hash)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -23,7 +24,7 @@ from rails.liquid.networks import LIQUID_REGTEST
 from rails.liquid.rail import LiquidRail, LiquidSettings
 from rails.memory import MemoryReferences
 from tests.rails.liquid.outside import LiquidWorld, NodeError, SandboxNode, Till
-from tests.rails.liquid.quiet import CountingChain, MovingChain
+from tests.rails.liquid.quiet import CountingChain, ForgetfulChain, HastyChain, MovingChain
 
 
 class EsploraFace:
@@ -229,3 +230,33 @@ async def test_half_a_reorganisation_is_never_mistaken_for_a_loss(world: LiquidW
     with pytest.raises(RailUnavailable, match="faster"):
         await till.pieces(instructions)
     await rail.close()
+
+
+async def test_money_that_is_mined_before_it_could_be_read_is_found_in_its_block(world: LiquidWorld):
+    references = MemoryReferences()
+    chain = HastyChain(source("elementsd", world.node), lambda: world.node.control("mine", blocks=1))
+    till = Till(world, rail_on(chain, world, references), references)
+    instructions = await till.ask()
+    chain.in_haste = True
+    till.pay(instructions)
+    await till.pieces(instructions)
+    assert not chain.in_haste
+    till.mine(2)
+    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    await till.rail.close()
+
+
+async def test_a_block_of_which_something_cannot_be_read_yet_is_read_again(world: LiquidWorld):
+    references = MemoryReferences()
+    chain = ForgetfulChain(source("esplora", world.node))
+    rail = rail_on(chain, world, references)
+    till = Till(world, rail, references)
+    instructions = await till.ask()
+    till.pay(instructions)
+    till.mine(2)
+    chain.answers_missing = 2
+    for _ in range(3):
+        with contextlib.suppress(RailUnavailable):
+            await till.pieces(instructions)
+    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    await till.rail.close()
