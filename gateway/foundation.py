@@ -65,7 +65,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         min_size=1,
         max_size=10,
         # While the database is away a caller is told so soon, and not after half a minute.
-        timeout=5,
+        timeout=3,
         open=False,
         kwargs={"autocommit": True},
     )

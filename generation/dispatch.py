@@ -20,7 +20,7 @@ from generation.completion import Completion, Report, upload_key
 from generation.ending import end_without_charge, expire, past_deadline, rows_of
 from generation.errors import JobNotFound, StaleLease
 from generation.funding import FundingKeeper
-from generation.images import RESULT_BYTES_MAX
+from generation.images import RESULT_BYTES_MAX, is_preview
 from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded, verdict_on
 from generation.job_events import JobCancelled, JobFailed, JobRequeued, JobStarted
 from generation.metrics import Metrics
@@ -40,7 +40,6 @@ __all__ = ["HEARTBEAT_SECONDS", "LEASE", "Assignment", "Dispatch", "Report", "up
 LEASE = timedelta(seconds=30)
 HEARTBEAT_SECONDS = 5
 UPLOAD_MARGIN = timedelta(minutes=10)
-PREVIEW_BYTES_MAX = 16_000
 SWEEP_LIMIT = 100
 GIVEN_BACK = "given_back"
 
@@ -199,7 +198,7 @@ class Dispatch:
             "value": progress[0],
             "max": progress[1],
         }
-        if preview and len(preview) <= PREVIEW_BYTES_MAX and preview.startswith(b"\xff\xd8\xff"):
+        if preview and is_preview(preview):
             message["preview"] = "data:image/jpeg;base64," + base64.b64encode(preview).decode()
         await self._signals.tell(row.account_id, message)
         return ("cancel" if row.cancel_asked else "continue"), row.lease_expires_at

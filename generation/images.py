@@ -22,6 +22,8 @@ OUTPUT_SIDE = 1024
 """The longer side of an image at standard size, in pixels."""
 RESULT_BYTES_MAX = 24_000_000
 THUMBNAIL_SIDE = 320
+PREVIEW_SIDE = 128
+PREVIEW_BYTES_MAX = 16_000
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 _UNREADABLE = (
     UnidentifiedImageError,
@@ -118,6 +120,20 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     width, height = _size_of(clean)
     return Result(clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height)
+
+
+def is_preview(data: bytes) -> bool:
+    """Whether this is a JPEG of at most 128 pixels a side: what may be shown before it is paid for.
+
+    Reads the header only; a browser that is sent a broken picture shows none.
+    """
+    if len(data) > PREVIEW_BYTES_MAX:
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+            return max(picture.size) <= PREVIEW_SIDE
+    except _UNREADABLE:
+        return False
 
 
 def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:

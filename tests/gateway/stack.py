@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -111,6 +112,8 @@ class Gateway:
     fake: FakePlugin
     settings: Settings
     server: uvicorn.Server
+    # Only plain HTTP is spoken here, and reading the certificates of the world takes long.
+    tls: ssl.SSLContext = field(default_factory=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     opened: list[httpx.AsyncClient] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
     """What was given out and must never be read in a log."""
@@ -121,7 +124,7 @@ class Gateway:
         return services
 
     def client(self, **headers: str) -> httpx.AsyncClient:
-        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
+        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, verify=self.tls)
         self.opened.append(client)
         return client
 

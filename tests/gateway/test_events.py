@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, wish
@@ -62,6 +64,13 @@ async def watching(client: httpx.AsyncClient, last: str | None = None) -> AsyncI
         yield Stream(answer)
 
 
+def jpeg(side: int) -> str:
+    """A preview as a box sends it."""
+    output = io.BytesIO()
+    Image.new("RGB", (side, side), "#b83f24").save(output, "JPEG", quality=40)
+    return base64.b64encode(output.getvalue()).decode()
+
+
 async def test_a_stream_begins_with_the_account_and_is_kept_by_no_proxy(gateway: Gateway) -> None:
     client = await gateway.visitor()
     async with watching(client) as stream:
@@ -85,7 +94,7 @@ async def test_durable_frames_have_ids_and_progress_has_none(gateway: Gateway) -
         frames = await stream.until("generation", id=job_id, state="queued")
         job = await box.take()
         frames += await stream.until("generation", id=job_id, state="running")
-        preview = base64.b64encode(b"\xff\xd8\xff\xe0 a small picture").decode()
+        preview = jpeg(128)
         await box.say(job, "heartbeat", progress={"value": 1, "max": 4}, preview=preview)
         frames += await stream.until("progress", id=job_id)
         await box.deliver(job)
@@ -104,7 +113,8 @@ async def test_what_is_not_a_small_jpeg_is_never_shown_as_a_preview(gateway: Gat
     job = await box.take()
     async with watching(client) as stream:
         await stream.next()
-        for preview in ("bm90IGEganBlZw==", "!!!"):
+        large = base64.b64encode(b"\xff\xd8\xff\xe0 not a picture").decode()
+        for preview in ("bm90IGEganBlZw==", "!!!", large, jpeg(136)):
             await box.say(job, "heartbeat", progress={"value": 1, "max": 4}, preview=preview)
             frame = (await stream.until("progress"))[-1]
             assert not frame.data.get("preview")
@@ -187,5 +197,4 @@ async def test_streams_and_long_polls_end_when_the_server_stops(open_gateway: Op
             async with asyncio.timeout(4):
                 assert await claim is None
                 with pytest.raises(EOFError):
-                    while True:
-                        await stream.next()
+                    await stream.until("never")

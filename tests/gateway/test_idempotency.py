@@ -39,6 +39,15 @@ async def test_without_credits_the_answer_says_what_is_missing_and_where_to_get_
     assert document["topup_url"] == f"{gateway.url}/?topup=1"
 
 
+async def test_a_refused_wish_leaves_no_sketch_behind(gateway: Gateway) -> None:
+    client = await broke(gateway)
+    folder = gateway.settings.data / "objects" / "sketches"
+    before = set(folder.iterdir())
+    for key in ("leave-nothing", "leave-nothing", "nor-this"):
+        assert (await ask(client, key, 2))[0].status_code == 402
+    assert set(folder.iterdir()) == before
+
+
 async def test_a_refusal_for_want_of_credits_does_not_finish_a_key(gateway: Gateway) -> None:
     client = await broke(gateway)
     assert [a.status_code for a in await ask(client, "later", 3)] == [402] * 3

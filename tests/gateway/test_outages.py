@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 
 from gateway.schema import migrate_async
 from sandbox.embedded.running import RunningServer, free_port

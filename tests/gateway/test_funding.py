@@ -1,0 +1,69 @@
+"""Paying for one image alone, on the fake rail that can hold money."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from ledger.money import USD, Money
+from tests.gateway.stack import Gateway, wish
+
+BODY = wish("a llama in the rain", funding={"rail": "fake", "pay_asset": "USD"})
+
+
+async def state_of(client: httpx.AsyncClient, job_id: str, wanted: str) -> dict[str, Any]:
+    """Follow a generation until it is in this state."""
+    async with asyncio.timeout(20):
+        while True:
+            shown = (await client.get(f"/v1/generations/{job_id}")).json()
+            if shown["state"] == wanted:
+                return shown
+            await asyncio.sleep(0)
+
+
+async def test_an_image_is_paid_for_alone(gateway: Gateway) -> None:
+    client, box = await gateway.visitor(), await gateway.box()
+    asked = (await client.post("/v1/generations", json=BODY)).json()
+    assert asked.get("state") == "awaiting_payment", asked
+    due = asked["topup"]["amount_due"]
+    payment_id = asked["topup"]["id"]
+    assert due["asset"] == "USD"
+    await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
+    await state_of(client, asked["id"], "queued")
+    assert await box.paint() == asked["id"]
+    shown = await state_of(client, asked["id"], "completed")
+    assert shown["credits"] == {"held": 0, "captured": 1}
+    account = (await client.get("/v1/account")).json()
+    assert account["credits"]["held"] == 0
+    assert account["free_today"]["left"] == 20
+    assert (await client.get(shown["image_url"], follow_redirects=True)).status_code == 200
+
+
+async def test_money_of_a_cancelled_image_goes_back(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    asked = (await client.post("/v1/generations", json=BODY)).json()
+    payment_id, due = asked["topup"]["id"], asked["topup"]["amount_due"]
+    await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
+    await state_of(client, asked["id"], "queued")
+    assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
+    async with asyncio.timeout(20):
+        while "release" not in gateway.fake.network.calls:
+            await asyncio.sleep(0)
+    assert (await client.get(f"/v1/topups/{payment_id}")).json()["credited"] == 0
+
+
+async def test_an_unknown_way_to_pay_leaves_no_job(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    answer = await client.post("/v1/generations", json=wish("x", funding={"rail": "seashells"}))
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_rail")
+
+
+async def test_figures_are_shown_to_this_machine_and_hold_no_ids(gateway: Gateway) -> None:
+    answer = await gateway.client().get("/metrics")
+    assert answer.status_code == 200
+    assert "llamasketch_job_wait_seconds_bucket" in answer.text
+    assert 'llamasketch_rail_open{name="fake"}' in answer.text
+    assert "acct_" not in answer.text
+    assert "job_0" not in answer.text
