@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -24,6 +25,8 @@ from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from rails.payment_state import PAYMENTS
 
+CLOCK_AHEAD_MAX = timedelta(seconds=10)
+"""How far this machine's clock may run ahead of the database's."""
 CATEGORIES = (ACCOUNTS, PAYMENTS, JOBS)
 """Every kind of stream in the log."""
 
@@ -57,7 +60,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
     datastore = open_datastore(settings.database_url)
     stack.callback(datastore.close)
     categories = Categories(CATEGORIES)
-    sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+    sequencer = Sequencer(LogRecorder(datastore), categories, clock, clock_ahead_max=CLOCK_AHEAD_MAX)
     sequencer.start()
     stack.push_async_callback(asyncio.to_thread, sequencer.stop)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(

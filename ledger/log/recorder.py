@@ -29,7 +29,7 @@ from ledger.log.model import SideTable
 LOG_LOCK = struct.unpack("!q", b"creditlg")[0]
 CHANNEL = "stored_events"
 _BEGIN = (
-    f"BEGIN; SELECT pg_advisory_xact_lock({LOG_LOCK}); "
+    f"BEGIN; SELECT pg_advisory_xact_lock({LOG_LOCK}), clock_timestamp(); "
     "SELECT batch, first_position, last_position, outcomes, recorded_at, previous_hash, hash "
     "FROM log_batches ORDER BY batch DESC LIMIT 1"
 ).encode()
@@ -100,6 +100,8 @@ class LogConnection:
     """The statements of one batch, in the order in which a batch needs them."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.server_time = GENESIS.recorded_at
+        """PostgreSQL's own clock when the last batch began."""
         self._connection = connection
         self._cursor = connection.cursor()
         # Side-table rows go through SQLAlchemy for its types; the transaction stays ours.
@@ -116,6 +118,8 @@ class LogConnection:
         """Open the transaction, wait for the log's lock, and read the newest batch."""
         cursor = self._cursor.execute(_BEGIN)
         cursor.nextset()
+        locked = cursor.fetchone()
+        self.server_time = GENESIS.recorded_at if locked is None else locked[1]
         cursor.nextset()
         row = cursor.fetchone()
         return GENESIS if row is None else Sealed(*row)

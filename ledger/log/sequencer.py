@@ -20,6 +20,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -60,13 +61,18 @@ class Sequencer:
         batch_limit: int = 512,
         queue_limit: int = 20_000,
         cache_capacity: int = 50_000,
+        clock_ahead_max: timedelta | None = None,
     ) -> None:
+        """`clock_ahead_max`: how far `clock` may run ahead of PostgreSQL's before it is held back to
+        that. One process with a wrong date would otherwise carry the whole log into the future, where
+        credits have expired and no deadline comes. None (for simulated time) does not compare."""
         self._recorder = recorder
         self._categories = categories
         self._clock = clock
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._cache = StateCache(categories, capacity=cache_capacity)
+        self._clock_ahead_max = clock_ahead_max
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._stopping = False
         self._door = threading.Lock()
@@ -206,10 +212,19 @@ class Sequencer:
         missing = sorted(self._cache.missing(streams))
         if missing:
             self._cache.load(missing, connection.snapshots(missing), connection.events_after)
-        now = max(self._clock(), newest.recorded_at)
+        now = max(self._now(connection), newest.recorded_at)
         return BatchDraft(
             self._categories, self._cache.view(streams), self._rows(connection, transactions), now
         )
+
+    def _now(self, connection: LogConnection) -> datetime:
+        now = self._clock()
+        if self._clock_ahead_max is not None:
+            latest = connection.server_time + self._clock_ahead_max
+            if now > latest:
+                self._log.error("clock_runs_ahead", by_seconds=(now - connection.server_time).total_seconds())
+                return latest
+        return now
 
     def _rows(
         self, connection: LogConnection, transactions: Sequence[Transaction]

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -19,7 +20,7 @@ from ledger.log.cache import SNAPSHOT_EVERY
 from ledger.log.categories import Categories
 from ledger.log.model import Draft, Receipt, Transaction
 from ledger.log.postgres_reader import PostgresLogReader
-from ledger.log.recorder import LOG_LOCK
+from ledger.log.recorder import LOG_LOCK, LogRecorder, open_datastore
 from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
 from ledger.log.verify import verify
 from tests.log.conftest import START
@@ -338,3 +339,20 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others(
         impatient.cancel()
     assert (await patient).replayed is False
     assert await coins("purse_a") == 2, "what was handed in is done, whether or not anybody waits"
+
+
+async def test_a_clock_that_runs_ahead_does_not_carry_the_log_into_the_future(
+    log_database: str, clock: ManualClock
+) -> None:
+    clock.set(datetime.now(UTC) + timedelta(days=365))
+    categories = Categories([PURSES])
+    with open_datastore(log_database) as datastore:
+        sequencer = Sequencer(
+            LogRecorder(datastore), categories, clock, clock_ahead_max=timedelta(seconds=10)
+        )
+        sequencer.start()
+        await sequencer.submit(add("k1", "purse_a", 1))
+        sequencer.stop()
+    async with AsyncConnectionPool(log_database, min_size=1, open=False) as pool:
+        (entry,) = await PostgresLogReader(pool, categories).events("purse_a")
+    assert entry.recorded_at < datetime.now(UTC) + timedelta(minutes=1)
