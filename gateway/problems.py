@@ -39,6 +39,7 @@ REFUSAL_STATUS: Mapping[str, int] = {
     "unknown_rail": 404,
     "no_webhooks": 404,
     "too_many_in_flight": 429,
+    "too_many_variations": 429,
     "too_many_open_payments": 429,
     "queue_full": 503,
     "no_worker_can_serve": 503,

@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import msgspec
 import redis.asyncio as redis
-import structlog
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.authentication import Authenticator
 from gateway.foundation import Foundation, open_foundation
+from gateway.funding import PaymentFunding
+from gateway.generating import Caretaker
 from gateway.idempotency import IdempotencyKeys
 from gateway.identity import NetworkKeys, VisitorTokens
 from gateway.limits import Limiter
@@ -27,8 +28,10 @@ from gateway.networks import Origins
 from gateway.people import People
 from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
+from generation.funding import FundingKeeper
 from generation.moderation import TermModeration
 from generation.queue import JobQueue
+from generation.reconcile import Reconciler
 from generation.service import Generations
 from generation.signals import RedisSignals
 from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore
@@ -51,8 +54,6 @@ from rails.runner import Supervision
 from rails.service import Payments
 from rails.store_sql import SqlRailStore
 
-SWEEP_SECONDS = 1.0
-
 
 @dataclass(kw_only=True)
 class Services:
@@ -69,6 +70,7 @@ class Services:
     supervision: Supervision
     generations: Generations
     dispatch: Dispatch
+    caretaker: Caretaker
     queue: JobQueue
     registry: WorkerRegistry
     signals: RedisSignals
@@ -149,7 +151,7 @@ async def running_services(
         for name, work in (
             ("signals", services.signals.run()),
             ("projections", services.projections.run()),
-            ("sweeper", _sweep(services)),
+            ("caretaker", services.caretaker.run()),
         ):
             services.tasks.append(asyncio.create_task(work, name=name))
         try:
@@ -190,12 +192,12 @@ async def _build(
         projections=_projections(base, guests),
         statements=Statements(base.engine),
         feeds=Feeds(base.engine),
-        **_generation(base),
+        **_generation(base, payments),
         **_identity(base),
     )
 
 
-def _generation(base: Foundation) -> dict[str, Any]:
+def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
     """The generation side's services, by their names in `Services`."""
     settings = base.settings
     signer = LinkSigner(settings.secret_for("object-links"), base.clock)
@@ -205,22 +207,43 @@ def _generation(base: Foundation) -> dict[str, Any]:
         base.identifiers,
         registration_secret=settings.secret_for(WORKER_REGISTRATION),
     )
+    queue = JobQueue(base.engine)
+    keeper = FundingKeeper(
+        funding=PaymentFunding(payments, settings.public_url),
+        log=base.sequencer,
+        queue=queue,
+        signals=base.signals,
+        clock=base.clock,
+        identifiers=base.identifiers,
+    )
+    reconciler = Reconciler(
+        log=base.sequencer,
+        reader=base.reader,
+        queue=queue,
+        clock=base.clock,
+        identifiers=base.identifiers,
+    )
     shared: dict[str, Any] = {
         "log": base.sequencer,
         "reader": base.reader,
-        "queue": JobQueue(base.engine),
+        "queue": queue,
         "store": _object_store(settings, signer),
         "signals": base.signals,
         "moderation": TermModeration(),
         "clock": base.clock,
+        "keeper": keeper,
     }
+    dispatch = Dispatch(**shared, registry=registry)
     return {
-        "queue": shared["queue"],
+        "queue": queue,
         "store": shared["store"],
         "signer": signer,
         "registry": registry,
         "generations": Generations(**shared, digest_secret=settings.secret_for("input-digests")),
-        "dispatch": Dispatch(**shared, registry=registry),
+        "dispatch": dispatch,
+        "caretaker": Caretaker(
+            dispatch=dispatch, keeper=keeper, reconciler=reconciler, queue=queue, clock=base.clock
+        ),
     }
 
 
@@ -311,15 +334,3 @@ def _object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
         config["virtual_hosted_style_request"] = False
         config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
     return BucketStore.connect(bucket, **config)
-
-
-async def _sweep(services: Services) -> None:
-    """Requeue lost leases and expire what is due, again and again; a fault is logged and tried again."""
-    log = structlog.get_logger("gateway.sweeper")
-    while True:
-        try:
-            found = await services.dispatch.sweep()
-        except Exception as error:
-            log.exception("sweep_failed", error=type(error).__name__)
-            found = 0
-        await asyncio.sleep(SWEEP_SECONDS if not found else 0)

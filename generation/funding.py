@@ -126,8 +126,16 @@ class FundingKeeper:
         self._logger = structlog.get_logger("generation.funding")
 
     async def open(self, order: FundingOrder) -> Opened:
-        """Ask for a way to pay and remember it. Raises `FundingUnavailable`; the sweep tries again."""
-        opened = await self._funding.open(order)
+        """Ask for a way to pay and remember it.
+
+        Raises `FundingUnavailable`, and the sweep tries again; or a refusal, and the job has ended.
+        """
+        try:
+            opened = await self._funding.open(order)
+        except Refusal as refusal:
+            failed = JobFailed(reason=refusal.code, failure="payment")
+            await self._end(order.account_id, order.job_id, failed)
+            raise
 
         def decide(draft: Draft) -> None:
             row = draft.get(FUNDING, order.job_id)
@@ -189,7 +197,7 @@ class FundingKeeper:
             case FundingState.SETTLED:
                 await self._fund(row, settled=True)
             case FundingState.FAILED:
-                await self._end(row, JobFailed(reason="not_paid", failure="payment"))
+                await self._end(row.account_id, row.job_id, JobFailed(reason="not_paid", failure="payment"))
             case _:
                 return
 
@@ -242,13 +250,13 @@ class FundingKeeper:
         await self._submit(row.account_id, row.job_id, "fund", decide, (SHARES, row.account_id))
         await self._signals.work_arrived()
 
-    async def _end(self, row: Any, event: JobFailed) -> None:
+    async def _end(self, account_id: str, job_id: str, event: JobFailed) -> None:
         def decide(draft: Draft) -> None:
-            job: Job = draft.state(row.job_id)
+            job: Job = draft.state(job_id)
             if not job.state.final:
-                end_without_charge(draft, row.job_id, event, reason="failed")
+                end_without_charge(draft, JobId(job_id), event, reason="failed")
 
-        await self._submit(row.account_id, row.job_id, "end", decide)
+        await self._submit(account_id, job_id, "end", decide)
 
     async def settle(self, job_id: str, account_id: str, reference: str) -> str:
         """Take the money for a verified image, and show it. Returns the job's state."""

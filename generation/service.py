@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
+from generation import quotas
 from generation.ending import end_without_charge, hold_is_open, rows_of
 from generation.errors import (
     AllowanceSharedOut,
@@ -24,89 +24,36 @@ from generation.errors import (
 )
 from generation.estimating import Estimate, estimate
 from generation.funding import FundingKeeper, FundingOrder, FundingUnavailable, Opened, funding_row
-from generation.images import Sketch
 from generation.job import Job, JobState, require_open
 from generation.job_events import JobBlocked, JobCancelled, JobRequested, JobSuperseded
 from generation.moderation import Moderation
-from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Tier, Turn, turn_of
+from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Turn, turn_of
+from generation.quotas import NetworkQuota
 from generation.signals import Signals
 from generation.storage import ObjectStore
-from generation.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
+from generation.tables import FUNDING, INPUTS, QUEUE, SESSIONS, SHARES
+from generation.wishes import Accepted, Limits, NetworkQuota, Wish, price_of
 from ledger.clock import Clock
 from ledger.domain.commands import HoldCredits, MoveHold
 from ledger.domain.drafts import hold_in, move_in
 from ledger.domain.refusals import InsufficientCredits
 from ledger.errors import Refusal
-from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
+from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 from ledger.log.reader import LogReader
 
+__all__ = [
+    "SKETCH_GRAPH",
+    "Accepted",
+    "Generations",
+    "Limits",
+    "NetworkQuota",
+    "SessionMoved",
+    "Wish",
+    "price_of",
+]
+
 SKETCH_GRAPH = "sketch@1"
-PIXELS_PER_CREDIT = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on waiting work."""
-
-    job_seconds: int = 600
-    """How long a job may wait and run before it expires, with its hold."""
-    queue_max: int = 20_000
-    session_credits_max: int = 500
-    variations_max: int = 16
-    """Variations per live session."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkQuota:
-    """How many free images an address prefix may have today. `key` has no address in it."""
-
-    key: str
-    cap: int
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """One request for an image, validated. `job_id`, `hold_id` and `key` come with it so that
-    the same request always means the same job.
-    """
-
-    key: CommandKey
-    job_id: JobId
-    hold_id: HoldId
-    account_id: AccountId
-    tier: Tier
-    prompt: str
-    sketch: Sketch
-    seed: int
-    strength_permille: int
-    live: bool = False
-    session_id: str | None = None
-    seq: int | None = None
-    variation: bool = False
-    """One of the few pictures beside a session's frames: it stands behind them and replaces nothing."""
-    session_cap: int | None = None
-    """The person's own spending limit for this session, in credits; never above ours."""
-    funding: str | None = None
-    """How it is paid, if a payment is made for it alone; None takes credits."""
-    networks: tuple[NetworkQuota, ...] = field(default=())
-    repeated: bool = False
-    """Whether the client has sent this before, as far as we know."""
-
-
-class Accepted(NamedTuple):
-    """The answer to a wish. `opened` says how to pay where a payment is made for it alone."""
-
-    job_id: JobId
-    state: str
-    price_credits: int
-    opened: Opened | None = None
-
-
-def price_of(width: int, height: int) -> int:
-    """Credits for an image of this size in pixels: one per started megapixel of 1024 × 1024."""
-    return max(1, -(-width * height // PIXELS_PER_CREDIT))
 
 
 class SessionMoved(Exception):
@@ -195,7 +142,7 @@ class Generations:
         self, wish: Wish, price: int, standing: Standing, replaced: str | None
     ) -> Transaction:
         streams: list[str] = [wish.account_id, wish.job_id]
-        rows = [(SHARES, str(wish.account_id))] + [(NETWORKS, quota.key) for quota in wish.networks]
+        rows = [(SHARES, str(wish.account_id)), *quotas.rows(wish.networks)]
         if wish.session_id is not None:
             rows.append((SESSIONS, _session_key(wish)))
         if replaced is not None:
@@ -247,7 +194,7 @@ class Generations:
             inherited = self._enter_session(draft, wish, price, deadline, replaced)
             if inherited is not None:
                 return inherited
-        shared_out = _network_exhausted(draft, wish, price)
+        shared_out = quotas.exhausted(draft, wish.networks, price)
         command = HoldCredits(
             hold_id=wish.hold_id,
             job_id=wish.job_id,
@@ -261,7 +208,7 @@ class Generations:
             if shared_out is None:
                 raise
             raise AllowanceSharedOut(cap=shared_out) from None
-        _count_networks(draft, wish, held.allowance_credits)
+        quotas.count(draft, wish.networks, held.allowance_credits)
         return None
 
     def _enter_session(
@@ -426,25 +373,6 @@ def _take_turn(draft: Draft, wish: Wish, price: int, standing: Standing) -> Turn
     draft.put(SHARES, {"account_id": wish.account_id, "finish": finish})
     later = VARIATION_SLOTS * SLOT if wish.variation else 0
     return Turn(turn.rank + later, turn.tag + later)
-
-
-def _network_exhausted(draft: Draft, wish: Wish, price: int) -> int | None:
-    """The cap of an address prefix that has had its free images today: paid credits may still be used."""
-    for quota in wish.networks:
-        row = draft.get(NETWORKS, quota.key)
-        if (row["used"] if row else 0) + price > quota.cap:
-            return quota.cap
-    return None
-
-
-def _count_networks(draft: Draft, wish: Wish, free_credits: int) -> None:
-    """Count the free images of an address together with the hold that takes them."""
-    if not free_credits:
-        return
-    for quota in wish.networks:
-        row = draft.get(NETWORKS, quota.key)
-        used = (row["used"] if row else 0) + free_credits
-        draft.put(NETWORKS, {"id": quota.key, "used": used, "expires_at": quota.expires_at})
 
 
 def _order(wish: Wish, price: int) -> FundingOrder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
+import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -18,12 +20,13 @@ from gateway.networks import quotas
 from gateway.problems import Problem, leaves_key_open, problem_of
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.services import Services
+from gateway.settings import Settings
 from generation.errors import SketchRejected
 from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
 from generation.job import Job, JobState
 from generation.queue import FREE, PAID, PRIORITY, Tier
 from generation.service import Accepted, Wish, price_of
-from ledger.identifiers import HoldId, JobId, is_identifier
+from ledger.identifiers import AccountId, HoldId, JobId, is_identifier
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
 ROUTE = "POST /v1/generations"
@@ -37,6 +40,21 @@ class SketchIn(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     content_type: str = Field(max_length=64, examples=["image/png"])
     data: str = Field(description="Base64.")
+
+
+class FundingIn(BaseModel):
+    """A payment for one image alone."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    rail: str = Field(pattern=r"^[a-z0-9_-]{1,32}$", examples=["lightning"])
+    pay_asset: str | None = Field(
+        default=None, pattern=r"^[A-Z0-9-]{1,12}$", description="The rail's first if left out."
+    )
+
+    @property
+    def method(self) -> str:
+        """As `PaymentFunding` reads it."""
+        return self.rail if self.pay_asset is None else f"{self.rail}/{self.pay_asset}"
 
 
 class GenerationIn(BaseModel):
@@ -65,6 +83,15 @@ class GenerationIn(BaseModel):
     seq: int | None = Field(
         default=None, ge=0, le=SEED_MAX, description="The frame's number; an older one is out of order."
     )
+    variation: bool = Field(
+        default=False, description="A picture beside a session's frames, at lower priority; 16 per session."
+    )
+    session_cap: int | None = Field(
+        default=None, ge=1, le=100_000, description="Your own spending limit for this session, in credits."
+    )
+    funding: FundingIn | None = Field(
+        default=None, description="Pay for this image alone, instead of with credits."
+    )
 
 
 class EtaOut(BaseModel):
@@ -82,6 +109,9 @@ class GenerationOut(BaseModel):
     price_credits: int
     position: int | None
     eta_seconds: EtaOut | None
+    topup: dict[str, Any] | None = Field(
+        default=None, description="How to pay, where a payment for this image alone was asked for."
+    )
 
 
 class CreditsOut(BaseModel):
@@ -107,6 +137,9 @@ REASONS = {
     "worker_lost": "The machine painting it went away, three times.",
     "bad_result": "The painter gave back something that is not an image, three times.",
     "out_of_memory": "The painter ran out of memory.",
+    "not_paid": "It was not paid in time.",
+    "payment_failed": "The payment went back before the image was ready.",
+    "hold_closed": "The credits reserved for it were released meanwhile.",
 }
 
 
@@ -121,6 +154,10 @@ REASONS = {
             "allowance_shared_out",
             "account_in_debt",
             "session_spend_cap_reached",
+            "too_many_variations",
+            "unknown_rail",
+            "rail_closed",
+            "amount_too_small",
             "idempotency_conflict",
             "out_of_order",
             "sketch_too_large",
@@ -147,6 +184,10 @@ async def request_generation(
     sketch = await _sketch(body.sketch)
     if body.live and (body.session_id is None or body.seq is None):
         raise Problem(422, "invalid_request", "A live frame needs session_id and seq.")
+    if body.variation and (body.live or body.session_id is None):
+        raise Problem(422, "invalid_request", "A variation needs session_id and is no live frame.")
+    if body.funding is not None and (body.live or body.variation):
+        raise Problem(422, "invalid_request", "A payment for one image alone cannot pay for a session.")
     raw = await request.body()
     mapped = await services.idempotency.map(
         principal=caller.account_id,
@@ -163,6 +204,7 @@ async def request_generation(
         price_credits=accepted.price_credits,
         position=estimate.position if estimate else None,
         eta_seconds=_eta(estimate),
+        topup=dict(accepted.opened.instructions) if accepted.opened else None,
     )
 
 
@@ -236,8 +278,11 @@ async def _wish(
         seed=seed,
         strength_permille=strength,
         live=body.live,
-        session_id=body.session_id,
+        session_id=session_digest(services.settings, caller.account_id, body.session_id),
         seq=body.seq,
+        variation=body.variation,
+        session_cap=body.session_cap,
+        funding=body.funding.method if body.funding else None,
         repeated=not mapped.fresh,
         networks=quotas(
             services.origins.address(request),
@@ -247,6 +292,14 @@ async def _wish(
             wide=services.settings.network_allowance_site,
         ),
     )
+
+
+def session_digest(settings: Settings, account_id: AccountId, session_id: str | None) -> str | None:
+    """A client's own name for a session may say anything about a person; events get a digest of it."""
+    if session_id is None:
+        return None
+    message = f"{account_id}\n{session_id}".encode()
+    return hmac.new(settings.secret_for("live-sessions"), message, hashlib.sha256).hexdigest()[:24]
 
 
 async def tier_of(services: Services, caller: Principal) -> Tier:

@@ -210,7 +210,9 @@ async def complete(request: Request, job_id: str, body: CompleteIn, box: Box) ->
 async def fail(request: Request, job_id: str, body: FailIn, box: Box) -> dict[str, str]:
     """`input`: final, nothing is charged. `infrastructure`: tried elsewhere, three times at most."""
     services: Services = request.app.state.services
-    state = await services.dispatch.fail(box, _job(job_id), body.epoch, failure=body.failure, code=body.code)
+    state = await services.dispatch.fail(
+        box, _job(job_id), body.epoch, failure=body.failure, code=body.code, node=body.node
+    )
     return {"state": state}
 
 
