@@ -299,6 +299,7 @@ async def measure(parts: Sequence[str], rounds: int, start_rounds: int) -> dict[
             await browser.close()
         if "memory" in parts:
             found["memory"] = memory(stack)
+            print(json.dumps(found["memory"]), file=sys.stderr, flush=True)
     finally:
         await stack.dispose()
     return found
@@ -306,8 +307,9 @@ async def measure(parts: Sequence[str], rounds: int, start_rounds: int) -> dict[
 
 async def _noting_load(work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
     load = os.getloadavg()[0]
-    print(f"(load {load:.1f})", file=sys.stderr, flush=True)
-    return {**await work(), "load_before": round(load, 1)}
+    found = {**await work(), "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1)}
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -72,7 +72,8 @@ class Stack:
         given = {name: value for name, value in os.environ.items() if name in KEPT}
         with (self.data / "supervisor.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway.supervisor"),
+                # As `make run` does: whoever kills the tests leaves no stack behind.
+                *("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "gateway.supervisor"),
                 *("--port", str(self.port), "--data", str(self.data)),
                 cwd=self.data,  # a .env in the current folder may name real servers
                 stdin=asyncio.subprocess.DEVNULL,
