@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 import typer
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from gateway.commands import stack
 from gateway.services import _object_store as object_store
-from gateway.settings import Settings
 from gateway.tables import api_keys, guests, idempotency_keys, people
+from generation.completion import upload_key
 from generation.storage import LinkSigner, ObjectStore
 from generation.tables import job_inputs, job_results, live_sessions
 from ledger.clock import system_clock
-from ledger.identifiers import is_identifier
+from ledger.identifiers import JobId, is_identifier
+from ledger.log.tables import stored_events
 from rails.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
+
+JOB_STARTED = "generation.job_started.v1"
+SPARE_LEASES = 3
+"""Leases that ended before the job was told of them, at most."""
 
 
 async def erase_person(sqlalchemy_url: str, store: ObjectStore, account_id: str) -> Mapping[str, int]:
@@ -48,9 +51,26 @@ async def _object_keys(connection: AsyncConnection, account_id: str) -> list[str
         job_results.c.account_id == account_id
     )
     keys = [row.sketch_key for row in await connection.execute(sketches)]
+    keys += await _uploads(connection, account_id)
     for row in await connection.execute(results):
         keys += [row.image_key, row.thumbnail_key]
     return keys
+
+
+async def _uploads(connection: AsyncConnection, account_id: str) -> list[str]:
+    """Where boxes may have left a picture that they never reported: one place for each lease."""
+    jobs = sa.select(job_inputs.c.job_id).where(job_inputs.c.account_id == account_id)
+    started = (
+        sa.select(stored_events.c.originator_id, sa.func.count())
+        .where(stored_events.c.originator_id.in_(jobs), stored_events.c.topic == JOB_STARTED)
+        .group_by(stored_events.c.originator_id)
+    )
+    rows = (await connection.execute(started)).all()
+    return [
+        upload_key(JobId(job_id), epoch)
+        for job_id, times in rows
+        for epoch in range(1, times + SPARE_LEASES + 1)
+    ]
 
 
 async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str, int]:
@@ -87,12 +107,7 @@ async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:
 
 def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
     """Find whom it is about, ask, erase."""
-    os.environ.update(stack.environment())
-    try:
-        settings = Settings.model_validate({})
-    except ValidationError:
-        stack.database_url()  # the clearer sentence, if that is what is missing
-        stack.fail("The settings are not complete: run it where the stack runs, or with its environment.")
+    settings = stack.settings()
     store = object_store(settings, LinkSigner(settings.secret_for("object-links"), system_clock))
     accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
     if not accounts:

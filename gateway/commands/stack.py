@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import typer
@@ -16,6 +16,9 @@ from gateway.supervisor.running import find
 from ledger.clock import system_clock
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 USAGE = 2
 """Exit code of a command that could not begin."""
@@ -42,6 +45,26 @@ def database_url() -> str:
             "name its folder in LLAMASKETCH_DATA, or give the database's address in DATABASE_URL."
         )
     return url
+
+
+def settings() -> Settings:
+    """The gateway's settings as the stack has them; ends the command with a sentence if they are not known."""
+    from pydantic import ValidationError
+
+    from gateway.settings import Settings
+
+    database_url()
+    known = {
+        name.removeprefix("LLAMASKETCH_").lower() if name.startswith("LLAMASKETCH_") else name: value
+        for name, value in environment().items()
+    }
+    try:
+        return Settings.model_validate(known)
+    except ValidationError as error:
+        missing = ", ".join(str(part["loc"][-1]) for part in error.errors())
+        fail(
+            f"The settings are not complete ({missing}): run it where the stack runs, or with its environment."
+        )
 
 
 def sqlalchemy_url(url: str) -> str:
