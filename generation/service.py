@@ -32,7 +32,7 @@ from generation.quotas import NetworkQuota
 from generation.signals import Signals
 from generation.storage import ObjectStore
 from generation.tables import FUNDING, INPUTS, QUEUE, SESSIONS, SHARES
-from generation.wishes import Accepted, Limits, NetworkQuota, Wish, price_of
+from generation.wishes import Accepted, Limits, Wish, price_of
 from ledger.clock import Clock
 from ledger.domain.commands import HoldCredits, MoveHold
 from ledger.domain.drafts import hold_in, move_in
@@ -74,7 +74,7 @@ class Generations:
         moderation: Moderation,
         clock: Clock,
         digest_secret: bytes,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         keeper: FundingKeeper | None = None,
     ) -> None:
         self._log = log
@@ -85,7 +85,7 @@ class Generations:
         self._moderation = moderation
         self._clock = clock
         self._digest_secret = digest_secret
-        self._limits = limits
+        self._limits = limits or Limits()
         self._keeper = keeper
         self._logger = structlog.get_logger("generation.service")
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from generation.funding import Opened
 from generation.images import Sketch
 from generation.queue import Tier
+from generation.quotas import NetworkQuota
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 
 PIXELS_PER_CREDIT = 1024 * 1024
