@@ -210,6 +210,7 @@ class Journey:
         if not stream:
             await context.route("**/v1/events", _abort)
         await person.visit("/account")
+        await person.page.locator("#purse button").wait_for()
         times = []
         async with httpx.AsyncClient(base_url=self.stack.setting("SANDBOX_LND_CONTROL_URL")) as node:
             for _ in range(rounds):
@@ -250,6 +251,7 @@ class Journey:
 
     async def _buy(self, person: Person, count: int) -> None:
         await person.visit()
+        await person.page.locator("#purse button").wait_for()
         topup = await self._topup(person, count)
         async with httpx.AsyncClient(base_url=self.stack.setting("SANDBOX_LND_CONTROL_URL")) as node:
             await node.post("/sandbox/pay", json={"bolt11": topup["instructions"]["text"]})
