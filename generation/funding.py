@@ -266,7 +266,8 @@ class FundingKeeper:
             nonlocal ended
             ended = _complete(draft, JobId(job_id), lots)
 
-        within = Within(streams=(job_id,), rows=rows_of(job_id), decide=complete)
+        # The job's own account, too: after a merge the money goes to another one.
+        within = Within(streams=(account_id, job_id), rows=rows_of(job_id), decide=complete)
         try:
             state = await self._funding.settle(reference, within)
         except FundingUnavailable:

@@ -150,6 +150,9 @@ class Generations:
             rows.extend(rows_of(replaced))
 
         def decide(draft: Draft) -> dict[str, str]:
+            known: Job = draft.state(wish.job_id)
+            if known.state is not JobState.UNKNOWN:  # asked for under another key: never a second time
+                return {"state": known.state.value}
             self._check_bounds(draft, wish, standing)
             deadline = draft.now + timedelta(seconds=self._limits.job_seconds)
             if wish.funding is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from generation.service import Limits
 from generation.tables import job_queue, job_results
 from ledger.clock import ManualClock
 from ledger.domain.refusals import InsufficientCredits
-from ledger.identifiers import HoldId, JobId
+from ledger.identifiers import CommandKey, HoldId, JobId
 from tests.generation.core.world import NOON, Box, World, open_world, picture
 
 HOLD_ENDS = {"hold_captured", "hold_released", "hold_expired"}
@@ -405,3 +406,13 @@ async def test_a_restart_at_any_point_goes_on_where_it_was(empty_database: str, 
         await fresh.paint()
         assert {await after.state(waiting), await after.state(running)} == {JobState.COMPLETED}
         assert (await after.held(person), await after.available(person)) == (0, 18)
+
+
+async def test_a_job_is_never_requested_twice_whatever_the_command_key(world: World) -> None:
+    person = await world.person(5)
+    wish = world.wish(person)
+    await world.generations.request(wish)
+    again = await world.generations.request(replace(wish, key=CommandKey("another")))
+    assert again.state == "queued"
+    assert await world.held(person) == 1
+    assert await world.names(wish.job_id) == ["generation.job_requested.v1"]
