@@ -415,4 +415,4 @@ async def test_a_job_is_never_requested_twice_whatever_the_command_key(world: Wo
     again = await world.generations.request(replace(wish, key=CommandKey("another")))
     assert again.state == "queued"
     assert await world.held(person) == 1
-    assert await world.names(wish.job_id) == ["generation.job_requested.v1"]
+    assert await world.names(wish.job_id) == ["job_requested"]
