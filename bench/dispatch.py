@@ -189,7 +189,7 @@ RUNS: dict[str, Callable[[World, argparse.Namespace], Awaitable[dict[str, Any]]]
 @contextlib.asynccontextmanager
 async def fresh_world(folder: Path) -> AsyncIterator[World]:
     """A durable PostgreSQL, empty, and everything on it."""
-    folder.chmod(0o755)
+    chaos.open_to_others(folder)
     command = EmbeddedPostgres(folder / "data", free_port()).command()
     with RunningServer(command, folder / "postgres.log") as server:
         create_schema(server.url)
