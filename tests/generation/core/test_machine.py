@@ -1,0 +1,150 @@
+"""Random histories of people and boxes against a naive model: nothing lost, nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from generation.dispatch import Assignment
+from generation.errors import JobAlreadyEnded, StaleLease
+from generation.job import JobState
+from generation.tables import job_queue, job_results
+from ledger.domain.refusals import InsufficientCredits
+from ledger.identifiers import AccountId, JobId
+from tests.generation.core.world import Box, World, forget_everything, open_world
+
+T = TypeVar("T")
+ALLOWANCE = 20
+
+
+@asynccontextmanager
+async def _world(url: str) -> AsyncIterator[World]:
+    forget_everything(url)
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_world(url, Path(folder)) as world:
+            yield world
+
+
+class Histories(RuleBasedStateMachine):
+    """The model: who asked for what, and which images were delivered."""
+
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.world: World = self.now(self.stack.enter_async_context(_world(self.url)))
+        self.people: list[AccountId] = [self.now(self.world.person()) for _ in range(2)]
+        self.boxes: list[Box] = [self.now(self.world.box()) for _ in range(3)]
+        self.jobs: dict[JobId, AccountId] = {}
+        self.leases: list[tuple[Box, Assignment]] = []
+        self.delivered: dict[AccountId, int] = dict.fromkeys(self.people, 0)
+        self.seq = 0
+
+    def now(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        self.now(self.stack.aclose())
+        self.runner.close()
+
+    @rule(who=st.integers(0, 1), live=st.booleans())
+    def ask(self, who: int, live: bool) -> None:
+        person = self.people[who]
+        self.seq += 1
+        try:
+            wish = self.world.frame(person, self.seq) if live else self.world.ask(person)
+            self.jobs[self.now(wish)] = person
+        except InsufficientCredits:
+            assert self.now(self.world.available(person)) == 0
+
+    @rule(number=st.integers(0, 2))
+    def claim(self, number: int) -> None:
+        box = self.boxes[number]
+        job = self.now(box.claim())
+        if job is not None:
+            self.leases.append((box, job))
+
+    def report(self, number: int, work: Callable[[Box, Assignment], Coroutine[Any, Any, str]]) -> None:
+        box, job = self.leases[number % len(self.leases)]
+        before = self.now(self.world.state(job.claim.job_id))
+        try:
+            state = self.now(work(box, job))
+        except StaleLease:
+            return
+        if state == "completed" and before is not JobState.COMPLETED:
+            self.delivered[self.jobs[job.claim.job_id]] += 1
+
+    @precondition(lambda self: self.leases)
+    @rule(number=st.integers(0, 50))
+    def deliver(self, number: int) -> None:
+        self.report(number, lambda box, job: box.deliver(job))
+
+    @precondition(lambda self: self.leases)
+    @rule(number=st.integers(0, 50), failure=st.sampled_from(["input", "infrastructure"]))
+    def fail(self, number: int, failure: str) -> None:
+        self.report(number, lambda box, job: box.fail(job, failure, "broken", "KSampler"))
+
+    @precondition(lambda self: self.leases)
+    @rule(number=st.integers(0, 50))
+    def give_back(self, number: int) -> None:
+        give_back = self.world.dispatch.give_back
+        self.report(number, lambda box, job: give_back(box.worker, job.claim.job_id, job.claim.epoch))
+
+    @precondition(lambda self: self.jobs)
+    @rule(number=st.integers(0, 50))
+    def cancel(self, number: int) -> None:
+        job_id, person = list(self.jobs.items())[number % len(self.jobs)]
+        try:
+            self.now(self.world.generations.cancel(person, job_id))
+        except JobAlreadyEnded:
+            assert self.now(self.world.state(job_id)).final
+
+    @rule(seconds=st.sampled_from([1, 31, 200, 601]))
+    def pass_time(self, seconds: int) -> None:
+        self.world.pass_time(seconds=seconds)
+        self.now(self.world.dispatch.sweep())
+
+    @invariant()
+    def every_hold_stands_for_a_job_and_every_image_is_paid_once(self) -> None:
+        rows = {row["job_id"] for row in self.now(self.world.rows(job_queue))}
+        open_jobs: dict[AccountId, set[JobId]] = {person: set() for person in self.people}
+        for job_id, person in self.jobs.items():
+            if not self.now(self.world.state(job_id)).final:
+                open_jobs[person].add(job_id)
+        assert rows == set().union(*open_jobs.values())
+        for person in self.people:
+            assert self.now(self.world.open_holds(person)) == open_jobs[person]
+            spent = self.delivered[person] + len(open_jobs[person])
+            assert self.now(self.world.available(person)) == ALLOWANCE - spent
+        images = len(self.now(self.world.rows(job_results)))
+        assert images == sum(self.delivered.values())
+
+
+@pytest.mark.slow
+def test_whatever_people_and_boxes_do_images_and_credits_agree(generation_database: str) -> None:
+    run_state_machine_as_test(
+        type("OnThisDatabase", (Histories,), {"url": generation_database}),
+        settings=settings(
+            max_examples=12,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
