@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from fastapi import Request
 
 from gateway.identity import NetworkKeys
-from generation.service import NetworkQuota
+from generation.quotas import NetworkQuota
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

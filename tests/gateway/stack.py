@@ -38,6 +38,7 @@ from rails.contract import (
 )
 from rails.fake import FakeNetwork, FakeRail
 from sandbox.embedded.running import free_port
+from tests.waiting import eventually, until
 
 SECONDS_MAX = 20.0
 SECRET_KEY = "only-for-tests-" + "x" * 32
@@ -286,13 +287,9 @@ def sketch(data: bytes, content_type: str = "image/png") -> dict[str, str]:
     return {"content_type": content_type, "data": base64.b64encode(data).decode()}
 
 
-async def soon(condition: Callable[[], Awaitable[bool]], what: str, seconds_max: float = SECONDS_MAX) -> None:
+async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Return as soon as the condition holds; fail, saying what, if it never does."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds_max
-    while not await condition():
-        assert loop.time() < until, what
-        await asyncio.sleep(0.02)
+    await until(condition, lambda holds: holds, what, seconds_max=SECONDS_MAX)
 
 
 async def credits_of(client: httpx.AsyncClient) -> dict[str, int]:
@@ -341,8 +338,7 @@ async def serve(app: FastAPI, host: str, port: int) -> tuple[uvicorn.Server, asy
     """Start uvicorn in this loop and wait until it serves."""
     server = Server(server_config(app, host, port))
     task = asyncio.create_task(server._serve())
-    while not server.started:
-        if task.done():
-            task.result()
-        await asyncio.sleep(0.01)
+    await eventually(lambda: server.started or task.done(), "the server started")
+    if task.done():
+        task.result()
     return server, task

@@ -131,7 +131,7 @@ async def test_a_stream_that_resumes_misses_nothing_that_lasts(gateway: Gateway)
     gone = (await client.post("/v1/generations", json=wish("cancelled meanwhile"))).json()["id"]
     await client.delete(f"/v1/generations/{gone}")
     paid = await gateway.top_up(client, 100)
-    ends = {}
+    ends: dict[str, str] = {}
     async with watching(client, last) as stream:
         first = await stream.next()
         assert first.event == "account"
