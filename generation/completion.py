@@ -190,7 +190,8 @@ class Completion:
 
     async def _record(self, delivery: _Delivery) -> Receipt:
         job_id, row = delivery.job_id, delivery.row
-        rows: tuple[tuple[SideTable, str], ...] = rows_of(job_id)
+        # What a hold pays needs no row here: its own is only deleted.
+        rows: tuple[tuple[SideTable, str], ...] = () if row.held else rows_of(job_id)
         if row.session_id is not None:
             rows = (*rows, (SESSIONS, row.session_id))
 

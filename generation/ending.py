@@ -27,7 +27,8 @@ def end_without_charge(draft: Draft, job_id: JobId, event: Event, *, reason: str
     draft.append(job_id, [event])
     _let_go(draft, job, reason)
     draft.delete(QUEUE, job_id)
-    _release_payment(draft, job_id)
+    if job.hold_id is None:
+        _release_payment(draft, job_id)
     return str(draft.state(job_id).state.value)
 
 

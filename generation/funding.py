@@ -244,7 +244,14 @@ class FundingKeeper:
             turn = _turn(draft, row, job, standing)
             draft.put(
                 QUEUE,
-                {**queued, "state": "queued", "rank": turn.rank, "tag": turn.tag, "weight": PAID.weight},
+                {
+                    **queued,
+                    "state": "queued",
+                    "rank": turn.rank,
+                    "tag": turn.tag,
+                    "weight": PAID.weight,
+                    "held": settled,
+                },
             )
 
         await self._submit(row.account_id, row.job_id, "fund", decide, (SHARES, row.account_id))

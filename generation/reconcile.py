@@ -198,4 +198,5 @@ def _restored(job_id: JobId, job: Job, draft: Draft) -> dict[str, Any]:
         "attempts": job.attempts,
         "worker_id": job.worker_id if running else None,
         "lease_expires_at": draft.now if running else None,
+        "held": job.hold_id is not None,
     }

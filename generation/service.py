@@ -405,6 +405,7 @@ def _queue_row(wish: Wish, now: datetime, deadline: datetime, turn: Turn, state:
         "rank": turn.rank,
         "tag": turn.tag,
         "weight": wish.tier.weight,
+        "held": wish.funding is None,
         "requested_at": now,
         "deadline": deadline,
         "refused_workers": [],

@@ -25,6 +25,7 @@ job_queue = sa.Table(
     sa.Column("tag", sa.BigInteger, nullable=False, comment="place in the fair order of all people"),
     sa.Column("rank", sa.BigInteger, nullable=False, comment="the tag less the tier's bonus"),
     sa.Column("weight", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.true(), comment="a hold stands for it"),
     _time("requested_at"),
     _time("deadline"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
