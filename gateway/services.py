@@ -41,7 +41,7 @@ from ledger.identifiers import AccountId, Identifiers
 from ledger.log.model import Envelope
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.sequencer import Sequencer
-from ledger.plans import PLANS
+from ledger.plans import PACKS, PLANS
 from ledger.service import Ledger
 from projections.accounts import AccountProjection, Statements
 from projections.feed import FeedProjection, Feeds
@@ -289,6 +289,7 @@ def _payments(
         rates=rates,
         ids=base.identifiers,
         clock=base.clock,
+        offers=[pack.credits for pack in PACKS.values() if pack.kind == "pack"],
     )
     supervision = Supervision(
         payments,
