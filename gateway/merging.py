@@ -16,7 +16,7 @@ from ledger.log.reader import LogReader
 from ledger.service import Ledger
 from rails.service import Payments
 
-_FREES_CREDITS = (e.HoldReleased, e.HoldExpired, e.HoldCaptured, e.RefundFailed)
+_FREES_CREDITS = (e.HoldReleased, e.HoldExpired, e.HoldCaptured, e.RefundFailed, e.CreditsMovedIn)
 
 
 class Guests:

@@ -22,14 +22,15 @@ def decide_merge(
     """The events of both streams: (guest's, person's).
 
     A guest is merged into one account once; asking again moves only what has become free
-    since (slices of jobs that were running then). A debt goes with its guest.
+    since (slices of jobs that were running then), also if that account has itself been merged
+    meanwhile: merging it again sends them on. A debt goes with its guest.
     """
     if guest_id == person_id:
         raise AccountNotMergeable(account_id=guest_id)
     into = guest.standing.merged_into
     if into and into != person_id:
         raise AccountMerged(into=into)
-    if person.standing.merged_into:
+    if person.standing.merged_into and not into:
         raise AccountMerged(into=person.standing.merged_into)
     slices: list[Slice] = []
     moved: list[LotTerms] = []
@@ -37,7 +38,7 @@ def decide_merge(
         if lot.terms.consideration is None or lot.left <= 0 or lots_.is_expired(lot, now):
             continue
         slices.append(lots_.slice_of(lot, lot.left))
-        moved.append(_terms_of_rest(lot, person, again=bool(into)))
+        moved.append(_terms_of_rest(lot, person))
     closed, disputes = guest.standing.closed, guest.standing.disputes
     if into and not (slices or guest.debt or closed or disputes):
         return [], []
@@ -66,16 +67,14 @@ def _knows(account: Account, lot_id: str) -> bool:
     )
 
 
-def _terms_of_rest(lot: Lot, person: Account, *, again: bool) -> LotTerms:
+def _terms_of_rest(lot: Lot, person: Account) -> LotTerms:
     """What is left of a lot, as a lot of its own.
 
-    A lot that moves twice needs another id, also if the person has used up the first part and
-    forgotten it: a reversal of the payment asks for the lot's own id, and must not find a part.
+    A lot that moves twice needs another id: a reversal of the payment asks for the lot's own id,
+    and must find the first part, which knows what has been spent of the whole.
     """
     paid = lot.terms.consideration
     lot_id = lot.terms.lot_id
-    if again and lot.withdrawn:
-        lot_id += "_rest"
     while _knows(person, lot_id):
         lot_id += "_rest"
     return msgspec.structs.replace(

@@ -20,7 +20,13 @@ from ledger.domain.events import (
 )
 from ledger.domain.granting import CREDITS_MAX, require_amount, set_off, with_debt_repaid
 from ledger.domain.lots import PRIORITY, ClosedLot, Lot, LotTerms, Source
-from ledger.domain.refusals import InvalidAmount, LotAlreadyGranted, ReversalAlreadyBooked, ReversalNotFound
+from ledger.domain.refusals import (
+    AccountMerged,
+    InvalidAmount,
+    LotAlreadyGranted,
+    ReversalAlreadyBooked,
+    ReversalNotFound,
+)
 from ledger.domain.state import Account, Dispute, replace_lot, with_standing
 from ledger.log.model import Event
 from ledger.money import ASSETS, Asset
@@ -33,6 +39,9 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
     """
     if not 0 <= command.credits <= CREDITS_MAX or command.worth.is_negative_somewhere():
         raise InvalidAmount(credits=command.credits)
+    if account.standing.merged_into:
+        # What this guest had bought is known there; here it would look like a lot long spent.
+        raise AccountMerged(into=account.standing.merged_into)
     if any(dispute.reversal_id == command.reversal_id for dispute in account.standing.disputes):
         raise ReversalAlreadyBooked(reversal_id=command.reversal_id)
     wanted = command.credits

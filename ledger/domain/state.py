@@ -168,7 +168,8 @@ def _closed(lot: Lot) -> ClosedLot:
         terms.priority,
         lot.reversed,
         terms.expires_at,
-        partly=lot.withdrawn > 0,
+        # Of a lot that came from a guest, more may follow: it must be known then.
+        partly=lot.withdrawn > 0 or terms.spent_before > 0,
     )
 
 

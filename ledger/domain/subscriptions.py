@@ -124,7 +124,7 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
     if target.name == subscription.plan:
         return _resume(subscription)
     if target.rank <= current.rank:
-        if subscription.next_plan == target.name:
+        if subscription.next_plan == target.name and not subscription.cancels:
             return []
         return [
             DowngradeScheduled(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from ledger.domain.account import ACCOUNTS
@@ -8,7 +7,7 @@ from ledger.domain.commands import CaptureHold, OpenRefund, ReleaseHold, Resolve
 from ledger.domain.granting import due_allowance
 from ledger.domain.merging import decide_merge
 from ledger.domain.refusals import AccountMerged, AccountNotMergeable
-from ledger.domain.state import Account, with_standing
+from ledger.domain.state import CLOSED_LOTS_KEPT, Account
 from ledger.plans import PLANS
 from tests.ledger.test_reversals import bought, reverse, spent
 from tests.ledger.world import NOON, after, apply, balance, events_of, grant, hold
@@ -113,10 +112,11 @@ def test_a_reversal_finds_the_first_part_of_a_lot_though_the_rest_came_later():
     assert balance(after(person, reverse(10))) == (0, 0, 6)
 
 
-def test_it_does_so_when_the_person_has_long_forgotten_the_first_part():
+def test_it_does_so_however_many_lots_the_person_has_used_up_meanwhile():
     guest, person = merged(after(ACCOUNTS.initial, bought(), hold(4)), ACCOUNTS.initial)
     person = spent(person, 6)
-    person = with_standing(person, msgspec.structs.replace(person.standing, closed=()))
+    for number in range(3 * CLOSED_LOTS_KEPT):
+        person = spent(after(person, bought(1, f"lot_{number}x", f"pay_{number}x")), 1)
     _, person = merged(after(guest, ReleaseHold(hold_id="h1")), person)
     assert balance(after(person, reverse(10))) == (0, 0, 6)
 
@@ -142,3 +142,20 @@ def test_a_dispute_that_began_after_the_merge_is_of_the_person():
     person = after(person, reverse(10, cause="dispute"))
     assert balance(person) == (0, 0, 7)
     assert balance(after(person, RestoreReversal(reversal_id="rev_1", lot_id="lot_b"))) == (3, 0, 0)
+
+
+def test_what_comes_late_follows_through_an_account_that_was_itself_merged():
+    first, second = merged(after(ACCOUNTS.initial, bought(), hold(10)), ACCOUNTS.initial)
+    out, arrived = decide_merge(second, ACCOUNTS.initial, "acct_person", "acct_third", NOON)
+    second, third = apply(second, out), apply(ACCOUNTS.initial, arrived)
+    _, second = merged(after(first, ReleaseHold(hold_id="h1")), second)
+    assert balance(second) == (10, 0, 0)
+    _, arrived = decide_merge(second, third, "acct_person", "acct_third", NOON)
+    assert balance(apply(third, arrived)) == (10, 0, 0)
+
+
+def test_a_reversal_is_refused_by_a_merged_guest_who_says_where_to_go():
+    guest, _ = merged(spent(after(ACCOUNTS.initial, bought()), 7), ACCOUNTS.initial)
+    with pytest.raises(AccountMerged) as refused:
+        events_of(guest, reverse(10))
+    assert refused.value.into == "acct_person"

@@ -194,6 +194,15 @@ def test_a_downgrade_waits_for_the_end_of_the_period():
     assert account.standing.subscription.next_plan == ""
 
 
+def test_a_downgrade_chosen_again_takes_a_cancellation_back():
+    account = after(subscribed(PRO), change(PRO, STARTER), CancelSubscription(subscription_id="sub_1"))
+    account = after(account, change(PRO, STARTER))
+    assert (account.standing.subscription.next_plan, account.standing.subscription.cancels) == (
+        "starter",
+        False,
+    )
+
+
 def test_choosing_the_present_plan_again_takes_a_downgrade_back_and_grants_nothing():
     account = after(subscribed(PRO), change(PRO, STARTER))
     back = after(account, change(PRO, PRO))

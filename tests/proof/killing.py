@@ -1,0 +1,65 @@
+"""A recorder whose server kills the writing connection where it hurts: just before COMMIT, or just after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from ledger.log.encoding import Sealed
+from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
+
+
+@dataclass
+class Killer:
+    """What shall happen to the next commits of one process, and to the process then."""
+
+    admin: psycopg.Connection[object]
+    plan: list[str] = field(default_factory=list)
+    """For each commit to come: `before`, `after`, or empty."""
+    dies: bool = False
+    """Whether the process cannot connect again after that: nobody will ever hear its answer."""
+    dead: bool = False
+    backends: set[int] = field(default_factory=set)
+
+
+class KilledConnection(LogConnection):
+    def __init__(self, connection: psycopg.Connection[tuple[object, ...]], killer: Killer) -> None:
+        super().__init__(connection)
+        self._killer = killer
+        killer.backends = {connection.info.backend_pid}
+
+    def commit(self, sealed: Sealed) -> None:
+        when = self._killer.plan.pop(0) if self._killer.plan else ""
+        if when == "before":
+            self._kill()
+        super().commit(sealed)
+        if when == "after":
+            self._kill()
+            self._connection.execute("SELECT 1")  # the answer that never comes
+
+    def _kill(self) -> None:
+        self._killer.dead = self._killer.dies
+        kill_backends(self._killer.admin, self._killer.backends)
+
+
+def kill_backends(admin: psycopg.Connection[object], backends: set[int]) -> None:
+    """End server processes and wait until they are gone."""
+    for backend in backends:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+
+
+class KillableRecorder(LogRecorder):
+    def __init__(self, url: str, killer: Killer) -> None:
+        super().__init__(open_datastore(url))
+        self._killer = killer
+
+    @contextmanager
+    def writing(self) -> Iterator[LogConnection]:
+        if self._killer.dead:
+            raise psycopg.OperationalError("the process is gone")
+        with self.datastore.get_connection() as connection:
+            connection.row_factory = psycopg.rows.tuple_row
+            yield KilledConnection(connection, self._killer)
