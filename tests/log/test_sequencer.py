@@ -94,7 +94,7 @@ def log_held(url: str) -> Iterator[None]:
 async def test_processes_side_by_side_lose_no_update_and_progress_evenly(
     log_database: str, coins: Callable[[str], Awaitable[int]], many: int
 ) -> None:
-    each = 1_200 // many
+    each = 2_000 // many
     started = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.log.busy", log_database, f"p{number}", str(each)),
@@ -118,15 +118,20 @@ async def test_processes_side_by_side_lose_no_update_and_progress_evenly(
                 process.kill()
     assert codes == [0] * many
     assert await coins("purse_hot") == each * many
-    assert min(_done_when_the_first_had_finished(log_database)) >= each // 3, "one of them was left behind"
+    turns = _turns_while_all_were_at_it(log_database)
+    assert len(turns) == many
+    # The bench measures shares on a calm machine; here nobody may starve on a busy one.
+    assert min(turns) * many * 5 >= sum(turns), f"one of them was left behind: {turns}"
 
 
-def _done_when_the_first_had_finished(url: str) -> list[int]:
-    """How many commands each process had through by then, from the log itself."""
+def _turns_while_all_were_at_it(url: str) -> list[int]:
+    """How many batches each process had between the last one's first and the first one's last, from the log."""
     query = """
         WITH done AS (SELECT split_part(key, '-', 1) AS name, batch FROM log_outcomes WHERE key NOT LIKE '%first'),
-             finished AS (SELECT min(last) AS batch FROM (SELECT max(batch) AS last FROM done GROUP BY name) AS each)
-        SELECT count(*) FILTER (WHERE done.batch <= finished.batch) FROM done, finished GROUP BY name
+             each AS (SELECT name, min(batch) AS first, max(batch) AS last FROM done GROUP BY name),
+             span AS (SELECT max(first) AS first, min(last) AS last FROM each)
+        SELECT count(DISTINCT batch) FILTER (WHERE done.batch BETWEEN span.first AND span.last)
+        FROM done, span GROUP BY name
     """
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute(query).fetchall()]
