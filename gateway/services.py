@@ -44,6 +44,7 @@ from ledger.log.sequencer import Sequencer
 from ledger.plans import PACKS, PLANS
 from ledger.service import Ledger
 from projections.accounts import AccountProjection, Statements
+from projections.due import AccountSweeper, DueProjection
 from projections.feed import FeedProjection, Feeds
 from projections.runner import ProjectionRunner
 from rails.contract import RailContext, RailPlugin
@@ -85,6 +86,7 @@ class Services:
     origins: Origins
     network_keys: NetworkKeys
     projections: ProjectionRunner
+    idle_accounts: AccountSweeper
     statements: Statements
     feeds: Feeds
     http: httpx.AsyncClient
@@ -152,6 +154,7 @@ async def running_services(
             ("signals", services.signals.run()),
             ("projections", services.projections.run()),
             ("caretaker", services.caretaker.run()),
+            ("idle_accounts", services.idle_accounts.run()),
         ):
             services.tasks.append(asyncio.create_task(work, name=name))
         try:
@@ -190,6 +193,7 @@ async def _build(
         supervision=supervision,
         idempotency=IdempotencyKeys(base.engine, clock),
         projections=_projections(base, guests),
+        idle_accounts=AccountSweeper(base.engine, ledger, base.reader, clock),
         statements=Statements(base.engine),
         feeds=Feeds(base.engine),
         **_generation(base, payments),
@@ -227,7 +231,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         "log": base.sequencer,
         "reader": base.reader,
         "queue": queue,
-        "store": _object_store(settings, signer),
+        "store": object_store(settings, signer),
         "signals": base.signals,
         "moderation": TermModeration(),
         "clock": base.clock,
@@ -314,12 +318,13 @@ def _projections(base: Foundation, guests: Guests) -> ProjectionRunner:
         engine=base.engine,
         database_url=base.settings.database_url,
         reader=base.reader,
-        projections=(AccountProjection(), feed),
+        projections=(AccountProjection(), feed, DueProjection()),
         applied=applied,
     )
 
 
-def _object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
+def object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
+    """The store that the settings name: the local disk, or a bucket. Raises `ValueError`."""
     if not settings.object_store_url:
         return DiskStore(settings.data / "objects", signer, settings.public_url)
     scheme, _, bucket = settings.object_store_url.partition("://")

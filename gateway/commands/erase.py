@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from gateway.commands import stack
-from gateway.services import _object_store as object_store
+from gateway.services import object_store
 from gateway.tables import api_keys, guests, idempotency_keys, people
 from generation.completion import upload_key
 from generation.storage import LinkSigner, ObjectStore

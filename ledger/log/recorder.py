@@ -7,11 +7,12 @@ gaps and nobody decides on old state; and rows go in by binary COPY, many comman
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -28,6 +29,7 @@ from ledger.log.model import SideTable
 
 LOG_LOCK = struct.unpack("!q", b"creditlg")[0]
 CHANNEL = "stored_events"
+CONNECT_SECONDS = 2
 _BEGIN = (
     f"BEGIN; SELECT pg_advisory_xact_lock({LOG_LOCK}), clock_timestamp(); "
     "SELECT batch, first_position, last_position, outcomes, recorded_at, previous_hash, hash "
@@ -86,14 +88,17 @@ class LogRecorder(PostgresApplicationRecorder):
 
     @contextmanager
     def writing(self) -> Iterator[LogConnection]:
-        """One connection that writes batches, for as long as the context lasts."""
-        with self.datastore.get_connection() as connection:
-            rows_as_dicts = connection.row_factory
-            connection.row_factory = tuple_row  # type: ignore[assignment]
-            try:
-                yield LogConnection(connection)
-            finally:
-                connection.row_factory = rows_as_dicts
+        """One connection that writes batches, for as long as the context lasts.
+
+        It is not one of the pool's: while PostgreSQL is away, the pool lets its callers wait for
+        longer than a command may, and its backlog delays the first one after.
+        """
+        settings = {**cast("dict[str, Any]", self.datastore.pool.kwargs), "row_factory": tuple_row}
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            **settings, autocommit=True, connect_timeout=CONNECT_SECONDS
+        )
+        with contextlib.closing(connection):
+            yield LogConnection(connection)
 
 
 class LogConnection:
