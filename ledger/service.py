@@ -200,16 +200,19 @@ class Ledger:
         receipt = await self._transact((guest_id, account_id), body, decide, key, actor)
         return int(receipt.result)
 
-    async def sweep(self, account_id: AccountId, *, limit: int = 100, actor: str = ACTOR) -> int:
+    async def sweep(
+        self, account_id: AccountId, *, limit: int = 100, holds: bool = True, actor: str = ACTOR
+    ) -> int:
         """Book what time has done: late holds, lapsed lots, earned days; at most `limit` of each.
 
-        Holds that stand for jobs are better expired together with them. Returns the events booked.
+        Holds that stand for jobs are better expired together with them: `holds=False` leaves
+        them. Returns the events booked.
         """
 
         def decide(draft: Draft) -> int:
-            return drafts.sweep_in(draft, account_id, limit)
+            return drafts.sweep_in(draft, account_id, limit, holds=holds)
 
-        return int(await self._submit(account_id, ["sweep", account_id, limit], decide, None, actor))
+        return int(await self._submit(account_id, ["sweep", account_id, limit, holds], decide, None, actor))
 
     async def account(
         self,

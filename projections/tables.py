@@ -52,6 +52,15 @@ stream_owners = sa.Table(
     sa.Column("account_id", sa.Text, nullable=False),
 )
 
+account_due = sa.Table(
+    "account_due",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    sa.Column("position", sa.BigInteger, nullable=False, comment="of the newest event that made it due"),
+    comment="work to do, not a read model: which accounts a sweep should visit, and when",
+)
+
 account_feed = sa.Table(
     "account_feed",
     metadata,

@@ -46,11 +46,14 @@ HOUSEKEEPING_LIMIT = 32
 """Events of overdue bookkeeping that a hold carries along at most."""
 
 
-def sweep_in(draft: Draft, account_id: str, limit: int = 100) -> int:
-    """Book late holds, lapsed lots and earned days, at most `limit` of each; returns the events booked."""
+def sweep_in(draft: Draft, account_id: str, limit: int = 100, *, holds: bool = True) -> int:
+    """Book late holds, lapsed lots and earned days, at most `limit` of each; returns the events booked.
+
+    Without `holds` they are left to those who expire them together with what they stand for.
+    """
     booked = 0
     account: Account = draft.state(account_id)
-    for hold in holds_.due(account.holds, draft.now, limit):
+    for hold in holds_.due(account.holds, draft.now, limit) if holds else ():
         booked += len(act_in(draft, account_id, ExpireHold(hold_id=hold.hold_id)))
     booked += len(act_in(draft, account_id, ExpireLots(limit=limit)))
     return booked + len(act_in(draft, account_id, EarnRevenue(limit=limit)))

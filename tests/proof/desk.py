@@ -130,7 +130,7 @@ class Desk:
             rest = asyncio.ensure_future(self._gather([(number, t) for t in transactions]))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        await first
+        await asyncio.gather(first, return_exceptions=True)  # it may never hear its answer
         return await rest
 
     def _barrier(self) -> Transaction:

@@ -195,7 +195,9 @@ class Book(NaiveAccount):
 
     # Subscriptions
 
-    def pay_period(self, name: str, plan: str, start: datetime, end: datetime, lot: str, now: datetime) -> None:
+    def pay_period(
+        self, name: str, plan: str, start: datetime, end: datetime, lot: str, now: datetime
+    ) -> None:
         mine = self.membership
         if end <= start:
             raise No

@@ -62,7 +62,9 @@ PLANS = {
             overage_limit=4,
             grace_seconds=86_400,
         ),
-        Plan(name="pro", label="", price_usd_minor=0, period="month", credits=20, rank=2, grace_seconds=3_600),
+        Plan(
+            name="pro", label="", price_usd_minor=0, period="month", credits=20, rank=2, grace_seconds=3_600
+        ),
         Plan(name="unlimited", label="", price_usd_minor=0, period="day", credits=9, rank=3),
     )
 }
@@ -195,7 +197,9 @@ class Ledger(RuleBasedStateMachine):
             assert allowed == (outcome.refusal is None), (
                 f"{command.transaction.body} at {self.now}: {outcome.refusal or 'accepted'}"
             )
-        accepted = {key for key in self.decided if (self.commands[key].answer or ["accepted"])[0] == "accepted"}
+        accepted = {
+            key for key in self.decided if (self.commands[key].answer or ["accepted"])[0] == "accepted"
+        }
         for envelope in self.desk.events():
             assert envelope.key in accepted, "a refused command left an event"
             self.fold(envelope.stream, envelope.event)
@@ -252,7 +256,9 @@ class Ledger(RuleBasedStateMachine):
             hold: holder.deadline for hold, holder in book.holders.items() if holder.deadline
         }
         standing = account.standing
-        assert {r.refund_id for r in standing.refunds} == {n for n, h in book.holders.items() if not h.deadline}
+        assert {r.refund_id for r in standing.refunds} == {
+            n for n, h in book.holders.items() if not h.deadline
+        }
         assert {d.reversal_id for d in standing.disputes} == set(book.disputes)
         assert {s.schedule_id: s.earned_days for s in standing.schedules} == {
             lot: earning.earned_days for lot, earning in book.earnings.items()
@@ -336,7 +342,11 @@ class Ledger(RuleBasedStateMachine):
         self.settle()
 
     @rule(
-        pick=PICKS, who=WHO, amount=st.integers(1, 4), process=PROCESS, killed=st.sampled_from(["", "before", "after"])
+        pick=PICKS,
+        who=WHO,
+        amount=st.integers(1, 4),
+        process=PROCESS,
+        killed=st.sampled_from(["", "before", "after"]),
     )
     def the_same_command_at_both_processes(
         self, pick: int, who: int, amount: int, process: int, killed: str
@@ -514,9 +524,7 @@ class Ledger(RuleBasedStateMachine):
         cause=st.sampled_from(["dispute", "dispute", "reversal", "refund"]),
         again=st.integers(0, 5),
     )
-    def money_goes_back(
-        self, who: int, process: int, pick: int, amount: int, cause: str, again: int
-    ) -> None:
+    def money_goes_back(self, who: int, process: int, pick: int, amount: int, cause: str, again: int) -> None:
         """As a payment does it: at the account, or where the account has gone."""
         name = AccountId(self.books[self.names[who]].gone_to or self.names[who])
         lot = self.bought(self.names[who], pick)
