@@ -35,6 +35,7 @@ from tests.e2e.stack import ROOT, Stack
 PARTS = ("starts", "memory", "image", "paid", "paid_without_stream", "qr")
 COLD_SECONDS_MAX = 900
 WAIT_MS_MAX = 30_000
+VISITS = 5
 
 PAINTED = """() => new Promise((resolve, reject) => {
   const tooLate = performance.now() + 30_000;
@@ -57,8 +58,15 @@ REMEMBER = """() => {
 }"""
 OPEN_TO_QR = """async () => {
   const next = () => new Promise(requestAnimationFrame);
-  const until = async (look) => { let found; while (!(found = look())) await next(); return found; };
   const began = performance.now();
+  const until = async (look) => {
+    let found;
+    while (!(found = look())) {
+      if (performance.now() > began + 30_000) throw new Error("never shown");
+      await next();
+    }
+    return found;
+  };
   document.querySelector("#purse button").click();
   const ways = () => [...document.querySelectorAll("button.way:not([disabled])")];
   (await until(() => ways().find((way) => way.textContent.includes("Lightning")))).click();
@@ -230,14 +238,17 @@ class Journey:
 
     async def qr(self, rounds: int) -> dict[str, Any]:
         """From the click that opens the top-up (then Lightning at once) to the frame that shows the code."""
-        times = []
-        person, context = await self._arrive()
-        for _ in range(rounds):
-            await person.visit("/account")
-            await person.page.locator("#purse button").wait_for()
-            times.append(float(await person.page.evaluate(OPEN_TO_QR)))
-        decoded = await _decode(person.page)
-        await context.close()
+        times: list[float] = []
+        decoded = False
+        while len(times) < rounds:
+            # Somebody new now and then: nobody may have very many top-ups open at once.
+            person, context = await self._arrive()
+            for _ in range(min(VISITS, rounds - len(times))):
+                await person.visit("/account")
+                await person.page.locator("#purse button").wait_for()
+                times.append(float(await person.page.evaluate(OPEN_TO_QR)))
+            decoded = await _decode(person.page)
+            await context.close()
         return {**summary(times), "last_one_scanned": decoded}
 
     @staticmethod
