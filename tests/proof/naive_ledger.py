@@ -201,9 +201,9 @@ class Book(NaiveAccount):
         mine = self.membership
         if end <= start:
             raise No
-        if mine is not None and mine.name == name:
-            if start <= mine.start or (start < mine.end and not mine.ended):
-                raise No
+        same = mine is not None and mine.name == name
+        if mine is not None and same and (start <= mine.start or (start < mine.end and not mine.ended)):
+            raise No
         self.membership = Membership(name, plan, start, end)
         rules = self.plans[plan]
         self.bring(rules, rules.credits, lot, self.price(rules), now)

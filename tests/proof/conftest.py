@@ -1,0 +1,26 @@
+"""One database and two processes for all lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from ledger.log import cache
+from ledger.log.recorder import LogRecorder, open_datastore
+from tests.proof.desk import Desk
+from tests.proof.wishes import Ledger
+
+
+@pytest.fixture
+def desk(make_database: Callable[..., str]) -> Iterator[Desk]:
+    """With snapshots after few events, so that short lives load them too."""
+    url = make_database()
+    with open_datastore(url) as datastore:
+        LogRecorder(datastore).create_schema(url)
+    with pytest.MonkeyPatch.context() as patched, structlog.testing.capture_logs():
+        patched.setattr(cache, "SNAPSHOT_EVERY", 4)
+        Ledger.desk = Desk(url)
+        yield Ledger.desk
+        Ledger.desk.close()

@@ -1,0 +1,151 @@
+"""Rules broken on purpose: the machine that compares lives with the model finds each of them.
+
+Takes minutes, so that it runs only when asked to: `LLAMASKETCH_PROOF_MUTATIONS=1`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from ledger.domain import account as account_rules
+from ledger.domain import granting, holding, lots, merging, periods, reversals
+from ledger.domain import journal as books
+from ledger.domain.commands import CaptureHold
+from ledger.log import cache, deciding
+from tests.proof.desk import Desk
+from tests.proof.wishes import Ledger
+
+SEARCH = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+Patch = pytest.MonkeyPatch
+
+
+def a_late_capture_is_allowed(patch: Patch) -> None:
+    real = holding.decide_capture
+    past = datetime.min.replace(tzinfo=UTC)
+
+    def early(account: Any, command: Any, now: datetime) -> Any:
+        return real(account, command, past)
+
+    patch.setitem(account_rules._DECIDERS, CaptureHold, early)
+
+
+def spent_credits_are_not_owed(patch: Patch) -> None:
+    patch.setattr(reversals.lots_, "owable", lambda _: 0)
+
+
+def what_a_guest_spent_is_forgotten(patch: Patch) -> None:
+    real = merging._terms_of_rest
+    patch.setattr(
+        merging, "_terms_of_rest", lambda *args: msgspec.structs.replace(real(*args), spent_before=0)
+    )
+
+
+def an_upgrade_grants_the_whole_difference(patch: Patch) -> None:
+    patch.setattr(periods, "share_of_time_floor", lambda amount, *_: amount)
+
+
+def a_debt_does_not_stop_the_allowance(patch: Patch) -> None:
+    real = granting.due_allowance
+
+    def generous(account: Any, plan: Any, now: datetime, *, account_id: str) -> Any:
+        return real(msgspec.structs.replace(account, debt=0), plan, now, account_id=account_id)
+
+    patch.setattr(granting, "due_allowance", generous)
+
+
+def lots_are_used_newest_first(patch: Patch) -> None:
+    patch.setattr(
+        lots,
+        "_burn_down",
+        lambda lot: (lot.terms.priority, -lot.terms.granted_at.timestamp(), lot.terms.lot_id),
+    )
+
+
+def a_released_slice_of_a_lapsed_lot_comes_back(patch: Patch) -> None:
+    patch.setattr(holding, "lapses", lambda *_: [])
+
+
+def another_body_gets_the_first_answer(patch: Patch) -> None:
+    real = deciding.replay
+    patch.setattr(deciding, "replay", lambda known, _: real(known, bytes(known.body_digest)))
+
+
+def a_part_captured_loses_a_unit_of_money(patch: Patch) -> None:
+    real = holding.cut_all
+
+    def careless(slices: Any, amount: int) -> Any:
+        head, tail = real(slices, amount)
+        return tuple(
+            msgspec.structs.replace(p, worth=msgspec.structs.replace(p.worth, fee_minor=0)) if p.worth else p
+            for p in head
+        ), tail
+
+    patch.setattr(holding, "cut_all", careless)
+
+
+def the_journal_forgets_breakage(patch: Patch) -> None:
+    patch.setitem(books._RULES, books.e.LotExpired, lambda *_: None)
+
+
+def a_snapshot_is_of_the_state_before(patch: Patch) -> None:
+    real = cache.StateCache.due_snapshots
+
+    def late(self: Any, changed: Any) -> Any:
+        return [s._replace(version=s.version + 1) for s in real(self, changed)]
+
+    patch.setattr(cache.StateCache, "due_snapshots", late)
+
+
+def what_the_other_process_appended_is_not_read(patch: Patch) -> None:
+    def deaf(self: Any, rows: Any, position: int) -> None:
+        for row in rows:
+            known = self._cached.get(row.stream)
+            if known is not None:
+                self._cached[row.stream] = known._replace(version=row.version)
+        self.position = position
+
+    patch.setattr(cache.StateCache, "catch_up", deaf)
+
+
+BROKEN: list[Callable[[Patch], None]] = [
+    a_late_capture_is_allowed,
+    spent_credits_are_not_owed,
+    what_a_guest_spent_is_forgotten,
+    an_upgrade_grants_the_whole_difference,
+    a_debt_does_not_stop_the_allowance,
+    lots_are_used_newest_first,
+    a_released_slice_of_a_lapsed_lot_comes_back,
+    another_body_gets_the_first_answer,
+    a_part_captured_loses_a_unit_of_money,
+    the_journal_forgets_breakage,
+    a_snapshot_is_of_the_state_before,
+    what_the_other_process_appended_is_not_read,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "LLAMASKETCH_PROOF_MUTATIONS" not in os.environ, reason="set LLAMASKETCH_PROOF_MUTATIONS=1"
+)
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+def test_the_machine_finds(broken: Callable[[Patch], None], desk: Desk) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        broken(patch)
+        with pytest.raises(BaseException) as found:
+            run_state_machine_as_test(Ledger, settings=SEARCH)
+    assert not isinstance(found.value, KeyboardInterrupt)
