@@ -172,7 +172,11 @@ async def hog(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "hog_waiting": waiting,
         "newcomers": len(before),
-        "hog_jobs_before_the_newcomers_first_max": max(before),
+        "hog_jobs_before_the_newcomers_first": {
+            "first_newcomer": before[0],
+            "mean": round(sum(before) / len(before), 2),
+            "max": max(before),
+        },
         "claim_with_a_long_queue": quantiles(claims),
         "requests_per_second_of_one_person": round(waiting / filled, 1),
     }

@@ -58,7 +58,10 @@ _LEASE = sa.text(
         FROM unnest(CAST(:jobs AS text[]), CAST(:workers AS text[])) AS l(job_id, worker_id)
         WHERE q.job_id = l.job_id
         RETURNING q.tag)
-    UPDATE queue_clock SET virtual_time = greatest(virtual_time + :moved, (SELECT max(tag) FROM leased))
+    UPDATE queue_clock SET virtual_time = greatest(virtual_time, least(
+        greatest(virtual_time + :moved, (SELECT max(tag) FROM leased)),
+        (SELECT min(tag) FROM job_queue WHERE state = 'queued' AND job_id <> ALL(CAST(:jobs AS text[]))
+         AND (lease_expires_at IS NULL OR lease_expires_at < :now))))
     """
 )
 _WEIGHT = sa.text(
@@ -150,7 +153,7 @@ class ClaimDesk:
                     claims |= _match([row for row in rows if row.job_id not in taken], boxes)
                     more = len(rows) >= len(boxes)
             if claims:
-                moved = len(claims) * SLOT * 7 // 8 // await self._active_weight(connection)
+                moved = len(claims) * SLOT // 8 // await self._active_weight(connection)
                 await _write(connection, claims, now, now + self._lease_time, moved)
         self._given += len(claims)
         unserved = [ask for ask in asks if ask.worker_id not in claims]

@@ -2,9 +2,10 @@
 
 Every person has a virtual time. A job's tag is the later of the queue's virtual time and its
 owner's, and moves the owner's on by cost / weight; so a hundred waiting jobs of one person lie
-far behind the first job of another. The queue's virtual time is the highest claimed tag, and each
-claim moves it on a little less than that claim's share among everybody who waits: it stays behind
-the next job of somebody who hogs the queue, and passes whoever waits while new people keep coming.
+far behind the first job of another. Each claim moves the queue's virtual time on, to the claimed tag
+or by an eighth of that claim's share among everybody who waits, but never past the lowest waiting
+tag: it stays behind the next job of somebody who hogs the queue, and reaches whoever waits while
+new people keep coming.
 A job's rank is its tag less its tier's bonus. Three claims of four go by rank, the fourth by tag
 alone: whoever has no bonus waits longer, but not for ever, however many others have one.
 Virtual time is an integer; one image of a person of weight 1 is `SLOT`.
@@ -35,7 +36,7 @@ from generation.tables import (
 from generation.workers import PRESENT_WITHIN
 from ledger.identifiers import AccountId, JobId
 
-SLOT = 1000
+SLOT = 1_000_000
 _CLOCK = "global"
 KNOWN_WITHIN = timedelta(hours=24)
 """A box that was not heard of for longer is no promise that its kind of image can ever be made."""
