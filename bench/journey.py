@@ -279,9 +279,11 @@ async def _decode(page: Page) -> bool:
     import cv2
     import numpy as np
 
-    shot = await page.screenshot()
+    shot = await page.locator(".qr").screenshot()
     picture = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
-    text, *_ = cv2.QRCodeDetector().detectAndDecode(picture)
+    # The detector wants some room around the code.
+    framed = cv2.copyMakeBorder(picture, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    text, *_ = cv2.QRCodeDetector().detectAndDecode(framed)
     return bool(text)
 
 
