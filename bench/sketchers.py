@@ -65,8 +65,7 @@ class Queue:
         else:
             chosen = self.by_rank.pop(0)
         active = sum(self.weights[frame.person] for frame in self.by_rank) or 1
-        lowest = min((frame.tag for frame in self.by_rank), default=chosen.tag)
-        self.virtual = max(self.virtual, min(max(self.virtual + SLOT // 8 // active, chosen.tag), lowest))
+        self.virtual = max(self.virtual + SLOT // 8 // active, chosen.tag)
         return chosen
 
 

@@ -58,10 +58,7 @@ _LEASE = sa.text(
         FROM unnest(CAST(:jobs AS text[]), CAST(:workers AS text[])) AS l(job_id, worker_id)
         WHERE q.job_id = l.job_id
         RETURNING q.tag)
-    UPDATE queue_clock SET virtual_time = greatest(virtual_time, least(
-        greatest(virtual_time + :moved, (SELECT max(tag) FROM leased)),
-        (SELECT min(tag) FROM job_queue WHERE state = 'queued' AND job_id <> ALL(CAST(:jobs AS text[]))
-         AND (lease_expires_at IS NULL OR lease_expires_at < :now))))
+    UPDATE queue_clock SET virtual_time = greatest(virtual_time + :moved, (SELECT max(tag) FROM leased))
     """
 )
 _WEIGHT = sa.text(

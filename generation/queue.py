@@ -3,9 +3,9 @@
 Every person has a virtual time. A job's tag is the later of the queue's virtual time and its
 owner's, and moves the owner's on by cost / weight; so a hundred waiting jobs of one person lie
 far behind the first job of another. Each claim moves the queue's virtual time on, to the claimed tag
-or by an eighth of that claim's share among everybody who waits, but never past the lowest waiting
-tag: it stays behind the next job of somebody who hogs the queue, and reaches whoever waits while
-new people keep coming.
+or by an eighth of that claim's share among everybody who waits: slower than the tags of somebody who
+hogs the queue, so that it stays behind his next job, and yet past whoever waits while new people
+keep coming.
 A job's rank is its tag less its tier's bonus. Three claims of four go by rank, the fourth by tag
 alone: whoever has no bonus waits longer, but not for ever, however many others have one.
 Virtual time is an integer; one image of a person of weight 1 is `SLOT`.
