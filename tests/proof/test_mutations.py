@@ -28,6 +28,7 @@ SEARCH = settings(
     stateful_step_count=60,
     deadline=None,
     database=None,
+    report_multiple_bugs=False,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -165,6 +165,40 @@ class Ledger(Life):
         lot = lots[only % len(lots)] if lots and only < 2 else None
         self.send(self.holding(name, amount, seconds, only=lot, allowance=allowance or only < 8), process)
 
+    @rule(
+        who=WHO,
+        process=PROCESS,
+        bought=st.integers(2, 12),
+        used=st.integers(1, 12),
+        captured=st.none() | st.integers(1, 3),
+        life=LIVES,
+        kept=st.integers(0, 3),
+    )
+    def an_image_is_bought_and_made(
+        self,
+        who: int,
+        process: int,
+        bought: int,
+        used: int,
+        captured: int | None,
+        life: int | None,
+        kept: int,
+    ) -> None:
+        """The usual life, so that unusual ones meet credits that are spent, held and left."""
+        name = self.names[who]
+        self.grant(who, process, bought, life, Source.PAYMENT, again=False)
+        wish = self.holding(name, min(used, bought), 4_000, allowance=False)
+        self.send(wish, process)
+        if kept:
+            hold, book = wish.transaction.body[2].hold_id, self.books[name]
+            command = c.CaptureHold(hold_id=hold, credits=captured)
+            self.act(name, process, command, lambda now: book.capture(hold, captured, 0, now))
+
+    def whose(self, who: int) -> AccountId:
+        """An account with open holds, if there is one."""
+        working = [name for name in self.names if self.accounts[name].holds]
+        return working[who % len(working)] if working else self.names[who]
+
     def some_hold(self, name: str, pick: int) -> str:
         """Mostly an open one; sometimes one long closed, or never there."""
         names = sorted(hold.hold_id for hold in each(self.accounts[name].holds))
@@ -175,26 +209,26 @@ class Ledger(Life):
 
     @rule(who=WHO, process=PROCESS, pick=PICKS, amount=st.none() | AMOUNTS, limit=st.integers(0, 3))
     def capture(self, who: int, process: int, pick: int, amount: int | None, limit: int) -> None:
-        name = self.names[who]
+        name = self.whose(who)
         hold, book = self.some_hold(name, pick), self.books[name]
         command = c.CaptureHold(hold_id=hold, credits=amount, overage_limit=limit)
         self.act(name, process, command, lambda now: book.capture(hold, amount, limit, now))
 
     @rule(who=WHO, process=PROCESS, pick=PICKS)
     def release(self, who: int, process: int, pick: int) -> None:
-        name = self.names[who]
+        name = self.whose(who)
         hold, book = self.some_hold(name, pick), self.books[name]
         self.act(name, process, c.ReleaseHold(hold_id=hold), lambda now: book.release(hold, now))
 
     @rule(who=WHO, process=PROCESS, pick=PICKS)
     def expire(self, who: int, process: int, pick: int) -> None:
-        name = self.names[who]
+        name = self.whose(who)
         hold, book = self.some_hold(name, pick), self.books[name]
         self.act(name, process, c.ExpireHold(hold_id=hold), lambda now: book.expire(hold, now))
 
     @rule(who=WHO, process=PROCESS, pick=PICKS, onto=PICKS, seconds=st.sampled_from([-1, 60, 4_000]))
     def move(self, who: int, process: int, pick: int, onto: int, seconds: int) -> None:
-        name = self.names[who]
+        name = self.whose(who)
         hold, book = self.some_hold(name, pick), self.books[name]
         to = self.some_hold(name, onto) if onto % 3 == 0 else self.new("hold")
         if to in self.resolved:
@@ -206,7 +240,10 @@ class Ledger(Life):
     # Money that goes back
 
     def bought(self, name: str, pick: int) -> str:
-        lots = [lot for lot, terms in self.books[name].lots.items() if terms.paid]
+        book = self.books[name]
+        lots = [lot for lot, terms in book.lots.items() if terms.paid]
+        if pick % 2:
+            lots = [lot for lot in lots if book.count(lot, "spent")] or lots
         return lots[-1 - pick % min(5, len(lots))] if lots else "lot_none"
 
     @rule(
