@@ -31,7 +31,8 @@ def announce(data: Path, stack: RunningStack) -> None:
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"url": stack.url, "environment": dict(stack.environment)}, file, indent=2)
+        said = {"pid": os.getpid(), "url": stack.url, "environment": dict(stack.environment)}
+        json.dump(said, file, indent=2)
     unfinished.replace(data / FILE)
 
 
@@ -48,7 +49,9 @@ def find(data: Path) -> RunningStack | None:
             # A killed supervisor leaves its announcement, but not its lock.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return RunningStack(said["url"], said["environment"])
+        # The next one takes the lock a moment before it clears away what a killed one said.
+        speaks = Path(f"/proc/{said['pid']}").exists()
+        return RunningStack(said["url"], said["environment"]) if speaks else None
     except FileNotFoundError:
         return None
     return None

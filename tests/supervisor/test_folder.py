@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import json
 import stat
 from pathlib import Path
 
@@ -149,3 +150,15 @@ def test_a_running_stack_is_found_by_others_and_a_killed_one_is_not(tmp_path: Pa
     assert found.environment == {"LAMP_URL": "…"}
     folder.release()
     assert find(tmp_path) is None
+
+
+def test_what_a_killed_instance_announced_does_not_speak_for_the_next_one(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.acquire()
+    announce(tmp_path, RunningStack("http://127.0.0.1:8000", {}))
+    assert find(tmp_path) is not None
+    said = json.loads((tmp_path / "running.json").read_text())
+    beyond_every_pid = 2**22 + 1
+    (tmp_path / "running.json").write_text(json.dumps({**said, "pid": beyond_every_pid}))
+    assert find(tmp_path) is None
+    folder.release()
