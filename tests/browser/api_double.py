@@ -490,9 +490,12 @@ def _topups(app: FastAPI, scene: Scene) -> None:
 
     @app.post("/sandbox/api/pay")
     async def pay(body: Json) -> Any:
-        text = body["text"].lower()
+        # A URI may ask for the rest of what is due: the address in it says which top-up is meant.
+        text = body["text"].lower().partition("?")[0]
         for one in scene.topups.values():
-            given = [str(one["instructions"].get(name, "")).lower() for name in ("uri", "text")]
+            given = [
+                str(one["instructions"].get(name, "")).lower().partition("?")[0] for name in ("uri", "text")
+            ]
             if one["state"] in ("waiting", "underpaid") and text in given:
                 if body.get("amount"):
                     scene.tell("topup", underpay(one))
