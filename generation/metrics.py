@@ -27,7 +27,6 @@ class Metrics:
         self.gpu_seconds_total = Counter(
             "llamasketch_gpu_seconds", "GPU time of all delivered images.", registry=self.registry
         )
-        self.credits = Counter("llamasketch_credits_captured", "Credits captured.", registry=self.registry)
         self.leases = Counter("llamasketch_leases", "Leases given.", registry=self.registry)
         self.outcomes = Counter(
             "llamasketch_jobs_ended", "Jobs by their end.", ["state"], registry=self.registry
