@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from bench.surroundings import percentile
 from ledger.clock import system_clock
+from ledger.collector import calm_garbage_collector
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.consideration import Consideration, Worth
 from ledger.domain.lots import Source
@@ -116,6 +117,7 @@ async def measure(
     """
     async with open_ledger(url) as ledger:
         await _rounds(ledger, pick, callers, WARM_SECONDS, seed + 7)
+        calm_garbage_collector()
         if gate is not None:
             await asyncio.to_thread(gate)
         began = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from types import FrameType
 
@@ -15,6 +14,7 @@ from gateway.app import create_app
 from gateway.logging import configure_logging
 from gateway.schema import migrate
 from gateway.settings import Settings
+from ledger.collector import calm_garbage_collector
 
 
 class Server(uvicorn.Server):
@@ -42,17 +42,6 @@ def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         backlog=4096,
     )
-
-
-def calm_garbage_collector() -> None:
-    """Leave what lives for ever out of collections, and collect less often.
-
-    The ledger's states are many, long-lived and free of cycles; with the defaults a collection of the
-    oldest generation walks all of them again and again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
 
 
 def main() -> None:
