@@ -12,6 +12,7 @@ import httpx
 
 from ledger.money import LBTC, USDT, Asset
 from rails.contract import Rail, RailContext
+from rails.liquid.bindings import keep_bindings
 from rails.liquid.chain import ChainSource
 from rails.liquid.descriptor import WatchOnlyDescriptor
 from rails.liquid.elementsd import ElementsdChain
@@ -36,6 +37,7 @@ class LiquidPlugin:
 
     def build(self, environ: Mapping[str, str], context: RailContext) -> Rail:
         """Build the rail; connects to nothing yet. Raises `ValueError` with one sentence."""
+        keep_bindings()
         network = _network(environ.get("LIQUID_NETWORK", "liquid"))
         if context.production and network is LIQUID_REGTEST:
             raise ValueError("LIQUID_NETWORK is liquidregtest: production does not take coins of a sandbox")
