@@ -254,6 +254,14 @@ class Life(RuleBasedStateMachine):
         for number in (0, 1) if both else (process,):
             self.desk.processes[number].clock.advance(timedelta(seconds=seconds))
 
+    @rule(pick=PICKS, beside=st.sampled_from([-1, 0, 0, 1]))
+    def the_clocks_reach_something(self, pick: int, beside: int) -> None:
+        """An instant at which a lot, a hold or a period ends, or one just beside it."""
+        found = sorted({end for book in self.books.values() for end in book.ends() if end > self.now})
+        if found:
+            for process in self.desk.processes:
+                process.clock.set(found[pick % min(6, len(found))] + timedelta(seconds=beside))
+
     @rule(many=st.integers(2, 5))
     def the_next_commands_come_together(self, many: int) -> None:
         self.flush(0)

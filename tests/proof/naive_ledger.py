@@ -186,6 +186,24 @@ class Book(NaiveAccount):
             if earning.earned_days == earning.days:
                 del self.earnings[name]
 
+    def ends(self) -> list[datetime]:
+        """When something of this account will be over."""
+        ends = [
+            end for lot, terms in self.lots.items() if (end := terms.expires_at) and self.count(lot, "held")
+        ]
+        ends += [
+            end for lot, terms in self.lots.items() if (end := terms.expires_at) and self.count(lot, "left")
+        ]
+        ends += [holder.deadline for holder in self.holders.values() if holder.deadline]
+        if self.membership is not None:
+            mine = self.membership
+            ends += [
+                mine.start + (mine.end - mine.start) // 3,
+                mine.end,
+                mine.end + self.plans[mine.plan].grace,
+            ]
+        return ends
+
     def sweep(self, now: datetime, limit: int) -> None:
         late = [(h.deadline, name) for name, h in self.holders.items() if h.deadline and h.deadline <= now]
         for _, name in sorted(late)[:limit]:

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.proof.desk import Desk
+from tests.proof.walk import live
 from tests.proof.wishes import Ledger
 
-EXAMPLES = int(os.environ.get("LLAMASKETCH_PROOF_EXAMPLES", "30"))
-"""About half a second each."""
+EXAMPLES = int(os.environ.get("LLAMASKETCH_PROOF_EXAMPLES", "20"))
+"""About half a second each; for every two of them there is one long life."""
 LIVES = settings(
     max_examples=EXAMPLES,
     stateful_step_count=60,
@@ -34,3 +35,11 @@ def test_whatever_happens_the_ledger_is_what_the_model_says(desk: Desk) -> None:
     report = desk.verified()
     assert report.ok, report.findings
     assert report.outcomes > EXAMPLES
+
+
+def test_long_lives_are_what_the_model_says(desk: Desk) -> None:
+    for seed in range(EXAMPLES // 2):
+        live(seed)
+    report = desk.verified()
+    assert report.ok, report.findings
+    assert report.snapshots > 0
