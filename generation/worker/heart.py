@@ -66,7 +66,8 @@ class Heart:
                 self._on_verdict(verdict)
                 return
             try:
-                await asyncio.wait_for(self._moved.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._moved.wait()
                 # Previews come in bursts with the step they belong to: gather them into one beat.
                 await asyncio.sleep(LEAST_GAP_SECONDS)
             except TimeoutError:

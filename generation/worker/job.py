@@ -217,7 +217,8 @@ class JobRun:
         await self.shutdown.wait()
         if self._uploading or heart.share_done >= NEARLY_DONE:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self.tools.config.grace_seconds)
+                async with asyncio.timeout(self.tools.config.grace_seconds):
+                    await self._stop.wait()
         self._end_early("shutdown")
 
     def _backoff(self) -> Backoff:

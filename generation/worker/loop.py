@@ -181,7 +181,8 @@ class Worker:
         """Draining ends the long poll; a job that slipped in goes straight back."""
         with contextlib.suppress(ApiFault, TimeoutError):
             await self.tools.api.drain()
-            job = await asyncio.wait_for(claim, _DRAIN_SECONDS)
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                job = await claim
             if job is not None:
                 await self.tools.api.report(
                     job.id, GiveBackRequest(epoch=job.epoch), self._backoff(), attempts=2
@@ -190,7 +191,8 @@ class Worker:
     async def _leave(self) -> None:
         if self.tools.api.token is not None:
             with contextlib.suppress(ApiFault, TimeoutError):
-                await asyncio.wait_for(self.tools.api.drain(), _DRAIN_SECONDS)
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await self.tools.api.drain()
 
     # --- ComfyUI ---
 
@@ -261,7 +263,8 @@ class Worker:
                     seconds=round(wait, 2),
                 )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.shutdown.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self.shutdown.wait()
         raise Stopped
 
     def _backoff(self) -> Backoff:

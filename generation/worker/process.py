@@ -57,7 +57,8 @@ class LocalProcess:
             *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
         )
         try:
-            return await asyncio.wait_for(process.wait(), self._patience) == 0
+            async with asyncio.timeout(self._patience):
+                return await process.wait() == 0
         except TimeoutError:
             process.kill()
             await process.wait()

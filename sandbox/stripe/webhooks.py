@@ -54,7 +54,8 @@ class Deliverer:
                     await self._deliver(client, sequence, event, endpoint, attempts)
                 if not rows:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), self._pause_seconds())
+                        async with asyncio.timeout(self._pause_seconds()):
+                            await self._wake.wait()
 
     def _due(self) -> list[tuple[int, str, str, int]]:
         order = "DESC" if self.faults.reorder else "ASC"
