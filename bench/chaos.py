@@ -1,58 +1,63 @@
 """Everything is killed at random under load; then it is counted whether anything was lost or paid twice.
 
-PostgreSQL (fsync on) is crashed, API processes are killed with whatever they were deciding, boxes vanish
-with a job in hand, paint twice, lie, or come back as zombies; wake-ups are lost for seconds (what the
-loss of Redis means to dispatch). At the end everything is left to settle.
+Real processes: PostgreSQL that fsyncs, Valkey, two API processes behind a balancer, and boxes of a worker
+and a ComfyUI each; people ask over HTTP, and one box breaks every promise of the worker protocol.
+kill -9 of each in turn by a seed, and FLUSHALL; what was killed comes back after a moment. At the end
+everything is left to settle, and the log is counted. Exit status 1 if anything is not as it must be.
+
+    python -m bench.chaos [--seconds 600] [--seed 1] [--json] [--keep]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import json
+import os
 import random
-import signal
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
+import redis.asyncio as redis
+import sqlalchemy as sa
 import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from generation.dispatch import Dispatch
-from generation.errors import GenerationError
-from generation.queue import Tier
-from generation.reconcile import Reconciler
+from bench import chaos_count
+from bench.chaos_load import Book, Person, client
+from bench.chaos_rogue import Rogue
+from bench.chaos_stack import AGAIN_SECONDS, ROOT, ChaosStack, Program, Server
+from bench.surroundings import machine
+from gateway.foundation import CATEGORIES
+from generation.workers import WorkerRegistry
 from ledger.clock import system_clock
-from ledger.domain import holds as holds_
-from ledger.errors import LedgerError
-from ledger.identifiers import AccountId
-from sandbox.embedded.postgres import EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, free_port
-from tests.generation.core.world import Box, World, create_schema, open_world
+from ledger.domain.lots import Source
+from ledger.identifiers import AccountId, Identifiers
+from ledger.log.categories import Categories
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from ledger.service import Ledger
 
-PROCESSES = 2
-BOXES_PER_PROCESS = 6
-PEOPLE = 20
-ENDS = ("completed", "failed", "cancelled", "superseded", "expired", "blocked")
-TIER = Tier(weight=1, bonus_slots=0, in_flight_max=50)
-TROUBLE = (LedgerError, GenerationError, OSError, psycopg.Error, TimeoutError)
-
-
-async def run(seconds: int, seed: int) -> dict[str, Any]:
-    """The whole show; returns the counts."""
-    noise = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="llamasketch-chaos-") as name:
-        folder = Path(name)
-        open_to_others(folder)
-        command = EmbeddedPostgres(folder / "data", free_port()).command()
-        with RunningServer(command, folder / "postgres.log") as server:
-            create_schema(server.url)
-            people = await _people(server.url, folder)
-            killed = await _trouble(server, folder, people, seconds, noise)
-            return {"seconds": seconds, "killed": dict(killed), **await _settle(server.url, folder, people)}
+DECK = {"worker": 5, "comfyui": 4, "api": 4, "valkey": 2, "valkey_flushall": 2, "postgres": 2}
+"""What is killed how often in a round; the order is the seed's."""
+PAUSE_SECONDS = (1.0, 4.0)
+PROGRESS_SECONDS = 10.0
+OPERATOR_SECONDS = 5.0
+FIRST_IMAGE_SECONDS_MAX = 60
+CREDITS = 100_000
+POOR_EVERY = 6
+"""Every so manieth person has today's free images only, and runs out of them."""
+VERIFY_SECONDS_MAX = 600
 
 
 def open_to_others(folder: Path) -> None:
@@ -60,208 +65,352 @@ def open_to_others(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-async def _people(url: str, folder: Path) -> list[AccountId]:
-    async with open_world(url, folder / "objects", clock=system_clock) as world:
-        return [await world.person(1_000_000) for _ in range(PEOPLE)]
-
-
-async def _trouble(
-    server: RunningServer, folder: Path, people: list[AccountId], seconds: int, noise: random.Random
-) -> Counter[str]:
-    """Kill something every few seconds; what was killed starts again."""
-    killed: Counter[str] = Counter()
-    arguments = [sys.executable, "-m", "bench.chaos", server.url, str(folder / "objects"), ",".join(people)]
-
-    async def start() -> asyncio.subprocess.Process:
-        seed = str(noise.randrange(10**9))
-        return await asyncio.create_subprocess_exec(*arguments, seed)
-
-    processes = [await start() for _ in range(PROCESSES)]
-    until = time.monotonic() + seconds
+async def run(
+    seconds: int,
+    seed: int,
+    *,
+    apis: int = 2,
+    boxes: int = 3,
+    people: int = 16,
+    paint_seconds: float = 0.2,
+    settle_seconds: int = 300,
+    keep: bool = False,
+) -> dict[str, Any]:
+    """The whole show; returns the counts. `ok` says whether all is as it must be."""
+    chance = random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="llamasketch-chaos-", dir=os.environ.get("BENCH_FOLDER")))
+    stack = ChaosStack(folder, apis=apis, boxes=boxes, paint_seconds=paint_seconds, chance=chance)
     try:
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, noise.uniform(2, 6)))
-            if noise.random() < 0.3:
-                server.kill()
-                killed["postgresql"] += 1
-                await asyncio.sleep(noise.uniform(0, 2))
-                server.start()
-            else:
-                number = noise.randrange(PROCESSES)
-                processes[number].kill()
-                killed["api_process_with_its_boxes"] += 1
-                await processes[number].wait()
-                processes[number] = await start()
+        _say("starting")
+        await stack.start()
+        async with client(stack.balancer.url) as http:
+            show = _Show(stack, http, chance, people)
+            await show.prepare()
+            await show.storm(seconds)
+            await show.settle(settle_seconds)
+            counted = await show.count()
+        return {"seconds": seconds, "seed": seed, "processes": _sizes(stack), **counted}
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-    return killed
+        await stack.stop()
+        if keep:
+            _say(f"kept {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _settle(url: str, folder: Path, people: list[AccountId]) -> dict[str, Any]:
-    """One healthy process and honest boxes finish the rest; then count."""
-    async with open_world(url, folder / "objects", clock=system_clock) as world:
-        boxes = [await world.box() for _ in range(4)]
-        until = time.monotonic() + 120
-        while time.monotonic() < until and await _waiting(url):
-            await world.dispatch.sweep()
-            for box in boxes:
-                if (job := await box.claim()) is not None:
-                    await box.deliver(job)
-            await asyncio.sleep(0.01)
-        reconciler = Reconciler(
-            log=world.sequencer,
-            reader=world.reader,
-            queue=world.queue,
-            clock=system_clock,
-            identifiers=world.ids,
+def _sizes(stack: ChaosStack) -> dict[str, int]:
+    kinds = Counter(mortal.kind for mortal in stack.mortals)
+    return {**kinds, "rogue_boxes": 1}
+
+
+class _Show:
+    """Load, killing, settling and counting."""
+
+    def __init__(
+        self, stack: ChaosStack, http: httpx.AsyncClient, chance: random.Random, people: int
+    ) -> None:
+        self.stack = stack
+        self.chance = chance
+        self.http = http
+        self.book = Book()
+        self.people = [
+            Person(http, self.book, random.Random(chance.random()), number) for number in range(people)
+        ]
+        self.rogue = Rogue(
+            stack.balancer.url, stack.registration_token(), http, random.Random(chance.random())
         )
-        found = await reconciler.run(people)
-        return {**await _count(world, people), "reconciler_had_nothing_to_do": found.clean}
+        self.killed: Counter[str] = Counter()
+        self.trusted_again = 0
+        self.settled_after = 0.0
+        self.down: set[str] = set()
+        self.burials: set[asyncio.Task[None]] = set()
+        self.quiet = asyncio.Event()
+        """People and the rogue have had enough."""
+        self.finished = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
 
+    async def prepare(self) -> None:
+        """Visitors, most of them with credits, and the first image: then the load is on."""
+        for person in self.people:
+            await person.begin()
+        rich = [AccountId(p.account_id) for number, p in enumerate(self.people) if number % POOR_EVERY]
+        await _grant(self.stack.database_url, rich)
+        work = [*(person.go_on(self.quiet) for person in self.people), self.rogue.go_on(self.quiet)]
+        self.tasks = [asyncio.create_task(w) for w in (*work, self._operate(), self._tell_progress())]
+        async with asyncio.timeout(FIRST_IMAGE_SECONDS_MAX):
+            while "completed" not in self.book.ended.values():
+                self._require_life()
+                await asyncio.sleep(0.2)
 
-async def _waiting(url: str) -> bool:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        row = await (await connection.execute("SELECT count(*) FROM job_queue")).fetchone()
-        return bool(row and row[0])
+    def _require_life(self) -> None:
+        for task in self.tasks:
+            if task.done() and task.exception() is not None:
+                task.result()
 
+    # --- killing ---
 
-async def _count(world: World, people: list[AccountId]) -> dict[str, Any]:
-    ends: dict[str, list[str]] = {}
-    resolved: Counter[str] = Counter()
-    captured = after = 0
-    while page := await world.reader.read(after=after, limit=5000):
-        after = page[-1].position
-        for envelope in page:
-            kind = envelope.name.split(".")[1]
-            if envelope.stream.startswith("job_"):
-                ends.setdefault(envelope.stream, [])
-                if kind.removeprefix("job_") in ENDS:
-                    ends[envelope.stream].append(kind.removeprefix("job_"))
-            elif kind in ("hold_captured", "hold_released", "hold_expired"):
-                resolved[str(getattr(envelope.event, "job_id", ""))] += 1
-                captured += getattr(envelope.event, "credits", 0) if kind == "hold_captured" else 0
-    accounts = [await world.account(person) for person in people]
-    images = await world.rows(_results())
-    missing = 0
-    for row in images:
-        with contextlib.suppress(GenerationError):
-            await world.store.get(row["image_key"], limit_bytes=10**7)
-            continue
-        missing += 1
-    states = Counter(state for states in ends.values() for state in states)
-    return {
-        "jobs": len(ends),
-        "ended": dict(states),
-        "jobs_without_an_end": sum(not states for states in ends.values()),
-        "jobs_with_two_ends": sum(len(states) > 1 for states in ends.values()),
-        "holds_open": sum(len(list(holds_.each(account.holds))) for account in accounts),
-        "holds_resolved_twice": sum(count > 1 for count in resolved.values()),
-        "credits_captured": captured,
-        "images_delivered": len(images),
-        "images_missing_in_the_store": missing,
-        "captured_equals_delivered": captured == len(images) == states["completed"],
-    }
+    async def storm(self, seconds: int) -> None:
+        """Kill something every few seconds."""
+        _say(f"killing for {seconds} s")
+        until = time.monotonic() + seconds
+        deck: list[str] = []
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, self.chance.uniform(*PAUSE_SECONDS)))
+            if not deck:
+                deck = [kind for kind, count in DECK.items() for _ in range(count)]
+                self.chance.shuffle(deck)
+            await self._strike(deck.pop())
+            self._require_life()
+        await asyncio.gather(*self.burials)
 
+    async def _strike(self, kind: str) -> None:
+        if kind == "valkey_flushall":
+            self.killed[kind] += await _flush(self.stack.redis_url)
+            return
+        alive = [m for m in self.stack.mortals if m.kind == kind and m.name not in self.down]
+        pause = self.chance.uniform(*AGAIN_SECONDS)
+        victim = self.chance.choice(alive) if alive else None
+        if victim is not None:
+            self.killed[kind] += 1
+            self.down.add(victim.name)
+            burial = asyncio.create_task(self._bury(victim, pause))
+            self.burials.add(burial)
+            burial.add_done_callback(self.burials.discard)
 
-def _results() -> Any:
-    from generation.tables import job_results
+    async def _bury(self, victim: Server | Program, pause: float) -> None:
+        await victim.kill()
+        await asyncio.sleep(pause)
+        await victim.start()
+        self.down.discard(victim.name)
 
-    return job_results
+    # --- beside it ---
 
-
-# --- one API process with its boxes and its people ---
-
-
-async def _load(url: str, objects: Path, people: list[AccountId], noise: random.Random) -> None:
-    async with open_world(url, objects, clock=system_clock) as world:
-        boxes = [await _until_it_works(world.box) for _ in range(BOXES_PER_PROCESS)]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_sweep(world.dispatch))
-            for box in boxes:
-                group.create_task(_paint(box, noise))
-            for _ in range(4):
-                group.create_task(_ask(world, people, noise))
-
-
-async def _until_it_works(work: Any) -> Any:
-    while True:
+    async def _operate(self) -> None:
+        """The operator trusts boxes again that were unlucky three times."""
+        engine = create_async_engine(self.stack.database_url.replace("postgresql", "postgresql+psycopg", 1))
+        registry = WorkerRegistry(
+            engine, system_clock, Identifiers(system_clock), registration_secret=b"unused" * 6
+        )
         try:
-            return await work()
-        except Exception as error:
-            if not _expected(error):
-                raise
-            await asyncio.sleep(0.2)
+            while not self.finished.is_set():
+                with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+                    for box in await registry.present():
+                        if box.state == "quarantined":
+                            await registry.release_from_quarantine(box.worker_id)
+                            self.trusted_again += 1
+                await _either(self.finished, OPERATOR_SECONDS)
+        finally:
+            await engine.dispose()
+
+    async def _tell_progress(self) -> None:
+        began = time.monotonic()
+        while not self.finished.is_set():
+            await _either(self.finished, PROGRESS_SECONDS)
+            ends = Counter(self.book.ended.values())
+            _say(
+                f"{time.monotonic() - began:5.0f} s  {self.killed.total():3} kills  "
+                f"{len(self.book.accepted):5} accepted  {ends['completed']:5} seen delivered  "
+                f"down: {' '.join(sorted(self.down)) or '-'}"
+            )
+
+    # --- afterwards ---
+
+    async def settle(self, seconds_max: int) -> None:
+        """Nothing is killed any more, nobody asks any more: wait until nothing is left to do."""
+        _say("settling")
+        began = time.monotonic()
+        self.quiet.set()
+        await asyncio.gather(*self.tasks[: len(self.people) + 1])
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_until_nothing_waits(self.stack.database_url), seconds_max)
+        self.settled_after = time.monotonic() - began
+        self.finished.set()
+        await asyncio.gather(*self.tasks)
+
+    async def count(self) -> dict[str, Any]:
+        """Look at everything once more over HTTP, stop all but PostgreSQL, and count the log."""
+        _say("counting")
+        url = self.stack.database_url
+        found, holds_open = await chaos_count.tally(url)
+        fetched = await self._fetch(found)
+        held = sum([await person.held() for person in self.people])
+        by_itself = self.stack.ended_by_itself()
+        for programs in (self.stack.workers, self.stack.comfyuis, self.stack.apis):
+            await asyncio.gather(*(program.stop() for program in programs))
+        beside = chaos_count.rows(url)
+        verified = await _verify(self.stack.environment)
+        checks = [
+            *chaos_count.checks(self.book, found, holds_open, beside, fetched, held),
+            chaos_count.Check("llamasketch verify", verified["ok"], True),
+        ]
+        return {
+            "ok": all(check.ok for check in checks) and bool(found.digests),
+            "killed": dict(sorted(self.killed.items())),
+            "kills": self.killed.total(),
+            "ended_by_itself": by_itself,
+            "boxes_trusted_again": self.trusted_again,
+            "rogue": {**self.rogue.did, "refused": self.rogue.refused},
+            "requests": {
+                "accepted": len(self.book.accepted),
+                "unanswered": self.book.unanswered,
+                "answers": dict(self.book.answers.most_common()),
+            },
+            "jobs": len(found.ends),
+            "ended": dict(found.states.most_common()),
+            "failed_because": dict(found.failed),
+            "painted_again_because": dict(found.requeued),
+            "leases": found.starts,
+            "holds": dict(found.holds),
+            "images_delivered": len(found.digests),
+            "credits_captured": sum(found.captured_by_job.values()),
+            "image_files_nobody_names": chaos_count.files_left_over(
+                self.stack.folder / "data" / "objects", beside
+            ),
+            "settled_after_seconds": round(self.settled_after, 1),
+            "verify": verified,
+            "checks": [{**check._asdict(), "ok": check.ok} for check in checks],
+            "contradictions": self.book.contradictions[:20],
+        }
+
+    async def _fetch(self, found: chaos_count.Tally) -> dict[str, str | None]:
+        """Every delivered image, over HTTP, by whoever it belongs to."""
+        owners = {person.account_id: person for person in self.people}
+        gate = asyncio.Semaphore(6)
+
+        async def one(job_id: str) -> tuple[str, str | None]:
+            async with gate:
+                return job_id, await owners[found.owners[job_id]].digest_of_image(job_id)
+
+        return dict(await asyncio.gather(*(one(job_id) for job_id in found.digests)))
 
 
-def _expected(error: Exception) -> bool:
-    import sqlalchemy as sa
+async def _grant(url: str, accounts: Sequence[AccountId]) -> None:
+    """Credits by our own promotion: no payment rail takes part."""
+    with open_datastore(url) as datastore:
+        sequencer = Sequencer(LogRecorder(datastore), Categories(CATEGORIES), system_clock)
+        sequencer.start()
+        try:
+            ids = Identifiers(system_clock)
+            ledger = Ledger(sequencer, _no_reader(), clock=system_clock, identifiers=ids)
+            for account in accounts:
+                await ledger.grant(account, CREDITS, source=Source.PROMOTION)
+        finally:
+            await asyncio.to_thread(sequencer.stop)
 
-    return isinstance(error, (*TROUBLE, sa.exc.SQLAlchemyError))
+
+def _no_reader() -> Any:
+    """Granting reads nothing."""
+    return None
 
 
-async def _sweep(dispatch: Dispatch) -> None:
-    while True:
-        await _until_it_works(dispatch.sweep)
+async def _flush(url: str) -> int:
+    """FLUSHALL; 0 if Valkey is away at the moment."""
+    connection = redis.Redis.from_url(url, socket_connect_timeout=1)
+    try:
+        await connection.flushall()
+    except (RedisError, OSError):
+        return 0
+    finally:
+        await connection.aclose()
+    return 1
+
+
+async def _until_nothing_waits(url: str) -> None:
+    while await asyncio.to_thread(_unfinished, url):  # noqa: ASYNC110 - it happens in PostgreSQL
         await asyncio.sleep(0.5)
 
 
-async def _ask(world: World, people: list[AccountId], noise: random.Random) -> None:
-    while True:
-        number = time.time_ns() // 1000
-        person = noise.choice(people)
-        wish = world.wish(person, TIER)
-        if noise.random() < 0.4:
-            wish = world.wish(person, TIER, live=True, session_id=f"s{noise.randrange(3)}", seq=number)
-        with contextlib.suppress(Exception):
-            await world.generations.request(wish)
-            if noise.random() < 0.1:
-                await world.generations.cancel(person, wish.job_id)
-        if noise.random() < 0.2:
-            with contextlib.suppress(Exception):
-                await world.generations.request(wish)  # the client lost the answer
-        await asyncio.sleep(noise.uniform(0, 0.08))
+def _unfinished(url: str) -> bool:
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            row = connection.execute("SELECT count(*) FROM job_queue").fetchone()
+    except psycopg.OperationalError:
+        return True
+    return bool(row and row[0])
 
 
-async def _paint(box: Box, noise: random.Random) -> None:
-    old: Any = None
-    while True:
-        try:
-            job = await box.claim(wait_seconds=1)
-            if job is None:
-                continue
-            await asyncio.sleep(noise.uniform(0, 0.05))
-            fate = noise.random()
-            if fate < 0.03:
-                old = job  # vanished with it: its lease lapses
-            elif fate < 0.06:
-                await box.fail(job, "input" if fate < 0.04 else "infrastructure", "broken")
-            elif fate < 0.08:
-                await box.world.dispatch.give_back(box.worker, job.claim.job_id, job.claim.epoch)
-            elif fate < 0.10:
-                await box.deliver(job, b"no image")
-            else:
-                await box.deliver(job)
-                if fate > 0.95:
-                    await box.deliver(job)  # reported twice
-            if old is not None and fate > 0.9:
-                await box.deliver(old)  # a zombie
-            if fate < 0.1:
-                await box.world.registry.release_from_quarantine(box.worker.worker_id)
-        except Exception as error:
-            if not _expected(error):
-                raise
-            await asyncio.sleep(0.05)
+async def _verify(environment: dict[str, str]) -> dict[str, Any]:
+    """`llamasketch verify`, as an operator runs it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "verify", "--json"),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), VERIFY_SECONDS_MAX)
+    if process.returncode not in (0, 1) or not output:
+        return {"ok": False, "said": errors.decode(errors="replace")[-500:]}
+    report = json.loads(output)
+    known = ("ok", "events", "batches", "wrong", "seconds", "first")
+    return {name: report.get(name) for name in known if report.get(name) is not None}
 
 
-def main() -> None:
-    """One process under load, until it is killed."""
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The same for a person."""
+    lines = [
+        f"{result['seconds']} s of chaos, seed {result['seed']}: {result['kills']} kills "
+        + " ".join(f"{kind} {count}" for kind, count in result["killed"].items()),
+        f"{result['jobs']} jobs: "
+        + ", ".join(f"{count} {state}" for state, count in result["ended"].items()),
+        f"{result['images_delivered']} images delivered, {result['credits_captured']} credits captured",
+        f"settled after {result['settled_after_seconds']} s",
+        "",
+    ]
+    for check in result["checks"]:
+        mark = "ok   " if check["ok"] else "WRONG"
+        lines.append(f"  {mark} {check['what']:<48} {check['found']!s:>8}  (must be {check['wanted']})")
+    lines += ["", "All is as it must be." if result["ok"] else "SOMETHING IS WRONG."]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Parse, run, print; 1 if anything is not as it must be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=int, default=600, help="of killing; settling and counting come on top"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--apis", type=int, default=2)
+    parser.add_argument("--boxes", type=int, default=3, help="a worker and a ComfyUI each")
+    parser.add_argument("--people", type=int, default=16)
+    parser.add_argument("--paint-seconds", type=float, default=0.2)
+    parser.add_argument("--settle-seconds", type=int, default=300, help="at most")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, the table beside it")
+    parser.add_argument("--keep", action="store_true", help="do not delete the folder with data and logs")
+    wish = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    url, objects, people, seed = sys.argv[1:]
-    accounts = [AccountId(person) for person in people.split(",")]
-    asyncio.run(_load(url, Path(objects), accounts, random.Random(int(seed))))
+    result: dict[str, Any] = {"machine": machine()}
+    result |= asyncio.run(
+        run(
+            wish.seconds,
+            wish.seed,
+            apis=wish.apis,
+            boxes=wish.boxes,
+            people=wish.people,
+            paint_seconds=wish.paint_seconds,
+            settle_seconds=wish.settle_seconds,
+            keep=wish.keep,
+        )
+    )
+    if wish.json:
+        _say(table(result))
+        print(json.dumps(result, indent=2))
+    else:
+        print(table(result))
+    return 0 if result["ok"] else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
