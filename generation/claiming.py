@@ -45,6 +45,8 @@ _CANDIDATES = """
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
       AND NOT r.refused_workers @> CAST(:workers AS jsonb)
+      AND (q.session_id IS NULL OR NOT EXISTS (
+        SELECT FROM live_sessions s WHERE s.session_id = q.session_id AND s.paused))
     ORDER BY q.{order}, q.job_id LIMIT :limit
     FOR UPDATE OF q SKIP LOCKED
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,6 +49,12 @@ class _Delivery:
     report: Report
     result: Result
     row: Any
+
+    @property
+    def queued(self) -> Mapping[str, Any]:
+        """The queue's row when the report came. What was counted for a job stays as it was."""
+        found: Mapping[str, Any] = self.row._asdict()
+        return found
 
     @property
     def image_key(self) -> str:
@@ -200,10 +207,14 @@ class Completion:
             with unrecorded():
                 require_leased(job, worker_id=delivery.worker.worker_id, epoch=delivery.report.epoch)
             if past_deadline(draft, job):
-                return expire(draft, job_id)
-            if row.session_id is not None and not _newest(draft, row.session_id, job_id, job.seq or 0):
-                superseded = JobSuperseded(by_job=JobId(""))
-                return end_without_charge(draft, job_id, superseded, reason="superseded")
+                return expire(draft, job_id, delivery.queued)
+            if job.live and row.session_id is not None:
+                newer = _newer_delivered(draft, row.session_id, job_id, job.seq or 0)
+                if newer is not None:
+                    superseded = JobSuperseded(by_job=newer)
+                    return end_without_charge(
+                        draft, job_id, superseded, reason="superseded", row=delivery.queued
+                    )
             if job.hold_id is None:
                 return _settle_later(draft, delivery, job)
             return self._capture(draft, delivery, job)
@@ -224,7 +235,7 @@ class Completion:
         if not hold_is_open(draft, job):
             # An operator closed it. Nothing may be shown that was not paid for.
             failed = JobFailed(reason="hold_closed", failure="payment")
-            return end_without_charge(draft, delivery.job_id, failed, reason="failed")
+            return end_without_charge(draft, delivery.job_id, failed, reason="failed", row=delivery.queued)
         assert job.hold_id is not None
         draft.append(delivery.job_id, [delivery.event(job.price_credits)])
         capture_in(draft, job.account_id, CaptureHold(hold_id=job.hold_id))
@@ -300,16 +311,17 @@ def _settle_later(draft: Draft, delivery: _Delivery, job: Job) -> str:
     return JobState.SETTLING.value
 
 
-def _newest(draft: Draft, session_key: str, job_id: JobId, seq: int) -> bool:
-    """Whether this frame is newer than the newest delivered one of its session."""
+def _newer_delivered(draft: Draft, session_key: str, job_id: JobId, seq: int) -> JobId | None:
+    """The job that delivered a newer frame of this session; None if this is the newest, and noted as such."""
     session = draft.get(SESSIONS, session_key)
     if session is None:
-        return True
+        return None
     if seq <= session["delivered_seq"]:
-        return False
+        return JobId(session["delivered_job"] or "")
     waiting = None if session["waiting_job"] == job_id else session["waiting_job"]
-    draft.put(SESSIONS, {**session, "delivered_seq": seq, "waiting_job": waiting, "updated_at": draft.now})
-    return True
+    delivered = {"delivered_seq": seq, "delivered_job": job_id, "waiting_job": waiting}
+    draft.put(SESSIONS, {**session, **delivered, "updated_at": draft.now})
+    return None
 
 
 def _milliseconds(start: datetime, end: datetime) -> int:

@@ -6,6 +6,10 @@ ends, once, and nothing is settled twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from generation import returning
 from generation.job import Job, JobState
 from generation.job_events import JobExpired
 from generation.tables import FUNDING, QUEUE
@@ -21,9 +25,15 @@ def rows_of(job_id: str) -> tuple[tuple[SideTable, str], ...]:
     return (QUEUE, job_id), (FUNDING, job_id)
 
 
-def end_without_charge(draft: Draft, job_id: JobId, event: Event, *, reason: str) -> str:
-    """Append an end that costs nothing and give back what was held. Returns the new state."""
+def end_without_charge(
+    draft: Draft, job_id: JobId, event: Event, *, reason: str, row: Mapping[str, Any] | None = None
+) -> str:
+    """Append an end that costs nothing and give back what was held. Returns the new state.
+
+    `row` is the queue's row, for a transaction that does not declare it.
+    """
     job: Job = draft.state(job_id)
+    returning.note(draft, job_id, job, draft.get(QUEUE, job_id) if row is None else row)
     draft.append(job_id, [event])
     _let_go(draft, job, reason)
     draft.delete(QUEUE, job_id)
@@ -32,9 +42,9 @@ def end_without_charge(draft: Draft, job_id: JobId, event: Event, *, reason: str
     return str(draft.state(job_id).state.value)
 
 
-def expire(draft: Draft, job_id: JobId) -> str:
-    """Hold and job share one deadline and expire together."""
-    return end_without_charge(draft, job_id, JobExpired(), reason="expired")
+def expire(draft: Draft, job_id: JobId, row: Mapping[str, Any] | None = None) -> str:
+    """Hold and job share one deadline and expire together. `row`: see `end_without_charge`."""
+    return end_without_charge(draft, job_id, JobExpired(), reason="expired", row=row)
 
 
 def past_deadline(draft: Draft, job: Job) -> bool:

@@ -59,7 +59,11 @@ class OutOfOrder(Refusal):
 
 
 class SessionSpendCapReached(Refusal):
-    """This live session has reached its spending limit."""
+    """This live session is paused: it has reached its spending limit. Raise the limit to go on."""
+
+
+class SessionPaused(Refusal):
+    """This live session is paused. Resume it to go on."""
 
 
 class TooManyVariations(Refusal):

@@ -244,6 +244,19 @@ class JobQueue:
         """A live session's row."""
         return await self._one(sa.select(live_sessions).where(live_sessions.c.session_id == session_key))
 
+    async def waiting_in_paused(self, session_key: str | None = None, limit: int = 100) -> Sequence[Any]:
+        """(job, account, session) of what waits although its live session is paused: in this one, or anywhere."""
+        query = (
+            sa.select(job_queue.c.job_id, job_queue.c.account_id, job_queue.c.session_id)
+            .join(live_sessions, live_sessions.c.session_id == job_queue.c.session_id)
+            .where(live_sessions.c.paused, job_queue.c.state == "queued")
+            .limit(limit)
+        )
+        if session_key is not None:
+            query = query.where(live_sessions.c.session_id == session_key)
+        async with self._engine.connect() as connection:
+            return (await connection.execute(query)).all()
+
     async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
         """From lease to image, of the newest results, for estimates."""
         query = (

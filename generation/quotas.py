@@ -33,11 +33,12 @@ def exhausted(draft: Draft, quotas: Sequence[NetworkQuota], price: int) -> int |
     return None
 
 
-def count(draft: Draft, quotas: Sequence[NetworkQuota], free_credits: int) -> None:
-    """Count the free images of an address together with the hold that takes them."""
+def count(draft: Draft, quotas: Sequence[NetworkQuota], free_credits: int) -> list[str]:
+    """Count the free images of an address together with the hold that takes them. Returns the rows' ids."""
     if not free_credits:
-        return
+        return []
     for quota in quotas:
         row = draft.get(NETWORKS, quota.key)
         used = (row["used"] if row else 0) + free_credits
         draft.put(NETWORKS, {"id": quota.key, "used": used, "expires_at": quota.expires_at})
+    return [quota.key for quota in quotas]

@@ -10,32 +10,31 @@ from typing import Any
 import structlog
 
 from generation import quotas
-from generation.ending import end_without_charge, hold_is_open, rows_of
+from generation.ending import end_without_charge, rows_of
 from generation.errors import (
     AllowanceSharedOut,
     JobAlreadyEnded,
     JobNotFound,
     NoWorkerCanServe,
-    OutOfOrder,
     QueueFull,
-    SessionSpendCapReached,
     TooManyInFlight,
-    TooManyVariations,
 )
 from generation.estimating import Estimate, estimate
 from generation.funding import FundingKeeper, FundingOrder, FundingUnavailable, Opened, funding_row
 from generation.job import Job, JobState, require_open
-from generation.job_events import JobBlocked, JobCancelled, JobRequested, JobSuperseded
+from generation.job_events import JobBlocked, JobCancelled, JobRequested
+from generation.live import LiveSessions, SessionMoved, TakenOver, enter, session_key
 from generation.moderation import Moderation
 from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Turn, turn_of
 from generation.quotas import NetworkQuota
+from generation.returning import Returns
 from generation.signals import Signals
 from generation.storage import ObjectStore
 from generation.tables import FUNDING, INPUTS, QUEUE, SESSIONS, SHARES
 from generation.wishes import Accepted, Limits, Wish, price_of
 from ledger.clock import Clock
-from ledger.domain.commands import HoldCredits, MoveHold
-from ledger.domain.drafts import hold_in, move_in
+from ledger.domain.commands import HoldCredits
+from ledger.domain.drafts import hold_in
 from ledger.domain.refusals import InsufficientCredits
 from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, JobId
@@ -48,16 +47,11 @@ __all__ = [
     "Generations",
     "Limits",
     "NetworkQuota",
-    "SessionMoved",
     "Wish",
     "price_of",
 ]
 
 SKETCH_GRAPH = "sketch@1"
-
-
-class SessionMoved(Exception):
-    """The live session changed between reading and deciding; decide again."""
 
 
 class Generations:
@@ -87,6 +81,8 @@ class Generations:
         self._digest_secret = digest_secret
         self._limits = limits or Limits()
         self._keeper = keeper
+        self.returns = Returns(log=log, engine=queue.engine)
+        self.sessions = LiveSessions(log=log, queue=queue, returns=self.returns, limits=self._limits)
         self._logger = structlog.get_logger("generation.service")
 
     async def request(self, wish: Wish) -> Accepted:
@@ -135,7 +131,7 @@ class Generations:
     async def _waiting_frame(self, wish: Wish) -> str | None:
         if not wish.live or wish.session_id is None:
             return None
-        session = await self._queue.session(_session_key(wish))
+        session = await self._queue.session(session_key(wish.account_id, wish.session_id))
         return None if session is None else session.waiting_job
 
     def _request_transaction(
@@ -144,7 +140,7 @@ class Generations:
         streams: list[str] = [wish.account_id, wish.job_id]
         rows = [(SHARES, str(wish.account_id)), *quotas.rows(wish.networks)]
         if wish.session_id is not None:
-            rows.append((SESSIONS, _session_key(wish)))
+            rows.append((SESSIONS, session_key(wish.account_id, wish.session_id)))
         if replaced is not None:
             streams.append(replaced)
             rows.extend(rows_of(replaced))
@@ -156,16 +152,14 @@ class Generations:
             self._check_bounds(draft, wish, standing)
             deadline = draft.now + timedelta(seconds=self._limits.job_seconds)
             if wish.funding is None:
-                turn = self._fund(draft, wish, price, deadline, replaced)
-                if turn is None:
-                    turn = _take_turn(draft, wish, price, standing)
+                funded = self._fund(draft, wish, price, deadline, replaced, standing)
             else:
-                turn = Turn(0, 0)
+                funded = TakenOver(Turn(0, 0), 0, [])
                 draft.put(FUNDING, funding_row(_order(wish, price), draft.now))
             requested = self._requested(wish, price, deadline)
             draft.append(wish.job_id, [requested])
             state: JobState = draft.state(wish.job_id).state
-            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, turn, state))
+            draft.put(QUEUE, _queue_row(wish, draft.now, deadline, funded, state))
             draft.put(INPUTS, _inputs_row(wish, draft.now))
             return {"state": state.value}
 
@@ -190,13 +184,19 @@ class Generations:
             raise TooManyInFlight(limit=wish.tier.in_flight_max)
 
     def _fund(
-        self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
-    ) -> Turn | None:
+        self,
+        draft: Draft,
+        wish: Wish,
+        price: int,
+        deadline: datetime,
+        replaced: str | None,
+        standing: Standing,
+    ) -> TakenOver:
         """Hold the price, or take over the hold of the frame that is replaced and its rank."""
-        if wish.session_id is not None and (wish.live or wish.variation):
-            inherited = self._enter_session(draft, wish, price, deadline, replaced)
-            if inherited is not None:
-                return inherited
+        if _in_session(wish):
+            taken = enter(draft, wish, price, deadline=deadline, replaced=replaced, limits=self._limits)
+            if taken is not None:
+                return taken
         shared_out = quotas.exhausted(draft, wish.networks, price)
         command = HoldCredits(
             hold_id=wish.hold_id,
@@ -211,60 +211,9 @@ class Generations:
             if shared_out is None:
                 raise
             raise AllowanceSharedOut(cap=shared_out) from None
-        quotas.count(draft, wish.networks, held.allowance_credits)
-        return None
-
-    def _enter_session(
-        self, draft: Draft, wish: Wish, price: int, deadline: datetime, replaced: str | None
-    ) -> Turn | None:
-        key = _session_key(wish)
-        session = draft.get(SESSIONS, key) or _new_session(key)
-        seq, variations = session["newest_seq"], session["variations"]
-        turn = None
-        if wish.variation:
-            variations += 1
-            if variations > self._limits.variations_max:
-                raise TooManyVariations(limit=self._limits.variations_max)
-        else:
-            if session["waiting_job"] != replaced:
-                raise SessionMoved
-            seq = wish.seq or 0
-            if seq <= session["newest_seq"]:
-                raise OutOfOrder(newest=session["newest_seq"])
-            turn = self._replace(draft, wish, deadline, replaced) if replaced else None
-        spent = session["requested_credits"] + (price if turn is None else 0)
-        limit = min(self._limits.session_credits_max, wish.session_cap or self._limits.session_credits_max)
-        if turn is None and spent > limit:
-            raise SessionSpendCapReached(limit=limit)
-        draft.put(
-            SESSIONS,
-            {
-                **session,
-                "newest_seq": seq,
-                "waiting_job": session["waiting_job"] if wish.variation else wish.job_id,
-                "requested_credits": spent,
-                "variations": variations,
-                "updated_at": draft.now,
-            },
-        )
-        return turn
-
-    def _replace(self, draft: Draft, wish: Wish, deadline: datetime, replaced: str) -> Turn | None:
-        """The newest frame takes the waiting frame's hold and rank; a started one is left alone."""
-        old: Job = draft.state(replaced)
-        row = draft.get(QUEUE, replaced)
-        started = old.state is not JobState.QUEUED or row is None or row["worker_id"] is not None
-        if started or row is None or old.hold_id is None or not hold_is_open(draft, old):
-            return None
-        move_in(
-            draft,
-            wish.account_id,
-            MoveHold(hold_id=old.hold_id, to_hold_id=wish.hold_id, job_id=wish.job_id, deadline=deadline),
-        )
-        draft.append(replaced, [JobSuperseded(by_job=wish.job_id)])
-        draft.delete(QUEUE, replaced)
-        # One less wins against whoever came between: the place is the old frame's.
-        return Turn(row["rank"] - 1, row["tag"] - 1)
+        counted = quotas.count(draft, wish.networks, held.allowance_credits)
+        turn = _take_turn(draft, wish, price, standing)
+        return TakenOver(turn, held.allowance_credits if counted else 0, counted)
 
     def _requested(self, wish: Wish, price: int, deadline: datetime) -> JobRequested:
         return JobRequested(
@@ -384,28 +333,25 @@ def _order(wish: Wish, price: int) -> FundingOrder:
     )
 
 
-def _new_session(key: str) -> dict[str, Any]:
-    return {
-        "session_id": key,
-        "newest_seq": -1,
-        "delivered_seq": -1,
-        "waiting_job": None,
-        "requested_credits": 0,
-        "variations": 0,
-    }
+def _in_session(wish: Wish) -> bool:
+    return wish.session_id is not None and (wish.live or wish.variation)
 
 
-def _queue_row(wish: Wish, now: datetime, deadline: datetime, turn: Turn, state: JobState) -> dict[str, Any]:
+def _queue_row(
+    wish: Wish, now: datetime, deadline: datetime, funded: TakenOver, state: JobState
+) -> dict[str, Any]:
     return {
         "job_id": wish.job_id,
         "account_id": wish.account_id,
-        "session_id": _session_key(wish) if wish.live else None,
+        "session_id": session_key(wish.account_id, wish.session_id) if _in_session(wish) else None,
         "graph": SKETCH_GRAPH,
         "state": state.value,
-        "rank": turn.rank,
-        "tag": turn.tag,
+        "rank": funded.turn.rank,
+        "tag": funded.turn.tag,
         "weight": wish.tier.weight,
         "held": wish.funding is None,
+        "free_credits": funded.free_credits,
+        "networks": funded.networks or None,
         "requested_at": now,
         "deadline": deadline,
         "refused_workers": [],
@@ -430,7 +376,3 @@ def _inputs_row(wish: Wish, now: datetime) -> dict[str, Any]:
 def _sketch_key(wish: Wish) -> str:
     """By the command and not by the job: a refused attempt must not delete what a later one needs."""
     return f"sketches/{wish.key.replace(':', '-')}.png"
-
-
-def _session_key(wish: Wish) -> str:
-    return f"{wish.account_id}/{wish.session_id}"

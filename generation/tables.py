@@ -19,13 +19,15 @@ job_queue = sa.Table(
     metadata,
     sa.Column("job_id", sa.Text, primary_key=True),
     sa.Column("account_id", sa.Text, nullable=False),
-    sa.Column("session_id", sa.Text),
+    sa.Column("session_id", sa.Text, comment="live session of a frame or variation"),
     sa.Column("graph", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False, comment="awaiting_payment, queued, running or settling"),
     sa.Column("tag", sa.BigInteger, nullable=False, comment="place in the fair order of all people"),
     sa.Column("rank", sa.BigInteger, nullable=False, comment="the tag less the tier's bonus"),
     sa.Column("weight", sa.Integer, nullable=False, server_default="1"),
     sa.Column("held", sa.Boolean, nullable=False, server_default=sa.true(), comment="a hold stands for it"),
+    sa.Column("free_credits", sa.Integer, nullable=False, server_default="0", comment="counted in networks"),
+    sa.Column("networks", JSONB, comment="ids of the network allowances that count its free credits"),
     _time("requested_at"),
     _time("deadline"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -42,6 +44,7 @@ job_queue = sa.Table(
     sa.Index("job_queue_account", "account_id"),
     sa.Index("job_queue_lease", "lease_expires_at", postgresql_where=sa.text("worker_id IS NOT NULL")),
     sa.Index("job_queue_deadline", "deadline"),
+    sa.Index("job_queue_session", "session_id", postgresql_where=sa.text("session_id IS NOT NULL")),
 )
 
 job_inputs = sa.Table(
@@ -84,11 +87,15 @@ live_sessions = sa.Table(
     sa.Column("session_id", sa.Text, primary_key=True, comment="account id and client's session id"),
     sa.Column("newest_seq", sa.BigInteger, nullable=False, comment="newest frame requested"),
     sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="newest frame delivered"),
+    sa.Column("delivered_job", sa.Text, comment="the job of the newest frame delivered"),
     sa.Column("waiting_job", sa.Text, comment="the pending frame that a newer one replaces"),
-    sa.Column("requested_credits", sa.BigInteger, nullable=False),
+    sa.Column("requested_credits", sa.BigInteger, nullable=False, comment="spent, or held for it"),
+    sa.Column("cap_credits", sa.BigInteger, comment="the person's own limit"),
+    sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("variations", sa.Integer, nullable=False, server_default="0"),
     _time("updated_at"),
     sa.Index("live_sessions_age", "updated_at"),
+    sa.Index("live_sessions_paused", "session_id", postgresql_where=sa.text("paused")),
 )
 
 job_funding = sa.Table(
@@ -128,6 +135,16 @@ network_allowances = sa.Table(
     _time("expires_at"),
 )
 
+job_returns = sa.Table(
+    "job_returns",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("session_id", sa.Text, comment="the live session that counts its price"),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.Column("free_credits", sa.Integer, nullable=False),
+    sa.Column("networks", JSONB, nullable=False, comment="ids of the network allowances that count it"),
+)
+
 workers = sa.Table(
     "workers",
     metadata,
@@ -160,3 +177,4 @@ SESSIONS = SideTable(live_sessions)
 SHARES = SideTable(fair_shares)
 NETWORKS = SideTable(network_allowances)
 FUNDING = SideTable(job_funding)
+RETURNS = SideTable(job_returns)

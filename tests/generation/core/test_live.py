@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from generation.errors import OutOfOrder, SessionSpendCapReached, TooManyVariations
+from generation import tables
+from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
 from generation.job import JobState
+from generation.job_events import JobSuperseded
+from generation.live import SessionChange, SessionView
 from generation.queue import PRIORITY
 from generation.service import Limits
+from ledger.identifiers import AccountId
 from tests.generation.core.world import World, open_world
 
 
@@ -112,3 +117,140 @@ async def test_variations_are_counted_and_stand_behind_frames(empty_database: st
         frame = await world.frame(person, 1, tier=PRIORITY)
         plain = await world.ask(await world.person(), PRIORITY)
         assert [await box.paint() for _ in range(4)] == [plain, frame, *beside]
+
+
+async def test_a_superseded_picture_names_the_newer_one(world: World) -> None:
+    person, slow, fast = await world.person(), await world.box(), await world.box()
+    first = await world.frame(person, 1)
+    late = await slow.take()
+    second = await world.frame(person, 2)
+    assert await fast.paint() == second
+    assert await slow.deliver(late) == "superseded"
+    event = (await world.reader.events(first))[-1].event
+    assert isinstance(event, JobSuperseded)
+    assert event.by_job == second
+
+
+# --- pausing, and limits ---
+
+
+async def change(world: World, person: AccountId, **wanted: Any) -> SessionView:
+    return await world.generations.sessions.change(world.ids.command(), person, "s1", SessionChange(**wanted))
+
+
+async def test_a_paused_session_takes_nothing_and_holds_nothing(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    frame = await world.frame(person, 1)
+    beside = await world.ask(person, session_id="s1", variation=True)
+    alone = await world.ask(person)
+    view = await change(world, person, paused=True)
+    assert (view.paused_by, view.spent_credits) == ("person", 0)
+    assert {await world.state(job_id) for job_id in (frame, beside)} == {JobState.CANCELLED}
+    assert (await world.job(frame)).reason == "session_paused"
+    assert await world.open_holds(person) == {alone}
+    with pytest.raises(SessionPaused):
+        await world.frame(person, 2)
+    with pytest.raises(SessionPaused):
+        await world.ask(person, session_id="s1", variation=True)
+    assert await box.paint() == alone
+    assert await box.claim() is None
+
+
+async def test_a_resumed_session_goes_on_where_it_stopped(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    await world.frame(person, 5)
+    await change(world, person, paused=True)
+    assert (await change(world, person, paused=True)).paused_by == "person"
+    assert (await change(world, person, paused=False)).paused_by is None
+    with pytest.raises(OutOfOrder):
+        await world.frame(person, 5)
+    newest = await world.frame(person, 6)
+    assert await box.paint() == newest
+    assert await world.available(person) == 19
+
+
+async def test_the_running_frame_of_a_paused_session_is_finished_and_charged(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    await world.frame(person, 1)
+    job = await box.take()
+    await change(world, person, paused=True)
+    assert await world.held(person) == 1
+    assert await box.deliver(job) == "completed"
+    assert (await world.available(person), await world.held(person)) == (19, 0)
+
+
+async def test_a_frame_that_comes_back_to_a_paused_session_is_stopped(world: World) -> None:
+    person, box, other = await world.person(), await world.box(), await world.box()
+    frame = await world.frame(person, 1)
+    job = await box.take()
+    await change(world, person, paused=True)
+    assert await box.fail(job) == "queued"
+    assert await other.claim() is None
+    assert await world.generations.sessions.sweep() == 1
+    assert await world.generations.sessions.sweep() == 0
+    assert await world.state(frame) is JobState.CANCELLED
+    assert await world.held(person) == 0
+
+
+async def test_pausing_among_frames_leaves_nothing_waiting(world: World) -> None:
+    person = await world.person()
+    await asyncio.gather(
+        *(world.frame(person, seq) for seq in range(1, 9)),
+        change(world, person, paused=True),
+        *(world.frame(person, seq) for seq in range(9, 17)),
+        return_exceptions=True,
+    )
+    assert (await world.generations.sessions.look(person, "s1")).paused_by == "person"
+    assert await world.held(person) == 0
+    assert await world.rows(tables.job_queue) == []
+
+
+async def test_pausing_one_session_leaves_the_others_alone(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    await change(world, person, paused=True)
+    frame = await world.frame(person, 1, session_id="s2")
+    somebody = await world.frame(await world.person(), 1)
+    assert {await box.paint(), await box.paint()} == {frame, somebody}
+
+
+async def test_a_session_that_has_spent_its_limit_pauses_until_the_limit_is_raised(world: World) -> None:
+    person, box = await world.person(100), await world.box()
+    await change(world, person, cap_credits=2)
+    for seq in (1, 2):
+        await world.frame(person, seq)
+        await box.paint()
+    view = await world.generations.sessions.look(person, "s1")
+    assert (view.paused_by, view.limit_credits, view.spent_credits) == ("spend_cap", 2, 2)
+    with pytest.raises(SessionSpendCapReached) as refused:
+        await world.frame(person, 3)
+    assert refused.value.details == {"limit": 2, "spent": 2, "paused_by": "spend_cap"}
+    with pytest.raises(SessionSpendCapReached):
+        await change(world, person, paused=False)
+    assert (await change(world, person, cap_credits=3)).paused_by is None
+    await world.frame(person, 3)
+    assert (await change(world, person, uncap=True)).limit_credits == Limits().session_credits_max
+
+
+async def test_the_limit_given_with_a_frame_stays_with_the_session(world: World) -> None:
+    person, box = await world.person(100), await world.box()
+    await world.frame(person, 1, session_cap=1)
+    await box.paint()
+    with pytest.raises(SessionSpendCapReached):
+        await world.frame(person, 2)
+
+
+async def test_what_was_not_delivered_is_not_spent(world: World) -> None:
+    person, box = await world.person(100), await world.box()
+    for seq, end in enumerate(("failed", "cancelled", "expired")):
+        job_id = await world.frame(person, seq, session_cap=1)
+        if end == "failed":
+            await box.fail(await box.take(), "input", "node_refused")
+        elif end == "cancelled":
+            await world.generations.cancel(person, job_id)
+        else:
+            world.pass_time(minutes=11)
+            await world.dispatch.sweep()
+        assert (await world.state(job_id)).value == end
+        assert await world.generations.returns.sweep() == 1
+        assert await world.generations.returns.sweep() == 0
+        assert (await world.generations.sessions.look(person, "s1")).spent_credits == 0
