@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -108,21 +109,36 @@ class Dispatch:
 
     # --- claiming ---
 
-    async def claim(self, worker: Worker, *, wait_seconds: float) -> Assignment | None:
-        """The next job for this box, waiting for one up to `wait_seconds`."""
+    async def claim(
+        self, worker: Worker, *, wait_seconds: float, gone: asyncio.Event | None = None
+    ) -> Assignment | None:
+        """The next job for this box, waiting for one up to `wait_seconds`.
+
+        `gone` is set when the box has hung up: it gets nothing then, and what it was about to get goes
+        back. Otherwise a box that died while it waited would take the next job with it for a lease's time.
+        """
         if worker.state != "active":
             return None
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_seconds
-        while True:
+        while gone is None or not gone.is_set():
             # Whatever arrives from here on wakes us, also while we look.
             news = self._signals.news()
             assignment = await self._claim_once(worker)
+            if gone is not None and gone.is_set():
+                await self._take_back(worker, assignment)
+                return None
             remaining = until - loop.time()
             if assignment is not None or remaining <= 0 or self._signals.closed:
                 return assignment
             # A lost wake-up costs at most this second.
             await self._signals.wait_for_work(min(1.0, remaining), news)
+        return None
+
+    async def _take_back(self, worker: Worker, assignment: Assignment | None) -> None:
+        if assignment is not None:
+            with contextlib.suppress(StaleLease):
+                await self.give_back(worker, assignment.claim.job_id, assignment.claim.epoch)
 
     async def _claim_once(self, worker: Worker) -> Assignment | None:
         while True:
@@ -267,6 +283,8 @@ class Dispatch:
             self.metrics.refused.labels("end").inc()
             raise stale.refusal from None
         blame, state = receipt.result["blame"]
+        # A box that died after its upload has left the picture behind: nobody can report it any more.
+        await self._store.delete(upload_key(job_id, epoch))
         if not receipt.replayed:
             await self._account_for(worker_id, failure, blame, receipt.result["before"], state)
         return str(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Annotated, Any
@@ -133,10 +134,21 @@ async def renew(request: Request, box: Box) -> dict[str, Any]:
 async def claim(request: Request, body: protocol.ClaimRequest, box: Box) -> Response:
     """Waits for a job up to `wait_seconds`. A draining or quarantined box gets none."""
     services: Services = request.app.state.services
-    assignment = await services.dispatch.claim(box, wait_seconds=body.wait_seconds)
+    gone = asyncio.Event()
+    watcher = asyncio.create_task(_hangs_up(request, gone))
+    try:
+        assignment = await services.dispatch.claim(box, wait_seconds=body.wait_seconds, gone=gone)
+    finally:
+        watcher.cancel()
     if assignment is None:
         return Response(status_code=204)
     return services.json({"job": _assignment(assignment)})
+
+
+async def _hangs_up(request: Request, gone: asyncio.Event) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
 
 
 def _assignment(assignment: Assignment) -> dict[str, Any]:

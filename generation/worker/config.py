@@ -40,7 +40,8 @@ class WorkerConfig:
     recycle_jobs: int = 500
     recycle_rss_mb: int = 0
     """Restart ComfyUI above this resident size; 0 never."""
-    keep_files: int = 200
+    keep_files: int = 0
+    """How many files that a crash left in ComfyUI's folder stay there; they are people's pictures."""
 
 
 _ENVIRONMENT = {

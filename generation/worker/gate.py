@@ -39,6 +39,11 @@ class GateReport:
         """Whether the box may claim jobs."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
+    @property
+    def reason(self) -> str:
+        """What did not pass, in one line."""
+        return "; ".join(f"{check.name}: {check.seen}" for check in self.checks if not check.passed)
+
 
 async def gpu_health_check(
     comfy: ComfyClient,

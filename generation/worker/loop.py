@@ -59,7 +59,8 @@ class Worker:
         """Until `shutdown`. Raises `RegistrationRefused`; everything else is waited out."""
         log = structlog.get_logger("worker")
         try:
-            self._gate = await self._until_ready(self._pass_gate)
+            # What a former life of this worker left in the queue is nobody's any more.
+            self._gate = await self._until_ready(self._comfyui_well)
             await self._until_ready(self._register)
             log.info("ready", worker_id=self._credentials().worker_id, graphs=list(self._gate.graphs))
             while not self.shutdown.is_set():
@@ -211,7 +212,7 @@ class Worker:
         for check in report.checks:
             log.info("checked", check=check.name, passed=check.passed, seen=check.seen)
         if not report.passed:
-            raise GateClosed
+            raise GateClosed(report.reason)
         return report
 
     async def _look_after_comfyui(self, run: JobRun, end: JobEnd) -> None:
@@ -239,7 +240,7 @@ class Worker:
         await self.tools.comfy.clear()
         view = await self.tools.comfy.queue()
         if view.running or view.pending:
-            raise GateClosed
+            raise GateClosed("ComfyUI has not let go of an earlier picture")
         return True
 
     async def _comfyui_well(self) -> GateReport:

@@ -212,6 +212,29 @@ async def test_a_box_that_breaks_three_jobs_is_put_in_quarantine(studio: Gateway
     await (await studio.box("good")).paint()
 
 
+async def test_a_box_that_hung_up_while_it_waited_takes_no_job_with_it(studio: Gateway) -> None:
+    client, dead, heir = await studio.visitor(), await studio.box("dead"), await studio.box("heir")
+    with pytest.raises(httpx.ReadTimeout):
+        await dead.client.post("/v1/worker/claim", json={"wait_seconds": 20}, timeout=0.2)
+    job_id = await ask(client)
+    job = await heir.take()
+    assert job["id"] == job_id
+    assert (await heir.deliver(job)).json() == {"state": "completed"}
+    names = [event.name for event in await studio.services.reader.events(job_id)]
+    assert names[-1] == "generation.job_completed.v1"
+    assert await credits_of(client) == USED
+
+
+async def test_what_an_attempt_without_a_report_uploaded_is_deleted(studio: Gateway) -> None:
+    _, box, job = await started(studio)
+    await box.upload(job, picture())
+    folder = studio.settings.data / "objects" / "uploads" / job["id"]
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    await box.say(job, "give-back")
+    assert list(folder.iterdir()) == []
+    assert await box.paint() == job["id"]
+
+
 async def test_a_draining_box_gets_nothing_and_finishes_what_it_has(studio: Gateway) -> None:
     client, box, job = await started(studio)
     assert (await box.client.post("/v1/worker/drain", json={})).json() == {"state": "draining"}

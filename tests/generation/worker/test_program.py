@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,19 +10,8 @@ import msgspec
 from tests.generation.comfyui.pictures import sketch
 from tests.generation.comfyui.server import ComfyServer
 from tests.generation.worker.gateway import ONE_TIME_TOKEN, FakeGateway
+from tests.generation.worker.program import program
 from tests.waiting import eventually
-
-
-@contextmanager
-def program(log: Path, environment: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "generation.worker", *options]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=output)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
 
 
 def settings(gateway: FakeGateway, comfyui: ComfyServer, folder: Path) -> dict[str, str]:
