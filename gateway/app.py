@@ -18,7 +18,18 @@ from gateway.authentication import current_principal
 from gateway.middleware import BodyLimit, RequestContext
 from gateway.problems import Problem, install_problem_handlers, problem_of_http
 from gateway.reference import install_reference
-from gateway.routes import account, events, generations, health, metrics, objects, session, topups, worker
+from gateway.routes import (
+    account,
+    events,
+    generations,
+    health,
+    live,
+    metrics,
+    objects,
+    session,
+    topups,
+    worker,
+)
 from gateway.services import running_services
 from gateway.settings import Settings
 from gateway.web.pages import Pages, build_router, load_pages
@@ -82,7 +93,7 @@ def create_app(
     )
     install_problem_handlers(app)
     _answer_browsers_with_pages(app, pages)
-    for module in (account, generations, topups, events, session, worker, health, metrics):
+    for module in (account, generations, live, topups, events, session, worker, health, metrics):
         app.include_router(module.router)
     if not settings.object_store_url:
         app.include_router(objects.router)

@@ -11,6 +11,7 @@ from generation.dispatch import Dispatch
 from generation.funding import FundingKeeper
 from generation.queue import JobQueue
 from generation.reconcile import Reconciler
+from generation.service import Generations
 from ledger.clock import Clock
 
 SWEEP_SECONDS = 1.0
@@ -26,12 +27,14 @@ class Caretaker:
         *,
         dispatch: Dispatch,
         keeper: FundingKeeper,
+        generations: Generations,
         reconciler: Reconciler,
         queue: JobQueue,
         clock: Clock,
     ) -> None:
         self._dispatch = dispatch
         self._keeper = keeper
+        self._generations = generations
         self._reconciler = reconciler
         self._queue = queue
         self._clock = clock
@@ -42,6 +45,8 @@ class Caretaker:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again(self._dispatch.sweep, SWEEP_SECONDS))
             group.create_task(self._again(self._keeper.sweep, SWEEP_SECONDS))
+            group.create_task(self._again(self._generations.returns.sweep, SWEEP_SECONDS))
+            group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
             group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
             group.create_task(self._again(self._prune, PRUNE_SECONDS))
 

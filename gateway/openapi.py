@@ -12,11 +12,13 @@ from fastapi.routing import APIRoute
 from gateway.authentication import current_principal
 from gateway.identity import SESSION_COOKIE, VISITOR_COOKIE
 from gateway.problems import MEDIA_TYPE, REFUSAL_STATUS
-from gateway.routes import account, events, generations, health, session, topups, worker
+from gateway.routes import account, events, generations, health, live, session, topups, worker
 from gateway.routes.shapes import PROBLEMS_FIELD, ProblemOut
 from ledger.errors import Refusal
 
-_ROUTERS = tuple(module.router for module in (account, generations, topups, events, session, worker, health))
+_ROUTERS = tuple(
+    module.router for module in (account, generations, live, topups, events, session, worker, health)
+)
 
 _OPTIONAL = frozenset({"GET /v1/account", "GET /v1/session", "POST /v1/session"})
 """Operations that also answer somebody who brings nothing."""
@@ -69,7 +71,7 @@ _OURS: Mapping[str, tuple[int, str]] = {
 }
 """Problems that are no refusal. `tests/docs` compares this with the code."""
 
-_CONFLICTS = ("account_merged", "job_already_ended", "out_of_order", "stale_lease")
+_CONFLICTS = ("account_merged", "job_already_ended", "out_of_order", "session_paused", "stale_lease")
 """Refusals with 409 that a client can meet."""
 
 SKETCH = (
@@ -85,6 +87,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "prompt": "a watercolour llama at sunset",
         "sketch": {"content_type": "image/png", "data": SKETCH},
     },
+    "PATCH /v1/generations/sessions/{session_id}": {"paused": True},
     "POST /v1/topups": {"rail": "lightning", "credits": 500},
     "POST /v1/session": {"email": "ada@example.org"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-7Q2M-X41D-9KTE-03WZ"},

@@ -238,15 +238,21 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         "keeper": keeper,
     }
     dispatch = Dispatch(**shared, registry=registry)
+    generations = Generations(**shared, digest_secret=settings.secret_for("input-digests"))
     return {
         "queue": queue,
         "store": shared["store"],
         "signer": signer,
         "registry": registry,
-        "generations": Generations(**shared, digest_secret=settings.secret_for("input-digests")),
+        "generations": generations,
         "dispatch": dispatch,
         "caretaker": Caretaker(
-            dispatch=dispatch, keeper=keeper, reconciler=reconciler, queue=queue, clock=base.clock
+            dispatch=dispatch,
+            keeper=keeper,
+            generations=generations,
+            reconciler=reconciler,
+            queue=queue,
+            clock=base.clock,
         ),
     }
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
-import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -18,15 +16,16 @@ from gateway.idempotency import Mapped
 from gateway.identity import Principal
 from gateway.networks import quotas
 from gateway.problems import Problem, leaves_key_open, problem_of
+from gateway.routes.live import CAP_MAX, SESSION_ID, session_digest
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.services import Services
-from gateway.settings import Settings
 from generation.errors import SketchRejected
 from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
 from generation.job import Job, JobState
 from generation.queue import FREE, PAID, PRIORITY, Tier
+from generation.reasons import sentence
 from generation.service import Accepted, Wish, price_of
-from ledger.identifiers import AccountId, HoldId, JobId, is_identifier
+from ledger.identifiers import HoldId, JobId, is_identifier
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
 ROUTE = "POST /v1/generations"
@@ -78,7 +77,7 @@ class GenerationIn(BaseModel):
         default=False, description="A frame of a live session: only the newest waiting one is painted."
     )
     session_id: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a live session; you choose it."
+        default=None, pattern=SESSION_ID, description="Of a live session; you choose it."
     )
     seq: int | None = Field(
         default=None, ge=0, le=SEED_MAX, description="The frame's number; an older one is out of order."
@@ -87,7 +86,10 @@ class GenerationIn(BaseModel):
         default=False, description="A picture beside a session's frames, at lower priority; 16 per session."
     )
     session_cap: int | None = Field(
-        default=None, ge=1, le=100_000, description="Your own spending limit for this session, in credits."
+        default=None,
+        ge=1,
+        le=CAP_MAX,
+        description="Your own spending limit for this session, in credits, from now on.",
     )
     funding: FundingIn | None = Field(
         default=None, description="Pay for this image alone, instead of with credits."
@@ -127,20 +129,10 @@ class GenerationStateOut(GenerationOut):
     image_url: str | None
     thumbnail_url: str | None
     credits: CreditsOut
-    reason: str | None = Field(description="Why it failed or was blocked, as a short code.")
+    reason: str | None = Field(
+        description="Why it did not come, as a short code; for `superseded` the newer one."
+    )
     message: str | None = Field(description="The same for a person.")
-
-
-REASONS = {
-    "blank_sketch": "The sketch is empty. Draw something first.",
-    "inputs_erased": "The sketch was erased before it could be painted.",
-    "worker_lost": "The machine painting it went away, three times.",
-    "bad_result": "The painter gave back something that is not an image, three times.",
-    "out_of_memory": "The painter ran out of memory.",
-    "not_paid": "It was not paid in time.",
-    "payment_failed": "The payment went back before the image was ready.",
-    "hold_closed": "The credits reserved for it were released meanwhile.",
-}
 
 
 @router.post(
@@ -153,6 +145,7 @@ REASONS = {
             "insufficient_credits",
             "allowance_shared_out",
             "account_in_debt",
+            "session_paused",
             "session_spend_cap_reached",
             "too_many_variations",
             "unknown_rail",
@@ -294,14 +287,6 @@ async def _wish(
     )
 
 
-def session_digest(settings: Settings, account_id: AccountId, session_id: str | None) -> str | None:
-    """A client's own name for a session may say anything about a person; events get a digest of it."""
-    if session_id is None:
-        return None
-    message = f"{account_id}\n{session_id}".encode()
-    return hmac.new(settings.secret_for("live-sessions"), message, hashlib.sha256).hexdigest()[:24]
-
-
 async def tier_of(services: Services, caller: Principal) -> Tier:
     """How the caller's plan is served."""
     view = await services.account_view(caller.account_id)
@@ -386,22 +371,8 @@ async def present(services: Services, caller: Principal, job_id: JobId, job: Job
         thumbnail_url=f"{url}?thumbnail=true" if done else None,
         credits=CreditsOut(held=held, captured=job.captured_credits),
         reason=job.reason,
-        message=_message(job),
+        message=sentence(job),
     )
-
-
-def _message(job: Job) -> str | None:
-    match job.state:
-        case JobState.FAILED:
-            return REASONS.get(job.reason or "", "It could not be painted.") + " You were not charged."
-        case JobState.BLOCKED:
-            return "Our content rules do not allow this. You were not charged."
-        case JobState.EXPIRED:
-            return "Nobody could paint it in time. You were not charged."
-        case JobState.CANCELLED | JobState.SUPERSEDED:
-            return "You were not charged."
-        case _:
-            return None
 
 
 def _eta(estimate: Any) -> EtaOut | None:

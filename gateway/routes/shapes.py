@@ -329,6 +329,20 @@ class MergedOut(Shape):
     credits: int
 
 
+class LiveSessionOut(Shape):
+    """A live sketch session."""
+
+    id: str
+    paused: bool = Field(description="Whether it takes nothing that costs more.")
+    paused_by: Literal["person", "spend_cap"] | None = Field(
+        description="`spend_cap`: its limit is spent; what was accepted before is still painted."
+    )
+    cap_credits: int | None = Field(description="Your own spending limit.")
+    limit_credits: int = Field(description="The smaller one of yours and ours.")
+    spent_credits: int = Field(description="Charged, or held for what waits or is being painted.")
+    variations: int
+
+
 class SignedInOut(Shape):
     """A session; `merged` says what the guest brought along."""
 

@@ -13,12 +13,12 @@ from gateway.cli import app as cli
 from gateway.foundation import CATEGORIES
 from gateway.openapi import _OURS, EXAMPLES, problem_codes
 from gateway.problems import REFUSAL_STATUS
-from gateway.routes import account, events, generations, health, session, topups, worker
+from gateway.routes import account, events, generations, health, live, session, topups, worker
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.settings import Settings
 from tests.docs.texts import DOCUMENTS, ROOT, anchors, code, name
 
-ROUTERS = [module.router for module in (account, events, generations, health, session, topups, worker)]
+ROUTERS = [module.router for module in (account, events, generations, health, live, session, topups, worker)]
 ROUTES: list[Any] = [route for router in ROUTERS for route in router.routes]
 RAIL_SETTING = re.compile(r'"((?:STRIPE|LND|LIGHTNING|ELEMENTS|ESPLORA|LIQUID)_[A-Z_]+)"')
 
@@ -63,7 +63,7 @@ def test_every_command_that_is_named_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_route_that_is_named_exists(document: Path) -> None:
     known = {f"{method} {_plain(route.path)}" for route in ROUTES for method in route.methods}
-    named = re.findall(r"\b(GET|POST|PUT|DELETE) (/(?:v1|health)[A-Za-z0-9_/{}.…<>-]*)", code(document))
+    named = re.findall(r"\b(GET|POST|PUT|PATCH|DELETE) (/(?:v1|health)[A-Za-z0-9_/{}.…<>-]*)", code(document))
     assert {f"{method} {_plain(path)}" for method, path in named} <= known
 
 

@@ -1,0 +1,80 @@
+"""Why there is no image, for a person: one sentence for every code. Nobody was charged for any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from generation.job import Job, JobState
+
+UNKNOWN = "It could not be painted."
+NOT_CHARGED = "You were not charged."
+
+FAILURES: Mapping[str, str] = {
+    # The request itself: the same would fail everywhere.
+    "blank_sketch": "The sketch is empty. Draw something first.",
+    "graph_refused": "Our painters do not accept this request. Change the prompt or the sketch.",
+    "inputs_erased": "The sketch was erased before it could be painted.",
+    "node_refused": "This sketch or prompt cannot be made into an image. Change one of them.",
+    "sketch_unreadable": "The sketch is not a picture that can be read. Draw or upload it again.",
+    # The machines: tried on others before we gave up.
+    "bad_result": "The painters gave back something that is not an image. Try again.",
+    "blank_image": "The painters gave back an empty image. Try again, or change the prompt.",
+    "comfyui_fault": "Something broke in the machine that was painting it. Try again.",
+    "given_back": "The machine painting it was switched off. Try again.",
+    "image_too_large": "The image came out too large to be kept. Try again, or use a simpler sketch.",
+    "node_failed": "The machine failed while it was painting. Try again.",
+    "out_of_memory": "The painters ran out of memory. Try again in a minute.",
+    "output_missing": "The machine finished without giving an image. Try again.",
+    "run_hung": "The machine stopped making progress. Try again.",
+    "run_interrupted": "The painting was interrupted. Try again.",
+    "run_lost": "The machine lost track of the painting. Try again.",
+    "server_died": "The machine stopped while it was painting. Try again.",
+    "server_unreachable": "The painting machine did not answer. Try again.",
+    "sketch_missing": "The painters could not fetch the sketch. Try again.",
+    "storage_failed": "The image was painted but could not be stored. Try again.",
+    "worker_lost": "The machines painting it went away, several times. Try again.",
+    # The credits reserved for it.
+    "account_in_debt": "Credits used before are still to be paid. What you paid stays on your balance.",
+    "account_merged": "Your balance moved to another account meanwhile. What you paid stays yours.",
+    "deadline_passed": "Its time was over before the payment was taken. What you paid stays on your balance.",
+    "hold_already_open": "Credits were reserved for it already. What you paid stays on your balance.",
+    "hold_closed": "The credits reserved for it were released meanwhile.",
+    "insufficient_credits": "What arrived was not enough for it. What you paid stays on your balance.",
+    "invalid_amount": "The price could not be reserved. What you paid stays on your balance.",
+    "lot_already_granted": "The price could not be reserved. What you paid stays on your balance.",
+    # A payment for this image alone.
+    "amount_too_large": "The price is above the most that can be paid this way. Pay another way.",
+    "amount_too_small": "The price is below the least that can be paid this way. Pay another way.",
+    "asset_not_accepted": "This way to pay does not take that asset. Choose another one.",
+    "cannot_hold": "This way to pay cannot be used for a single image. Top up instead.",
+    "not_paid": "It was not paid in time.",
+    "payment_failed": "The payment went back before the image was ready.",
+    "rail_closed": "This way to pay is closed at the moment. Pay another way.",
+    "too_many_open_payments": "Too many of your payments are open. Finish or cancel one first.",
+    "topup_unclear": "It was not clear how much should be paid. Ask again.",
+    "unknown_rail": "There is no such way to pay. Choose another one.",
+}
+"""By the code of `JobFailed.reason`."""
+
+_CANCELLED: Mapping[str, str] = {
+    "person": "You cancelled it.",
+    "session_paused": "Its live session was paused.",
+}
+
+
+def sentence(job: Job) -> str | None:
+    """What to tell the person about this job's end; None if there is nothing to explain."""
+    match job.state:
+        case JobState.FAILED:
+            why = FAILURES.get(job.reason or "", UNKNOWN)
+        case JobState.BLOCKED:
+            why = "Our content rules do not allow this."
+        case JobState.EXPIRED:
+            why = "Nobody could paint it in time."
+        case JobState.CANCELLED:
+            why = _CANCELLED.get(job.reason or "", "It was cancelled.")
+        case JobState.SUPERSEDED:
+            why = "A newer frame of its live session took its place."
+        case _:
+            return None
+    return f"{why} {NOT_CHARGED}"

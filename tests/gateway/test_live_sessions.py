@@ -1,0 +1,71 @@
+"""A live sketch session over HTTP: paused, resumed, limited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from tests.gateway.stack import Gateway, credits_of, wish
+
+SESSION = "/v1/generations/sessions/sketch"
+FREE = {"posted": 20, "held": 0, "available": 20, "debt": 0}
+
+
+async def frame(client: httpx.AsyncClient, seq: int, **more: Any) -> httpx.Response:
+    body = wish(f"frame {seq}", live=True, session_id="sketch", seq=seq, **more)
+    return await client.post("/v1/generations", json=body)
+
+
+async def change(client: httpx.AsyncClient, **wanted: Any) -> httpx.Response:
+    return await client.patch(SESSION, json=wanted)
+
+
+async def test_a_paused_session_refuses_frames_and_holds_nothing(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    waiting = (await frame(client, 1)).json()["id"]
+    answer = await change(client, paused=True)
+    assert answer.json() == {
+        "id": "sketch",
+        "paused": True,
+        "paused_by": "person",
+        "cap_credits": None,
+        "limit_credits": 500,
+        "spent_credits": 0,
+        "variations": 0,
+    }
+    assert await credits_of(client) == FREE
+    stopped = (await client.get(f"/v1/generations/{waiting}")).json()
+    assert (stopped["state"], stopped["reason"]) == ("cancelled", "session_paused")
+    assert stopped["message"] == "Its live session was paused. You were not charged."
+    refused = await frame(client, 2)
+    assert refused.status_code == 409
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert (refused.json()["code"], refused.json()["paused_by"]) == ("session_paused", "person")
+    assert (await change(client, paused=False)).json()["paused_by"] is None
+    assert (await frame(client, 3)).status_code == 202
+
+
+async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> None:
+    client, box = await gateway.visitor(), await gateway.box()
+    assert (await change(client, cap_credits=1)).json()["limit_credits"] == 1
+    await frame(client, 1)
+    await box.paint()
+    refused = (await frame(client, 2)).json()
+    assert refused["code"] == "session_spend_cap_reached"
+    assert (refused["limit"], refused["spent"], refused["paused_by"]) == (1, 1, "spend_cap")
+    assert (await client.get(SESSION)).json()["paused_by"] == "spend_cap"
+    assert (await change(client, paused=False)).status_code == 402
+    raised = (await change(client, cap_credits=2, paused=False)).json()
+    assert (raised["paused"], raised["cap_credits"], raised["spent_credits"]) == (False, 2, 1)
+    assert (await frame(client, 2)).status_code == 202
+    assert (await change(client, cap_credits=None)).json()["cap_credits"] is None
+
+
+async def test_nobody_elses_session_can_be_paused(gateway: Gateway) -> None:
+    mine, other = await gateway.visitor(), await gateway.visitor()
+    await change(other, paused=True)
+    assert (await frame(mine, 1)).status_code == 202
+    assert (await mine.get(SESSION)).json()["paused"] is False
+    assert (await gateway.client().patch(SESSION, json={"paused": True})).status_code == 401
+    assert (await mine.patch(SESSION, json={"paused": "yes"})).status_code == 422
