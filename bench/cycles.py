@@ -30,6 +30,7 @@ from ledger.service import Ledger
 CATEGORIES = Categories((ACCOUNTS,))
 DEADLINE_AFTER = timedelta(minutes=10)
 WARM_SECONDS = 1.0
+WARM_CALLERS = 500
 LOT = 10_000_000
 Pick = Callable[[int], Iterator[AccountId]]
 
@@ -105,6 +106,7 @@ def hot(accounts: Sequence[AccountId]) -> Pick:
 async def measure(
     url: str,
     pick: Pick,
+    active: Sequence[AccountId],
     *,
     callers: int,
     seconds: float,
@@ -113,9 +115,11 @@ async def measure(
 ) -> dict[str, Any]:
     """Closed loop: each caller holds, captures, and begins again. Latencies in milliseconds.
 
+    It measures a process that has been at work: each of the `active` accounts has been used before.
     `gate` is called when everything is warm; measuring begins when it returns.
     """
     async with open_ledger(url) as ledger:
+        await _use_once(ledger, active)
         await _rounds(ledger, pick, callers, WARM_SECONDS, seed + 7)
         calm_garbage_collector()
         if gate is not None:
@@ -132,6 +136,18 @@ async def measure(
         "cycles": len(captures),
         "errors": errors,
     }
+
+
+async def _use_once(ledger: Ledger, accounts: Sequence[AccountId]) -> None:
+    waiting = iter(accounts)
+
+    async def caller() -> None:
+        for account in waiting:
+            deadline = system_clock() + DEADLINE_AFTER
+            hold = await ledger.hold(account, 1, job_id=JobId("job_warm"), deadline=deadline)
+            await ledger.capture(account, hold)
+
+    await asyncio.gather(*(caller() for _ in range(WARM_CALLERS)))
 
 
 async def _rounds(

@@ -12,7 +12,8 @@ from ledger.clock import system_clock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.consideration import Consideration, Worth
 from ledger.identifiers import AccountId, Identifiers, JobId, encode_crockford
-from ledger.log.encoding import EventRow, Header, OutcomeRow, Sealed, batch_hash, encode_detail, header_prefix
+from ledger.log.columns import batch_hash, columns
+from ledger.log.encoding import EventRow, OutcomeRow, Prefixes, Sealed, encode_detail
 from ledger.log.memory import MemoryLog
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.money import USD
@@ -41,35 +42,30 @@ def write_deep_history(url: str, events: int, accounts: int) -> list[AccountId]:
             newest = connection.begin()
             bodies = [encode_crockford(base + n) for n in range(first, min(first + BATCH_ACCOUNTS, accounts))]
             position, batch = newest.last_position, newest.batch + 1
-            rows: list[bytes] = []
-            outcomes: list[bytes] = []
+            prefixes = Prefixes(now, batch)
+            rows: list[EventRow] = []
+            outcomes: list[OutcomeRow] = []
             for body in bodies:
                 stream = f"acct_{body}"
                 made.append(AccountId(stream))
                 for version, event in enumerate(model, 1):
                     position += 1
                     key: Any = f"cmd_{body}{version:03d}"
-                    prefix = header_prefix(Header(key, "system:bench", now, now, batch))
+                    prefix = prefixes.of(key, "system:bench", now)
                     state = prefix + event.data.replace(_BODY.encode(), body.encode()) + b"}"
-                    rows.append(EventRow(stream, version, event.name, state, position).copy_bytes())
-                    done = OutcomeRow(
-                        key, batch, len(outcomes), b"\0" * 16, position, None, encode_detail(None)
+                    rows.append(EventRow(stream, version, event.name, state, position))
+                    outcomes.append(
+                        OutcomeRow(key, batch, len(outcomes), b"\0" * 16, position, None, encode_detail(None))
                     )
-                    outcomes.append(done.copy_bytes())
-            connection.write_outcomes(outcomes)
-            connection.write_events(rows)
             recorded = max(now, newest.recorded_at)
-            connection.commit(
-                Sealed(
-                    batch,
-                    newest.last_position + 1,
-                    position,
-                    len(outcomes),
-                    recorded,
-                    newest.hash,
-                    batch_hash(newest.hash, batch, recorded, rows, outcomes),
-                )
+            columns_ = columns(rows, outcomes)
+            first_position = newest.last_position + 1
+            sealed = batch_hash(newest.hash, batch, first_position, recorded, columns_)
+            connection.append(
+                columns_,
+                Sealed(batch, first_position, position, len(outcomes), recorded, newest.hash, sealed),
             )
+            connection.commit()
     return made
 
 

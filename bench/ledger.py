@@ -33,7 +33,7 @@ Case = Callable[[argparse.Namespace, str, list[AccountId]], Awaitable[dict[str, 
 def _closed_loop(picker: Callable[[Sequence[AccountId]], Pick], callers: int) -> Case:
     async def case(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
         rounds = [
-            await measure(url, picker(accounts), callers=callers, seconds=wish.seconds, seed=number)
+            await measure(url, picker(accounts), accounts, callers=callers, seconds=wish.seconds, seed=number)
             for number in range(wish.rounds)
         ]
         return median_case(rounds)
@@ -100,10 +100,16 @@ def _child() -> None:
         print("warm", flush=True)
         sys.stdin.readline()
 
-    pick = uniform([AccountId(account) for account in task["accounts"]])
+    accounts = [AccountId(account) for account in task["accounts"]]
     measured = run(
         measure(
-            task["url"], pick, callers=task["callers"], seconds=task["seconds"], seed=task["seed"], gate=gate
+            task["url"],
+            uniform(accounts),
+            accounts,
+            callers=task["callers"],
+            seconds=task["seconds"],
+            seed=task["seed"],
+            gate=gate,
         )
     )
     print(json.dumps(measured))

@@ -6,7 +6,7 @@ command key: the same call with the same key gives the first answer again and do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -100,7 +100,7 @@ class Ledger:
         def decide(draft: Draft) -> str:
             return drafts.grant_in(draft, account_id, command).lot_id
 
-        return LotId(str(await self._submit(account_id, body, decide, key, actor)))
+        return LotId(str((await self._submit((account_id,), body, decide, key, actor)).result))
 
     async def hold(
         self,
@@ -124,7 +124,7 @@ class Ledger:
         def decide(draft: Draft) -> str:
             return drafts.hold_in(draft, account_id, command, self._plans).hold_id
 
-        return HoldId(str(await self._submit(account_id, body, decide, key, actor)))
+        return HoldId(str((await self._submit((account_id,), body, decide, key, actor)).result))
 
     async def capture(
         self,
@@ -145,7 +145,8 @@ class Ledger:
         def decide(draft: Draft) -> int:
             return drafts.capture_in(draft, account_id, command).credits
 
-        return int(await self._submit(account_id, ["capture", account_id, command], decide, key, actor))
+        body = ["capture", account_id, command]
+        return int((await self._submit((account_id,), body, decide, key, actor)).result)
 
     async def release(
         self,
@@ -162,7 +163,8 @@ class Ledger:
         def decide(draft: Draft) -> int:
             return drafts.release_in(draft, account_id, command).credits
 
-        return int(await self._submit(account_id, ["release", account_id, command], decide, key, actor))
+        body = ["release", account_id, command]
+        return int((await self._submit((account_id,), body, decide, key, actor)).result)
 
     async def act(
         self,
@@ -181,7 +183,7 @@ class Ledger:
         def decide(draft: Draft) -> list[str]:
             return [type(event).__name__ for event in drafts.act_in(draft, account_id, command)]
 
-        return await self._transact((account_id,), body, decide, key, actor)
+        return await self._submit((account_id,), body, decide, key, actor)
 
     async def merge(
         self,
@@ -197,7 +199,7 @@ class Ledger:
             return drafts.merge_in(draft, guest_id, account_id)
 
         body = ["merge", guest_id, account_id]
-        receipt = await self._transact((guest_id, account_id), body, decide, key, actor)
+        receipt = await self._submit((guest_id, account_id), body, decide, key, actor)
         return int(receipt.result)
 
     async def sweep(
@@ -212,7 +214,8 @@ class Ledger:
         def decide(draft: Draft) -> int:
             return drafts.sweep_in(draft, account_id, limit, holds=holds)
 
-        return int(await self._submit(account_id, ["sweep", account_id, limit, holds], decide, None, actor))
+        body = ["sweep", account_id, limit, holds]
+        return int((await self._submit((account_id,), body, decide, None, actor)).result)
 
     async def account(
         self,
@@ -283,25 +286,15 @@ class Ledger:
             if len(page) < PAGE_EVENTS:
                 return lines
 
-    async def _submit(
-        self,
-        account_id: AccountId,
-        body: Any,
-        decide: Callable[[Draft], Any],
-        key: CommandKey | None,
-        actor: str,
-    ) -> Any:
-        return (await self._transact((account_id,), body, decide, key, actor)).result
-
-    async def _transact(
+    def _submit(
         self,
         streams: Sequence[str],
         body: Any,
         decide: Callable[[Draft], Any],
         key: CommandKey | None,
         actor: str,
-    ) -> Receipt:
-        return await self._writer.submit(
+    ) -> Awaitable[Receipt]:
+        return self._writer.submit(
             Transaction(
                 key=key or self._ids.command(), actor=actor, body=body, streams=streams, decide=decide
             )

@@ -89,8 +89,7 @@ def hold_in(
 
 def housekeeping(account: Account, now: datetime) -> list[Event]:
     """Breakage and earned days that are due and not booked."""
-    events: list[Event] = []
-    events.extend(granting.due_lot_expiries(account, now, HOUSEKEEPING_LIMIT))
+    events: list[Event] = [*granting.due_lot_expiries(account, now, HOUSEKEEPING_LIMIT)]
     if account.standing.schedules:
         events.extend(subscriptions.due_earnings(account, now, HOUSEKEEPING_LIMIT))
     return events

@@ -288,20 +288,19 @@ def credits_held(account: Account, event: CreditsHeld) -> Account:
 
 def captured(account: Account, event: HoldCaptured) -> Account:
     """A hold is closed and spent."""
-    account = _without_hold(account, event.hold_id)
     used = 0
-    for piece in event.slices:
+    for piece in (*event.slices, *event.overage) if event.overage else event.slices:
         if piece.source in CAPPED:
             used += piece.credits
+    usage = account.usage
+    if used:
+        usage = Usage(usage.period, usage.granted, usage.used + used, usage.warned_percent, usage.overage)
+    holds = holds_.remove(account.holds, event.hold_id)
+    account = Account(account.lots, holds, account.debt, usage, account.standing)
+    for piece in event.slices:
         account = replace_lot(account, lots_.spent_from(lot_or_ghost(account, piece), piece))
     for piece in event.overage:
-        if piece.source in CAPPED:
-            used += piece.credits
         account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, piece), piece))
-    if used:
-        old = account.usage
-        usage = Usage(old.period, old.granted, old.used + used, old.warned_percent, old.overage)
-        account = Account(account.lots, account.holds, account.debt, usage, account.standing)
     return give_back(account, event.returned, event.revoked)
 
 

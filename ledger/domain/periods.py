@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import calendar
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 
 
+@lru_cache(maxsize=16)
 def utc_day(now: datetime) -> str:
     """The UTC day of an instant in any time zone, `2026-11-22`."""
     return now.astimezone(UTC).date().isoformat()

@@ -141,7 +141,7 @@ def replace_lot(account: Account, changed: Lot) -> Account:
     lot_id = changed.terms.lot_id
     if changed.left or changed.held:
         lots = tuple([changed if lot.terms.lot_id == lot_id else lot for lot in account.lots])
-        return with_lots(account, lots)
+        return Account(lots, account.holds, account.debt, account.usage, account.standing)
     account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
     if changed.terms.consideration is None:
         return account

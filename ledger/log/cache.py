@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ledger.log.categories import Categories
-from ledger.log.encoding import EventRow, decode_row
+from ledger.log.encoding import EventRow, decode_event
 from ledger.log.recorder import Snapshot
 
 SNAPSHOT_EVERY = 100
@@ -55,7 +55,7 @@ class StateCache:
         self.position = position
 
     def _evolved(self, known: Cached, row: EventRow) -> Cached:
-        event = decode_row(row, self._categories).event
+        event = decode_event(row, self._categories)
         evolve = self._categories.of(row.stream).evolve
         return Cached(evolve(known.state, event), row.version, known.snapshot_version)
 

@@ -11,7 +11,8 @@ from psycopg.rows import tuple_row
 
 from ledger.errors import CorruptLog
 from ledger.log.categories import Categories
-from ledger.log.encoding import EventRow, OutcomeRow, Sealed, batch_hash, decode_row, is_as_written
+from ledger.log.columns import batch_hash, columns
+from ledger.log.encoding import EventRow, OutcomeRow, Sealed, decode_row, is_as_written
 from ledger.log.findings import Finding, Findings, Progress
 from ledger.log.model import Envelope
 from ledger.log.recorder import EVENT_COLUMNS, GENESIS
@@ -138,9 +139,9 @@ class ChainCheck:
         computed = batch_hash(
             bytes(before.hash),
             sealed.batch,
+            sealed.first_position,
             sealed.recorded_at,
-            [row.copy_bytes() for row in rows],
-            [answer.copy_bytes() for answer in answers],
+            columns(rows, answers),
         )
         if computed != bytes(sealed.hash):
             self._explain(sealed, rows)

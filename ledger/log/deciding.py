@@ -11,7 +11,7 @@ import msgspec
 from ledger.errors import IdempotencyConflict, Refusal
 from ledger.log.digest import body_digest
 from ledger.log.draft import BatchDraft, TransactionDraft
-from ledger.log.encoding import EventRow, Header, OutcomeRow, encode_detail, header_prefix
+from ledger.log.encoding import EventRow, OutcomeRow, Prefixes, encode_detail
 from ledger.log.model import Receipt, Transaction
 
 _encode = msgspec.json.Encoder().encode
@@ -34,6 +34,10 @@ class Decision:
     events: list[EventRow] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
     _first: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    _prefixes: Prefixes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._prefixes = Prefixes(self.draft.now, self.batch)
 
     def decide(self, transaction: Transaction, known: OutcomeRow | None) -> None:
         """Decide one transaction after all earlier ones, or answer it from what is recorded."""
@@ -85,9 +89,7 @@ class Decision:
         self.answers.append(answer)
 
     def _rows(self, transaction: Transaction, draft: TransactionDraft) -> list[EventRow]:
-        prefix = header_prefix(
-            Header(transaction.key, transaction.actor, draft.occurred_at, draft.now, self.batch)
-        )
+        prefix = self._prefixes.of(transaction.key, transaction.actor, draft.occurred_at)
         name_of = self.draft.categories.name_of
         position = self.position
         rows = []

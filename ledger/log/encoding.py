@@ -1,15 +1,7 @@
-"""How events and outcomes become bytes: JSON for people, PostgreSQL's binary COPY for speed.
-
-The binary COPY rows serve twice. They are what is sent to PostgreSQL, and, since every field
-in them is prefixed with its length, they are also an unambiguous input for the batch hash.
-Source of the format: PostgreSQL documentation, COPY, "Binary Format".
-"""
+"""How an event is stored: its envelope and data as one JSON object; and the rows that the log is made of."""
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,32 +10,26 @@ import msgspec
 from ledger.errors import CorruptLog
 from ledger.identifiers import CommandKey
 from ledger.log.categories import Categories
-from ledger.log.model import Envelope
+from ledger.log.model import Envelope, Event
 
-COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
-COPY_TRAILER = struct.pack("!h", -1)
 NO_HASH = b"\0" * 32
 
 _encode = msgspec.json.Encoder().encode
-_length = struct.Struct("!i").pack
-_event_head = struct.Struct("!hi").pack
-_bigint = struct.Struct("!iq").pack
-_int = struct.Struct("!ii").pack
-_NULL = _length(-1)
 
 
-class Header(msgspec.Struct, frozen=True):
-    """What every event of one transaction has in common."""
+class Stored(msgspec.Struct, frozen=True):
+    """The JSON object in `stored_events.state`. `Prefixes` writes all but the last field."""
 
     key: CommandKey
     actor: str
     occurred_at: datetime
     recorded_at: datetime
     batch: int
+    data: msgspec.Raw
 
 
-class Stored(Header, frozen=True):
-    """The JSON object in `stored_events.state`."""
+class StoredData(msgspec.Struct, frozen=True):
+    """The part of it that a state is folded from."""
 
     data: msgspec.Raw
 
@@ -57,22 +43,6 @@ class EventRow(NamedTuple):
     state: bytes
     position: int
 
-    def copy_bytes(self) -> bytes:
-        """The row in binary COPY format."""
-        stream, name = self.stream.encode(), self.name.encode()
-        return b"".join(
-            (
-                _event_head(5, len(stream)),
-                stream,
-                _bigint(8, self.version),
-                _length(len(name)),
-                name,
-                _length(len(self.state)),
-                self.state,
-                _bigint(8, self.position),
-            )
-        )
-
 
 class OutcomeRow(NamedTuple):
     """One row of `log_outcomes`."""
@@ -85,36 +55,30 @@ class OutcomeRow(NamedTuple):
     refusal: str | None
     detail: bytes
 
-    def copy_bytes(self) -> bytes:
-        """The row in binary COPY format."""
-        key = self.key.encode()
-        refusal = _NULL if self.refusal is None else _field(self.refusal.encode())
-        return b"".join(
-            (
-                _event_head(7, len(key)),
-                key,
-                _bigint(8, self.batch),
-                _int(4, self.ordinal),
-                _length(len(self.body_digest)),
-                self.body_digest,
-                _bigint(8, self.position),
-                refusal,
-                _length(len(self.detail)),
-                self.detail,
-            )
+
+class Prefixes:
+    """The JSON of a batch's events up to their data. What the whole batch has in common is encoded once."""
+
+    def __init__(self, recorded_at: datetime, batch: int) -> None:
+        self._recorded_at = recorded_at
+        self._batch = batch
+        self._at_once = self._facts(recorded_at)
+
+    def of(self, key: str, actor: str, occurred_at: datetime) -> bytes:
+        """For all events of one transaction."""
+        facts = self._at_once if occurred_at is self._recorded_at else self._facts(occurred_at)
+        return b'{"key":%b,"actor":%b,%b' % (_encode(key), _encode(actor), facts)
+
+    def _facts(self, occurred_at: datetime) -> bytes:
+        return b'"occurred_at":%b,"recorded_at":%b,"batch":%d,"data":' % (
+            _encode(occurred_at),
+            _encode(self._recorded_at),
+            self._batch,
         )
 
 
-def _field(value: bytes) -> bytes:
-    return _length(len(value)) + value
-
-
-def header_prefix(header: Header) -> bytes:
-    """The JSON up to the event's data, encoded once for all events of a transaction."""
-    return _encode(header)[:-1] + b',"data":'
-
-
 _decode_stored = msgspec.json.Decoder(Stored).decode
+_decode_data = msgspec.json.Decoder(StoredData).decode
 
 
 def decode_row(row: EventRow, categories: Categories) -> Envelope:
@@ -134,6 +98,11 @@ def decode_row(row: EventRow, categories: Categories) -> Envelope:
     )
 
 
+def decode_event(row: EventRow, categories: Categories) -> Event:
+    """The event alone, from its row."""
+    return categories.decode(row.name, _decode_data(row.state).data)
+
+
 class Sealed(NamedTuple):
     """A batch as recorded in `log_batches`."""
 
@@ -146,27 +115,12 @@ class Sealed(NamedTuple):
     hash: bytes
 
 
-def batch_hash(
-    previous_hash: bytes,
-    batch: int,
-    recorded_at: datetime,
-    events: Sequence[bytes],
-    outcomes: Sequence[bytes],
-) -> bytes:
-    """SHA-256 over the previous hash, the batch's own facts, and all its rows."""
-    digest = hashlib.sha256(previous_hash)
-    digest.update(struct.pack("!qqii", batch, microseconds(recorded_at), len(events), len(outcomes)))
-    digest.update(b"".join(events))
-    digest.update(b"".join(outcomes))
-    return digest.digest()
-
-
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 def microseconds(instant: datetime) -> int:
     """Whole microseconds since 1970."""
-    delta = instant - _EPOCH
+    delta = instant - EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
@@ -185,7 +139,7 @@ def is_as_written(row: EventRow, categories: Categories) -> bool:
         event = categories.decode(row.name, stored.data)
         if categories.name_of(event) != row.name:
             return True
-        header = Header(stored.key, stored.actor, stored.occurred_at, stored.recorded_at, stored.batch)
     except (CorruptLog, KeyError, ValueError):
         return False
-    return header_prefix(header) + _encode(event) + b"}" == row.state
+    prefix = Prefixes(stored.recorded_at, stored.batch).of(stored.key, stored.actor, stored.occurred_at)
+    return prefix + _encode(event) + b"}" == row.state

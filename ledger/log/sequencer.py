@@ -32,9 +32,10 @@ from ledger.clock import Clock
 from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.log.cache import StateCache
 from ledger.log.categories import Categories
+from ledger.log.columns import batch_hash, columns
 from ledger.log.deciding import Answer, Decision, decide_batch
 from ledger.log.draft import BatchDraft, RowKey
-from ledger.log.encoding import Sealed, batch_hash
+from ledger.log.encoding import Sealed
 from ledger.log.model import Receipt, SideTable, Transaction
 from ledger.log.recorder import LogConnection, LogRecorder
 
@@ -243,27 +244,25 @@ class Sequencer:
 
     def _record(self, connection: LogConnection, decision: Decision, newest: Sealed) -> None:
         draft = decision.draft
-        events = [row.copy_bytes() for row in decision.events]
-        outcomes = [row.copy_bytes() for row in decision.outcomes]
-        snapshots = self._cache.due_snapshots(draft.changed_states)
-        connection.write_outcomes(outcomes)
-        if events:
-            connection.write_events(events)
-        if draft.changed_rows:
-            connection.write_rows(draft.tables, draft.changed_rows)
-        if snapshots:
-            connection.write_snapshots(snapshots)
+        rows = columns(decision.events, decision.outcomes)
+        first_position = newest.last_position + 1
         sealed = Sealed(
             decision.batch,
-            newest.last_position + 1,
+            first_position,
             decision.position,
-            len(outcomes),
+            rows.outcomes,
             draft.now,
             newest.hash,
-            batch_hash(newest.hash, decision.batch, draft.now, events, outcomes),
+            batch_hash(newest.hash, decision.batch, first_position, draft.now, rows),
         )
+        connection.append(rows, sealed)
+        if draft.changed_rows:
+            connection.write_rows(draft.tables, draft.changed_rows)
+        snapshots = self._cache.due_snapshots(draft.changed_states)
+        if snapshots:
+            connection.write_snapshots(snapshots)
         self._committing = True
-        connection.commit(sealed)
+        connection.commit()
         self._cache.keep(draft.changed_states, snapshots, decision.position)
 
     def _connect(self) -> LogConnection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ledger.log.encoding import EventRow, Sealed
+from ledger.log.encoding import EventRow
 from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
 
 
@@ -41,12 +41,12 @@ class FaultyConnection(LogConnection):
             self._watch.rows_read += 1
             yield row
 
-    def commit(self, sealed: Sealed) -> None:
+    def commit(self) -> None:
         if self._watch.lose_commits:
             self._watch.lose_commits -= 1
             self._connection.close()
             raise psycopg.OperationalError("the connection was lost before COMMIT")
-        super().commit(sealed)
+        super().commit()
         self._watch.commits += 1
         if self._watch.lose_answers:
             self._watch.lose_answers -= 1

@@ -7,24 +7,21 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.identifiers import CommandKey
 from ledger.log.categories import Categories
+from ledger.log.columns import batch_hash, columns
 from ledger.log.encoding import (
     NO_HASH,
     EventRow,
-    Header,
     OutcomeRow,
-    batch_hash,
+    Prefixes,
     decode_row,
-    header_prefix,
     microseconds,
 )
 from tests.log.purse import PURSES, CoinsAdded
 
 GOLDEN = Path(__file__).parent / "golden"
 NOON = datetime(2026, 1, 1, 12, 0, 0, 250, tzinfo=UTC)
-HEADER = Header(CommandKey("cmd_1"), 'rail:"card"', NOON, NOON, 7)
-STATE = header_prefix(HEADER) + msgspec.json.encode(CoinsAdded(amount=5)) + b"}"
+STATE = Prefixes(NOON, 7).of("cmd_1", 'rail:"card"', NOON) + msgspec.json.encode(CoinsAdded(amount=5)) + b"}"
 EVENT = EventRow("purse_1", 3, "test.coins_added.v1", STATE, 42)
 OUTCOME = OutcomeRow("cmd_1", 7, 0, b"\x01" * 16, 42, None, b'{"coins":5}')
 REFUSED = OutcomeRow("cmd_2", 7, 1, b"\x02" * 16, 42, "too_few_coins", b'{"wanted":9}')
@@ -48,23 +45,55 @@ def test_a_row_gives_back_its_envelope() -> None:
 
 
 def test_the_hash_of_a_batch_is_the_golden_one() -> None:
-    found = batch_hash(NO_HASH, 7, NOON, [EVENT.copy_bytes()], [OUTCOME.copy_bytes(), REFUSED.copy_bytes()])
+    found = batch_hash(NO_HASH, 7, 42, NOON, columns([EVENT], [OUTCOME, REFUSED]))
     assert found.hex() == (GOLDEN / "batch_hash.txt").read_text().strip()
 
 
 def test_the_hash_depends_on_every_part() -> None:
-    event, outcome = EVENT.copy_bytes(), OUTCOME.copy_bytes()
+    rows = columns([EVENT], [OUTCOME])
     hashes = {
-        batch_hash(NO_HASH, 7, NOON, [event], [outcome]),
-        batch_hash(b"\x01" * 32, 7, NOON, [event], [outcome]),
-        batch_hash(NO_HASH, 8, NOON, [event], [outcome]),
-        batch_hash(NO_HASH, 7, NOON.replace(microsecond=251), [event], [outcome]),
-        batch_hash(NO_HASH, 7, NOON, [event, event], [outcome]),
-        batch_hash(NO_HASH, 7, NOON, [outcome], [event]),
-        batch_hash(NO_HASH, 7, NOON, [EVENT._replace(name="test.coins_added.v2").copy_bytes()], [outcome]),
-        batch_hash(NO_HASH, 7, NOON, [event], [REFUSED.copy_bytes()]),
+        batch_hash(NO_HASH, 7, 42, NOON, rows),
+        batch_hash(b"\x01" * 32, 7, 42, NOON, rows),
+        batch_hash(NO_HASH, 8, 42, NOON, rows),
+        batch_hash(NO_HASH, 7, 43, NOON, rows),
+        batch_hash(NO_HASH, 7, 42, NOON.replace(microsecond=251), rows),
+        batch_hash(NO_HASH, 7, 42, NOON, columns([EVENT, EVENT], [OUTCOME])),
+        batch_hash(NO_HASH, 7, 42, NOON, columns([], [OUTCOME])),
+        batch_hash(NO_HASH, 7, 42, NOON, columns([EVENT], [REFUSED])),
+        batch_hash(NO_HASH, 7, 42, NOON, columns([EVENT], [])),
+        *(
+            batch_hash(NO_HASH, 7, 42, NOON, columns([changed], [OUTCOME]))
+            for changed in (
+                EVENT._replace(stream="purse_2"),
+                EVENT._replace(version=4),
+                EVENT._replace(name="test.coins_added.v2"),
+                EVENT._replace(state=STATE + b" "),
+            )
+        ),
+        *(
+            batch_hash(NO_HASH, 7, 42, NOON, columns([EVENT], [changed]))
+            for changed in (
+                OUTCOME._replace(key="cmd_3"),
+                OUTCOME._replace(body_digest=b"\x03" * 16),
+                OUTCOME._replace(position=41),
+                OUTCOME._replace(refusal=""),
+                OUTCOME._replace(detail=b"{}"),
+            )
+        ),
     }
-    assert len(hashes) == 8
+    assert len(hashes) == 18
+
+
+def test_no_two_batches_give_the_hash_the_same_input() -> None:
+    """What moves from one field, or from one row, to its neighbour is seen."""
+    long, short = EVENT._replace(stream="purse_12", name="a"), EVENT._replace(stream="purse_1", name="2a")
+    assert batch_hash(NO_HASH, 1, 1, NOON, columns([long], [])) != batch_hash(
+        NO_HASH, 1, 1, NOON, columns([short], [])
+    )
+    one, other = EVENT._replace(state=b"ab"), EVENT._replace(state=b"c")
+    assert batch_hash(NO_HASH, 1, 1, NOON, columns([one, other], [])) != batch_hash(
+        NO_HASH, 1, 1, NOON, columns([one._replace(state=b"a"), other._replace(state=b"bc")], [])
+    )
 
 
 def test_microseconds_are_exact() -> None:

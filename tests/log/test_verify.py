@@ -19,7 +19,8 @@ from ledger.domain.consideration import Consideration, Worth
 from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.categories import Categories
-from ledger.log.encoding import NO_HASH, EventRow, OutcomeRow, batch_hash
+from ledger.log.columns import batch_hash, columns
+from ledger.log.encoding import NO_HASH, EventRow, OutcomeRow
 from ledger.log.findings import Finding
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import EVENT_COLUMNS, LogRecorder, open_datastore
@@ -131,9 +132,8 @@ def forge_chain(url: str) -> None:
                 "WHERE batch = %s ORDER BY ordinal",
                 (batch,),
             ).fetchall()
-            rows = [EventRow(*row).copy_bytes() for row in events]
-            answers = [OutcomeRow(*row).copy_bytes() for row in outcomes]
-            computed = batch_hash(before, batch, recorded_at, rows, answers)
+            rows = columns([EventRow(*row) for row in events], [OutcomeRow(*row) for row in outcomes])
+            computed = batch_hash(before, batch, first, recorded_at, rows)
             connection.execute(
                 "UPDATE log_batches SET previous_hash = %s, hash = %s WHERE batch = %s",
                 (before, computed, batch),

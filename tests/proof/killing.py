@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from ledger.log.encoding import Sealed
 from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
 
 
@@ -31,11 +30,11 @@ class KilledConnection(LogConnection):
         self._killer = killer
         killer.backends = {connection.info.backend_pid}
 
-    def commit(self, sealed: Sealed) -> None:
+    def commit(self) -> None:
         when = self._killer.plan.pop(0) if self._killer.plan else ""
         if when == "before":
             self._kill()
-        super().commit(sealed)
+        super().commit()
         if when == "after":
             self._kill()
             self._connection.execute("SELECT 1")  # the answer that never comes
