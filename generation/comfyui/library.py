@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -44,6 +44,9 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     output: str
     inputs: dict[str, GraphInput]
     models: tuple[tuple[str, str], ...] = ()
+    """(node, field) pairs whose value is the name of a model file."""
+    sha256: dict[str, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]] = {}
+    """What these model files must be, by name, where that is known."""
     graph: dict[str, Any]
 
     @property
@@ -92,19 +95,21 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             known = {**required, **(declared.get("optional") or {}), **(declared.get("hidden") or {})}
             found += [f"{name}#{node_id} needs {field}" for field in required if field not in node["inputs"]]
             found += [f"{name}#{node_id} has no {field}" for field in node["inputs"] if field not in known]
-            found += self._choices_missing(node_id, node, required)
+            found += self._choices_missing(node_id, node, known)
             if node_id == self.output and not info.get("output_node"):
                 found.append(f"{name}#{node_id} is not an output node")
         return found
 
-    def _choices_missing(
-        self, node_id: str, node: Mapping[str, Any], required: Mapping[str, Any]
-    ) -> list[str]:
+    def models_missing(self, object_info: Mapping[str, Any]) -> bool:
+        """Whether a server that has all the nodes lacks nothing but model files: it may not be ready yet."""
+        complaints = self.complaints(object_info)
+        return bool(complaints) and all(complaint.startswith("model file") for complaint in complaints)
+
+    def _choices_missing(self, node_id: str, node: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
         filled_later = {tuple(place) for declared in self.inputs.values() for place in declared.to}
         missing = []
-        for field, config in required.items():
-            value = node["inputs"].get(field)
-            choices = _choices(config)
+        for field, value in node["inputs"].items():
+            choices = _choices(known.get(field, ()))
             if choices is None or isinstance(value, list) or (node_id, field) in filled_later:
                 continue
             if value not in choices:
@@ -194,5 +199,8 @@ def load_graphs(folder: Path | None = None) -> GraphLibrary:
         unknown = [place for one in graph.inputs.values() for place in one.to if place[0] not in graph.graph]
         if unknown or graph.output not in graph.graph:
             raise ValueError(f"{entry.name} names nodes that it does not have")
+        named = {graph.graph[node]["inputs"][field] for node, field in graph.models}
+        if not named.issuperset(graph.sha256):
+            raise ValueError(f"{entry.name} has digests of files that it does not use")
         graphs[graph.label] = graph
     return GraphLibrary(graphs)

@@ -80,6 +80,7 @@ async def _check(config: WorkerConfig) -> int:
             tools.graphs,
             wanted=config.graphs,
             gate_graph=config.gate_graph,
+            models=config.models,
             limit_seconds=config.gate_seconds,
             monotonic=time.monotonic,
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from generation.worker.models import ModelFiles
+
 
 class ConfigurationFault(Exception):
     """The worker's configuration is not usable."""
@@ -27,6 +29,8 @@ class WorkerConfig:
     """Labels to offer; empty means every graph that this ComfyUI can run."""
     comfyui_folder: Path | None = None
     """ComfyUI's base folder (with input/ and output/), to prune its files; None leaves them."""
+    models_folder: Path | None = None
+    """ComfyUI's models folder, to compare files with the digests that graphs declare; None: only their names."""
     comfyui_restart_command: tuple[str, ...] = ()
     """How to restart ComfyUI, e.g. ["systemctl", "restart", "comfyui"]; empty: something else does."""
     gate_graph: str | None = None
@@ -42,6 +46,11 @@ class WorkerConfig:
     """Restart ComfyUI above this resident size; 0 never."""
     keep_files: int = 0
     """How many files that a crash left in ComfyUI's folder stay there; they are people's pictures."""
+
+    @property
+    def models(self) -> ModelFiles | None:
+        """The models folder, with what is remembered about it."""
+        return None if self.models_folder is None else ModelFiles(self.models_folder, self.data_dir)
 
 
 _ENVIRONMENT = {
@@ -84,7 +93,7 @@ def load_config(environment: Mapping[str, str], file: Path | None = None) -> Wor
 
 def _converted(name: str, value: Any) -> Any:
     match name:
-        case "data_dir" | "comfyui_folder":
+        case "data_dir" | "comfyui_folder" | "models_folder":
             return Path(value)
         case "graphs" | "comfyui_restart_command":
             separator = "," if name == "graphs" else None

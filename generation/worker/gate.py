@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from generation.comfyui.client import ComfyClient
 from generation.comfyui.faults import ComfyFault
 from generation.comfyui.library import Graph, GraphLibrary
 from generation.comfyui.run import GraphRun, RunProgress
+from generation.worker.models import ModelFiles
 from generation.worker.pictures import gate_sketch, looks_blank
 
 _SIZE = 256
@@ -51,13 +52,16 @@ async def gpu_health_check(
     *,
     wanted: Sequence[str] = (),
     gate_graph: str | None = None,
+    models: ModelFiles | None = None,
     limit_seconds: float = 120.0,
     monotonic: Callable[[], float],
 ) -> GateReport:
     """Ask whether ComfyUI is there, whether graphs and models fit, and make one small image.
 
     With `wanted`, each of those graphs must fit; without, those that fit are offered and at
-    least one must. The test image must be finished within `limit_seconds`.
+    least one must. Where only graphs without models fit and another lacks nothing but its model
+    files, the box is not ready: it would register, and never get the work it is there for.
+    `models` checks digests where graphs declare them. The image must be finished within `limit_seconds`.
     """
     try:
         stats = await comfy.system_stats()
@@ -66,16 +70,10 @@ async def gpu_health_check(
         return GateReport((Check("comfyui_reachable", passed=False, seen=fault.detail),))
     version = stats.get("system", {}).get("comfyui_version", "?")
     checks = [Check("comfyui_reachable", passed=True, seen=f"version {version}")]
-    fitting = []
-    for label in graphs.labels():
-        complaints = graphs.get(label).complaints(info)
-        if not complaints:
-            fitting.append(label)
-        if label in wanted or (not wanted and not complaints):
-            checks.append(Check(f"graph {label}", passed=not complaints, seen="; ".join(complaints[:8])))
-    offered = [label for label in fitting if not wanted or label in wanted]
-    checks.append(Check("graphs_offered", passed=bool(offered), seen=", ".join(offered)))
-    if offered:
+    offered, fits = await _fitting(graphs, wanted, info, models)
+    checks += fits
+    # Without the right files an image proves nothing.
+    if offered and all(check.passed for check in checks):
         # The widest graph is the one worth testing: it loads the models.
         tested = (
             gate_graph if gate_graph in offered else max(offered, key=lambda one: len(graphs.get(one).graph))
@@ -84,6 +82,28 @@ async def gpu_health_check(
     device: dict[str, Any] = next(iter(stats.get("devices", ())), {})
     vram_mb = int(device.get("vram_total", 0)) // 1048576
     return GateReport(tuple(checks), tuple(offered), str(device.get("name", "unknown"))[:120], vram_mb)
+
+
+async def _fitting(
+    graphs: GraphLibrary, wanted: Sequence[str], info: Mapping[str, Any], models: ModelFiles | None
+) -> tuple[list[str], list[Check]]:
+    """The graphs to offer, and a check for each graph that matters."""
+    complaints = {label: graphs.get(label).complaints(info) for label in graphs.labels()}
+    offered = [label for label, found in complaints.items() if not found and (not wanted or label in wanted)]
+    needed = list(wanted)
+    if not wanted and not any(graphs.get(label).models for label in offered):
+        needed = [label for label in graphs.labels() if graphs.get(label).models_missing(info)]
+    checks = []
+    for label, found in complaints.items():
+        if label in needed or label in offered:
+            checks.append(Check(f"graph {label}", passed=not found, seen="; ".join(found[:8])))
+    for label in offered if models is not None else ():
+        declared = graphs.get(label).sha256
+        if declared and models is not None:
+            wrong = await asyncio.to_thread(models.complaints, declared)
+            checks.append(Check(f"models {label}", passed=not wrong, seen="; ".join(wrong)))
+    checks.append(Check("graphs_offered", passed=bool(offered), seen=", ".join(offered)))
+    return offered, checks
 
 
 async def _generation(

@@ -205,6 +205,7 @@ class Worker:
             self.tools.graphs,
             wanted=config.graphs,
             gate_graph=config.gate_graph,
+            models=config.models,
             limit_seconds=config.gate_seconds,
             monotonic=self.tools.monotonic,
         )

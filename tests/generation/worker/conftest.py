@@ -64,7 +64,7 @@ async def start_worker(
     async with AsyncExitStack() as stack:
 
         async def start(
-            process: ComfyProcess | None = None, **settings: Any
+            process: ComfyProcess | None = None, comfy: ComfyClient | None = None, **settings: Any
         ) -> tuple[Worker, asyncio.Task[None]]:
             http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             defaults: dict[str, Any] = {
@@ -79,7 +79,7 @@ async def start_worker(
             config = WorkerConfig(**(defaults | settings))
             tools = Tools(
                 api=WorkerApi(gateway.url, http, request_seconds=5.0),
-                comfy=ComfyClient(comfyui.url, http, patience=BRISK),
+                comfy=comfy or ComfyClient(comfyui.url, http, patience=BRISK),
                 graphs=load_graphs(),
                 config=config,
                 clock=system_clock,
