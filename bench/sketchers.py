@@ -1,175 +1,326 @@
-"""A thousand people who sketch live for an hour of simulated time: waits, waste, and honest estimates.
+"""A thousand people who sketch for an hour of simulated time: waits, fairness, waste, and honest estimates.
 
-No database and no clock: the queue's own arithmetic (`turn_of`, ranks, the fair fourth turn) and the
-estimate that people are shown, over a heap of events.
+The queue, its order, claims, live frames, holds and the log are the product's own, on a PostgreSQL of its
+own (`bench.sketchers_world` says exactly what is real). Time moves in steps: whatever falls into one step
+happens at the same instant.
+
+    python -m bench.sketchers [--people 1000] [--boxes 40] [--seconds 3600] [--seed 1] [--json]
 """
 
 from __future__ import annotations
 
-import bisect
+import argparse
+import asyncio
 import heapq
 import itertools
+import json
 import random
-from dataclasses import dataclass, field
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from generation.estimating import estimate
-from generation.queue import FREE, PAID, PRIORITY, SLOT, Place, Tier, turn_of
+import structlog
 
+from bench.sketchers_figures import Figures, ended_in_the_log, table
+from bench.sketchers_people import BATCH, CREDITS, POOR_EVERY, Sketcher, draw_person
+from bench.sketchers_world import BEGIN, SKETCH, SketchWorld, create_schema, open_sketch_world
+from bench.surroundings import machine, own_postgres
+from generation.dispatch import Assignment
+from generation.errors import GenerationError
+from generation.wishes import Wish
+from generation.workers import Worker
+from ledger.errors import LedgerError, Refusal
+from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
+from sandbox.embedded.postgres import FAST_AND_FORGETFUL
+
+STEP_SECONDS = 0.2
 PAINT_SECONDS = 2.2
-PAUSE_SECONDS = 1.2
-
-
-@dataclass(order=True)
-class Waiting:
-    """A frame in the queue."""
-
-    rank: int
-    number: int
-    tag: int = field(compare=False)
-    person: int = field(compare=False)
-    asked: float = field(compare=False)
-    low: int | None = field(compare=False, default=None)
-    high: int | None = field(compare=False, default=None)
-    gone: bool = field(compare=False, default=False)
+HOUSE_SECONDS = 1.0
+DRAIN_SECONDS = 900.0
+"""After the hour nobody asks any more; what waits is painted or expires."""
+PROGRESS_SECONDS = 300.0
 
 
 @dataclass
-class Queue:
-    """The order of claims, in memory."""
+class Asked:
+    """A job as its person sees it."""
 
-    virtual: int = 0
-    given: int = 0
-    by_rank: list[Waiting] = field(default_factory=list)
-    finish: dict[int, int] = field(default_factory=dict)
-    weights: dict[int, int] = field(default_factory=dict)
-
-    def add(self, frame: Waiting) -> int:
-        """Insert; returns the position, 1 is next."""
-        place = bisect.bisect_left(self.by_rank, frame)
-        self.by_rank.insert(place, frame)
-        return place + 1
-
-    def remove(self, frame: Waiting) -> None:
-        """A newer frame took its place."""
-        del self.by_rank[bisect.bisect_left(self.by_rank, frame)]
-
-    def claim(self) -> Waiting | None:
-        """The next frame; every fourth by tag."""
-        if not self.by_rank:
-            return None
-        self.given += 1
-        if self.given % 4 == 0:
-            chosen = min(self.by_rank, key=lambda frame: (frame.tag, frame.number))
-            self.remove(chosen)
-        else:
-            chosen = self.by_rank.pop(0)
-        active = sum(self.weights[frame.person] for frame in self.by_rank) or 1
-        self.virtual = max(self.virtual + SLOT // 8 // active, chosen.tag)
-        return chosen
+    job_id: JobId
+    person: Sketcher
+    at: float
+    live: bool
+    low: int | None = None
+    high: int | None = None
+    position: int = 0
+    first_asked_at: float = 0.0
+    """When the first of the frames was asked for that this one took the place of."""
 
 
-def simulate(*, people: int, seconds: int, seed: int, boxes: int | None = None) -> dict[str, Any]:
-    """Everybody draws in sessions of five minutes and thinks in between; one frame waits per person."""
-    noise = random.Random(seed)
-    tiers = [noise.choices((FREE, PAID, PRIORITY), (80, 15, 5))[0] for _ in range(people)]
-    # A fifth of them draw at any time; a frame of each waits about a paint, the rest is superseded.
-    boxes = boxes or max(1, people // 5 // 4)
-    run = _Run(noise, tiers, boxes, seconds)
-    run.go()
-    return run.figures(people)
+@dataclass
+class Painting:
+    """A box at work."""
+
+    box: Worker
+    job: Assignment
+    seconds: float
 
 
-class _Run:
-    def __init__(self, noise: random.Random, tiers: list[Tier], boxes: int, seconds: int) -> None:
-        self.noise, self.tiers, self.boxes, self.seconds = noise, tiers, boxes, seconds
-        self.queue = Queue(weights={who: tier.weight for who, tier in enumerate(tiers)})
-        self.events: list[tuple[float, int, str, Any]] = []
-        self.numbers = itertools.count()
-        self.free = boxes
-        self.waiting: dict[int, Waiting] = {}
-        self.painted: list[int] = []
-        self.waits: dict[Tier, list[float]] = {FREE: [], PAID: [], PRIORITY: []}
-        self.told = self.kept = self.frames = self.superseded = self.delivered = self.busy_ms = 0
+class Simulation:
+    """Events in order of time; everything of one step at once."""
 
-    def at(self, when: float, kind: str, what: Any) -> None:
-        heapq.heappush(self.events, (when, next(self.numbers), kind, what))
+    def __init__(
+        self,
+        world: SketchWorld,
+        *,
+        people: int,
+        boxes: int,
+        seconds: int,
+        drawing: float,
+        chance: random.Random,
+    ) -> None:
+        self.world = world
+        self.chance = chance
+        self.seconds = seconds
+        self.drawing = drawing
+        self.people_wanted = people
+        self.boxes_wanted = boxes
+        self.free: list[Worker] = []
+        self.figures = Figures(boxes=boxes, seconds=seconds)
+        self.waiting: dict[str, Asked] = {}
+        self.painted: dict[str, Asked] = {}
+        self._events: list[tuple[int, int, str, Any]] = []
+        self._numbers = itertools.count()
+        self._step = 0
 
-    def go(self) -> None:
-        for who in range(len(self.tiers)):
-            self.at(self.noise.uniform(0, 1500), "sit", who)
-        while self.events:
-            now, _, kind, what = heapq.heappop(self.events)
-            if kind == "sit" and now < self.seconds:
-                self.at(now, "stroke", (what, now + 300))
-                self.at(now + 300 + self.noise.expovariate(1 / 1200), "sit", what)
-            elif kind == "stroke":
-                who, until = what
-                if now < min(until, self.seconds):
-                    self.ask(now, who)
-                    self.at(now + self.noise.expovariate(1 / PAUSE_SECONDS) + 0.3, "stroke", what)
-            elif kind == "done":
-                self.deliver(now, what)
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the beginning."""
+        return self._step * STEP_SECONDS
 
-    def ask(self, now: float, who: int) -> None:
-        self.frames += 1
-        old = self.waiting.get(who)
+    def after(self, seconds: float, kind: str, what: Any = None) -> None:
+        """Something happens later, in the next step at the earliest."""
+        step = self._step + max(1, round(seconds / STEP_SECONDS))
+        heapq.heappush(self._events, (step, next(self._numbers), kind, what))
+
+    async def prepare(self) -> None:
+        """People, some of whom draw already, and boxes."""
+        for number in range(self.people_wanted):
+            person = draw_person(number, AccountId(""), self.chance)
+            poor = person.plan == "free" and number % POOR_EVERY == 0
+            person.account_id = await self.world.person(0 if poor else CREDITS)
+            self.figures.people[f"{person.plan} {person.habit}"] += 1
+            first = person.next_batch_in() if person.habit == "batch" else person.first_sits_at(self.drawing)
+            self.after(first, "batch" if person.habit == "batch" else "sit", person)
+        self.free = [await self.world.box(f"box-{number}") for number in range(self.boxes_wanted)]
+        self.after(0, "house")
+
+    async def go(self) -> None:
+        """The hour, and until nothing waits any more."""
+        told = 0.0
+        while self._events and self.now < self.seconds + DRAIN_SECONDS:
+            before, self._step = self._step, self._events[0][0]
+            idle = len(self.free) if self.waiting else 0
+            self.figures.idle_while_waiting += idle * (self._step - before) * STEP_SECONDS
+            self.world.clock.set(BEGIN + timedelta(seconds=self.now))
+            await self._one_instant()
+            if self.now >= self.seconds and not self.waiting and len(self.free) == self.boxes_wanted:
+                break
+            if self.now >= told + PROGRESS_SECONDS:
+                told = self.now
+                say(f"{self.now:6.0f} s  {self.figures.delivered} delivered  {len(self.waiting)} waiting")
+        self.figures.still_waiting = len(self.waiting)
+
+    async def _one_instant(self) -> None:
+        wishes: list[tuple[Sketcher, bool]] = []
+        done: list[Painting] = []
+        while self._events and self._events[0][0] == self._step:
+            _, _, kind, what = heapq.heappop(self._events)
+            if kind == "done":
+                done.append(what)
+            elif kind == "house":
+                await self._keep_house()
+            elif self.now < self.seconds:
+                wishes += self._what_they_do(kind, what)
+        await asyncio.gather(
+            *(self._deliver(painting) for painting in done), *(self._ask(who, live) for who, live in wishes)
+        )
+        await self._serve()
+
+    async def _keep_house(self) -> None:
+        await self.world.keep_house()
+        late = [asked for asked in self.waiting.values() if self.now - asked.at > 600]
+        for asked in late:
+            if await self.world.queue.queue_row(asked.job_id) is None:
+                del self.waiting[asked.job_id]
+        self.after(HOUSE_SECONDS, "house")
+
+    def _what_they_do(self, kind: str, person: Sketcher) -> list[tuple[Sketcher, bool]]:
+        """Wishes at this instant; what comes next is planned."""
+        match kind:
+            case "sit":
+                person.sits_down(self.now)
+                gone = person.sitting_until - self.now + person.stays_away(self.drawing)
+                self.after(gone, "sit", person)
+                self.after(0, "ask" if person.habit == "single" else "stroke", person)
+                return []
+            case "stroke" if self.now < person.sitting_until:
+                self.after(person.next_stroke_in(), "stroke", person)
+                return [(person, True)]
+            case "ask" if self.now < person.sitting_until:
+                return [(person, False)]
+            case "batch":
+                self.after(person.next_batch_in(), "batch", person)
+                return [(person, False)] * BATCH
+        return []
+
+    # --- asking ---
+
+    async def _ask(self, person: Sketcher, live: bool) -> None:
+        self.figures.asked += 1
+        wish = self._wish(person, live)
+        old = self.waiting.get(person.waiting or "") if live else None
+        try:
+            await self.world.generations.request(wish)
+        except (GenerationError, Refusal, LedgerError) as refusal:
+            self.figures.refused[type(refusal).__name__] += 1
+            if not live and person.habit == "single":
+                person.sitting_until = 0.0
+            return
+        asked = Asked(wish.job_id, person, self.now, live, first_asked_at=self.now)
         if old is not None:
-            self.superseded += 1
-            self.queue.remove(old)
-            rank, tag = old.rank - 1, old.tag - 1
-        else:
-            turn, self.queue.finish[who] = turn_of(
-                self.queue.virtual, self.queue.finish.get(who, 0), 1, self.tiers[who]
+            del self.waiting[old.job_id]
+            asked.first_asked_at = old.first_asked_at
+            self.figures.replaced += 1
+        self.waiting[wish.job_id] = asked
+        if live:
+            person.waiting = wish.job_id
+        await self._show_estimate(asked)
+
+    def _wish(self, person: Sketcher, live: bool) -> Wish:
+        job_id = self.world.ids.job()
+        person.seq += live
+        return Wish(
+            key=CommandKey(f"{job_id}:request"),
+            job_id=job_id,
+            hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
+            account_id=person.account_id,
+            tier=person.tier,
+            prompt="a llama",
+            sketch=SKETCH,
+            seed=1,
+            strength_permille=600,
+            live=live,
+            session_id=f"s{person.session}" if live else None,
+            seq=person.seq if live else None,
+        )
+
+    async def _show_estimate(self, asked: Asked) -> None:
+        told = await self.world.generations.estimate(asked.job_id)
+        if told is not None:
+            asked.low, asked.high, asked.position = told.low_seconds, told.high_seconds, told.position
+
+    # --- painting ---
+
+    async def _serve(self) -> None:
+        """Free boxes claim, as long as they get something."""
+        while self.free and self.waiting:
+            asking = self.free[: len(self.waiting)]
+            jobs = await asyncio.gather(*(self.world.dispatch.claim(box, wait_seconds=0) for box in asking))
+            if not any(jobs):
+                self.figures.empty_claims += len(asking)
+                return
+            for box, job in zip(asking, jobs, strict=True):
+                if job is not None:
+                    self._begin(box, job)
+
+    def _begin(self, box: Worker, job: Assignment) -> None:
+        self.free.remove(box)
+        self.painted[job.claim.job_id] = self.waiting.pop(job.claim.job_id)
+        lasts = max(0.8, self.chance.gauss(PAINT_SECONDS, 0.3))
+        lasts = round(lasts / STEP_SECONDS) * STEP_SECONDS
+        self.figures.busy_seconds += lasts
+        self.after(lasts, "done", Painting(box, job, lasts))
+
+    async def _deliver(self, painting: Painting) -> None:
+        asked = self.painted.pop(painting.job.claim.job_id)
+        person = asked.person
+        state = await self.world.deliver(painting.box, painting.job, painting.seconds)
+        self.free.append(painting.box)
+        self.figures.reported[state] += 1
+        if state == "completed":
+            self.figures.note(
+                asked.person, self.now - asked.at, self.now - asked.first_asked_at, asked.low, asked.high
             )
-            rank, tag = turn.rank, turn.tag
-        frame = Waiting(rank, next(self.numbers), tag, who, now)
-        position = self.queue.add(frame)
-        running = self.boxes - self.free
-        told = estimate(Place(position, running, self.boxes), self.painted[-100:])
-        frame.low, frame.high = told.low_seconds, told.high_seconds
-        self.waiting[who] = frame
-        self.serve(now)
+        if person.habit == "single":
+            self.after(person.looks_for(), "ask", person)
 
-    def serve(self, now: float) -> None:
-        while self.free and (frame := self.queue.claim()) is not None:
-            self.waiting.pop(frame.person, None)
-            self.free -= 1
-            lasts = max(0.8, self.noise.gauss(PAINT_SECONDS, 0.3))
-            self.busy_ms += round(lasts * 1000)
-            self.painted.append(round(lasts * 1000))
-            self.at(now + lasts, "done", frame)
 
-    def deliver(self, now: float, frame: Waiting) -> None:
-        self.free += 1
-        self.delivered += 1
-        wait = now - frame.asked
-        self.waits[self.tiers[frame.person]].append(wait)
-        if frame.low is not None and frame.high is not None:
-            self.told += 1
-            self.kept += frame.low <= wait <= frame.high
-        self.serve(now)
+async def hour(
+    url: str, *, people: int, boxes: int, seconds: int, drawing: float, seed: int
+) -> dict[str, Any]:
+    """Run on a fresh database."""
+    chance = random.Random(seed)
+    began = time.perf_counter()
+    create_schema(url)
+    async with open_sketch_world(url, chance) as world:
+        simulation = Simulation(
+            world, people=people, boxes=boxes, seconds=seconds, drawing=drawing, chance=chance
+        )
+        await simulation.prepare()
+        await simulation.go()
+        ends: Counter[str] = await ended_in_the_log(world.connection)
+    figures = simulation.figures.summary(ends)
+    return {**figures, "seed": seed, "wall_seconds": round(time.perf_counter() - began, 1)}
 
-    def figures(self, people: int) -> dict[str, Any]:
-        names = {FREE: "free", PAID: "paid", PRIORITY: "pro"}
-        return {
-            "people": people,
-            "boxes": self.boxes,
-            "simulated_seconds": self.seconds,
-            "frames": self.frames,
-            "superseded_while_waiting": self.superseded,
-            "delivered": self.delivered,
-            "still_waiting": len(self.waiting),
-            "gpu_busy_percent": round(self.busy_ms / 10 / self.boxes / self.seconds, 1),
-            "estimates": self.told,
-            "estimates_that_held_percent": round(100 * self.kept / max(1, self.told), 1),
-            "stroke_to_image_seconds": {
-                names[tier]: {
-                    "p50": round(sorted(waits)[len(waits) // 2], 2),
-                    "p95": round(sorted(waits)[len(waits) * 95 // 100], 2),
-                    "max": round(max(waits), 2),
-                }
-                for tier, waits in self.waits.items()
-                if waits
-            },
-        }
+
+def simulate(
+    *, people: int, seconds: int, seed: int, boxes: int | None = None, drawing: float = 0.1
+) -> dict[str, Any]:
+    """The same from anywhere, also where an event loop runs: in a thread and on a PostgreSQL of its own."""
+    boxes = boxes or max(1, people // 25)
+
+    def work() -> dict[str, Any]:
+        with own_postgres(FAST_AND_FORGETFUL) as server:
+            return asyncio.run(
+                hour(server.url, people=people, boxes=boxes, seconds=seconds, drawing=drawing, seed=seed)
+            )
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
+
+
+def say(text: str) -> None:
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Parse, simulate, print; 1 if something does not add up."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--boxes", type=int, default=40)
+    parser.add_argument("--seconds", type=int, default=3600, help="of simulated time")
+    parser.add_argument("--drawing", type=float, default=0.1, help="the share of people who draw at any time")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, the table beside it")
+    wish = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    result = {"machine": machine()} | simulate(
+        people=wish.people, boxes=wish.boxes, seconds=wish.seconds, drawing=wish.drawing, seed=wish.seed
+    )
+    if wish.json:
+        say(table(result))
+        print(json.dumps(result, indent=2))
+    else:
+        print(table(result))
+    return 0 if result["adds_up"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

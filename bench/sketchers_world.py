@@ -1,0 +1,291 @@
+"""The generation side for `bench.sketchers`: the product's own code, on a clock that is told the time.
+
+Real: `Generations`, `Dispatch`, `ClaimDesk` and `Completion` with their SQL and their decisions, accounts
+with holds, the log with its sequencer, and PostgreSQL (without fsync: nothing is pulled out here).
+Not real, because an hour must pass in minutes: pictures (one, verified once, kept in memory), HTTP,
+heartbeats and wake-ups; and what all who ask at the same instant want to read is read once for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from PIL import Image, ImageDraw
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+import generation.completion
+import generation.tables
+from generation.batching import Batcher
+from generation.dispatch import Assignment, Dispatch, Report, upload_key
+from generation.errors import ObjectMissing
+from generation.images import Result, Sketch, verify_result
+from generation.job import JOBS
+from generation.moderation import TermModeration
+from generation.queue import JobQueue, Place, Standing
+from generation.service import Generations
+from generation.signals import LocalSignals
+from generation.storage import UploadTarget
+from generation.workers import PRESENT_WITHIN, Worker, WorkerRegistry
+from ledger.clock import ManualClock
+from ledger.domain.account import ACCOUNTS
+from ledger.domain.lots import Source
+from ledger.identifiers import AccountId, Identifiers, JobId
+from ledger.log.categories import Categories
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
+from ledger.service import Ledger
+
+BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
+_QUEUED = "SELECT count(*) FROM job_queue WHERE state = 'queued'"
+_STANDING = f"SELECT (SELECT virtual_time FROM queue_clock) AS virtual_time, ({_QUEUED}) AS queued"
+_IN_FLIGHT = "SELECT account_id, count(*) FROM job_queue WHERE account_id = ANY(%s) GROUP BY account_id"
+_PLACES = """
+    SELECT job_id, place FROM (
+        SELECT job_id, row_number() OVER (ORDER BY rank, job_id) AS place FROM job_queue WHERE state = 'queued'
+    ) AS queued WHERE job_id = ANY(%s)
+    """
+_BUSY = """
+    SELECT (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
+           (SELECT count(*) FROM workers WHERE state = 'active' AND seen_at > %s
+            AND capabilities->'graphs' @> '["sketch@1"]') AS boxes
+    """
+_SESSIONS = "SELECT * FROM live_sessions WHERE session_id = ANY(%s)"
+
+
+def picture(side: int = 32) -> bytes:
+    """A small image that is not blank."""
+    image = Image.new("RGB", (side, side), "white")
+    ImageDraw.Draw(image).ellipse((2, 2, side - 4, side - 4), fill=(20, 40, 90))
+    output = io.BytesIO()
+    image.save(output, "PNG")
+    return output.getvalue()
+
+
+PICTURE = picture()
+DIGEST = hashlib.sha256(PICTURE).hexdigest()
+SKETCH = Sketch(PICTURE, DIGEST, 1024, 1024)
+
+
+class MemoryStore:
+    """An `ObjectStore` without a disk."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        """See `ObjectStore.put`."""
+        self._objects[key] = data
+
+    async def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """See `ObjectStore.get`."""
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise ObjectMissing from None
+
+    async def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        self._objects.pop(key, None)
+
+    async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
+        """See `ObjectStore.upload_target`."""
+        return UploadTarget(f"memory:{key}")
+
+    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+        """See `ObjectStore.download_url`."""
+        return f"memory:{key}"
+
+
+class SameInstantQueue(JobQueue):
+    """The queue, with the questions of one instant answered together, and boxes that are always there.
+
+    `tests/bench/test_sketchers.py` holds its answers against those of `JobQueue`.
+    """
+
+    def __init__(self, engine: AsyncEngine, connection: psycopg.AsyncConnection[Any]) -> None:
+        super().__init__(engine)
+        self._connection = connection
+        self._now = BEGIN
+        self._standings: Batcher[str, Standing] = Batcher(self._load_standings)
+        self._sessions: Batcher[str, Any] = Batcher(self._load_sessions)
+        self._places: Batcher[str, Place] = Batcher(self._load_places)
+        self._recent: Batcher[int, Sequence[int]] = Batcher(self._load_recent)
+
+    async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
+        """See `JobQueue.standing`."""
+        found = await self._standings.get(account_id)
+        assert found is not None
+        return found
+
+    async def session(self, session_key: str) -> Any | None:
+        """See `JobQueue.session`."""
+        return await self._sessions.get(session_key)
+
+    async def place(self, job_id: JobId, now: datetime) -> Place | None:
+        """See `JobQueue.place`."""
+        self._now = now
+        return await self._places.get(job_id)
+
+    async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
+        """See `JobQueue.recent_milliseconds`."""
+        return await self._recent.get(limit) or ()
+
+    async def _load_standings(self, accounts: Sequence[str]) -> Mapping[str, Standing]:
+        (virtual_time, queued) = (await self._ask(_STANDING))[0]
+        mine = dict(await self._ask(_IN_FLIGHT, list(accounts)))
+        return {account: Standing(virtual_time or 0, mine.get(account, 0), queued) for account in accounts}
+
+    async def _load_sessions(self, keys: Sequence[str]) -> Mapping[str, Any]:
+        return {row.session_id: row for row in await self._ask(_SESSIONS, list(keys))}
+
+    async def _load_places(self, jobs: Sequence[str]) -> Mapping[str, Place]:
+        running, boxes = (await self._ask(_BUSY, self._now - PRESENT_WITHIN))[0]
+        places = await self._ask(_PLACES, list(jobs))
+        return {job_id: Place(place, running, boxes) for job_id, place in places}
+
+    async def _load_recent(self, limits: Sequence[int]) -> Mapping[int, Sequence[int]]:
+        return {limit: await super(SameInstantQueue, self).recent_milliseconds(limit) for limit in limits}
+
+    async def _ask(self, query: str, *parameters: Any) -> Sequence[Any]:
+        cursor = await self._connection.execute(query.encode(), parameters)
+        return await cursor.fetchall()
+
+
+@dataclass(kw_only=True)
+class SketchWorld:
+    """What a simulation drives."""
+
+    clock: ManualClock
+    ids: Identifiers
+    engine: AsyncEngine
+    sequencer: Sequencer
+    ledger: Ledger
+    queue: JobQueue
+    generations: Generations
+    dispatch: Dispatch
+    registry: WorkerRegistry
+    store: MemoryStore
+    connection: psycopg.AsyncConnection[Any]
+
+    async def person(self, amount: int) -> AccountId:
+        """Somebody new; without credits they have today's free images."""
+        account_id = self.ids.account()
+        if amount:
+            await self.ledger.grant(account_id, amount, source=Source.PROMOTION)
+        return account_id
+
+    async def box(self, name: str) -> Worker:
+        """A registered box that can paint sketches."""
+        credentials = await self.registry.register(
+            self.registry.tokens.mint(valid_for=timedelta(hours=1)),
+            name=name,
+            version="simulated",
+            capabilities={"graphs": ["sketch@1"]},
+        )
+        return Worker(credentials.worker_id, name, ("sketch@1",), "active")
+
+    async def deliver(self, worker: Worker, job: Assignment, seconds: float) -> str:
+        """A box uploads its picture and reports it; the job's state then."""
+        claim = job.claim
+        await self.store.put(upload_key(claim.job_id, claim.epoch), PICTURE, "image/png")
+        report = Report(
+            epoch=claim.epoch,
+            sha256=DIGEST,
+            size_bytes=len(PICTURE),
+            gpu_milliseconds=round(seconds * 1000),
+        )
+        return await self.dispatch.complete(worker, claim.job_id, report)
+
+    async def keep_house(self) -> None:
+        """What runs every second or so: sweeping, and boxes and weights as they are now."""
+        await self.connection.execute("UPDATE workers SET seen_at = %s", (self.clock(),))
+        # The desk looks at the machine's clock, which stands almost still beside ours.
+        self.dispatch._desk._weighed_at = -1e9  # noqa: SLF001
+        await self.dispatch.sweep()
+
+
+@contextlib.contextmanager
+def pictures_verified_once() -> Iterator[None]:
+    """All pictures are the same: what verifying it gave is remembered."""
+    known: dict[str, Result] = {}
+
+    def verify(data: bytes, *, sha256: str) -> Result:
+        if sha256 not in known:
+            known[sha256] = verify_result(data, sha256=sha256)
+        return known[sha256]
+
+    generation.completion.verify_result = verify
+    try:
+        yield
+    finally:
+        generation.completion.verify_result = verify_result
+
+
+def create_schema(url: str) -> None:
+    """The log's tables and those of the generation side."""
+    with open_datastore(url) as datastore:
+        LogRecorder(datastore).create_schema(url)
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    generation.tables.metadata.create_all(engine)
+    engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def open_sketch_world(url: str, chance: random.Random) -> AsyncIterator[SketchWorld]:
+    """Wire everything on one database that has its schema."""
+    clock = ManualClock(BEGIN)
+    ids = Identifiers(clock, chance.randbytes)
+    categories = Categories([ACCOUNTS, JOBS])
+    async with contextlib.AsyncExitStack() as stack:
+        datastore = stack.enter_context(open_datastore(url))
+        sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+        sequencer.start()
+        stack.callback(sequencer.stop)
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=8)
+        stack.push_async_callback(engine.dispose)
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+            url, min_size=1, max_size=4, open=False, kwargs={"autocommit": True}
+        )
+        await stack.enter_async_context(pool)
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=namedtuple_row)
+        stack.push_async_callback(connection.close)
+        reader = PostgresLogReader(pool, categories)
+        queue = SameInstantQueue(engine, connection)
+        await queue.ensure_clock()
+        registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
+        store = MemoryStore()
+        shared: dict[str, Any] = {
+            "log": sequencer,
+            "reader": reader,
+            "queue": queue,
+            "store": store,
+            "signals": LocalSignals(),
+            "moderation": TermModeration(),
+            "clock": clock,
+        }
+        with pictures_verified_once():
+            yield SketchWorld(
+                clock=clock,
+                ids=ids,
+                engine=engine,
+                sequencer=sequencer,
+                ledger=Ledger(sequencer, reader, clock=clock, identifiers=ids),
+                queue=queue,
+                generations=Generations(**shared, digest_secret=b"d" * 32),
+                dispatch=Dispatch(**shared, registry=registry),
+                registry=registry,
+                store=store,
+                connection=connection,
+            )
