@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from generation.errors import WorkerNotAllowed
 from generation.tables import registration_tokens, workers
@@ -84,6 +84,44 @@ class RegistrationTokens:
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
 
+class RenewedTokens:
+    """Tokens that take over from another one when they are first used. Issuing them stores nothing.
+
+    A renewed token is signed together with the digest of the token it takes over from. So the old one
+    stays valid until the new one is used (or its own time is over): an answer that never arrives locks
+    no box out, it just asks again. With the first use the old one and all other unused successors
+    stop working, so that there are never two tokens in use. Leaving the old one valid until it expires
+    would have been simpler, and a token that leaked from a box would have outlived its renewal by hours.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def mint(self, worker_id: str, old_digest: bytes, expires_at: datetime) -> str:
+        """A successor of the token with this digest."""
+        nonce, expires = secrets.token_urlsafe(24), int(expires_at.timestamp())
+        return f"{worker_id}.{expires}.{nonce}.{self._sign(worker_id, expires, nonce, old_digest)}"
+
+    def worker_of(self, token: str) -> str | None:
+        """Whose successor this may be; whether it is, `expiry_of` says."""
+        parts = token.split(".")
+        return parts[0] if len(parts) == 4 and len(token) <= 400 else None
+
+    def expiry_of(self, token: str, old_digest: bytes) -> datetime | None:
+        """When it expires, if it takes over from the token with this digest; else None."""
+        worker_id, expires, nonce, signature = token.split(".")
+        if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
+            return None
+        expected = self._sign(worker_id, int(expires), nonce, old_digest)
+        if not hmac.compare_digest(signature.encode(), expected.encode()):
+            return None
+        return datetime.fromtimestamp(int(expires), UTC)
+
+    def _sign(self, worker_id: str, expires: int, nonce: str, old_digest: bytes) -> str:
+        message = f"renew\n{worker_id}\n{expires}\n{nonce}\n{old_digest.hex()}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+
 class WorkerRegistry:
     """Registers, authenticates and keeps an eye on boxes."""
 
@@ -100,6 +138,7 @@ class WorkerRegistry:
         self._clock = clock
         self._identifiers = identifiers
         self.tokens = RegistrationTokens(registration_secret, clock)
+        self._renewed = RenewedTokens(registration_secret)
         self._new_token = new_token
         self._seen: dict[bytes, tuple[datetime, Worker]] = {}
         self._delivered: dict[str, tuple[int, int]] = {}
@@ -138,14 +177,13 @@ class WorkerRegistry:
         return credentials
 
     async def renew(self, worker: Worker) -> Credentials:
-        """Fresh credentials; the old token stops working."""
-        credentials = Credentials(worker.worker_id, self._new_token(), self._clock() + TOKEN_LIFETIME)
-        await self._update(
-            worker.worker_id,
-            token_digest=_digest(credentials.token),
-            token_expires_at=credentials.expires_at,
-        )
-        return credentials
+        """Fresh credentials. The old token works until they are first used: see `RenewedTokens`."""
+        expires_at = (self._clock() + TOKEN_LIFETIME).replace(microsecond=0)
+        query = sa.select(workers.c.token_digest).where(workers.c.worker_id == worker.worker_id)
+        async with self._engine.connect() as connection:
+            digest = (await connection.execute(query)).scalar_one()
+        token = self._renewed.mint(worker.worker_id, digest, expires_at)
+        return Credentials(worker.worker_id, token, expires_at)
 
     async def authenticate(self, token: str) -> Worker:
         """The box that this token belongs to. Raises `WorkerNotAllowed`.
@@ -158,11 +196,10 @@ class WorkerRegistry:
         known = self._seen.get(digest)
         if known is not None and now - known[0] < AUTHENTIC_FOR:
             return known[1]
-        query = sa.select(
-            workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state, workers.c.seen_at
-        ).where(workers.c.token_digest == digest, workers.c.token_expires_at > now)
         async with self._engine.begin() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = await self._row(connection, digest, now)
+            if row is None and await self._take_over(connection, token, now):
+                row = await self._row(connection, digest, now)
             if row is None:
                 raise WorkerNotAllowed("the worker token is not valid")
             if now - row.seen_at > NOTED_EVERY:
@@ -176,6 +213,31 @@ class WorkerRegistry:
             self._seen.clear()
         self._seen[digest] = (now, worker)
         return worker
+
+    async def _row(self, connection: AsyncConnection, digest: bytes, now: datetime) -> Any:
+        query = sa.select(
+            workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state, workers.c.seen_at
+        ).where(workers.c.token_digest == digest, workers.c.token_expires_at > now)
+        return (await connection.execute(query)).one_or_none()
+
+    async def _take_over(self, connection: AsyncConnection, token: str, now: datetime) -> bool:
+        """Whether this is a renewed token, which from now on is the box's only one."""
+        worker_id = self._renewed.worker_of(token)
+        if worker_id is None:
+            return False
+        mine = workers.c.worker_id == worker_id
+        # Locked: of two requests that come first, the second finds the token in its place.
+        query = sa.select(workers.c.token_digest).where(mine).with_for_update()
+        old = (await connection.execute(query)).scalar_one_or_none()
+        if old is None or old == _digest(token):
+            return old is not None
+        expires_at = self._renewed.expiry_of(token, old)
+        if expires_at is None or expires_at <= now:
+            return False
+        change = {"token_digest": _digest(token), "token_expires_at": expires_at}
+        await connection.execute(sa.update(workers).where(mine).values(**change))
+        self._seen.clear()
+        return True
 
     async def drain(self, worker_id: str) -> None:
         """No more jobs for this box; what it has, it finishes."""

@@ -125,7 +125,8 @@ async def register(request: Request, body: RegisterIn) -> dict[str, Any]:
 
 @router.post("/renew", summary="Fresh credentials", **answers(protocol.RegisterAnswer))
 async def renew(request: Request, box: Box) -> dict[str, Any]:
-    """A new token; the old one stops working."""
+    """A new token. The old one stops working when the new one is first used, so that a lost answer
+    locks no box out: it asks again."""
     services: Services = request.app.state.services
     return _credentials(await services.registry.renew(box))
 

@@ -130,8 +130,9 @@ class Worker:
             heartbeat_seconds=answer.heartbeat_seconds,
             lease_seconds=answer.lease_seconds,
         )
-        self.tools.api.token = answer.token
+        # Stored before it is used: the first use ends the old one.
         await asyncio.to_thread(self.credentials.write, self._mine)
+        self.tools.api.token = answer.token
 
     async def _renew_when_due(self) -> bool:
         if seconds_until(self._credentials().expires_at, self.tools.clock()) > RENEW_BEFORE_SECONDS:

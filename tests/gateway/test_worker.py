@@ -8,6 +8,7 @@ import io
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -231,7 +232,7 @@ async def test_what_an_attempt_without_a_report_uploaded_is_deleted(studio: Gate
     folder = studio.settings.data / "objects" / "uploads" / job["id"]
     assert [path.name for path in folder.iterdir()] == ["1"]
     await box.say(job, "give-back")
-    assert list(folder.iterdir()) == []
+    assert list(folder.glob("*")) == []
     assert await box.paint() == job["id"]
 
 
@@ -244,13 +245,59 @@ async def test_a_draining_box_gets_nothing_and_finishes_what_it_has(studio: Gate
     assert await (await studio.box()).paint() == other
 
 
-async def test_a_renewed_token_replaces_the_old_one(studio: Gateway) -> None:
+async def test_a_renewed_token_replaces_the_old_one_when_it_is_used(studio: Gateway) -> None:
     box = await studio.box()
     fresh = (await box.client.post("/v1/worker/renew", json={})).json()
     assert fresh["worker_id"] == box.worker_id
-    assert (await box.client.post("/v1/worker/claim", json={"wait_seconds": 0})).status_code == 401
+    assert await box.claim(0) is None
     renewed = Box(studio.bearer(fresh["token"]), box.worker_id)
     assert await renewed.claim(0) is None
+    assert await allowed(box) == 401
+
+
+async def allowed(box: Box) -> int:
+    return (await box.client.post("/v1/worker/claim", json={"wait_seconds": 0})).status_code
+
+
+async def test_a_renewal_whose_answer_is_lost_locks_no_box_out(studio: Gateway) -> None:
+    _, box, job = await started(studio)
+    address = urlsplit(studio.url)
+    for _ in range(2):
+        # The gateway has answered, and nobody has read it.
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = (
+            f"POST /v1/worker/renew HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 2\r\n"
+            f"Content-Type: application/json\r\nAuthorization: {box.client.headers['authorization']}\r\n\r\n{{}}"
+        )
+        writer.write(head.encode())
+        assert await reader.readexactly(12) == b"HTTP/1.1 200"
+        writer.transport.abort()
+    assert (await box.say(job, "heartbeat", progress={"value": 1, "max": 4})).json()["command"] == "continue"
+    unread = (await box.client.post("/v1/worker/renew", json={})).json()["token"]
+    taken = (await box.client.post("/v1/worker/renew", json={})).json()["token"]
+    heir = Box(studio.bearer(taken), box.worker_id)
+    answers = await asyncio.gather(*(allowed(heir) for _ in range(8)))
+    assert set(answers) == {204}
+    assert await allowed(box) == 401
+    assert await allowed(Box(studio.bearer(unread), box.worker_id)) == 401
+    again = (await heir.client.post("/v1/worker/renew", json={})).json()["token"]
+    assert (await Box(studio.bearer(again), box.worker_id).deliver(job)).json() == {"state": "completed"}
+
+
+async def test_a_forged_renewal_opens_nothing(studio: Gateway) -> None:
+    box, other = await studio.box(), await studio.box("other")
+    token = (await box.client.post("/v1/worker/renew", json={})).json()["token"]
+    _, expires, nonce, signature = token.split(".")
+    forged = (
+        f"{other.worker_id}.{expires}.{nonce}.{signature}",
+        f"{box.worker_id}.{int(expires) + 3600}.{nonce}.{signature}",
+        f"{box.worker_id}.{expires}.{nonce}.{signature[:-1]}",
+        f"{box.worker_id}.x.{nonce}.{signature}",
+        f"wrk_{'0' * 26}.{expires}.{nonce}.{signature}",
+        "...",
+    )
+    assert {await allowed(Box(studio.bearer(one), box.worker_id)) for one in forged} == {401}
+    assert (await allowed(box), await allowed(other)) == (204, 204)
 
 
 BAD_IMAGES = {

@@ -1,0 +1,37 @@
+"""A renewed token takes over when it is used, at the latest when the old one expires."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from generation.errors import WorkerNotAllowed
+from generation.workers import AUTHENTIC_FOR, TOKEN_LIFETIME
+from tests.generation.core.world import World
+
+HOUR = timedelta(hours=1)
+
+
+async def test_each_token_lives_as_long_as_it_says(world: World) -> None:
+    box = await world.box()
+    old = box.token
+    world.pass_time(seconds=int((TOKEN_LIFETIME - HOUR).total_seconds()))
+    renewed = await world.registry.renew(await world.registry.authenticate(old))
+    assert renewed.expires_at - world.clock() > TOKEN_LIFETIME - timedelta(seconds=2)
+    world.pass_time(seconds=int(HOUR.total_seconds()))
+    with pytest.raises(WorkerNotAllowed):
+        await world.registry.authenticate(old)
+    # Its own time counts, not that of the one it takes over from.
+    assert (await world.registry.authenticate(renewed.token)).worker_id == box.worker.worker_id
+    world.pass_time(seconds=int(TOKEN_LIFETIME.total_seconds()))
+    with pytest.raises(WorkerNotAllowed):
+        await world.registry.authenticate(renewed.token)
+
+
+async def test_a_renewed_token_that_was_never_used_expires_too(world: World) -> None:
+    box = await world.box()
+    renewed = await world.registry.renew(box.worker)
+    world.pass_time(seconds=int((TOKEN_LIFETIME + AUTHENTIC_FOR).total_seconds()))
+    with pytest.raises(WorkerNotAllowed):
+        await world.registry.authenticate(renewed.token)
