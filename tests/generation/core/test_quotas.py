@@ -1,0 +1,118 @@
+"""The free images of a network: counted with the hold, counted back once if no image comes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from generation.errors import AllowanceSharedOut
+from generation.quotas import NetworkQuota
+from generation.tables import job_queue, job_returns, network_allowances
+from ledger.identifiers import AccountId, JobId
+from tests.generation.core.world import NOON, World
+
+MIDNIGHT = NOON + timedelta(hours=12)
+NETWORKS = (
+    NetworkQuota(key="20261122:narrow", cap=2, expires_at=MIDNIGHT),
+    NetworkQuota(key="20261122:wide", cap=9, expires_at=MIDNIGHT),
+)
+
+
+async def used(world: World) -> list[int]:
+    """The free images counted for the narrow and the wide prefix."""
+    return [row["used"] for row in sorted(await world.rows(network_allowances), key=lambda row: row["id"])]
+
+
+async def ask(world: World, person: AccountId) -> JobId:
+    return await world.ask(person, networks=NETWORKS)
+
+
+async def test_a_free_image_that_fails_is_counted_back_once(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    await ask(world, person)
+    await ask(world, person)
+    assert await used(world) == [2, 2]
+    with pytest.raises(AllowanceSharedOut):
+        await ask(world, person)
+    job = await box.take()
+    assert await box.fail(job, "input", "node_refused") == "failed"
+    assert await box.fail(job, "input", "node_refused") == "failed"
+    await asyncio.gather(*(world.generations.returns.sweep() for _ in range(4)))
+    assert await world.generations.returns.sweep() == 0
+    assert await used(world) == [1, 1]
+    await ask(world, person)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired", "three attempts"])
+async def test_every_end_without_an_image_counts_back(world: World, end: str) -> None:
+    person = await world.person()
+    job_id = await ask(world, person)
+    if end == "cancelled":
+        await world.generations.cancel(person, job_id)
+    elif end == "expired":
+        world.pass_time(minutes=11)
+        await world.dispatch.sweep()
+    else:
+        for _ in range(3):
+            box = await world.box()
+            await box.fail(await box.take())
+    assert (await world.state(job_id)).final
+    assert await world.generations.returns.sweep() == 1
+    assert await used(world) == [0, 0]
+
+
+async def test_a_delivered_image_stays_counted(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    await ask(world, person)
+    await box.paint()
+    assert await world.rows(job_returns) == []
+    assert await used(world) == [1, 1]
+
+
+async def test_frames_that_replace_one_another_count_as_one(world: World) -> None:
+    person, slow, fast = await world.person(), await world.box(), await world.box()
+    for seq in (1, 2):
+        await world.frame(person, seq, networks=NETWORKS)
+    assert await used(world) == [1, 1]
+    late = await slow.take()
+    await world.frame(person, 3, networks=NETWORKS)
+    assert await used(world) == [2, 2]
+    await fast.paint()
+    assert await slow.deliver(late) == "superseded"
+    await world.generations.returns.sweep()
+    assert await used(world) == [1, 1]
+
+
+async def test_a_failed_replacement_counts_back_what_it_took_over(world: World) -> None:
+    person = await world.person()
+    await world.frame(person, 1, networks=NETWORKS)
+    newest = await world.frame(person, 2, networks=NETWORKS)
+    await world.generations.cancel(person, newest)
+    await world.generations.returns.sweep()
+    assert await used(world) == [0, 0]
+
+
+async def test_an_image_paid_for_counts_for_no_network(world: World) -> None:
+    person = await world.person(5)
+    for _ in range(2):
+        await ask(world, person)
+    await ask(world, person)
+    counted = await used(world)
+    for job in await world.rows(job_queue):
+        await world.generations.cancel(person, JobId(job["job_id"]))
+    await world.generations.returns.sweep()
+    assert counted == [2, 2]
+    assert await used(world) == [0, 0]
+
+
+async def test_what_comes_back_after_midnight_is_not_missed(world: World) -> None:
+    person = await world.person()
+    job_id = await ask(world, person)
+    world.pass_time(hours=13)
+    await world.queue.prune(world.clock())
+    await world.dispatch.sweep()
+    assert (await world.state(job_id)).value == "expired"
+    assert await world.generations.returns.sweep() == 1
+    assert await used(world) == []
