@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from generation.ending import end_without_charge, hold_is_open, rows_of
 from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
@@ -27,8 +27,9 @@ from ledger.domain.drafts import move_in
 from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.model import Draft, LogWriter, Transaction
 
-BY_PERSON = "person"
-BY_SPEND_CAP = "spend_cap"
+PausedBy: TypeAlias = Literal["person", "spend_cap"]
+BY_PERSON: PausedBy = "person"
+BY_SPEND_CAP: PausedBy = "spend_cap"
 PAUSED_REASON = "session_paused"
 """Why a waiting image of a paused session was cancelled."""
 
@@ -62,8 +63,8 @@ class SessionChange:
 class SessionView(NamedTuple):
     """A live session as it is."""
 
-    paused_by: str | None
-    """`person`, `spend_cap`, or None if it goes on."""
+    paused_by: PausedBy | None
+    """None if it goes on."""
     cap_credits: int | None
     limit_credits: int
     """The smaller one of the person's limit and ours."""

@@ -44,6 +44,8 @@ async def test_a_paused_session_refuses_frames_and_holds_nothing(gateway: Gatewa
     assert (refused.json()["code"], refused.json()["paused_by"]) == ("session_paused", "person")
     assert (await change(client, paused=False)).json()["paused_by"] is None
     assert (await frame(client, 3)).status_code == 202
+    await change(client, paused=True)
+    assert await credits_of(client) == FREE
 
 
 async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> None:
@@ -59,7 +61,8 @@ async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> N
     raised = (await change(client, cap_credits=2, paused=False)).json()
     assert (raised["paused"], raised["cap_credits"], raised["spent_credits"]) == (False, 2, 1)
     assert (await frame(client, 2)).status_code == 202
-    assert (await change(client, cap_credits=None)).json()["cap_credits"] is None
+    uncapped = (await change(client, cap_credits=None, paused=True)).json()
+    assert (uncapped["cap_credits"], uncapped["spent_credits"]) == (None, 1)
 
 
 async def test_nobody_elses_session_can_be_paused(gateway: Gateway) -> None:
@@ -67,5 +70,6 @@ async def test_nobody_elses_session_can_be_paused(gateway: Gateway) -> None:
     await change(other, paused=True)
     assert (await frame(mine, 1)).status_code == 202
     assert (await mine.get(SESSION)).json()["paused"] is False
+    await change(mine, paused=True)
     assert (await gateway.client().patch(SESSION, json={"paused": True})).status_code == 401
     assert (await mine.patch(SESSION, json={"paused": "yes"})).status_code == 422
