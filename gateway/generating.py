@@ -1,4 +1,4 @@
-"""What goes on behind the generation side: lapsed leases, payments for single jobs, reconciliation."""
+"""What goes on behind the generation side: lapsed leases, payments for single jobs, leftovers, reconciliation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import structlog
 
 from generation.dispatch import Dispatch
 from generation.funding import FundingKeeper
+from generation.leftovers import Leftovers
 from generation.queue import JobQueue
 from generation.reconcile import Reconciler
 from generation.service import Generations
 from ledger.clock import Clock
 
 SWEEP_SECONDS = 1.0
+LEFTOVERS_SECONDS = 60.0
 RECONCILE_SECONDS = 300.0
 PRUNE_SECONDS = 600.0
 
@@ -28,6 +30,7 @@ class Caretaker:
         dispatch: Dispatch,
         keeper: FundingKeeper,
         generations: Generations,
+        leftovers: Leftovers,
         reconciler: Reconciler,
         queue: JobQueue,
         clock: Clock,
@@ -35,6 +38,7 @@ class Caretaker:
         self._dispatch = dispatch
         self._keeper = keeper
         self._generations = generations
+        self._leftovers = leftovers
         self._reconciler = reconciler
         self._queue = queue
         self._clock = clock
@@ -47,6 +51,7 @@ class Caretaker:
             group.create_task(self._again(self._keeper.sweep, SWEEP_SECONDS))
             group.create_task(self._again(self._generations.returns.sweep, SWEEP_SECONDS))
             group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
+            group.create_task(self._again(self._leftovers.sweep, LEFTOVERS_SECONDS))
             group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
             group.create_task(self._again(self._prune, PRUNE_SECONDS))
 

@@ -29,6 +29,7 @@ from gateway.people import People
 from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
 from generation.funding import FundingKeeper
+from generation.leftovers import Leftovers
 from generation.moderation import TermModeration
 from generation.queue import JobQueue
 from generation.reconcile import Reconciler
@@ -250,6 +251,9 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
             dispatch=dispatch,
             keeper=keeper,
             generations=generations,
+            leftovers=Leftovers(
+                engine=base.engine, reader=base.reader, store=shared["store"], clock=base.clock
+            ),
             reconciler=reconciler,
             queue=queue,
             clock=base.clock,

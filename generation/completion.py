@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 import structlog
 
+from generation import leftovers
 from generation.ending import end_without_charge, expire, hold_is_open, past_deadline, rows_of
 from generation.errors import JobNotFound, ObjectMissing, ResultRejected, StaleLease
 from generation.funding import PATIENCE, FundingKeeper
 from generation.images import RESULT_BYTES_MAX, Result, verify_result
 from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded
 from generation.job_events import JobBlocked, JobCompleted, JobFailed, JobSettling, JobSuperseded
+from generation.leftovers import image_keys, upload_key
 from generation.metrics import Metrics
 from generation.moderation import Moderation
 from generation.queue import JobQueue
@@ -28,6 +30,8 @@ from ledger.domain.drafts import capture_in
 from ledger.identifiers import CommandKey, JobId
 from ledger.log.model import Draft, Event, LogWriter, Receipt, SideTable, Transaction
 from ledger.log.reader import LogReader
+
+__all__ = ["Completion", "Report", "upload_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +62,11 @@ class _Delivery:
 
     @property
     def image_key(self) -> str:
-        """The epoch is part of the name: a zombie cannot overwrite what another box delivered."""
-        return f"images/{self.job_id}-{self.report.epoch}.png"
+        return image_keys(self.job_id, self.report.epoch)[0]
 
     @property
     def thumbnail_key(self) -> str:
-        return f"images/{self.job_id}-{self.report.epoch}.webp"
+        return image_keys(self.job_id, self.report.epoch)[1]
 
     def event(self, price_credits: int) -> JobCompleted:
         return JobCompleted(
@@ -237,6 +240,8 @@ class Completion:
             failed = JobFailed(reason="hold_closed", failure="payment")
             return end_without_charge(draft, delivery.job_id, failed, reason="failed", row=delivery.queued)
         assert job.hold_id is not None
+        if job.epoch > 1:  # of its own upload `_deliver` takes care
+            leftovers.note(draft, delivery.job_id, job)
         draft.append(delivery.job_id, [delivery.event(job.price_credits)])
         capture_in(draft, job.account_id, CaptureHold(hold_id=job.hold_id))
         draft.delete(QUEUE, delivery.job_id)
@@ -283,11 +288,6 @@ class Completion:
         return str(receipt.result)
 
 
-def upload_key(job_id: JobId, epoch: int) -> str:
-    """Where the box with this lease puts its file. No other lease can write there."""
-    return f"uploads/{job_id}/{epoch}"
-
-
 def _settle_later(draft: Draft, delivery: _Delivery, job: Job) -> str:
     """The image is there; the payment made for it alone is settled next, outside."""
     funding, queued = draft.get(FUNDING, delivery.job_id), draft.get(QUEUE, delivery.job_id)
@@ -300,6 +300,7 @@ def _settle_later(draft: Draft, delivery: _Delivery, job: Job) -> str:
         sha256=delivery.result.sha256,
         size_bytes=len(delivery.result.data),
     )
+    leftovers.note(draft, delivery.job_id, job)
     draft.append(delivery.job_id, [settling])
     facts = {
         "event": msgspec.to_builtins(delivery.event(job.price_credits)),

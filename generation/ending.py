@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from generation import returning
+from generation import leftovers, returning
 from generation.job import Job, JobState
 from generation.job_events import JobExpired
 from generation.tables import FUNDING, QUEUE
@@ -34,6 +34,7 @@ def end_without_charge(
     """
     job: Job = draft.state(job_id)
     returning.note(draft, job_id, job, draft.get(QUEUE, job_id) if row is None else row)
+    leftovers.note(draft, job_id, job)
     draft.append(job_id, [event])
     _let_go(draft, job, reason)
     draft.delete(QUEUE, job_id)

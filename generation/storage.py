@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -86,10 +86,16 @@ class LinkSigner:
 
 
 class DiskStore:
-    """Objects as files under one folder; links point to the gateway's `/v1/objects/…`."""
+    """Objects as files under one folder; links point to the gateway's `/v1/objects/…`.
 
-    def __init__(self, folder: Path, signer: LinkSigner, base_url: str) -> None:
+    What was put survives a power cut: `sync` (of an open file) waits for the disk.
+    """
+
+    def __init__(
+        self, folder: Path, signer: LinkSigner, base_url: str, *, sync: Callable[[int], None] = os.fsync
+    ) -> None:
         self._folder = folder
+        self._sync = sync
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
@@ -99,16 +105,30 @@ class DiskStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        new_folder = False
         try:
             file = temporary.open("wb")
         except FileNotFoundError:
+            new_folder = True
             path.parent.mkdir(parents=True, exist_ok=True)
             file = temporary.open("wb")
         with file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            self._sync(file.fileno())
         temporary.replace(path)
+        # The name is the folder's, not the file's: without this a power cut may take it back.
+        self._sync_folder(path.parent)
+        if new_folder and path.parent.parent == self._folder:
+            self._sync_folder(self._folder)
+
+    def _sync_folder(self, folder: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                self._sync(descriptor)
+            finally:
+                os.close(descriptor)
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
@@ -129,6 +149,9 @@ class DiskStore:
         path = self._path(key)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
+        if path.parent.parent != self._folder:  # the folder of one job's uploads; not one of the few big ones
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`."""

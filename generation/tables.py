@@ -145,6 +145,14 @@ job_returns = sa.Table(
     sa.Column("networks", JSONB, nullable=False, comment="ids of the network allowances that count it"),
 )
 
+job_leftovers = sa.Table(
+    "job_leftovers",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    _time("due_at"),
+    sa.Index("job_leftovers_due", "due_at"),
+)
+
 workers = sa.Table(
     "workers",
     metadata,
@@ -178,3 +186,4 @@ SHARES = SideTable(fair_shares)
 NETWORKS = SideTable(network_allowances)
 FUNDING = SideTable(job_funding)
 RETURNS = SideTable(job_returns)
+LEFTOVERS = SideTable(job_leftovers)

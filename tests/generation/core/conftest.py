@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
+from generation.storage import BucketStore
 from tests.generation.core.world import World, create_schema, forget_everything, open_world
 
 
@@ -27,3 +30,26 @@ def empty_database(generation_database: str) -> str:
 async def world(empty_database: str, tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(empty_database, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[BucketStore]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
+    boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    ).create_bucket(Bucket="pictures")
+    yield BucketStore.connect(
+        "pictures",
+        endpoint=f"http://{host}:{port}",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+        **keys,
+    )
+    server.stop()

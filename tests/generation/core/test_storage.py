@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from generation.errors import ObjectMissing
 from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore
 from ledger.clock import ManualClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[BucketStore]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-    boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        region_name="us-east-1",
-    ).create_bucket(Bucket="pictures")
-    yield BucketStore.connect(
-        "pictures",
-        endpoint=f"http://{host}:{port}",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-        **keys,
-    )
-    server.stop()
 
 
 @pytest.fixture
@@ -103,3 +79,36 @@ async def test_a_link_is_good_for_its_object_its_method_and_its_time(
     assert LinkSigner(b"t" * 32, clock).allows("GET", "images/a.png", query) is None
     clock.advance(timedelta(minutes=6))
     assert signer.allows("GET", "images/a.png", query) is None
+
+
+async def test_what_was_put_survives_a_power_cut(tmp_path: Path, clock: ManualClock) -> None:
+    folder, synced = tmp_path / "objects", []
+
+    def sync(descriptor: int) -> None:
+        names = {path.stat().st_ino: path for path in (folder, *folder.rglob("*"))}
+        there = (folder / "images/a.png").exists()
+        synced.append((names[os.fstat(descriptor).st_ino], there, threading.current_thread()))
+
+    disk = DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://here", sync=sync)
+    await disk.put("images/a.png", b"x", "image/png")
+    (file, before, _), (images, after, _), (top, _, _) = synced
+    assert not before
+    assert file.name.startswith(".a.png.")
+    assert (images, after, top) == (folder / "images", True, folder)
+    assert threading.main_thread() not in {thread for _, _, thread in synced}
+    synced.clear()
+    await disk.put("images/b.png", b"x", "image/png")
+    assert [path for path, _, _ in synced][1:] == [folder / "images"]
+
+
+async def test_the_folder_of_a_jobs_uploads_goes_with_the_last_of_them(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "objects" / "uploads"
+    for epoch in (1, 2):
+        await disk.put(f"uploads/job/{epoch}", b"x", "image/png")
+    await disk.delete("uploads/job/1")
+    assert await disk.get("uploads/job/2", limit_bytes=9) == b"x"
+    await disk.delete("uploads/job/2")
+    assert list(folder.iterdir()) == []
+    await disk.put("uploads/job/3", b"x", "image/png")

@@ -22,11 +22,12 @@ from generation.dispatch import Assignment, Dispatch, Report, upload_key
 from generation.funding import Funding, FundingKeeper
 from generation.images import Sketch
 from generation.job import JOBS, Job, JobState
+from generation.leftovers import Leftovers
 from generation.moderation import Moderation, TermModeration
 from generation.queue import FREE, JobQueue, Tier
 from generation.service import Accepted, Generations, Limits, Wish
 from generation.signals import LocalSignals
-from generation.storage import DiskStore, LinkSigner
+from generation.storage import DiskStore, LinkSigner, ObjectStore
 from generation.workers import Worker, WorkerRegistry
 from ledger.clock import ManualClock
 from ledger.domain import holds as holds_
@@ -133,12 +134,13 @@ class World:
     reader: PostgresLogReader
     ledger: Ledger
     queue: JobQueue
-    store: DiskStore
+    store: ObjectStore
     signals: LocalSignals
     registry: WorkerRegistry
     generations: Generations
     dispatch: Dispatch
     keeper: FundingKeeper | None
+    leftovers: Leftovers
     numbers: dict[str, int] = field(default_factory=dict)
 
     # --- people ---
@@ -234,6 +236,7 @@ async def open_world(
     limits: Limits | None = None,
     moderation: Moderation | None = None,
     funding: Any = None,
+    store: ObjectStore | None = None,
 ) -> AsyncIterator[World]:
     """Wire everything on one database. `funding` is a function from the world's parts to a `Funding`."""
     clock = clock or ManualClock(NOON)
@@ -250,7 +253,7 @@ async def open_world(
         url, min_size=1, max_size=4, open=False, kwargs={"autocommit": True}
     ) as pool:
         reader = PostgresLogReader(pool, categories)
-        store = DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
+        store = store or DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
         registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
         keeper = None
         if funding is not None:
@@ -286,6 +289,7 @@ async def open_world(
             generations=generations,
             dispatch=dispatch,
             keeper=keeper,
+            leftovers=Leftovers(engine=engine, reader=reader, store=store, clock=clock),
         )
     sequencer.stop()
     await engine.dispose()
