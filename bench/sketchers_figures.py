@@ -26,6 +26,7 @@ class Told(NamedTuple):
     low: int
     high: int
     wait: float
+    group: str
 
 
 @dataclass
@@ -55,16 +56,14 @@ class Figures:
         """Images so far."""
         return self.reported["completed"]
 
-    def note(
-        self, person: Sketcher, wait: float, since_first: float, low: int | None, high: int | None
-    ) -> None:
-        """An image was delivered so long after it was asked for."""
+    def note(self, person: Sketcher, wait: float, since_first: float, told: tuple[int, int] | None) -> None:
+        """An image was delivered so long after it was asked for, and this range had been shown."""
         group = "batch" if person.habit == "batch" else person.plan
         self.waits[group].append(wait)
         self.since_stroke[group].append(since_first)
         self.by_person[(group, person.number)].append(wait)
-        if low is not None and high is not None:
-            self.told.append(Told(low, high, wait))
+        if told is not None:
+            self.told.append(Told(*told, wait, group))
 
     def summary(self, ends: Counter[str]) -> dict[str, Any]:
         """Everything, and whether what was seen is what the log says."""
@@ -123,11 +122,14 @@ class Figures:
 
     def _estimates(self) -> dict[str, Any]:
         bands: dict[str, list[Told]] = defaultdict(list)
+        groups: dict[str, list[Told]] = defaultdict(list)
         for told in self.told:
             bands[_band(told.wait)].append(told)
+            groups[told.group].append(told)
         names = [_band(edge - 0.001) for edge in BANDS_SECONDS] + [_band(1e9)]
         return {
             "all": _judged(self.told),
+            "by_plan": {name: _judged(groups[name]) for name in sorted(groups)},
             "by_real_wait": {name: _judged(bands[name]) for name in names if bands[name]},
         }
 
@@ -188,8 +190,13 @@ def table(result: dict[str, Any]) -> str:
         ratio = result["fairness"][group].get("worst_to_median", "-")
         figures = "".join(f"{waits[name]:>8}" for name in ("images", "p50", "p95", "p99"))
         lines.append(f"  {group:8}{figures}{ratio:>24}")
-    lines += ["", "  Estimates, by how long it really took:"]
-    for name, judged in {"all": result["estimates"]["all"], **result["estimates"]["by_real_wait"]}.items():
+    lines += ["", "  Estimates, by plan and by how long it really took:"]
+    estimates = result["estimates"]
+    for name, judged in {
+        "all": estimates["all"],
+        **estimates["by_plan"],
+        **estimates["by_real_wait"],
+    }.items():
         if judged["shown"]:
             lines.append(
                 f"  {name:14}{judged['shown']:>8} shown, {judged['held_percent']:>5} % held, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from generation.queue import FREE, PAID, PRIORITY, Tier
 from ledger.identifiers import AccountId
@@ -22,6 +22,7 @@ STROKES = (3, 8)
 LOOK_SECONDS = 6.0
 BATCH = 12
 BATCH_SECONDS = 240.0
+NOBODY = AccountId("")
 
 
 @dataclass
@@ -29,17 +30,21 @@ class Sketcher:
     """One person."""
 
     number: int
-    account_id: AccountId
     plan: str
     habit: str
     chance: random.Random
+    account_id: AccountId = NOBODY
     sitting_until: float = 0.0
     session: int = 0
     seq: int = 0
     strokes_left: int = 0
     waiting: str | None = None
     """The live frame that a newer one would replace."""
-    waits: list[float] = field(default_factory=list)
+
+    @property
+    def credits(self) -> int:
+        """What they begin with; with nothing they have today's free images."""
+        return 0 if self.plan == "free" and self.number % POOR_EVERY == 0 else CREDITS
 
     @property
     def tier(self) -> Tier:
@@ -78,8 +83,8 @@ class Sketcher:
         return self.chance.expovariate(1 / BATCH_SECONDS)
 
 
-def draw_person(number: int, account_id: AccountId, chance: random.Random) -> Sketcher:
+def draw_person(number: int, chance: random.Random) -> Sketcher:
     """Somebody, by chance."""
     plan = chance.choices(list(SHARES), list(SHARES.values()))[0]
     habit = chance.choices(list(HABITS), list(HABITS.values()))[0]
-    return Sketcher(number, account_id, plan, habit, random.Random(chance.random()))
+    return Sketcher(number, plan, habit, random.Random(chance.random()))

@@ -48,18 +48,20 @@ from ledger.log.sequencer import Sequencer
 from ledger.service import Ledger
 
 BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
-_QUEUED = "SELECT count(*) FROM job_queue WHERE state = 'queued'"
-_STANDING = f"SELECT (SELECT virtual_time FROM queue_clock) AS virtual_time, ({_QUEUED}) AS queued"
-_IN_FLIGHT = "SELECT account_id, count(*) FROM job_queue WHERE account_id = ANY(%s) GROUP BY account_id"
-_PLACES = """
-    SELECT job_id, place FROM (
-        SELECT job_id, row_number() OVER (ORDER BY rank, job_id) AS place FROM job_queue WHERE state = 'queued'
-    ) AS queued WHERE job_id = ANY(%s)
+RECENT_FOR = timedelta(seconds=1)
+_STANDINGS = """
+    SELECT asked.account_id, (SELECT virtual_time FROM queue_clock) AS virtual_time,
+           (SELECT count(*) FROM job_queue q WHERE q.account_id = asked.account_id) AS in_flight,
+           (SELECT count(*) FROM job_queue WHERE state = 'queued') AS queued
+    FROM unnest(%s::text[]) AS asked(account_id)
     """
-_BUSY = """
-    SELECT (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
+_PLACES = """
+    SELECT job_id, place, (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
            (SELECT count(*) FROM workers WHERE state = 'active' AND seen_at > %s
             AND capabilities->'graphs' @> '["sketch@1"]') AS boxes
+    FROM (
+        SELECT job_id, row_number() OVER (ORDER BY rank, job_id) AS place FROM job_queue WHERE state = 'queued'
+    ) AS waiting WHERE job_id = ANY(%s)
     """
 _SESSIONS = "SELECT * FROM live_sessions WHERE session_id = ANY(%s)"
 
@@ -121,7 +123,8 @@ class SameInstantQueue(JobQueue):
         self._standings: Batcher[str, Standing] = Batcher(self._load_standings)
         self._sessions: Batcher[str, Any] = Batcher(self._load_sessions)
         self._places: Batcher[str, Place] = Batcher(self._load_places)
-        self._recent: Batcher[int, Sequence[int]] = Batcher(self._load_recent)
+        self._recent: Sequence[int] = ()
+        self._recent_at = BEGIN - RECENT_FOR
 
     async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
         """See `JobQueue.standing`."""
@@ -139,24 +142,22 @@ class SameInstantQueue(JobQueue):
         return await self._places.get(job_id)
 
     async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
-        """See `JobQueue.recent_milliseconds`."""
-        return await self._recent.get(limit) or ()
+        """See `JobQueue.recent_milliseconds`; as of a simulated second ago at most."""
+        if self._now - self._recent_at >= RECENT_FOR:
+            self._recent_at = self._now
+            self._recent = await super().recent_milliseconds(limit)
+        return self._recent
 
     async def _load_standings(self, accounts: Sequence[str]) -> Mapping[str, Standing]:
-        (virtual_time, queued) = (await self._ask(_STANDING))[0]
-        mine = dict(await self._ask(_IN_FLIGHT, list(accounts)))
-        return {account: Standing(virtual_time or 0, mine.get(account, 0), queued) for account in accounts}
+        rows = await self._ask(_STANDINGS, list(accounts))
+        return {row.account_id: Standing(row.virtual_time or 0, row.in_flight, row.queued) for row in rows}
 
     async def _load_sessions(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {row.session_id: row for row in await self._ask(_SESSIONS, list(keys))}
 
     async def _load_places(self, jobs: Sequence[str]) -> Mapping[str, Place]:
-        running, boxes = (await self._ask(_BUSY, self._now - PRESENT_WITHIN))[0]
-        places = await self._ask(_PLACES, list(jobs))
-        return {job_id: Place(place, running, boxes) for job_id, place in places}
-
-    async def _load_recent(self, limits: Sequence[int]) -> Mapping[int, Sequence[int]]:
-        return {limit: await super(SameInstantQueue, self).recent_milliseconds(limit) for limit in limits}
+        rows = await self._ask(_PLACES, self._now - PRESENT_WITHIN, list(jobs))
+        return {row.job_id: Place(row.place, row.running, row.boxes) for row in rows}
 
     async def _ask(self, query: str, *parameters: Any) -> Sequence[Any]:
         cursor = await self._connection.execute(query.encode(), parameters)
