@@ -13,7 +13,7 @@ one would else let it wait until its deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -45,8 +45,8 @@ _CANDIDATES = """
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
       AND NOT r.refused_workers @> CAST(:workers AS jsonb)
-      AND (q.session_id IS NULL OR NOT EXISTS (
-        SELECT FROM live_sessions s WHERE s.session_id = q.session_id AND s.paused))
+      AND (q.session_id IS NULL OR NOT coalesce(
+        (SELECT s.paused FROM live_sessions s WHERE s.session_id = q.session_id), false))
     ORDER BY q.{order}, q.job_id LIMIT :limit
     FOR UPDATE OF q SKIP LOCKED
     """
@@ -90,8 +90,15 @@ class _Ask(NamedTuple):
 class ClaimDesk:
     """Answers claims in rounds. One per process; every method belongs to its event loop."""
 
-    def __init__(self, engine: AsyncEngine, clock: Clock, lease: timedelta) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Clock,
+        lease: timedelta,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
         self._engine = engine
+        self._on_batch = on_batch
         self._clock = clock
         self._lease_time = lease
         self._given = 0
@@ -154,6 +161,8 @@ class ClaimDesk:
             if claims:
                 moved = len(claims) * SLOT // 8 // await self._active_weight(connection)
                 await _write(connection, claims, now, now + self._lease_time, moved)
+        if claims:
+            self._on_batch(len(claims))
         self._given += len(claims)
         unserved = [ask for ask in asks if ask.worker_id not in claims]
         if unserved and more and len(waiting) > 1:

@@ -14,9 +14,10 @@ from generation.errors import ObjectMissing, StaleLease
 from generation.images import RESULT_BYTES_MAX
 from generation.job import JobState
 from generation.leftovers import image_keys, upload_key
-from generation.storage import ObjectStore
+from generation.storage import DiskStore, LinkSigner, ObjectStore
+from ledger.clock import ManualClock
 from ledger.identifiers import JobId
-from tests.generation.core.world import World, open_world, picture
+from tests.generation.core.world import NOON, World, open_world, picture
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -24,6 +25,17 @@ async def world(request: pytest.FixtureRequest, empty_database: str, tmp_path: P
     bucket: ObjectStore | None = request.getfixturevalue("bucket") if request.param == "bucket" else None
     async with open_world(empty_database, tmp_path, store=bucket) as opened:
         yield opened
+
+
+class StubbornStore(DiskStore):
+    """It sometimes deletes nothing."""
+
+    stubborn = False
+
+    async def delete(self, key: str) -> None:
+        if self.stubborn:
+            raise OSError("the storage does not answer")
+        await super().delete(key)
 
 
 async def there(world: World, job_id: JobId, epochs: int = 4) -> list[str]:
@@ -115,6 +127,24 @@ async def test_nothing_of_a_job_that_has_not_ended_is_touched(world: World) -> N
     pass_all_links(world)
     assert await world.leftovers.sweep() == 1
     assert await there(world, job_id) == ["i1"]
+
+
+async def test_what_storage_would_not_delete_is_tried_again(empty_database: str, tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    store = StubbornStore(tmp_path, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
+    async with open_world(empty_database, tmp_path, clock=clock, store=store) as world:
+        job_id = await world.ask(await world.person())
+        job = await (box := await world.box()).take()
+        await box.fail(job, "input", "node_refused")
+        await put_late(world, job)
+        pass_all_links(world)
+        store.stubborn = True
+        assert await world.leftovers.sweep() == 0
+        store.stubborn = False
+        assert await world.leftovers.sweep() == 0
+        world.pass_time(minutes=16)
+        assert await world.leftovers.sweep() == 1
+        assert await there(world, job_id) == []
 
 
 async def test_a_job_that_was_never_leased_leaves_no_note(world: World) -> None:

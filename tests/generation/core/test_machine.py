@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 )
 
 from generation.dispatch import Assignment
-from generation.errors import JobAlreadyEnded, StaleLease
+from generation.errors import JobAlreadyEnded, SessionPaused, StaleLease
 from generation.job import JobState
+from generation.live import SessionChange
 from generation.tables import job_queue, job_results
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, JobId
@@ -56,6 +57,8 @@ class Histories(RuleBasedStateMachine):
         self.leases: list[tuple[Box, Assignment]] = []
         self.delivered: dict[AccountId, int] = dict.fromkeys(self.people, 0)
         self.seq = 0
+        self.frames: set[JobId] = set()
+        self.paused: set[AccountId] = set()
 
     def now(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -70,15 +73,39 @@ class Histories(RuleBasedStateMachine):
         self.seq += 1
         try:
             wish = self.world.frame(person, self.seq) if live else self.world.ask(person)
-            self.jobs[self.now(wish)] = person
+            job_id = self.now(wish)
+        except SessionPaused:
+            assert live
+            assert person in self.paused
         except InsufficientCredits:
             assert self.now(self.world.available(person)) == 0
+        else:
+            assert not live or person not in self.paused
+            self.jobs[job_id] = person
+            if live:
+                self.frames.add(job_id)
+
+    @rule(who=st.integers(0, 1), paused=st.booleans())
+    def pause(self, who: int, paused: bool) -> None:
+        person, sessions = self.people[who], self.world.generations.sessions
+        change = SessionChange(paused=paused)
+        self.now(sessions.change(self.world.ids.command(), person, "s1", change))
+        (self.paused.add if paused else self.paused.discard)(person)
+        if paused:
+            assert not self.waiting_frames(person), "nothing waits, or is held, when a pause is answered"
+
+    def waiting_frames(self, person: AccountId) -> set[JobId]:
+        rows = self.now(self.world.rows(job_queue))
+        waiting = {row["job_id"] for row in rows if row["state"] == "queued"}
+        return {job_id for job_id in waiting & self.frames if self.jobs[job_id] == person}
 
     @rule(number=st.integers(0, 2))
     def claim(self, number: int) -> None:
         box = self.boxes[number]
         job = self.now(box.claim())
         if job is not None:
+            job_id = job.claim.job_id
+            assert job_id not in self.frames or self.jobs[job_id] not in self.paused
             self.leases.append((box, job))
 
     def report(self, number: int, work: Callable[[Box, Assignment], Coroutine[Any, Any, str]]) -> None:
@@ -120,6 +147,8 @@ class Histories(RuleBasedStateMachine):
     def pass_time(self, seconds: int) -> None:
         self.world.pass_time(seconds=seconds)
         self.now(self.world.dispatch.sweep())
+        self.now(self.world.generations.sessions.sweep())
+        assert not any(self.waiting_frames(person) for person in self.paused)
 
     @invariant()
     def every_hold_stands_for_a_job_and_every_image_is_paid_once(self) -> None:
@@ -133,8 +162,16 @@ class Histories(RuleBasedStateMachine):
             assert self.now(self.world.open_holds(person)) == open_jobs[person]
             spent = self.delivered[person] + len(open_jobs[person])
             assert self.now(self.world.available(person)) == ALLOWANCE - spent
+            self.now(self.world.generations.returns.sweep())
+            session = self.now(self.world.generations.sessions.look(person, "s1"))
+            assert session.spent_credits == len(self.painted(person) | open_jobs[person] & self.frames)
         images = len(self.now(self.world.rows(job_results)))
         assert images == sum(self.delivered.values())
+
+    def painted(self, person: AccountId) -> set[JobId]:
+        """The frames of this person that were delivered."""
+        images = {row["job_id"] for row in self.now(self.world.rows(job_results))}
+        return {job_id for job_id in images & self.frames if self.jobs[job_id] == person}
 
 
 @pytest.mark.slow
