@@ -186,7 +186,8 @@ class Simulation:
             case "batch":
                 self.after(person.next_batch_in(), "batch", person)
                 return [(person, False)] * BATCH
-        return []
+            case _:
+                return []
 
     # --- asking ---
 

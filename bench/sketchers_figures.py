@@ -128,9 +128,9 @@ class Figures:
             groups[told.group].append(told)
         names = [_band(edge - 0.001) for edge in BANDS_SECONDS] + [_band(1e9)]
         return {
-            "all": _judged(self.told),
-            "by_plan": {name: _judged(groups[name]) for name in sorted(groups)},
-            "by_real_wait": {name: _judged(bands[name]) for name in names if bands[name]},
+            "all": judged_of(self.told),
+            "by_plan": {name: judged_of(groups[name]) for name in sorted(groups)},
+            "by_real_wait": {name: judged_of(bands[name]) for name in names if bands[name]},
         }
 
 
@@ -139,7 +139,8 @@ def _band(wait: float) -> str:
     return f"under {edge:g} s" if edge is not None else f"{BANDS_SECONDS[-1]:g} s and more"
 
 
-def _judged(told: Sequence[Told]) -> dict[str, Any]:
+def judged_of(told: Sequence[Told]) -> dict[str, Any]:
+    """How often these ranges held, and how wide they were beside the real waits."""
     if not told:
         return {"shown": 0}
     count = len(told)

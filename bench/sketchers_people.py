@@ -64,6 +64,7 @@ class Sketcher:
         self.sitting_until = now + self.chance.expovariate(1 / SITTING_SECONDS)
         self.session += 1
         self.seq = 0
+        self.waiting = None  # a frame of another session replaces nothing
         self.strokes_left = self.chance.randint(*STROKES)
 
     def next_stroke_in(self) -> float:
