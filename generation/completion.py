@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,6 +53,8 @@ class _Delivery:
     report: Report
     result: Result
     row: Any
+    counted: dict[str, int] = field(default_factory=dict)
+    """For the counters: what was decided. Deciding again says the same again."""
 
     @property
     def queued(self) -> Mapping[str, Any]:
@@ -152,6 +154,8 @@ class Completion:
         if state is None:
             job: Job = (await self._reader.state(job_id)).state
             raise StaleLease(state=job.state.value, epoch=job.epoch)
+        # Whoever took the first report may have died before it cleared up.
+        await self._store.delete(upload_key(job_id, report.epoch))
         return state
 
     async def ended_by(self, worker: Worker, job_id: JobId, report: Report) -> str | None:
@@ -191,12 +195,15 @@ class Completion:
         await self._store.delete(delivery.thumbnail_key)
 
     def _count(self, delivery: _Delivery, state: str) -> None:
-        self._metrics.outcomes.labels(state).inc()
+        if state != JobState.SETTLING.value:
+            self._metrics.outcomes.labels(state).inc()
         if state == JobState.COMPLETED.value:
             spent = delivery.report.gpu_milliseconds
             self._registry.note_success(delivery.worker.worker_id, spent)
             self._metrics.gpu_seconds.observe(spent / 1000)
             self._metrics.gpu_seconds_total.inc(spent / 1000)
+            self._metrics.credits_total.inc(delivery.counted["credits"])
+            self._metrics.paint_seconds.observe(delivery.counted["paint_milliseconds"] / 1000)
 
     async def _record(self, delivery: _Delivery) -> Receipt:
         job_id, row = delivery.job_id, delivery.row
@@ -209,6 +216,8 @@ class Completion:
             job: Job = draft.state(job_id)
             with unrecorded():
                 require_leased(job, worker_id=delivery.worker.worker_id, epoch=delivery.report.epoch)
+            painted = delivery.stored(draft.now)["paint_milliseconds"]
+            delivery.counted.update(credits=job.price_credits, paint_milliseconds=painted)
             if past_deadline(draft, job):
                 return expire(draft, job_id, delivery.queued)
             if job.live and row.session_id is not None:

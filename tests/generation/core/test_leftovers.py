@@ -147,6 +147,16 @@ async def test_what_storage_would_not_delete_is_tried_again(empty_database: str,
         assert await there(world, job_id) == []
 
 
+async def test_a_report_sent_again_clears_up_after_a_gateway_that_died(world: World) -> None:
+    person, box = await world.person(), await world.box()
+    job_id = await world.ask(person)
+    job = await box.take()
+    assert await box.deliver(job) == "completed"
+    report = await box.upload(job)
+    assert await world.dispatch.complete(box.worker, job_id, report) == "completed"
+    assert await there(world, job_id) == ["i1"]
+
+
 async def test_a_job_that_was_never_leased_leaves_no_note(world: World) -> None:
     person = await world.person()
     await world.generations.cancel(person, await world.ask(person))
