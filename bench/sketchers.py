@@ -59,8 +59,8 @@ class Asked:
 
     job_id: JobId
     person: Sketcher
+    session: int
     at: float
-    live: bool
     low: int | None = None
     high: int | None = None
     position: int = 0
@@ -154,6 +154,10 @@ class Simulation:
                 done.append(what)
             elif kind == "house":
                 await self._keep_house()
+            elif kind in ("stroke", "ask"):
+                person, session = what
+                if session == person.session and self.now < min(person.sitting_until, self.seconds):
+                    wishes += self._what_they_do(kind, person)
             elif self.now < self.seconds:
                 wishes += self._what_they_do(kind, what)
         await asyncio.gather(
@@ -176,12 +180,12 @@ class Simulation:
                 person.sits_down(self.now)
                 gone = person.sitting_until - self.now + person.stays_away(self.drawing)
                 self.after(gone, "sit", person)
-                self.after(0, "ask" if person.habit == "single" else "stroke", person)
+                self.after(0, "ask" if person.habit == "single" else "stroke", (person, person.session))
                 return []
-            case "stroke" if self.now < person.sitting_until:
-                self.after(person.next_stroke_in(), "stroke", person)
+            case "stroke":
+                self.after(person.next_stroke_in(), "stroke", (person, person.session))
                 return [(person, True)]
-            case "ask" if self.now < person.sitting_until:
+            case "ask":
                 return [(person, False)]
             case "batch":
                 self.after(person.next_batch_in(), "batch", person)
@@ -199,10 +203,9 @@ class Simulation:
             await self.world.generations.request(wish)
         except (GenerationError, Refusal, LedgerError) as refusal:
             self.figures.refused[type(refusal).__name__] += 1
-            if not live and person.habit == "single":
-                person.sitting_until = 0.0
+            person.sitting_until = 0.0  # disappointed; they come again another time
             return
-        asked = Asked(wish.job_id, person, self.now, live, first_asked_at=self.now)
+        asked = Asked(wish.job_id, person, person.session, self.now, first_asked_at=self.now)
         if old is not None:
             del self.waiting[old.job_id]
             asked.first_asked_at = old.first_asked_at
@@ -267,7 +270,7 @@ class Simulation:
             told = None if asked.low is None or asked.high is None else (asked.low, asked.high)
             self.figures.note(person, self.now - asked.at, self.now - asked.first_asked_at, told)
         if person.habit == "single":
-            self.after(person.looks_for(), "ask", person)
+            self.after(person.looks_for(), "ask", (person, asked.session))
 
 
 async def hour(
