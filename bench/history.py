@@ -61,11 +61,11 @@ def write_deep_history(url: str, events: int, accounts: int) -> list[AccountId]:
             columns_ = columns(rows, outcomes)
             first_position = newest.last_position + 1
             sealed = batch_hash(newest.hash, batch, first_position, recorded, columns_)
-            connection.append(
+            connection.send(
                 columns_,
                 Sealed(batch, first_position, position, len(outcomes), recorded, newest.hash, sealed),
             )
-            connection.commit()
+            connection.sent()
     return made
 
 

@@ -4,8 +4,8 @@ The library gives the table, the notification log, subscriptions and tracking. T
 ours. All writers take one advisory lock before they read the tail, so that positions have no
 gaps and nobody decides on old state; and a batch goes in as one prepared statement.
 
-A batch is three messages: begin, append, commit. They go through libpq itself (`psycopg.pq`),
-which waits without the interpreter's lock and costs a tenth of a cursor.
+A batch is two messages: begin and lock; append and commit. The second may ask for the next begin
+too, so that this process stands in the lock's queue from the moment it lets go.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import sqlalchemy as sa
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
-from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.pool import StaticPool
@@ -32,6 +30,7 @@ from ledger.log.columns import Columns, array_of_bigint, array_of_bytea, array_o
 from ledger.log.draft import RowKey
 from ledger.log.encoding import EPOCH, NO_HASH, EventRow, OutcomeRow, Sealed, microseconds
 from ledger.log.model import SideTable
+from ledger.log.wire import Statement, Wire
 
 LOG_LOCK = struct.unpack("!q", b"creditlg")[0]
 CHANNEL = "stored_events"
@@ -68,11 +67,18 @@ INSERT INTO log_snapshots (stream, version, shape, state)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 ON CONFLICT (stream) DO UPDATE SET version = excluded.version, shape = excluded.shape, state = excluded.state
 """
-_PREPARED = {b"newest": _NEWEST, b"append": _APPEND, b"write_snapshots": _WRITE_SNAPSHOTS}
-_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({LOG_LOCK}); EXECUTE newest".encode()
-_COMMIT = f"NOTIFY {CHANNEL}; COMMIT".encode()
-_BINARY = 1
-_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+_PREPARED = {
+    b"begin": "BEGIN",
+    b"lock": f"SELECT pg_advisory_xact_lock({LOG_LOCK})",
+    b"newest": _NEWEST,
+    b"append": _APPEND,
+    b"write_snapshots": _WRITE_SNAPSHOTS,
+    b"notify": f"NOTIFY {CHANNEL}",
+    b"commit": "COMMIT",
+    b"rollback": "ROLLBACK",
+}
+_BEGIN: Sequence[Statement] = ((b"begin", ()), (b"lock", ()), (b"newest", ()))
+_COMMIT: Sequence[Statement] = ((b"notify", ()), (b"commit", ()))
 _OUTCOME_COLUMNS = "key, batch, ordinal, body_digest, position, refusal, detail"
 EVENT_COLUMNS = "originator_id, originator_version, topic, state, notification_id"
 
@@ -156,12 +162,16 @@ class LogConnection:
                 isolation_level="AUTOCOMMIT",
                 pool_reset_on_return=None,
             ).connect()
-        for name, query in _PREPARED.items():
-            _checked(connection.pgconn.prepare(name, query.encode()))
+        self._wire = Wire(connection, _PREPARED)
+        self._sent = GENESIS
+        self._begun = False
 
     def begin(self) -> Sealed:
         """Open the transaction, wait for the log's lock, and read the newest batch."""
-        found = _checked(self._connection.pgconn.exec_(_BEGIN))
+        if not self._begun:
+            self._wire.send(_BEGIN)
+        self._begun = False
+        found = self._wire.answers()[-1]
         server_time, batch, *rest = (found.get_value(0, column) for column in range(found.nfields))
         self.server_time = EPOCH + timedelta(microseconds=int(server_time or 0))
         if batch is None:
@@ -217,26 +227,6 @@ class LogConnection:
             found = self._rows.execute(query).mappings()
             return {(name, row[table.key_column]): dict(row) for row in found}
 
-    def append(self, rows: Columns, sealed: Sealed) -> None:
-        """Write a batch with its events and outcomes. A known key is a unique violation."""
-        self._execute(
-            b"append",
-            _bigint(sealed.batch),
-            _bigint(sealed.first_position),
-            _bigint(sealed.last_position),
-            _int(sealed.outcomes),
-            _bigint(microseconds(sealed.recorded_at) - _YEAR_2000),
-            sealed.previous_hash,
-            sealed.hash,
-            *rows.outcome_columns,
-            *rows.event_columns,
-        )
-        self._appended = sealed
-
-    def _execute(self, prepared: bytes, *parameters: bytes) -> None:
-        formats = [_BINARY] * len(parameters)
-        _checked(self._connection.pgconn.exec_prepared(prepared, parameters, formats))
-
     def write_rows(
         self, tables_by_name: Mapping[str, SideTable], rows: Mapping[RowKey, Mapping[str, Any] | None]
     ) -> None:
@@ -255,38 +245,57 @@ class LogConnection:
             for (name, columns), group in kept.items():
                 self._rows.execute(_upsert(tables_by_name[name], columns), group)
 
-    def write_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
-        """Replace the snapshots of some streams, each given once."""
-        self._execute(
-            b"write_snapshots",
-            array_of_text([snapshot.stream for snapshot in snapshots]),
-            array_of_bigint([snapshot.version for snapshot in snapshots]),
-            array_of_text([snapshot.shape for snapshot in snapshots]),
-            array_of_bytea([snapshot.state for snapshot in snapshots]),
-        )
+    def send(
+        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
+    ) -> None:
+        """Send a batch off: its rows, its snapshots (one for a stream), the waking of readers, COMMIT.
 
-    def commit(self) -> None:
-        """Wake the readers and commit."""
-        done = _checked(self._connection.pgconn.exec_(_COMMIT))
-        if done.command_status != b"COMMIT":
+        `again` also asks for what the next `begin` will return. Until `sent`, and then until that
+        `begin`, nothing else can be asked.
+        """
+        self._sent, self._begun = sealed, again
+        statements = [_append(rows, sealed)]
+        if snapshots:
+            statements.append(_write_snapshots(snapshots))
+        self._wire.send([*statements, *_COMMIT])
+        if again:
+            self._wire.send(_BEGIN)
+
+    def sent(self) -> None:
+        """Wait until what was sent has been committed. A known key is a unique violation."""
+        if self._wire.answers()[-1].command_status != b"COMMIT":
             raise psycopg.OperationalError("PostgreSQL answered COMMIT by undoing the batch")
-        self._newest = self._appended
+        self._newest = self._sent
 
     def rollback(self) -> None:
         """Undo everything since `begin`."""
         # Not by a cursor: after a ROLLBACK of its own, psycopg forgets all prepared statements.
-        _checked(self._connection.pgconn.exec_(b"ROLLBACK"))
+        self._begun = False
+        self._wire.drain()
+        self._wire.ask((b"rollback", ()))
 
 
-def _checked(result: PGresult) -> PGresult:
-    """The result, or the error that it says, of the class that psycopg gives its SQLSTATE."""
-    if result.status in _GOOD:
-        return result
-    state = result.error_field(DiagnosticField.SQLSTATE)
-    message = result.get_error_message()
-    if state is None:
-        raise psycopg.OperationalError(message)
-    raise psycopg.errors.lookup(state.decode())(message, info=result)
+def _append(rows: Columns, sealed: Sealed) -> Statement:
+    return b"append", (
+        _bigint(sealed.batch),
+        _bigint(sealed.first_position),
+        _bigint(sealed.last_position),
+        _int(sealed.outcomes),
+        _bigint(microseconds(sealed.recorded_at) - _YEAR_2000),
+        sealed.previous_hash,
+        sealed.hash,
+        *rows.outcome_columns,
+        *rows.event_columns,
+    )
+
+
+def _write_snapshots(snapshots: Sequence[Snapshot]) -> Statement:
+    return b"write_snapshots", (
+        array_of_text([snapshot.stream for snapshot in snapshots]),
+        array_of_bigint([snapshot.version for snapshot in snapshots]),
+        array_of_text([snapshot.shape for snapshot in snapshots]),
+        array_of_bytea([snapshot.state for snapshot in snapshots]),
+    )
 
 
 def _sealed(batch: bytes, *rest: bytes | None) -> Sealed:

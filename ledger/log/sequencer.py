@@ -1,6 +1,6 @@
 """The sequencer: many commands, one transaction, answered only after COMMIT.
 
-A thread of its own takes whatever is waiting, up to a bound, and for that batch
+A thread of its own takes whatever is waiting, up to a bound, and for that *batch*
 
 1. takes the log's lock and reads the newest batch (any number of processes may do this);
 2. folds in what other processes appended since, and loads what is not cached;
@@ -8,7 +8,10 @@ A thread of its own takes whatever is waiting, up to a bound, and for that batch
 4. writes events, outcomes, side-table rows and snapshots, seals the batch's hash, commits;
 5. answers the callers.
 
-Nothing is decided before the lock, so writers never conflict. A command key that is already
+While PostgreSQL works on step 4, the next batch is decided ahead, on the states that this one will
+leave. That decision holds only if the lock then shows that nobody else came between; otherwise it is
+dropped and made again. So nothing is recorded that was not decided on the newest batch, and writers
+never conflict. A command key that is already
 recorded shows itself as a unique violation: the batch is undone and run again with its known
 outcomes looked up first. A connection lost while committing is the same case: the outcomes
 tell whether the batch is there.
@@ -50,6 +53,14 @@ class _Waiting(NamedTuple):
     future: asyncio.Future[Receipt]
 
 
+class _Ahead(NamedTuple):
+    """What was decided before its turn, and the batch on whose states."""
+
+    transactions: Sequence[Transaction]
+    base: Sealed
+    decision: Decision
+
+
 class Sequencer:
     """The real `LogWriter`. `start` it once, `stop` it once; `submit` from one event loop or many."""
 
@@ -81,6 +92,11 @@ class Sequencer:
         self._ended = False
         self._pause = threading.Event()
         self._committing = False
+        self._alone = False
+        """No other process has written since our last batch."""
+        self._next: list[_Waiting] = []
+        """Taken while the batch before was on its way."""
+        self._ahead: _Ahead | None = None
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._connection: LogConnection | None = None
         self._connections = ExitStack()
@@ -116,15 +132,16 @@ class Sequencer:
         return await future
 
     def _run(self) -> None:
-        while not self._ended:
-            batch = self._take()
+        while self._next or not self._ended:
+            batch, self._next = self._next or self._take(self._queue.get()), []
             if batch:
-                self._answer(batch, self._process([w.transaction for w in batch]))
+                self._answer(batch, self._process([waiting.transaction for waiting in batch]))
         self._disconnect()
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self, first: _Waiting | None) -> list[_Waiting]:
+        """`first` and what else is waiting, up to the limit. None ends the queue."""
         batch: list[_Waiting] = []
-        waiting = self._queue.get()
+        waiting = first
         try:
             while waiting is not None:
                 batch.append(waiting)
@@ -186,18 +203,54 @@ class Sequencer:
         self._committing = False
         connection = self._connect()
         newest = connection.begin()
+        self._alone = newest.last_position == self._cache.position
         self._catch_up(connection, newest)
-        suspects = [t.key for t in transactions if look_up or t.suspected]
-        known = connection.outcomes(suspects) if suspects else {}
-        draft = self._draft(connection, transactions, newest)
-        decision = decide_batch(
-            transactions, known, draft, batch=newest.batch + 1, position=newest.last_position
-        )
+        decision = self._decided_ahead(transactions, newest)
+        if decision is None:
+            suspects = [t.key for t in transactions if look_up or t.suspected]
+            known = connection.outcomes(suspects) if suspects else {}
+            draft = self._draft(connection, transactions, newest)
+            decision = decide_batch(
+                transactions, known, draft, batch=newest.batch + 1, position=newest.last_position
+            )
         if not decision.outcomes:
             connection.rollback()
         else:
             self._record(connection, decision, newest)
         return decision.answers
+
+    def _decided_ahead(self, transactions: Sequence[Transaction], newest: Sealed) -> Decision | None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.base != newest or ahead.transactions != transactions:
+            return None
+        if self._cache.missing({stream for t in transactions for stream in t.streams}):
+            return None
+        return ahead.decision
+
+    def _decide_ahead(self, connection: LogConnection, decision: Decision, sealed: Sealed) -> None:
+        """Take what is waiting and decide it on what the batch that was just sent will leave.
+
+        Not where it would want rows or states that only the database has, and not beside others who
+        write: then it is decided in its turn.
+        """
+        try:
+            self._next = self._take(self._queue.get_nowait())
+        except Empty:
+            return
+        transactions = [waiting.transaction for waiting in self._next]
+        if not self._alone or any(t.rows or t.suspected for t in transactions):
+            return
+        changed = decision.draft.changed_states
+        streams = {stream for t in transactions for stream in t.streams}
+        settled = [stream for stream in streams if stream not in changed]
+        if self._cache.missing(settled):
+            return
+        states = self._cache.view(settled)
+        states.update((stream, changed[stream]) for stream in streams if stream in changed)
+        now = max(self._now(connection), sealed.recorded_at)
+        draft = BatchDraft(self._categories, states, {}, now)
+        ahead = decide_batch(transactions, {}, draft, batch=sealed.batch + 1, position=sealed.last_position)
+        self._ahead = _Ahead(transactions, sealed, ahead)
 
     def _catch_up(self, connection: LogConnection, newest: Sealed) -> None:
         behind = newest.last_position - self._cache.position
@@ -255,14 +308,15 @@ class Sequencer:
             newest.hash,
             batch_hash(newest.hash, decision.batch, first_position, draft.now, rows),
         )
-        connection.append(rows, sealed)
         if draft.changed_rows:
             connection.write_rows(draft.tables, draft.changed_rows)
         snapshots = self._cache.due_snapshots(draft.changed_states)
-        if snapshots:
-            connection.write_snapshots(snapshots)
+        more = bool(self._next) or not self._queue.empty()
         self._committing = True
-        connection.commit()
+        connection.send(rows, sealed, snapshots, again=more)
+        if more and not self._next:
+            self._decide_ahead(connection, decision, sealed)
+        connection.sent()
         self._cache.keep(draft.changed_states, snapshots, decision.position)
 
     def _connect(self) -> LogConnection:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 
-from ledger.log.encoding import EventRow
-from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
+from ledger.log.columns import Columns
+from ledger.log.encoding import EventRow, Sealed
+from ledger.log.recorder import LogConnection, LogRecorder, Snapshot, open_datastore
 
 
 @dataclass
@@ -41,12 +42,17 @@ class FaultyConnection(LogConnection):
             self._watch.rows_read += 1
             yield row
 
-    def commit(self) -> None:
+    def send(
+        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
+    ) -> None:
         if self._watch.lose_commits:
             self._watch.lose_commits -= 1
             self._connection.close()
             raise psycopg.OperationalError("the connection was lost before COMMIT")
-        super().commit()
+        super().send(rows, sealed, snapshots, again=again)
+
+    def sent(self) -> None:
+        super().sent()
         self._watch.commits += 1
         if self._watch.lose_answers:
             self._watch.lose_answers -= 1

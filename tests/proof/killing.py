@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 
-from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
+from ledger.log.columns import Columns
+from ledger.log.encoding import Sealed
+from ledger.log.recorder import LogConnection, LogRecorder, Snapshot, open_datastore
 
 
 @dataclass
@@ -28,16 +30,22 @@ class KilledConnection(LogConnection):
     def __init__(self, connection: psycopg.Connection[tuple[object, ...]], killer: Killer) -> None:
         super().__init__(connection)
         self._killer = killer
+        self._when = ""
         killer.backends = {connection.info.backend_pid}
 
-    def commit(self) -> None:
-        when = self._killer.plan.pop(0) if self._killer.plan else ""
-        if when == "before":
+    def send(
+        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
+    ) -> None:
+        self._when = self._killer.plan.pop(0) if self._killer.plan else ""
+        if self._when == "before":
             self._kill()
-        super().commit()
-        if when == "after":
+        super().send(rows, sealed, snapshots, again=again)
+
+    def sent(self) -> None:
+        super().sent()
+        if self._when == "after":
             self._kill()
-            self._connection.execute("SELECT 1")  # the answer that never comes
+            raise psycopg.OperationalError("the answer never came")
 
     def _kill(self) -> None:
         self._killer.dead = self._killer.dies

@@ -1,0 +1,96 @@
+"""One connection spoken through libpq itself (`psycopg.pq`), several statements at a time.
+
+A *group* of prepared statements is sent without waiting; its answers are fetched when they are
+wanted. In between, PostgreSQL works and so can the interpreter. Groups are answered in order, and
+an error ends its own group only. Source: libpq, "Pipeline Mode".
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
+
+_BINARY = 1
+_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+
+Statement = tuple[bytes, Sequence[bytes]]
+"""The name of a prepared statement, and its parameters in binary."""
+
+
+class Wire:
+    """Sends groups of prepared statements. While answers are due, nobody else may use the connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any], prepared: Mapping[bytes, str]) -> None:
+        self._pgconn = connection.pgconn
+        self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
+        self.due = 0
+        """Groups that have been sent and whose answers have not been fetched."""
+        for name, query in prepared.items():
+            checked(self._pgconn.prepare(name, query.encode()))
+
+    def send(self, statements: Sequence[Statement]) -> None:
+        """Send a group."""
+        if not self.due:
+            self._pgconn.enter_pipeline_mode()
+        for name, parameters in statements:
+            self._pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters))
+        self._pgconn.pipeline_sync()
+        self.due += 1
+
+    def answers(self) -> list[PGresult]:
+        """The answers to the oldest group. Raises its first error, of the class that its SQLSTATE has."""
+        found: list[PGresult] = []
+        while True:
+            result = self._next()
+            if result is None:
+                continue
+            if result.status == ExecStatus.PIPELINE_SYNC:
+                break
+            found.append(result)
+            if result.status == ExecStatus.FATAL_ERROR and _sqlstate(result) is None:
+                checked(result)  # the connection is lost: nothing more will come
+        self.due -= 1
+        if not self.due:
+            self._pgconn.exit_pipeline_mode()
+        return [checked(result) for result in found]
+
+    def _next(self) -> PGresult | None:
+        while self._pgconn.is_busy():
+            self._poll.poll()
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
+
+    def ask(self, *statements: Statement) -> list[PGresult]:
+        """Send a group and wait for its answers."""
+        self.send(statements)
+        return self.answers()
+
+    def drain(self) -> None:
+        """Fetch what is due and look at none of it."""
+        while self.due:
+            try:
+                self.answers()
+            except psycopg.Error:
+                if self._pgconn.status != psycopg.pq.ConnStatus.OK:
+                    raise
+
+
+def checked(result: PGresult) -> PGresult:
+    """The result, or the error that it says, of the class that psycopg gives its SQLSTATE."""
+    if result.status in _GOOD:
+        return result
+    state, message = _sqlstate(result), result.get_error_message()
+    if state is None:
+        raise psycopg.OperationalError(message)
+    raise psycopg.errors.lookup(state)(message, info=result)
+
+
+def _sqlstate(result: PGresult) -> str | None:
+    state = result.error_field(DiagnosticField.SQLSTATE)
+    return None if state is None else state.decode()
