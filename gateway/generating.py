@@ -46,14 +46,17 @@ class Caretaker:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(self._dispatch.sweep, SWEEP_SECONDS))
-            group.create_task(self._again(self._keeper.sweep, SWEEP_SECONDS))
-            group.create_task(self._again(self._generations.returns.sweep, SWEEP_SECONDS))
-            group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
-            group.create_task(self._again(self._leftovers.sweep, LEFTOVERS_SECONDS))
-            group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
-            group.create_task(self._again(self._prune, PRUNE_SECONDS))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._again(self._dispatch.sweep, SWEEP_SECONDS))
+                group.create_task(self._again(self._keeper.sweep, SWEEP_SECONDS))
+                group.create_task(self._again(self._generations.returns.sweep, SWEEP_SECONDS))
+                group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
+                group.create_task(self._again(self._leftovers.sweep, LEFTOVERS_SECONDS))
+                group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
+                group.create_task(self._again(self._prune, PRUNE_SECONDS))
+        finally:
+            await self._dispatch.close()
 
     async def _reconcile(self) -> int:
         await self._reconciler.run()

@@ -95,7 +95,7 @@ class ClaimDesk:
         engine: AsyncEngine,
         clock: Clock,
         lease: timedelta,
-        on_batch: Callable[[int], None] = lambda size: None,
+        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
         self._on_batch = on_batch
@@ -161,7 +161,7 @@ class ClaimDesk:
             if claims:
                 moved = len(claims) * SLOT // 8 // await self._active_weight(connection)
                 await _write(connection, claims, now, now + self._lease_time, moved)
-        if claims:
+        if claims and self._on_batch is not None:
             self._on_batch(len(claims))
         self._given += len(claims)
         unserved = [ask for ask in asks if ask.worker_id not in claims]

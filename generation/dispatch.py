@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 
 from generation.claiming import Claim, ClaimDesk
@@ -27,6 +28,7 @@ from generation.job_events import JobCancelled, JobFailed, JobRequeued, JobStart
 from generation.metrics import Metrics
 from generation.moderation import Moderation
 from generation.queue import JobQueue
+from generation.refused import HISTORY_MAX, WORKER_LOST, why_refused
 from generation.signals import Signals
 from generation.storage import ObjectStore, UploadTarget
 from generation.tables import QUEUE
@@ -94,7 +96,7 @@ class Dispatch:
         self._registry = registry
         self._clock = clock
         self.metrics = metrics or Metrics()
-        self._desk = ClaimDesk(queue.engine, clock, LEASE)
+        self._desk = ClaimDesk(queue.engine, clock, LEASE, self.metrics.claim_batch.observe)
         self._completion = Completion(
             log=log,
             reader=reader,
@@ -205,7 +207,7 @@ class Dispatch:
         """(`continue` | `cancel` | `lost`, lease end). Progress goes to whoever watches."""
         row = await self._queue.heartbeat(job_id, worker.worker_id, epoch, self._clock(), LEASE, progress)
         if row is None:
-            self.metrics.refused.labels("heartbeat").inc()
+            await self._count_refused("heartbeat", worker.worker_id, job_id, epoch)
             return "lost", None
         message: dict[str, Any] = {
             "event": "progress",
@@ -227,8 +229,8 @@ class Dispatch:
         """
         try:
             state = await self._completion.complete(worker, job_id, report)
-        except StaleLease:
-            self.metrics.refused.labels("complete").inc()
+        except (StaleLease, JobNotFound):
+            await self._count_refused("complete", worker.worker_id, job_id, report.epoch)
             raise
         if state is None:
             # The file is gone if the same report was taken meanwhile: then that is the answer.
@@ -258,6 +260,7 @@ class Dispatch:
         row = await self._queue.queue_row(job_id)
         job: Job = (await self._reader.state(job_id)).state if row is None else Job(account_id=row.account_id)
         if row is None and job.state is JobState.UNKNOWN:
+            await self._count_refused("end", worker_id, job_id, epoch)
             raise JobNotFound()
 
         def decide(draft: Draft) -> dict[str, Any]:
@@ -280,7 +283,7 @@ class Dispatch:
                 ),
             )
         except NotTheHolder as stale:
-            self.metrics.refused.labels("end").inc()
+            await self._count_refused("end", worker_id, job_id, epoch)
             raise stale.refusal from None
         blame, state = receipt.result["blame"]
         # A box that died after its upload has left the picture behind: nobody can report it any more.
@@ -288,6 +291,14 @@ class Dispatch:
         if not receipt.replayed:
             await self._account_for(worker_id, failure, blame, receipt.result["before"], state)
         return str(state)
+
+    async def _count_refused(self, report: str, worker_id: str, job_id: JobId, epoch: int) -> None:
+        history = await self._reader.events(job_id, limit=HISTORY_MAX)
+        cause = why_refused(history, worker_id=worker_id, epoch=epoch)
+        self.metrics.refused.labels(report, cause).inc()
+        # A box that is late is the weather; one that says what it cannot know is not.
+        say = self._logger.warning if cause in ("forged_epoch", "other_box") else self._logger.info
+        say("report_refused", report=report, cause=cause, job_id=job_id, worker_id=worker_id, epoch=epoch)
 
     async def _account_for(
         self, worker_id: str, failure: Failure, blame: str, before: list[str], state: str
@@ -297,7 +308,8 @@ class Dispatch:
         elif blame == "job":
             await self._registry.forgive(before)
         if state == JobState.QUEUED.value:
-            self.metrics.requeues.labels("given_back" if failure.failure == GIVEN_BACK else "failed").inc()
+            lost = "lost" if failure.code == WORKER_LOST else "failed"
+            self.metrics.requeues.labels(GIVEN_BACK if failure.failure == GIVEN_BACK else lost).inc()
             await self._signals.work_arrived()
         else:
             self.metrics.outcomes.labels(state).inc()
@@ -313,6 +325,11 @@ class Dispatch:
         for error in faults[:3]:
             self._logger.error("sweep_of_job_failed", error=repr(error))
         return len(rows) - len(faults)
+
+    async def close(self) -> None:
+        """Write what was counted since the last sweep."""
+        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+            await self._registry.flush()
 
     async def resume(self, worker: Worker) -> None:
         """A box has started (again): what it was painting when it died is lost now, not when the lease ends."""
@@ -331,7 +348,7 @@ class Dispatch:
         job_id = JobId(row.job_id)
         try:
             await self._end_attempt(
-                row.worker_id, job_id, row.epoch, Failure(failure="infrastructure", code="worker_lost")
+                row.worker_id, job_id, row.epoch, Failure(failure="infrastructure", code=WORKER_LOST)
             )
         except StaleLease:
             self._logger.info("lease_already_resolved", job_id=job_id)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from generation.refused import Cause
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -27,7 +32,18 @@ class Metrics:
         self.gpu_seconds_total = Counter(
             "llamasketch_gpu_seconds", "GPU time of all delivered images.", registry=self.registry
         )
+        self.credits_total = Counter(
+            "llamasketch_credits_captured",
+            "Credits captured for the images whose GPU time is counted.",
+            registry=self.registry,
+        )
         self.leases = Counter("llamasketch_leases", "Leases given.", registry=self.registry)
+        self.claim_batch = Histogram(
+            "llamasketch_claim_batch_size",
+            "Leases given in one transaction.",
+            buckets=_BATCHES,
+            registry=self.registry,
+        )
         self.outcomes = Counter(
             "llamasketch_jobs_ended", "Jobs by their end.", ["state"], registry=self.registry
         )
@@ -39,7 +55,13 @@ class Metrics:
         )
         self.refused = Counter(
             "llamasketch_worker_reports_refused",
-            "Reports of boxes that do not hold the lease (zombies, replays, forged epochs).",
-            ["report"],
+            "Reports of boxes that do not hold the lease.",
+            ["report", "cause"],
             registry=self.registry,
         )
+        # Every series is there from the start: a rate over one that appears with its first event misses it.
+        for report in ("heartbeat", "complete", "end"):
+            for cause in get_args(Cause):
+                self.refused.labels(report, cause)
+        for why in ("failed", "given_back", "lost"):
+            self.requeues.labels(why)

@@ -19,8 +19,10 @@ from ledger.clock import system_clock
 from ledger.identifiers import is_identifier
 from ledger.log.encoding import EventRow, decode_row
 from ledger.log.recorder import EVENT_COLUMNS
+from projections.tables import statement_entries
 
 Row = Mapping[str, Any]
+HOUR_MILLISECONDS = 3_600_000
 
 
 def _ask(query: sa.Select[Any]) -> list[dict[str, Any]]:
@@ -65,13 +67,58 @@ def show_workers(*, as_json: bool) -> int:
         workers.c.seen_at,
     ).order_by(workers.c.seen_at.desc())
     since = system_clock() - PRESENT_WITHIN
-    rows = [{**row, "present": row["seen_at"] > since} for row in _ask(query.limit(500))]
+    rows = [
+        {**row, "present": row["seen_at"] > since, **_pace(row["jobs_done"], row["gpu_milliseconds"])}
+        for row in _ask(query.limit(500))
+    ]
     if as_json:
         stack.print_json({"workers": rows})
     else:
-        columns = ("worker_id", "name", "state", "present", "jobs_done", "failures_in_a_row", "seen_at")
+        columns = (
+            *("worker_id", "name", "state", "present", "jobs_done", "gpu_milliseconds_per_image"),
+            *("images_per_gpu_hour", "failures_in_a_row", "seen_at"),
+        )
         _table(rows, columns, "No box has ever registered.")
     return 0
+
+
+def _pace(images: int, gpu_milliseconds: int) -> dict[str, int | None]:
+    """GPU time per image and images per hour of GPU time; None without evidence."""
+    known = images > 0 and gpu_milliseconds > 0
+    return {
+        "gpu_milliseconds_per_image": gpu_milliseconds // images if known else None,
+        "images_per_gpu_hour": images * HOUR_MILLISECONDS // gpu_milliseconds if known else None,
+    }
+
+
+def _last_hour() -> dict[str, int | None]:
+    """What was delivered, what it took, and what it earned, from the statements."""
+    done = (
+        sa.select(
+            sa.func.count().label("images"),
+            sa.func.coalesce(sa.func.sum(job_results.c.gpu_milliseconds), 0).label("gpu_milliseconds"),
+            sa.func.coalesce(-sa.func.sum(statement_entries.c.credits), 0).label("credits"),
+        )
+        .select_from(job_results)
+        .join(
+            statement_entries,
+            sa.and_(
+                statement_entries.c.account_id == job_results.c.account_id,
+                statement_entries.c.reference_id == job_results.c.job_id,
+                statement_entries.c.kind == "captured",
+            ),
+        )
+        .where(job_results.c.completed_at > system_clock() - timedelta(hours=1))
+    )
+    found = _ask(done)[0]
+    images, spent, earned = (int(found[name]) for name in ("images", "gpu_milliseconds", "credits"))
+    return {
+        "images": images,
+        "credits": earned,
+        "gpu_milliseconds": spent,
+        **_pace(images, spent),
+        "credits_per_gpu_hour": earned * HOUR_MILLISECONDS // spent if spent else None,
+    }
 
 
 def set_worker_state(worker_id: str, state: str) -> int:
@@ -202,6 +249,7 @@ def show_queue(*, as_json: bool) -> int:
         "workers": {row["state"]: row["boxes"] for row in boxes},
         "virtual_time": clock[0]["virtual_time"] if clock else 0,
         "most_in_flight": people,
+        "last_hour": (hour := _last_hour()),
     }
     if as_json:
         stack.print_json(summary)
@@ -210,6 +258,11 @@ def show_queue(*, as_json: bool) -> int:
         f"{summary['queued']} waiting (longest {summary['longest_wait_seconds']} s), {summary['running']} running"
     )
     typer.echo("boxes: " + (", ".join(f"{n} {s}" for s, n in summary["workers"].items()) or "none"))
+    typer.echo(
+        f"last hour: {hour['images']} images for {hour['credits']} credits, "
+        f"{_text(hour['gpu_milliseconds_per_image'])} ms of GPU time each, "
+        f"{_text(hour['credits_per_gpu_hour'])} credits per GPU hour"
+    )
     for row in people:
         typer.echo(f"  {row['account_id']}  {row['jobs']} in flight")
     return 0

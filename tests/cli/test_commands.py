@@ -62,6 +62,11 @@ def test_the_queue_says_who_waits(llamasketch: Llamasketch, lived: Lived) -> Non
     assert (summary["queued"], summary["running"]) == (1, 0)
     assert summary["most_in_flight"] == [{"account_id": lived.account, "jobs": 1}]
     assert "1 waiting" in llamasketch("queue").text
+    # One image for one credit in 1.2 s of GPU time.
+    hour = summary["last_hour"]
+    assert (hour["images"], hour["credits"], hour["gpu_milliseconds"]) == (1, 1, 1200)
+    assert (hour["gpu_milliseconds_per_image"], hour["credits_per_gpu_hour"]) == (1200, 3000)
+    assert "3000 credits per GPU hour" in llamasketch("queue").text
 
 
 def test_jobs_are_listed_and_one_is_told_from_its_events(llamasketch: Llamasketch, lived: Lived) -> None:
@@ -80,6 +85,8 @@ def test_boxes_are_listed_drained_and_trusted_again(llamasketch: Llamasketch) ->
     (box,) = llamasketch("workers", "--json").json["workers"]
     assert (box["name"], box["state"], box["present"]) == ("box", "active", True)
     assert "token" not in str(box)
+    assert (box["gpu_milliseconds_per_image"], box["images_per_gpu_hour"]) == (1200, 3000)
+    assert "3000" in llamasketch("workers").text
     for command, state in (("drain", "draining"), ("trust", "active")):
         assert llamasketch("workers", command, box["worker_id"]).code == 0
         assert llamasketch("workers", "--json").json["workers"][0]["state"] == state

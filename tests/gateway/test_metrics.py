@@ -1,0 +1,142 @@
+"""What Prometheus reads: every name that operators build on, with the right value, after a known life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+
+from generation.tables import job_queue
+from tests.gateway.conftest import Open
+from tests.gateway.stack import Box, Gateway, picture, soon, wish
+
+
+@pytest.fixture
+async def studio(open_gateway: Open) -> AsyncIterator[Gateway]:
+    """A gateway in which nothing has been counted yet."""
+    async with open_gateway() as gateway:
+        yield gateway
+
+
+class Scrape:
+    """One answer of `/metrics`."""
+
+    def __init__(self, text: str) -> None:
+        families = text_string_to_metric_families(text)
+        self.samples = [sample for family in families for sample in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        (found,) = [s.value for s in self.samples if (s.name, s.labels) == (f"llamasketch_{name}", labels)]
+        return float(found)
+
+    def nonzero(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        return {
+            tuple(sample.labels[label] for label in labels): sample.value
+            for sample in self.samples
+            if sample.name == f"llamasketch_{name}" and sample.value
+        }
+
+
+async def scrape(gateway: Gateway) -> Scrape:
+    answer = await gateway.client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return Scrape(answer.text)
+
+
+async def started(gateway: Gateway, box: Box) -> dict[str, Any]:
+    client = await gateway.visitor()
+    assert (await client.post("/v1/generations", json=wish())).status_code == 202
+    return await box.take()
+
+
+async def lapse(gateway: Gateway, job: dict[str, Any]) -> None:
+    async with gateway.services.engine.begin() as connection:
+        past = gateway.services.clock() - timedelta(seconds=1)
+        mine = sa.update(job_queue).where(job_queue.c.job_id == job["id"])
+        await connection.execute(mine.values(lease_expires_at=past))
+
+    async def requeued() -> bool:
+        row = await gateway.services.queue.queue_row(job["id"])
+        return row is None or row.state == "queued"
+
+    await soon(requeued, "the lapsed lease was not noticed")
+
+
+async def test_waits_leases_outcomes_and_what_a_gpu_hour_earns(studio: Gateway) -> None:
+    box = await studio.box()
+    for gpu_ms in (1500, 2500):
+        job = await started(studio, box)
+        data = picture()
+        await box.upload(job, data)
+        await box.report(job, data, gpu_ms=gpu_ms)
+        # Repeating it counts nothing twice.
+        await box.report(job, data, gpu_ms=gpu_ms)
+    failed = await started(studio, box)
+    await box.say(failed, "fail", failure="input", code="blank_sketch")
+    seen = await scrape(studio)
+    assert seen.value("leases_total") == 3
+    assert seen.value("job_wait_seconds_count") == 3
+    assert 0 < seen.value("job_wait_seconds_sum") < 30
+    assert seen.value("job_paint_seconds_count") == 2
+    assert seen.nonzero("jobs_ended_total", "state") == {("completed",): 2, ("failed",): 1}
+    assert seen.value("gpu_seconds_per_image_count") == 2
+    assert seen.value("gpu_seconds_per_image_sum") == 4.0
+    # 2 credits in 4 s: what the recording rule of docs/operators.md makes of these two.
+    earned, seconds = seen.value("credits_captured_total"), seen.value("gpu_seconds_total")
+    assert (earned, seconds, earned / seconds * 3600) == (2, 4, 1800)
+    assert seen.value("images_per_gpu_hour") == 1800
+    assert (seen.value("claim_batch_size_count"), seen.value("claim_batch_size_sum")) == (3, 3)
+
+
+async def test_attempts_without_an_image_are_counted_by_why(studio: Gateway) -> None:
+    box, other = await studio.box(), await studio.box("other")
+    job = await started(studio, box)
+    await box.say(job, "give-back")
+    job = await box.take()
+    await lapse(studio, job)
+    job = await other.take()
+    await other.say(job, "fail", failure="infrastructure", code="out_of_memory")
+    seen = await scrape(studio)
+    assert seen.nonzero("jobs_requeued_total", "why") == {("given_back",): 1, ("lost",): 1, ("failed",): 1}
+
+
+async def test_refused_reports_are_counted_by_their_cause(studio: Gateway) -> None:
+    """A zombie, a replay, a forged epoch, another box's job, no job at all."""
+    box, heir = await studio.box(), await studio.box("heir")
+    job = await started(studio, box)
+    data = picture()
+    for who, claimed in ((heir, job), (box, {**job, "epoch": 7})):
+        await who.say(claimed, "heartbeat")
+        assert (await who.report(claimed, data)).status_code == 409
+        assert (await who.say(claimed, "fail", failure="input", code="x")).status_code == 409
+    await lapse(studio, job)
+    again = await heir.take()
+    assert (await box.report(job, data)).status_code == 409
+    assert (await heir.deliver(again)).status_code == 200
+    assert (await heir.say(again, "fail", failure="input", code="x")).status_code == 409
+    assert (await box.say({"id": "job_" + "0" * 26, "epoch": 1}, "give-back")).status_code == 404
+    seen = await scrape(studio)
+    assert seen.nonzero("worker_reports_refused_total", "report", "cause") == {
+        ("heartbeat", "other_box"): 1,
+        ("complete", "other_box"): 1,
+        ("end", "other_box"): 1,
+        ("heartbeat", "forged_epoch"): 1,
+        ("complete", "forged_epoch"): 1,
+        ("end", "forged_epoch"): 1,
+        ("complete", "zombie"): 1,
+        ("end", "replay"): 1,
+        ("end", "unknown_job"): 1,
+    }
+
+
+async def test_every_series_is_there_before_anything_happened(studio: Gateway) -> None:
+    seen = await scrape(studio)
+    causes = {s.labels["cause"] for s in seen.samples if s.name == "llamasketch_worker_reports_refused_total"}
+    assert causes == {"zombie", "replay", "forged_epoch", "other_box", "unknown_job"}
+    for name in ("credits_captured_total", "gpu_seconds_total", "leases_total", "claim_batch_size_count"):
+        assert seen.value(name) == 0
