@@ -43,7 +43,7 @@ SETTINGS = {
     # Rows come and go many times faster than they would in an hour.
     "autovacuum_naptime": "3s",
 }
-STEP_SECONDS = 0.25
+STEP_SECONDS = 0.4
 PAINT_SECONDS = 2.2
 DRAWING = 0.08
 """The share of people who draw at any time. At 40 boxes for 1,000 people this about fills the boxes."""
