@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,12 +18,13 @@ from psycopg_pool import AsyncConnectionPool
 from ledger.clock import ManualClock
 from ledger.log.categories import Categories
 from ledger.log.memory import MemoryLog
-from ledger.log.model import LogWriter
+from ledger.log.model import LogWriter, Receipt, Transaction
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.reader import LogReader
-from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.recorder import LOG_LOCK, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
-from tests.log.purse import NOTES, PURSES, metadata
+from tests.log.faulty import FaultyRecorder, Watch
+from tests.log.purse import NOTES, PURSES, Purse, metadata
 
 
 @dataclass
@@ -33,6 +36,8 @@ class LogUnderTest:
     url: str | None = None
 
 
+CATEGORIES = Categories([PURSES])
+StartSequencer = Callable[..., Sequencer]
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -91,3 +96,46 @@ def log(request: pytest.FixtureRequest) -> LogUnderTest:
     """The log in memory and the log in PostgreSQL give the same answers."""
     chosen: LogUnderTest = request.getfixturevalue(f"{request.param}_log")
     return chosen
+
+
+@pytest.fixture
+def start(log_database: str) -> Iterator[StartSequencer]:
+    """Start sequencers on one database, each with connections of its own, as processes have."""
+    started: list[tuple[Sequencer, FaultyRecorder]] = []
+
+    def begin(watch: Watch | None = None, **options: int) -> Sequencer:
+        recorder = FaultyRecorder(log_database, watch or Watch())
+        sequencer = Sequencer(recorder, CATEGORIES, ManualClock(START), **options)
+        sequencer.start()
+        started.append((sequencer, recorder))
+        return sequencer
+
+    yield begin
+    for sequencer, recorder in started:
+        sequencer.stop()
+        recorder.datastore.close()
+
+
+@pytest.fixture
+async def coins(log_database: str) -> AsyncIterator[Callable[[str], Awaitable[int]]]:
+    async with AsyncConnectionPool(log_database, min_size=1, max_size=2, open=False) as pool:
+        reader = PostgresLogReader(pool, CATEGORIES)
+
+        async def read(purse: str) -> int:
+            state = (await reader.state(purse)).state
+            assert isinstance(state, Purse)
+            return state.coins
+
+        yield read
+
+
+async def answers_to(sequencer: Sequencer, commands: list[Transaction]) -> list[Receipt | BaseException]:
+    return await asyncio.gather(*(sequencer.submit(c) for c in commands), return_exceptions=True)
+
+
+@contextmanager
+def log_held(url: str) -> Iterator[None]:
+    """Hold the log's lock, so that nobody can commit."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOG_LOCK,))
+        yield

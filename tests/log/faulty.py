@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ class Watch:
     lose_commits: int = 0
     """So many commits do not happen: the connection is lost before."""
     refuse_connections: bool = False
+    before_send: Callable[[], None] | None = None
+    """Called once, when a batch has been decided, before it goes off."""
 
 
 class FaultyConnection(LogConnection):
@@ -45,6 +47,9 @@ class FaultyConnection(LogConnection):
     def send(
         self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
     ) -> None:
+        happens, self._watch.before_send = self._watch.before_send, None
+        if happens is not None:
+            happens()
         if self._watch.lose_commits:
             self._watch.lose_commits -= 1
             self._connection.close()

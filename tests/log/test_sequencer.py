@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,47 +19,14 @@ from ledger.log.cache import SNAPSHOT_EVERY
 from ledger.log.categories import Categories
 from ledger.log.model import Draft, Receipt, Transaction
 from ledger.log.postgres_reader import PostgresLogReader
-from ledger.log.recorder import LOG_LOCK, LogRecorder, open_datastore
+from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
 from ledger.log.verify import verify
-from tests.log.conftest import START
+from tests.log.conftest import CATEGORIES, StartSequencer, answers_to, log_held
 from tests.log.faulty import FaultyRecorder, Watch
-from tests.log.purse import PURSES, CoinsAdded, Purse, TooFewCoins, add, note, take
+from tests.log.purse import PURSES, CoinsAdded, TooFewCoins, add, note, take
 
 ROOT = Path(__file__).resolve().parents[2]
-CATEGORIES = Categories([PURSES])
-StartSequencer = Callable[..., Sequencer]
-
-
-@pytest.fixture
-def start(log_database: str) -> Iterator[StartSequencer]:
-    """Start sequencers on one database, each with connections of its own, as processes have."""
-    started: list[tuple[Sequencer, FaultyRecorder]] = []
-
-    def begin(watch: Watch | None = None, **options: int) -> Sequencer:
-        recorder = FaultyRecorder(log_database, watch or Watch())
-        sequencer = Sequencer(recorder, CATEGORIES, ManualClock(START), **options)
-        sequencer.start()
-        started.append((sequencer, recorder))
-        return sequencer
-
-    yield begin
-    for sequencer, recorder in started:
-        sequencer.stop()
-        recorder.datastore.close()
-
-
-@pytest.fixture
-async def coins(log_database: str) -> AsyncIterator[Callable[[str], Awaitable[int]]]:
-    async with AsyncConnectionPool(log_database, min_size=1, max_size=2, open=False) as pool:
-        reader = PostgresLogReader(pool, CATEGORIES)
-
-        async def read(purse: str) -> int:
-            state = (await reader.state(purse)).state
-            assert isinstance(state, Purse)
-            return state.coins
-
-        yield read
 
 
 def fill(key: str, purse: str, events: int) -> Transaction:
@@ -76,18 +42,6 @@ def fill(key: str, purse: str, events: int) -> Transaction:
         streams=(purse,),
         decide=decide,
     )
-
-
-async def answers_to(sequencer: Sequencer, commands: list[Transaction]) -> list[Receipt | BaseException]:
-    return await asyncio.gather(*(sequencer.submit(c) for c in commands), return_exceptions=True)
-
-
-@contextmanager
-def log_held(url: str) -> Iterator[None]:
-    """Hold the log's lock, so that nobody can commit."""
-    with psycopg.connect(url) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOG_LOCK,))
-        yield
 
 
 @pytest.mark.parametrize("many", [2, 10])
