@@ -14,6 +14,8 @@ from redis.exceptions import RedisError
 
 JOBS_CHANNEL = "llamasketch:jobs"
 ACCOUNT_CHANNEL = "llamasketch:account:"
+WATCHED_MAX = 64
+"""Messages that wait for one watcher. Each is a hint, and replaced by a newer one: the oldest are dropped."""
 
 
 class Signals(Protocol):
@@ -86,7 +88,7 @@ class LocalSignals:
     @contextlib.asynccontextmanager
     async def watch(self, account_id: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         """See `Signals.watch`."""
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=256)
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=WATCHED_MAX)
         self._watchers.setdefault(account_id, set()).add(queue)
         try:
             yield queue

@@ -6,17 +6,21 @@ import asyncio
 import base64
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from PIL import Image
 
-from tests.gateway.conftest import Open
+from generation.signals import WATCHED_MAX
+from tests.gateway.conftest import Logged, Open
 from tests.gateway.stack import Gateway, wish
+from tests.waiting import eventually
 
 
 @dataclass
@@ -198,3 +202,83 @@ async def test_streams_and_long_polls_end_when_the_server_stops(open_gateway: Op
                 assert await claim is None
                 with pytest.raises(EOFError):
                     await stream.until("never")
+
+
+async def test_a_waiting_job_is_told_its_place_and_again_when_it_moves_up(gateway: Gateway) -> None:
+    first, second, box = await gateway.visitor(), await gateway.visitor(), await gateway.box()
+    await box.drain_queue()
+    await first.post("/v1/generations", json=wish("evidence of how long it takes"))
+    await box.paint()
+    # Whoever has had nothing yet goes first.
+    ahead = (await second.post("/v1/generations", json=wish())).json()["id"]
+    job_id = (await first.post("/v1/generations", json=wish())).json()["id"]
+    async with watching(first) as stream:
+        told = (await stream.until("progress", id=job_id))[-1]
+        polled = (await first.get(f"/v1/generations/{job_id}")).json()
+        assert (told.id, told.data["state"], told.data["position"]) == (None, "queued", 2)
+        assert 0 < told.data["eta_seconds"]["low"] <= told.data["eta_seconds"]["high"]
+        # Who polls sees the same.
+        assert (polled["state"], polled["position"]) == ("queued", 2)
+        assert polled["eta_seconds"] == told.data["eta_seconds"]
+        assert await box.paint() == ahead
+        moved = (await stream.until("progress", id=job_id))[-1]
+        assert (moved.data["position"], moved.data["state"]) == (1, "queued")
+    assert await box.paint() == job_id
+    polled = (await first.get(f"/v1/generations/{job_id}")).json()
+    assert (polled["state"], polled["image_url"]) == ("completed", f"/v1/generations/{job_id}/image")
+
+
+async def test_a_new_connection_is_told_how_far_a_running_job_is(gateway: Gateway) -> None:
+    client, box = await gateway.visitor(), await gateway.box()
+    await box.drain_queue()
+    job_id = (await client.post("/v1/generations", json=wish())).json()["id"]
+    job = await box.take()
+    await box.say(job, "heartbeat", progress={"value": 3, "max": 4})
+    for _ in range(2):
+        async with watching(client) as stream:
+            told = (await stream.until("progress", id=job_id))[-1]
+            assert told.id is None
+            assert told.data == {"id": job_id, "state": "running", "value": 3, "max": 4}
+    await box.deliver(job)
+
+
+async def test_a_reader_who_does_not_read_is_cut_off_and_piles_up_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    monkeypatch.setattr("gateway.routes.events.SEND_SECONDS_MAX", 0.5)
+    client = await gateway.visitor()
+    account_id = (await client.get("/v1/account")).json()["id"]
+    services, address = gateway.services, urlsplit(gateway.url)
+    with socket.socket() as sleeper:
+        # A small window, so that little is under way.
+        sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sleeper.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sleeper, (address.hostname, address.port))
+        head = f"GET /v1/events HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: {client.headers['authorization']}\r\n\r\n"
+        await asyncio.get_running_loop().sock_sendall(sleeper, head.encode())
+        await eventually(lambda: services.streams[account_id] == 1, "the stream is open")
+        (waiting,) = services.signals._watchers[account_id]
+        longest, sent = 0, 0
+        async with asyncio.timeout(30):
+            while services.streams[account_id]:
+                message = {"event": "progress", "id": f"job {sent}", "preview": "x" * 16_000}
+                services.signals.deliver(account_id, message)
+                longest, sent = max(longest, waiting.qsize()), sent + 1
+                await asyncio.sleep(0)
+    assert sent > longest
+    assert longest <= WATCHED_MAX
+    assert account_id not in services.signals._watchers
+    cut_off = "slow_reader_cut_off"
+    await eventually(lambda: any(cut_off in line for line in logged.lines), "the log says why")
+
+
+async def test_a_slow_reader_gets_the_newest_progress_and_not_all_of_it(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    account_id = (await client.get("/v1/account")).json()["id"]
+    async with watching(client) as stream:
+        await stream.next()
+        for value in range(1, 501):
+            progress = {"event": "progress", "id": "job", "value": value, "max": 500}
+            gateway.services.signals.deliver(account_id, progress)
+        frames = await stream.until("progress", value=500)
+    assert len(frames) < 5
