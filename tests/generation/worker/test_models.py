@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from generation.comfyui.client import ComfyClient
 from generation.comfyui.library import Graph, GraphLibrary, load_graphs
@@ -84,20 +85,16 @@ async def test_a_box_that_is_not_meant_for_that_graph_passes_without_its_files(c
 
 
 async def test_nothing_is_claimed_until_the_files_are_there(
-    gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer, capsys: pytest.CaptureFixture[str]
+    gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         server = Unequipped(comfyui.url, http)
-        await start_worker(gate_graph="invert@1", comfy=server)
-        said = ""
-
-        def told() -> bool:
-            nonlocal said
-            said += "".join(capsys.readouterr())
-            return "waiting" in said
-
-        await eventually(told, "the worker says what it waits for")
-        assert UNET in said
+        with capture_logs() as said:
+            await start_worker(gate_graph="invert@1", comfy=server)
+            await eventually(
+                lambda: any(line["event"] == "waiting" and UNET in line["reason"] for line in said),
+                "the worker says what it waits for",
+            )
         assert not gateway.calls
         server.missing = frozenset()
         async with asyncio.timeout(30):
