@@ -33,6 +33,8 @@ class StateCache:
         self._capacity = capacity
         self._cached: dict[str, Cached] = {}
         self._codecs: dict[str, SnapshotCodec | None] = {}
+        self._foreign: dict[str, list[EventRow]] = {}
+        """What other processes appended to cached streams and has not been folded in."""
 
     def __len__(self) -> int:
         return len(self._cached)
@@ -40,6 +42,7 @@ class StateCache:
     def clear(self, position: int) -> None:
         """Forget everything; what is loaded next is as of `position`."""
         self._cached.clear()
+        self._foreign.clear()
         self.position = position
 
     def missing(self, streams: Iterable[str]) -> set[str]:
@@ -47,12 +50,35 @@ class StateCache:
         return {stream for stream in streams if stream not in self._cached}
 
     def catch_up(self, rows: Iterable[EventRow], position: int) -> None:
-        """Fold what other processes appended into the states that are cached."""
+        """Take note of what other processes appended to cached streams.
+
+        It is folded in by `fold_in`, when there is time, or when a stream is wanted: few are wanted
+        in this turn, and the others would be folded while everybody waits for the lock.
+        """
         for row in rows:
-            known = self._cached.get(row.stream)
-            if known is not None and row.version == known.version + 1:
-                self._cached[row.stream] = self._evolved(known, row)
+            if row.stream in self._cached:
+                waiting = self._foreign.setdefault(row.stream, [])
+                waiting.append(row)
+                if len(waiting) >= SNAPSHOT_EVERY:
+                    self._forget(row.stream)
         self.position = position
+
+    def fold_in(self) -> None:
+        """Bring all cached streams up to date."""
+        for stream in list(self._foreign):
+            self._present(stream)
+
+    def _forget(self, stream: str) -> None:
+        del self._cached[stream]
+        self._foreign.pop(stream, None)
+
+    def _present(self, stream: str) -> Cached:
+        known = self._cached[stream]
+        for row in self._foreign.pop(stream, ()):
+            if row.version == known.version + 1:
+                known = self._evolved(known, row)
+        self._cached[stream] = known
+        return known
 
     def _evolved(self, known: Cached, row: EventRow) -> Cached:
         event = decode_event(row, self._categories)
@@ -77,8 +103,12 @@ class StateCache:
 
     def view(self, streams: Iterable[str]) -> dict[str, tuple[Any, int]]:
         """State and version of cached streams."""
-        cached = self._cached
-        return {s: (known.state, known.version) for s in streams for known in (cached[s],)}
+        cached, foreign = self._cached, self._foreign
+        found = {}
+        for stream in streams:
+            known = self._present(stream) if stream in foreign else cached[stream]
+            found[stream] = (known.state, known.version)
+        return found
 
     def due_snapshots(self, changed: Mapping[str, tuple[Any, int]]) -> list[Snapshot]:
         """Snapshots to be written along with these changed states."""
@@ -109,7 +139,7 @@ class StateCache:
         excess = len(self._cached) - self._capacity
         if excess > 0:
             for stream in list(self._cached)[:excess]:
-                del self._cached[stream]
+                self._forget(stream)
 
     def _codec(self, stream: str) -> SnapshotCodec | None:
         category = self._categories.of(stream)

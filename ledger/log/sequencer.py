@@ -230,15 +230,14 @@ class Sequencer:
     def _decide_ahead(self, connection: LogConnection, decision: Decision, sealed: Sealed) -> None:
         """Take what is waiting and decide it on what the batch that was just sent will leave.
 
-        Not where it would want rows or states that only the database has, and not beside others who
-        write: then it is decided in its turn.
+        What wants rows or states that only the database has is decided in its turn.
         """
         try:
             self._next = self._take(self._queue.get_nowait())
         except Empty:
             return
         transactions = [waiting.transaction for waiting in self._next]
-        if not self._alone or any(t.rows or t.suspected for t in transactions):
+        if any(t.rows or t.suspected for t in transactions):
             return
         changed = decision.draft.changed_states
         streams = {stream for t in transactions for stream in t.streams}
@@ -314,7 +313,9 @@ class Sequencer:
         more = bool(self._next) or not self._queue.empty()
         self._committing = True
         connection.send(rows, sealed, snapshots, again=more)
-        if more and not self._next:
+        if not self._alone:
+            self._cache.fold_in()
+        elif more and not self._next:
             self._decide_ahead(connection, decision, sealed)
         connection.sent()
         self._cache.keep(draft.changed_states, snapshots, decision.position)
