@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from generation.storage import DiskStore
 from generation.tables import job_queue
+from ledger.identifiers import JobId
 from sandbox.embedded.running import free_port
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, credits_of, sketch, wish
@@ -184,7 +185,7 @@ async def test_killed_while_it_paints(
         job_id = await ask(client)
 
         async def progress() -> int:
-            row = await studio.services.queue.queue_row(job_id)
+            row = await studio.services.queue.queue_row(JobId(job_id))
             return 0 if row is None else int(row.progress_max)
 
         await until(progress, lambda steps: steps > 0, "the picture has been begun")
