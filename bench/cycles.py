@@ -93,7 +93,7 @@ def zipf(accounts: Sequence[AccountId]) -> Pick:
     def pick(seed: int) -> Iterator[AccountId]:
         chance = random.Random(seed)
         while True:
-            yield from chance.choices(accounts, cum_weights=weights, k=500)
+            yield from chance.choices(accounts, cum_weights=weights, k=16)
 
     return pick
 
