@@ -30,6 +30,8 @@ from sandbox.embedded.valkey import EmbeddedValkey
 ROOT = Path(__file__).resolve().parents[1]
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 GENEROUS = {
+    # Nothing is paid for here: nobody outside is asked for a price.
+    "RATE_FEEDS": "coinbase=http://127.0.0.1:9",
     # Everybody comes from one address, and what was lost is asked for again.
     "LLAMASKETCH_NETWORK_ALLOWANCE_ADDRESS": "1000000",
     "LLAMASKETCH_REQUESTS_PER_MINUTE": "1000000",
