@@ -29,9 +29,11 @@ import structlog
 from PIL import Image
 
 from bench import chaos, sketchers
+from bench.surroundings import run
 from generation.dispatch import Report, upload_key
 from generation.queue import Tier
 from ledger.clock import system_clock
+from ledger.collector import calm_garbage_collector
 from ledger.identifiers import JobId
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.running import RunningServer, free_port
@@ -108,6 +110,7 @@ async def drain(world: World, count: int, image: Callable[[int], bytes]) -> dict
             assert await world.dispatch.complete(box.worker, job.claim.job_id, report) == "completed"
             done.append(time.perf_counter() - start)
 
+    calm_garbage_collector()
     start = time.perf_counter()
     processor = time.process_time()
     await asyncio.gather(*(work(box, number) for number, box in enumerate(boxes)))
@@ -237,7 +240,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    figures = asyncio.run(measure(arguments))
+    figures = run(measure(arguments))
     print(json.dumps(figures, indent=None if arguments.json else 2))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 _BINARY = 1
@@ -48,17 +48,20 @@ class Wire:
         found: list[PGresult] = []
         while True:
             result = self._next()
-            if result is None:
+            if result is None:  # the end of one statement's answers, or of everything
+                self._require_connection()
                 continue
             if result.status == ExecStatus.PIPELINE_SYNC:
                 break
             found.append(result)
-            if result.status == ExecStatus.FATAL_ERROR and _sqlstate(result) is None:
-                checked(result)  # the connection is lost: nothing more will come
         self.due -= 1
         if not self.due:
             self._pgconn.exit_pipeline_mode()
         return [checked(result) for result in found]
+
+    def _require_connection(self) -> None:
+        if self._pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError(self._pgconn.get_error_message())
 
     def _next(self) -> PGresult | None:
         while self._pgconn.is_busy():
@@ -77,8 +80,7 @@ class Wire:
             try:
                 self.answers()
             except psycopg.Error:
-                if self._pgconn.status != psycopg.pq.ConnStatus.OK:
-                    raise
+                self._require_connection()
 
 
 def checked(result: PGresult) -> PGresult:
