@@ -92,5 +92,6 @@ ACCOUNTS: Category[Account] = Category(
     evolve=evolve,
     upcasts=UPCASTS,
     snapshot_type=Account,
+    snapshot_version=2,
 )
 """Streams of credit accounts."""

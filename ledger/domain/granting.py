@@ -29,7 +29,7 @@ from ledger.domain.refusals import (
     NoDebt,
     ReasonMissing,
 )
-from ledger.domain.state import Account, Usage, lot_or_ghost, replace_lot, with_lots
+from ledger.domain.state import MARKS, Account, Usage, lot_or_ghost, replace_lot, with_lots
 from ledger.log.model import Event
 from ledger.plans import Plan
 
@@ -210,6 +210,7 @@ def terms_of(event: CreditsGranted) -> LotTerms:
         expires_at=event.expires_at,
         consideration=event.consideration,
         reference=event.reference,
+        period=event.period if event.source in CAPPED else "",
     )
 
 
@@ -229,9 +230,12 @@ def granted(account: Account, event: CreditsGranted) -> Account:
         return account
     usage, standing = account.usage, account.standing
     if usage.period == event.period:
-        usage = msgspec.structs.replace(usage, granted=usage.granted + event.credits)
-        if usage.used * 100 < usage.granted * 80:
-            usage = msgspec.structs.replace(usage, warned_percent=0)
+        whole = usage.granted + event.credits
+        passed = max((mark for mark in MARKS if usage.used * 100 >= whole * mark), default=0)
+        # A mark of the smaller allowance that the larger one has not reached will be given again.
+        usage = msgspec.structs.replace(
+            usage, granted=whole, warned_percent=min(usage.warned_percent, passed)
+        )
     else:
         usage = Usage(event.period, event.credits)
     if event.source == Source.ALLOWANCE:

@@ -37,7 +37,7 @@ from ledger.domain.refusals import (
     LotAlreadyGranted,
     OverageNotAllowed,
 )
-from ledger.domain.state import Account, Usage, lot_or_ghost, replace_lot
+from ledger.domain.state import MARKS, Account, Usage, lot_or_ghost, replace_lot
 from ledger.log.model import Event
 
 
@@ -132,7 +132,7 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
         events += set_off(captured(account, spent), account.debt + owed, now)
     usage = account.usage
     if usage.period and usage.warned_percent < 100:
-        events += _warnings(usage, slices)
+        events += _warnings(account, slices)
     return events
 
 
@@ -167,20 +167,32 @@ def _capture_with_overage(
     )
 
 
-def _warnings(usage: Usage, slices: tuple[Slice, ...]) -> list[Event]:
+def _warnings(account: Account, slices: tuple[Slice, ...]) -> list[Event]:
     """The 80 % and 100 % marks that this spending crosses; each is given once per period."""
-    spent = 0
-    for piece in slices:
-        if piece.source in CAPPED:
-            spent += piece.credits
+    usage, spent = account.usage, _of_this_period(account, slices)
     if not spent:
         return []
     used = usage.used + spent
     return [
         UsageWarned(percent=percent, period=usage.period, used=used, granted=usage.granted)
-        for percent in (80, 100)
+        for percent in MARKS
         if usage.warned_percent < percent and used * 100 >= usage.granted * percent
     ]
+
+
+def _of_this_period(account: Account, slices: tuple[Slice, ...]) -> int:
+    """Credits out of the allowance of the present period.
+
+    What is left of an earlier one (held over its end, or used in its grace) does not count: its
+    period is over, and nothing of the present one has been used.
+    """
+    spent = 0
+    for piece in slices:
+        if piece.source in CAPPED:
+            lot = lots_.find(account.lots, piece.lot_id)
+            if lot is not None and lot.terms.period == account.usage.period:
+                spent += piece.credits
+    return spent
 
 
 def decide_release(account: Account, command: ReleaseHold, now: datetime) -> list[Event]:
@@ -288,10 +300,7 @@ def credits_held(account: Account, event: CreditsHeld) -> Account:
 
 def captured(account: Account, event: HoldCaptured) -> Account:
     """A hold is closed and spent."""
-    used = 0
-    for piece in (*event.slices, *event.overage) if event.overage else event.slices:
-        if piece.source in CAPPED:
-            used += piece.credits
+    used = _of_this_period(account, (*event.slices, *event.overage) if event.overage else event.slices)
     usage = account.usage
     if used:
         usage = Usage(usage.period, usage.granted, usage.used + used, usage.warned_percent, usage.overage)

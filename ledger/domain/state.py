@@ -19,12 +19,17 @@ remembers counts as wholly spent, so that nothing is lost with them. Of the othe
 """
 
 
+MARKS = (80, 100)
+"""Percent of a period's allowance at which its owner is told."""
+
+
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a plan's current period has granted and how much of it is spent."""
 
     period: str = ""
     granted: int = 0
     used: int = 0
+    """Spent out of lots of this period."""
     warned_percent: int = 0
     overage: int = 0
     """Credits used beyond the allowance in this period."""

@@ -309,6 +309,54 @@ def test_the_marks_of_80_and_100_percent_are_given_once_each():
     assert marks == [80, 100]
 
 
+def test_what_is_held_over_midnight_counts_toward_neither_day():
+    """The day that it was granted for is over; of the new day's allowance nothing has been used."""
+    held = after(with_allowance(ACCOUNTS.initial), hold(20, deadline=NOON + DAY))
+    midnight = datetime(2026, 11, 23, tzinfo=UTC)
+    account = after(with_allowance(held, now=midnight), CaptureHold(hold_id="h1"), now=midnight)
+    assert (account.usage.period, account.usage.used, account.usage.warned_percent) == ("2026-11-23", 0, 0)
+    assert use(account, 20, midnight)[1] == [80, 100]
+    before_the_next_grant = events_of(held, CaptureHold(hold_id="h1"), midnight)
+    assert [e.period for e in before_the_next_grant if isinstance(e, UsageWarned)] == ["2026-11-22"] * 2
+
+
+def test_the_old_periods_credits_used_in_their_grace_do_not_warn_of_the_new_ones():
+    renewed = after(subscribed(STARTER), pay(STARTER, END, END + 31 * DAY), now=END + HOUR)
+    account, marks = use(renewed, 2_000, END + 2 * HOUR)
+    assert (marks, account.available(END + 2 * HOUR)) == ([], 2_000)
+    account, marks = use(account, 1_600, END + 3 * HOUR)
+    assert marks == [80]
+
+
+def test_what_is_left_of_a_smaller_plan_does_not_warn_of_the_daily_allowance_of_a_larger_one():
+    account = with_allowance(after(subscribed(STARTER), change(STARTER, UNLIMITED)), UNLIMITED)
+    without = msgspec.structs.replace(hold(900, deadline=NOON + HOUR), allowance=False)
+    account = after(account, without)
+    assert not [e for e in events_of(account, CaptureHold(hold_id="h1")) if isinstance(e, UsageWarned)]
+
+
+@given(
+    st.integers(1, 2_000),
+    st.integers(0, 29),
+    st.lists(st.integers(1, 900), min_size=1, max_size=12),
+)
+def test_each_mark_is_given_once_and_once_more_only_for_a_larger_allowance(first, day, amounts):
+    account, marks = use(subscribed(STARTER), first)
+    assert marks == [mark for mark in (80, 100) if first * 100 >= 2_000 * mark]
+    account = after(account, change(STARTER, PRO), now=START + day * DAY)
+    whole, used = account.usage.granted, first
+    # What the smaller allowance was warned of and the larger one has not reached will come again.
+    given_already = {mark for mark in marks if used * 100 >= whole * mark}
+    for amount in amounts:
+        if amount > whole - used:
+            break
+        account, marks = use(account, amount)
+        used += amount
+        assert not given_already & set(marks)
+        given_already |= set(marks)
+    assert given_already == {mark for mark in (80, 100) if used * 100 >= whole * mark}
+
+
 def test_bought_credits_do_not_count_against_the_allowance():
     account = after(with_allowance(ACCOUNTS.initial), grant(100, money=paid(100)))
     account, marks = use(account, 20)

@@ -12,8 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 
 from tests.ledger.naive import Credit, NaiveAccount, No, Terms
 
-CAPPED = ("allowance", "subscription")
-
 
 @dataclass
 class Rules:
@@ -52,6 +50,8 @@ class Book(NaiveAccount):
     name: str = ""
     plans: dict[str, Rules] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    allowance_of: dict[str, str] = field(default_factory=dict)
+    """The period whose allowance a lot is part of."""
     membership: Membership | None = None
     allowance_today: int = 0
     period: str = ""
@@ -87,6 +87,7 @@ class Book(NaiveAccount):
         midnight = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
         lot = f"lot_{self.name.removeprefix('acct_')}_{day}" + (f"_{rules.name}" if had else "")
         self.put_in(lot, more, Terms(0, midnight, now, paid=False), "allowance")
+        self.allowance_of[lot] = day
         self.count_granted(day, more)
 
     def count_granted(self, period: str, more: int) -> None:
@@ -94,8 +95,8 @@ class Book(NaiveAccount):
             self.period, self.period_granted, self.period_used = period, 0, 0
             self.period_overage = self.warned = 0
         self.period_granted += more
-        if self.period_used * 100 < self.period_granted * 80:
-            self.warned = 0
+        while self.warned and self.period_used * 100 < self.period_granted * self.warned:
+            self.warned = 80 if self.warned == 100 else 0
 
     def put_in(self, lot: str, amount: int, terms: Terms, source: str) -> None:
         self.sources[lot] = source
@@ -146,7 +147,7 @@ class Book(NaiveAccount):
         used = [
             c
             for c in self.credits
-            if c.where == "spent" and id(c) not in known and self.sources[c.lot] in CAPPED
+            if c.where == "spent" and id(c) not in known and self.allowance_of.get(c.lot) == self.period
         ]
         # Credits that make up for a debt are paid, and those of a paid plan count as used by it, but
         # nobody ordered an image with them.
@@ -238,6 +239,7 @@ class Book(NaiveAccount):
             self.count_granted(mine.start.astimezone(UTC).isoformat(), amount)
             mine.granted += amount
             self.put_in(lot, amount, terms, "subscription")
+            self.allowance_of[lot] = mine.start.astimezone(UTC).isoformat()
         elif money is not None:
             first = max(mine.start, min(now, mine.end)).astimezone(UTC).date()
             days = max(1, (mine.end.astimezone(UTC).date() - first).days)
@@ -340,6 +342,7 @@ class Book(NaiveAccount):
         mine = [c for c in self.credits if c.lot == lot]
         left = [c for c in mine if c.where == "left"]
         person.put_in(name, len(left), self.lots[lot], self.sources[lot])
+        person.allowance_of[name] = self.allowance_of.get(lot, "-")
         used = [c for c in mine if c.where == "held" or (c.where == "spent" and not c.reversed)]
         person.credits += [Credit(name, "spent") for _ in used]
         for credit in left:
