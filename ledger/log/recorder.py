@@ -22,14 +22,13 @@ import psycopg
 import sqlalchemy as sa
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import tuple_row
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.pool import StaticPool
 
 from ledger.log import tables
 from ledger.log.columns import Columns, array_of_bigint, array_of_bytea, array_of_text
 from ledger.log.draft import RowKey
 from ledger.log.encoding import EPOCH, NO_HASH, EventRow, OutcomeRow, Sealed, microseconds
 from ledger.log.model import SideTable
+from ledger.log.rows import deleting, encode_rows, putting, reading
 from ledger.log.wire import Statement, Wire
 
 LOG_LOCK = struct.unpack("!q", b"creditlg")[0]
@@ -153,18 +152,11 @@ class LogConnection:
         self._connection = connection
         self._cursor = connection.cursor()
         self._newest = GENESIS
-        # Side-table rows go through SQLAlchemy for its types; the transaction stays ours.
-        with _psycopg_errors():  # SQLAlchemy asks the server a few things when it first connects
-            self._rows = sa.create_engine(
-                "postgresql+psycopg://",
-                creator=lambda: connection,
-                poolclass=StaticPool,
-                isolation_level="AUTOCOMMIT",
-                pool_reset_on_return=None,
-            ).connect()
         self._wire = Wire(connection, _PREPARED)
         self._sent = GENESIS
         self._begun = False
+        self._row_statements: dict[str, bytes] = {}
+        """Names of prepared statements on rows, by their SQL."""
 
     def begin(self) -> Sealed:
         """Open the transaction, wait for the log's lock, and read the newest batch."""
@@ -220,41 +212,55 @@ class LogConnection:
 
     def rows(self, table: SideTable, keys: Sequence[str]) -> dict[RowKey, dict[str, Any]]:
         """Lock and read rows of another table, in key order."""
-        key = table.table.c[table.key_column]
-        query = sa.select(table.table).where(key.in_(list(keys))).order_by(key).with_for_update()
-        name = table.table.name
-        with _psycopg_errors():
-            found = self._rows.execute(query).mappings()
-            return {(name, row[table.key_column]): dict(row) for row in found}
+        name, columns = table.table.name, table.table.columns.keys()
+        self._cursor.execute(reading(table).encode(), (list(keys),), binary=True)
+        found = (dict(zip(columns, row, strict=True)) for row in self._cursor)
+        return {(name, row[table.key_column]): row for row in found}
 
-    def write_rows(
+    def row_changes(
         self, tables_by_name: Mapping[str, SideTable], rows: Mapping[RowKey, Mapping[str, Any] | None]
-    ) -> None:
-        """Insert, replace and delete rows of other tables."""
+    ) -> list[Statement]:
+        """What inserts, replaces and deletes these rows, to be sent with a batch."""
         gone: dict[str, list[str]] = {}
-        kept: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = {}
+        kept: dict[tuple[str, tuple[str, ...]], list[Mapping[str, Any]]] = {}
         for (name, key), row in rows.items():
             if row is None:
                 gone.setdefault(name, []).append(key)
             else:
-                kept.setdefault((name, tuple(row)), []).append(dict(row))
-        with _psycopg_errors():
-            for name, keys in gone.items():
-                side = tables_by_name[name]
-                self._rows.execute(sa.delete(side.table).where(side.table.c[side.key_column].in_(keys)))
-            for (name, columns), group in kept.items():
-                self._rows.execute(_upsert(tables_by_name[name], columns), group)
+                kept.setdefault((name, tuple(row)), []).append(row)
+        changes = [
+            self._row_statement(deleting(tables_by_name[name]), array_of_text(keys))
+            for name, keys in gone.items()
+        ]
+        for (name, columns), group in kept.items():
+            side = tables_by_name[name]
+            changes.append(self._row_statement(putting(side, columns), encode_rows(side, group)))
+        return changes
+
+    def _row_statement(self, query: str, parameter: bytes) -> Statement:
+        name = self._row_statements.get(query)
+        if name is None:
+            name = self._row_statements[query] = f"rows_{len(self._row_statements)}".encode()
+            self._wire.prepare(name, query)
+        return name, (parameter,)
 
     def send(
-        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
+        self,
+        rows: Columns,
+        sealed: Sealed,
+        changes: Sequence[Statement] = (),
+        snapshots: Sequence[Snapshot] = (),
+        *,
+        again: bool = False,
     ) -> None:
-        """Send a batch off: its rows, its snapshots (one for a stream), the waking of readers, COMMIT.
+        """Send a batch off: its events and outcomes, the `row_changes` of other tables, its snapshots
+        (one for a stream), the waking of readers, COMMIT.
 
         `again` also asks for what the next `begin` will return. Until `sent`, and then until that
         `begin`, nothing else can be asked.
         """
         self._sent, self._begun = sealed, again
-        statements = [_append(rows, sealed)]
+        statements = [_append(rows, sealed), *changes]
         if snapshots:
             statements.append(_write_snapshots(snapshots))
         self._wire.send([*statements, *_COMMIT])
@@ -309,20 +315,3 @@ def _sealed(batch: bytes, *rest: bytes | None) -> Sealed:
         bytes.fromhex(previous_hash.decode()),
         bytes.fromhex(hash_.decode()),
     )
-
-
-@contextmanager
-def _psycopg_errors() -> Iterator[None]:
-    """Give the driver's own error, so that the sequencer has one kind to tell apart."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise (error.orig or error) from error
-
-
-def _upsert(side: SideTable, columns: Sequence[str]) -> Any:
-    statement = upsert(side.table)
-    others = {name: statement.excluded[name] for name in columns if name != side.key_column}
-    if not others:
-        return statement.on_conflict_do_nothing(index_elements=[side.key_column])
-    return statement.on_conflict_do_update(index_elements=[side.key_column], set_=others)

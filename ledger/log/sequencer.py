@@ -307,12 +307,11 @@ class Sequencer:
             newest.hash,
             batch_hash(newest.hash, decision.batch, first_position, draft.now, rows),
         )
-        if draft.changed_rows:
-            connection.write_rows(draft.tables, draft.changed_rows)
+        changes = connection.row_changes(draft.tables, draft.changed_rows)
         snapshots = self._cache.due_snapshots(draft.changed_states)
         more = bool(self._next) or not self._queue.empty()
         self._committing = True
-        connection.send(rows, sealed, snapshots, again=more)
+        connection.send(rows, sealed, changes, snapshots, again=more)
         if not self._alone:
             self._cache.fold_in()
         elif more and not self._next:

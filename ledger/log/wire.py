@@ -32,7 +32,11 @@ class Wire:
         self.due = 0
         """Groups that have been sent and whose answers have not been fetched."""
         for name, query in prepared.items():
-            checked(self._pgconn.prepare(name, query.encode()))
+            self.prepare(name, query)
+
+    def prepare(self, name: bytes, query: str) -> None:
+        """Prepare one more statement; nothing may be due."""
+        checked(self._pgconn.prepare(name, query.encode()))
 
     def send(self, statements: Sequence[Statement]) -> None:
         """Send a group."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
-from ledger.log.columns import Columns
-from ledger.log.encoding import EventRow, Sealed
-from ledger.log.recorder import LogConnection, LogRecorder, Snapshot, open_datastore
+from ledger.log.encoding import EventRow
+from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
 
 
 @dataclass
@@ -44,9 +44,7 @@ class FaultyConnection(LogConnection):
             self._watch.rows_read += 1
             yield row
 
-    def send(
-        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
-    ) -> None:
+    def send(self, *parts: Any, **more: Any) -> None:
         happens, self._watch.before_send = self._watch.before_send, None
         if happens is not None:
             happens()
@@ -54,7 +52,7 @@ class FaultyConnection(LogConnection):
             self._watch.lose_commits -= 1
             self._connection.close()
             raise psycopg.OperationalError("the connection was lost before COMMIT")
-        super().send(rows, sealed, snapshots, again=again)
+        super().send(*parts, **more)
 
     def sent(self) -> None:
         super().sent()

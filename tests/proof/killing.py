@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
-from ledger.log.columns import Columns
-from ledger.log.encoding import Sealed
-from ledger.log.recorder import LogConnection, LogRecorder, Snapshot, open_datastore
+from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
 
 
 @dataclass
@@ -33,13 +32,11 @@ class KilledConnection(LogConnection):
         self._when = ""
         killer.backends = {connection.info.backend_pid}
 
-    def send(
-        self, rows: Columns, sealed: Sealed, snapshots: Sequence[Snapshot] = (), *, again: bool = False
-    ) -> None:
+    def send(self, *parts: Any, **more: Any) -> None:
         self._when = self._killer.plan.pop(0) if self._killer.plan else ""
         if self._when == "before":
             self._kill()
-        super().send(rows, sealed, snapshots, again=again)
+        super().send(*parts, **more)
 
     def sent(self) -> None:
         super().sent()
