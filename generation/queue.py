@@ -18,35 +18,17 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from generation import queue_sql as sql
 from generation.batching import Batcher
-from generation.tables import (
-    fair_shares,
-    job_funding,
-    job_inputs,
-    job_queue,
-    job_results,
-    live_sessions,
-    network_allowances,
-    queue_clock,
-    workers,
-)
 from generation.workers import PRESENT_WITHIN
 from ledger.identifiers import AccountId, JobId
 
 SLOT = 1_000_000
-_CLOCK = "global"
 KNOWN_WITHIN = timedelta(hours=24)
 """A box that was not heard of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
-_TEXTS = ARRAY(sa.Text())
-_QUICKLY = sa.text("SET LOCAL synchronous_commit = off")
-
-
-def _known(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(workers.c.state != "gone", workers.c.seen_at > now - KNOWN_WITHIN)
 
 
 class Tier(NamedTuple):
@@ -103,6 +85,8 @@ class JobQueue:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # A single question needs no BEGIN before it and no ROLLBACK after it.
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._rows: Batcher[str, Any] = Batcher(self._load_rows)
 
     @property
@@ -112,25 +96,17 @@ class JobQueue:
 
     async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
         """The queue's virtual time, the person's jobs in flight, all that wait, and who could serve it."""
-        mine = sa.select(sa.func.count()).where(job_queue.c.account_id == account_id)
-        waiting = sa.select(sa.func.count()).where(job_queue.c.state == "queued")
-        known = sa.exists().where(_known(now))
-        able = sa.exists().where(_known(now), workers.c.capabilities["graphs"].contains([graph]))
-        query = sa.select(
-            sa.select(queue_clock.c.virtual_time).where(queue_clock.c.id == _CLOCK).scalar_subquery(),
-            mine.scalar_subquery(),
-            waiting.scalar_subquery(),
-            sa.or_(able, ~known),
-        )
-        async with self._engine.connect() as connection:
-            virtual_time, in_flight, queued, servable = (await connection.execute(query)).one()
+        known = {"account_id": account_id, "graphs": [graph], "known_since": now - KNOWN_WITHIN}
+        async with self._reading.connect() as connection:
+            found = await connection.execute(sql.STANDING, known)
+            virtual_time, in_flight, queued, servable = found.one()
         return Standing(virtual_time or 0, in_flight, queued, servable)
 
     async def ensure_clock(self) -> None:
         """Create the queue's clock row where it is missing."""
         async with self._engine.begin() as connection:
             await connection.execute(
-                sa.text("INSERT INTO queue_clock VALUES (:id, 0) ON CONFLICT DO NOTHING"), {"id": _CLOCK}
+                sa.text("INSERT INTO queue_clock VALUES (:id, 0) ON CONFLICT DO NOTHING"), {"id": sql.CLOCK}
             )
 
     async def heartbeat(
@@ -144,146 +120,83 @@ class JobQueue:
     ) -> Any | None:
         """Note progress. The lease is extended only if progress moved; None if the lease is lost."""
         value, maximum = progress
-        moved = sa.or_(job_queue.c.progress_value != value, job_queue.c.progress_max != maximum)
-        statement = (
-            sa.update(job_queue)
-            .where(
-                job_queue.c.job_id == job_id,
-                job_queue.c.worker_id == worker_id,
-                job_queue.c.epoch == epoch,
-                job_queue.c.state == "running",
-            )
-            .values(
-                lease_expires_at=sa.case((moved, now + lease), else_=job_queue.c.lease_expires_at),
-                progress_value=value,
-                progress_max=maximum,
-            )
-            .returning(job_queue.c.lease_expires_at, job_queue.c.cancel_asked, job_queue.c.account_id)
-        )
+        report = {
+            "job": job_id,
+            "worker": worker_id,
+            "lease_epoch": epoch,
+            "value": value,
+            "maximum": maximum,
+            "until": now + lease,
+        }
         async with self._engine.begin() as connection:
             # A heartbeat lost with a crashing server is followed by the next one.
-            await connection.execute(_QUICKLY)
-            return (await connection.execute(statement)).one_or_none()
+            await connection.execute(sql.QUICKLY)
+            return (await connection.execute(sql.HEARTBEAT, report)).one_or_none()
 
     async def ask_cancel(self, job_id: JobId) -> None:
         """Tell whoever runs the job, with the next heartbeat, that it is not wanted any more."""
         async with self._engine.begin() as connection:
-            await connection.execute(
-                sa.update(job_queue).where(job_queue.c.job_id == job_id).values(cancel_asked=True)
-            )
+            await connection.execute(sql.ASK_CANCEL, {"job": job_id})
 
     async def lapsed(self, now: datetime, limit: int) -> Sequence[Any]:
         """Jobs whose lease or deadline has passed, oldest first."""
-        query = (
-            sa.select(job_queue)
-            .where(
-                sa.or_(
-                    sa.and_(job_queue.c.state == "running", job_queue.c.lease_expires_at < now),
-                    sa.and_(job_queue.c.state != "settling", job_queue.c.deadline <= now),
-                )
-            )
-            .order_by(job_queue.c.deadline)
-            .limit(limit)
-        )
-        async with self._engine.connect() as connection:
-            return (await connection.execute(query)).all()
+        return await self._all(sql.LAPSED, now=now, most=limit)
 
     async def held_by(self, worker_id: str) -> Sequence[Any]:
         """What a box is painting, as far as is known here."""
-        query = sa.select(job_queue).where(job_queue.c.worker_id == worker_id, job_queue.c.state == "running")
-        async with self._engine.connect() as connection:
-            return (await connection.execute(query)).all()
+        return await self._all(sql.HELD_BY, worker=worker_id)
 
     async def place(self, job_id: JobId, now: datetime) -> Place | None:
         """Where a queued job stands, None if it is not queued."""
-        mine = sa.select(job_queue.c.rank, job_queue.c.graph, job_queue.c.state).where(
-            job_queue.c.job_id == job_id
-        )
-        before_it = sa.tuple_(job_queue.c.rank, job_queue.c.job_id)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(mine)).one_or_none()
-            if row is None or row.state != "queued":
-                return None
-            boxes = sa.select(sa.func.count()).where(
-                workers.c.state == "active",
-                workers.c.seen_at > now - PRESENT_WITHIN,
-                workers.c.capabilities["graphs"].contains([row.graph]),
-            )
-            ahead = sa.select(
-                sa.func.count().filter(
-                    sa.and_(job_queue.c.state == "queued", before_it < sa.tuple_(row.rank, str(job_id)))
-                ),
-                sa.func.count().filter(job_queue.c.state == "running"),
-                boxes.scalar_subquery(),
-            )
-            before, running, present = (await connection.execute(ahead)).one()
-        return Place(before + 1, running, present)
+        row = await self._one(sql.PLACE, job_id=job_id, present_since=now - PRESENT_WITHIN)
+        return None if row is None else Place(row.before + 1, row.running, row.boxes)
 
     async def queue_row(self, job_id: JobId) -> Any | None:
         """The queue's row of a job, None once it has ended."""
         return await self._rows.get(job_id)
 
     async def _load_rows(self, job_ids: Sequence[str]) -> dict[str, Any]:
-        query = sa.select(job_queue).where(job_queue.c.job_id == sa.any_(sa.literal(job_ids, _TEXTS)))
-        async with self._engine.connect() as connection:
-            return {row.job_id: row for row in await connection.execute(query)}
+        return {row.job_id: row for row in await self._all(sql.ROWS, job_ids=job_ids)}
 
     async def inputs(self, job_id: JobId) -> Any | None:
         """What a job is to be painted from; None if it was erased."""
-        return await self._one(sa.select(job_inputs).where(job_inputs.c.job_id == job_id))
+        return await self._one(sql.INPUTS_OF, key=job_id)
 
     async def result(self, job_id: JobId) -> Any | None:
         """Where a job's image is; None if there is none (any more)."""
-        return await self._one(sa.select(job_results).where(job_results.c.job_id == job_id))
+        return await self._one(sql.RESULT_OF, key=job_id)
 
     async def funding(self, job_id: JobId) -> Any | None:
         """The payment made for this job alone, None if there is none (any more)."""
-        return await self._one(sa.select(job_funding).where(job_funding.c.job_id == job_id))
+        return await self._one(sql.FUNDING_OF, key=job_id)
 
     async def session(self, session_key: str) -> Any | None:
         """A live session's row."""
-        return await self._one(sa.select(live_sessions).where(live_sessions.c.session_id == session_key))
+        return await self._one(sql.SESSION_OF, key=session_key)
 
     async def waiting_in_paused(self, session_key: str | None = None, limit: int = 100) -> Sequence[Any]:
         """(job, account, session) of what waits although its live session is paused: in this one, or anywhere."""
-        query = (
-            sa.select(job_queue.c.job_id, job_queue.c.account_id, job_queue.c.session_id)
-            .join(live_sessions, live_sessions.c.session_id == job_queue.c.session_id)
-            .where(live_sessions.c.paused, job_queue.c.state == "queued")
-            .limit(limit)
-        )
-        if session_key is not None:
-            query = query.where(live_sessions.c.session_id == session_key)
-        async with self._engine.connect() as connection:
-            return (await connection.execute(query)).all()
+        if session_key is None:
+            return await self._all(sql.WAITING_IN_PAUSED, most=limit)
+        return await self._all(sql.WAITING_IN_ONE_PAUSED, most=limit, session=session_key)
 
     async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
         """From lease to image, of the newest results, for estimates."""
-        query = (
-            sa.select(job_results.c.paint_milliseconds)
-            .order_by(job_results.c.completed_at.desc())
-            .limit(limit)
-        )
-        async with self._engine.connect() as connection:
-            return list((await connection.execute(query)).scalars())
+        return [row.paint_milliseconds for row in await self._all(sql.RECENT_MILLISECONDS, most=limit)]
 
     async def prune(self, now: datetime, limit: int = 500) -> int:
         """Forget idle live sessions, people whose turn is long past, and yesterday's quotas."""
-        old = now - SESSIONS_KEPT
-        idle = sa.select(live_sessions.c.session_id).where(live_sessions.c.updated_at < old).limit(limit)
-        clock = sa.select(queue_clock.c.virtual_time).where(queue_clock.c.id == _CLOCK).scalar_subquery()
-        past = sa.select(fair_shares.c.account_id).where(fair_shares.c.finish <= clock).limit(limit)
-        spent = sa.select(network_allowances.c.id).where(network_allowances.c.expires_at < now).limit(limit)
+        known = {"old": now - SESSIONS_KEPT, "now": now, "most": limit}
         gone = 0
-        for statement in (
-            sa.delete(live_sessions).where(live_sessions.c.session_id.in_(idle)),
-            sa.delete(fair_shares).where(fair_shares.c.account_id.in_(past), fair_shares.c.finish <= clock),
-            sa.delete(network_allowances).where(network_allowances.c.id.in_(spent)),
-        ):
+        for statement in sql.PRUNE:
             async with self._engine.begin() as connection:
-                gone += (await connection.execute(statement)).rowcount
+                gone += (await connection.execute(statement, known)).rowcount
         return gone
 
-    async def _one(self, query: Any) -> Any | None:
-        async with self._engine.connect() as connection:
-            return (await connection.execute(query)).one_or_none()
+    async def _one(self, statement: sa.Executable, **known: Any) -> Any | None:
+        async with self._reading.connect() as connection:
+            return (await connection.execute(statement, known)).one_or_none()
+
+    async def _all(self, statement: sa.Executable, **known: Any) -> Sequence[Any]:
+        async with self._reading.connect() as connection:
+            return (await connection.execute(statement, known)).all()

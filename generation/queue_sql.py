@@ -1,0 +1,138 @@
+"""What is asked of the queue's tables again and again. Built once: SQLAlchemy then knows each by its object.
+
+Building an expression, and the key by which its compiled form is found, costs more than sending it.
+Everything that differs from call to call is a bind parameter, named where it is used.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from generation.tables import (
+    fair_shares,
+    job_funding,
+    job_inputs,
+    job_queue,
+    job_results,
+    live_sessions,
+    network_allowances,
+    queue_clock,
+    workers,
+)
+
+CLOCK = "global"
+"""The id of the queue's one clock row."""
+
+_queue = job_queue.c
+_TIME = sa.DateTime(timezone=True)
+
+
+def _text(name: str) -> sa.BindParameter[str]:
+    return sa.bindparam(name, type_=sa.Text())
+
+
+def _number(name: str) -> sa.BindParameter[int]:
+    return sa.bindparam(name, type_=sa.Integer())
+
+
+def _time(name: str) -> sa.BindParameter[object]:
+    return sa.bindparam(name, type_=_TIME)
+
+
+_virtual_time = sa.select(queue_clock.c.virtual_time).where(queue_clock.c.id == CLOCK).scalar_subquery()
+_graphs = workers.c.capabilities["graphs"]
+
+# --- what a request needs to know: account_id, graphs (a list of one), known_since ---
+
+_known = sa.and_(workers.c.state != "gone", workers.c.seen_at > _time("known_since"))
+_able = sa.exists().where(_known, _graphs.contains(sa.bindparam("graphs", type_=_graphs.type)))
+STANDING = sa.select(
+    _virtual_time,
+    sa.select(sa.func.count()).where(_queue.account_id == _text("account_id")).scalar_subquery(),
+    sa.select(sa.func.count()).where(_queue.state == "queued").scalar_subquery(),
+    sa.or_(_able, ~sa.exists().where(_known)),
+)
+
+# --- where a waiting job stands; no row if it does not wait: job_id, present_since ---
+
+_mine, _other = job_queue.alias("mine"), job_queue.alias("other")
+_before = sa.tuple_(_other.c.rank, _other.c.job_id) < sa.tuple_(_mine.c.rank, _mine.c.job_id)
+_ahead = sa.select(sa.func.count()).where(_other.c.state == "queued", _before)
+_running = sa.select(sa.func.count()).where(_queue.state == "running")
+_boxes = sa.select(sa.func.count()).where(
+    workers.c.state == "active",
+    workers.c.seen_at > _time("present_since"),
+    _graphs.contains(sa.func.to_jsonb(_mine.c.graph)),
+)
+PLACE = sa.select(
+    _ahead.correlate(_mine).scalar_subquery().label("before"),
+    _running.scalar_subquery().label("running"),
+    _boxes.correlate(_mine).scalar_subquery().label("boxes"),
+).where(_mine.c.job_id == _text("job_id"), _mine.c.state == "queued")
+
+# --- a box's heartbeat: job, worker, lease_epoch, value, maximum, until ---
+
+_moved = sa.or_(_queue.progress_value != _number("value"), _queue.progress_max != _number("maximum"))
+HEARTBEAT = (
+    sa.update(job_queue)
+    .where(
+        _queue.job_id == _text("job"),
+        _queue.worker_id == _text("worker"),
+        _queue.epoch == _number("lease_epoch"),
+        _queue.state == "running",
+    )
+    .values(
+        lease_expires_at=sa.case((_moved, _time("until")), else_=_queue.lease_expires_at),
+        progress_value=_number("value"),
+        progress_max=_number("maximum"),
+    )
+    .returning(_queue.lease_expires_at, _queue.cancel_asked, _queue.account_id)
+)
+QUICKLY = sa.text("SET LOCAL synchronous_commit = off")
+ASK_CANCEL = sa.update(job_queue).where(_queue.job_id == _text("job")).values(cancel_asked=True)
+
+# --- jobs of the queue: now and most; worker; job_ids ---
+
+_overdue = sa.and_(_queue.state != "settling", _queue.deadline <= _time("now"))
+_silent = sa.and_(_queue.state == "running", _queue.lease_expires_at < _time("now"))
+LAPSED = (
+    sa.select(job_queue).where(sa.or_(_silent, _overdue)).order_by(_queue.deadline).limit(_number("most"))
+)
+HELD_BY = sa.select(job_queue).where(_queue.worker_id == _text("worker"), _queue.state == "running")
+ROWS = sa.select(job_queue).where(_queue.job_id == sa.any_(sa.bindparam("job_ids", type_=ARRAY(sa.Text()))))
+
+# --- one row by its key ---
+
+INPUTS_OF = sa.select(job_inputs).where(job_inputs.c.job_id == _text("key"))
+RESULT_OF = sa.select(job_results).where(job_results.c.job_id == _text("key"))
+FUNDING_OF = sa.select(job_funding).where(job_funding.c.job_id == _text("key"))
+SESSION_OF = sa.select(live_sessions).where(live_sessions.c.session_id == _text("key"))
+
+# --- what waits in paused sessions: most, and session for one of them ---
+
+WAITING_IN_PAUSED = (
+    sa.select(_queue.job_id, _queue.account_id, _queue.session_id)
+    .join(live_sessions, live_sessions.c.session_id == _queue.session_id)
+    .where(live_sessions.c.paused, _queue.state == "queued")
+    .limit(_number("most"))
+)
+WAITING_IN_ONE_PAUSED = WAITING_IN_PAUSED.where(live_sessions.c.session_id == _text("session"))
+
+RECENT_MILLISECONDS = (
+    sa.select(job_results.c.paint_milliseconds)
+    .order_by(job_results.c.completed_at.desc())
+    .limit(_number("most"))
+)
+
+# --- what nobody needs any more: old or now, and most ---
+
+_idle = sa.select(live_sessions.c.session_id).where(live_sessions.c.updated_at < _time("old"))
+_past = fair_shares.c.finish <= _virtual_time
+_behind = sa.select(fair_shares.c.account_id).where(_past)
+_spent = sa.select(network_allowances.c.id).where(network_allowances.c.expires_at < _time("now"))
+PRUNE = (
+    sa.delete(live_sessions).where(live_sessions.c.session_id.in_(_idle.limit(_number("most")))),
+    sa.delete(fair_shares).where(fair_shares.c.account_id.in_(_behind.limit(_number("most"))), _past),
+    sa.delete(network_allowances).where(network_allowances.c.id.in_(_spent.limit(_number("most")))),
+)
