@@ -41,13 +41,28 @@ def faults() -> set[str]:
 
 def said_by_the_server(function: str, argument: str) -> set[str]:
     """The texts given as `argument=` to calls of `function` anywhere in the generation side."""
-    found = set()
+    found, named = set(), named_texts()
     for file in ROOT.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(function):
                 values = [keyword.value for keyword in node.keywords if keyword.arg == argument]
                 found |= {value.value for value in values if isinstance(value, ast.Constant)}
+                found |= {
+                    named[value.id] for value in values if isinstance(value, ast.Name) and value.id in named
+                }
     return {str(text) for text in found}
+
+
+def named_texts() -> dict[str, str]:
+    """The texts that have a name at the top of a module of the generation side."""
+    return {
+        target.id: node.value.value
+        for file in ROOT.glob("*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+    }
 
 
 def refusals() -> set[str]:
