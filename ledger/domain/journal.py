@@ -267,3 +267,22 @@ _RULES: dict[type[Event], Callable[[_Entry, Any], None]] = {
     e.EarningStopped: _stopped,
     e.OverageBilled: _billed,
 }
+"""How each event is booked."""
+
+MOVES_NOTHING: frozenset[type[Event]] = frozenset(
+    {
+        e.HoldMoved,
+        e.ReversalRestored,
+        e.DisputeLost,
+        e.RefundLeftUnknown,
+        e.SubscriptionStarted,
+        e.SubscriptionRenewed,
+        e.PlanUpgraded,
+        e.DowngradeScheduled,
+        e.CancellationScheduled,
+        e.SubscriptionResumed,
+        e.SubscriptionEnded,
+        e.UsageWarned,
+    }
+)
+"""Events without postings. Every kind of event is either booked or named here: a test sees to it."""

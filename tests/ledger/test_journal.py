@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.domain import events as e
+from ledger.domain import journal
+from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, ExpireLots, RestoreReversal
 from ledger.domain.consideration import Consideration, Slice, Worth
 from ledger.domain.journal import CREDIT, postings
 from ledger.domain.lots import ClosedLot, LotTerms
+from ledger.domain.movements import movement
 from ledger.domain.state import Account, Dispute
 from ledger.money import ASSETS, Asset
 from tests.ledger.samples import SAMPLES
@@ -76,6 +79,35 @@ def test_every_event_books_to_zero_in_every_asset_and_in_dollars(event):
     assert sum(posting.usd_minor for posting in postings(event)) == 0
 
 
+def test_every_kind_of_event_is_booked_or_said_to_move_nothing():
+    """A new kind fails here until somebody has decided which."""
+    kinds = set(e.EVENTS.values())
+    assert journal._RULES.keys() | journal.MOVES_NOTHING == kinds
+    assert not journal._RULES.keys() & journal.MOVES_NOTHING
+
+
+@given(st.sampled_from(sorted(e.EVENTS)).flatmap(lambda name: anything(e.EVENTS[name])))
+def test_what_is_said_to_move_nothing_changes_neither_credits_nor_money(event):
+    if type(event) in journal.MOVES_NOTHING:
+        assert movement(event) is None
+        before = after(Account(), grant(10, money=MONEY), hold(4))
+        then = ACCOUNTS.evolve(before, event)
+        assert (then.lots, then.debt, then.held()) == (before.lots, before.debt, before.held())
+
+
+@given(st.sampled_from(sorted(e.EVENTS)).flatmap(lambda name: anything(e.EVENTS[name])))
+def test_the_journal_books_the_credits_that_the_statement_shows(event):
+    sums: Counter[str] = Counter()
+    for posting in postings(event):
+        if posting.asset == CREDIT:
+            sums[posting.account] += posting.amount_minor
+    available, held = sums["Equity:Credits:Available"], sums["Equity:Credits:Held"]
+    change = movement(event)
+    posted, held_, debt = (0, 0, 0) if change is None else (change.posted, change.held, change.debt)
+    if type(event) in AS_GIVEN:  # the others carry their credits twice; any two numbers are not an event
+        assert (available + held, held, sums["Equity:Credits:Debt"]) == (posted, held_, debt)
+
+
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_each_account_and_asset_appears_once_per_event(name):
     keys = [(posting.account, posting.asset) for posting in postings(SAMPLES[name])]
@@ -100,6 +132,20 @@ def lived(*commands, now=NOON) -> tuple[Account, list]:
 
 
 MONEY = paid(1_200, tax=200, fee=30)
+AS_GIVEN = {
+    e.CreditsGranted,
+    e.CreditsHeld,
+    e.LotExpired,
+    e.DebtIncurred,
+    e.DebtForgiven,
+    e.CreditsReversed,
+    e.RefundOpened,
+    e.RefundSent,
+    e.RefundFailed,
+    e.CreditsWithdrawn,
+    e.CreditsMovedOut,
+    e.CreditsMovedIn,
+}
 
 
 def test_sold_credits_are_deferred_revenue_without_tax():

@@ -16,6 +16,7 @@ from ledger.domain import commands as c
 from ledger.domain import drafts
 from ledger.domain import events as e
 from ledger.domain.account import ACCOUNTS
+from ledger.domain.consideration import Worth
 from ledger.domain.holds import each
 from ledger.domain.invariants import check_step
 from ledger.domain.journal import CREDIT, postings
@@ -171,6 +172,7 @@ class Life(RuleBasedStateMachine):
             lines["minor", posting.asset.code] += posting.amount_minor
             lines["usd", posting.asset.code] += posting.usd_minor
             self.sums[posting.account, posting.asset.code] += posting.amount_minor
+            self.sums[posting.account, "usd"] += posting.usd_minor
         assert not any(lines.values()), f"{event} does not add up"
         change = movement(event)
         if change is not None:
@@ -197,6 +199,12 @@ class Life(RuleBasedStateMachine):
         assert self.sums["Equity:Credits:Debt", CREDIT.code] == sum(a.debt for a in self.accounts.values())
         assert self.sums["Equity:Credits:Transit", CREDIT.code] == 0
         assert self.sums["Liabilities:Transit:Card", "USD"] == 0
+        unearned = [worth for account in self.accounts.values() for worth in worths_open(account)]
+        deferred = (
+            self.sums["Liabilities:Deferred:Card", "USD"],
+            self.sums["Liabilities:Deferred:Card", "usd"],
+        )
+        assert deferred == (-sum(w.earned_minor for w in unearned), -sum(w.usd_minor for w in unearned))
 
     def compare_one(self, name: str, account: Account, book: Book) -> None:
         now = self.now
@@ -313,3 +321,11 @@ class Life(RuleBasedStateMachine):
             if not isinstance(answers[0], NOT_ANSWERED):
                 return answers
         raise AssertionError("never answered")
+
+
+def worths_open(account: Account) -> list[Worth]:
+    """All that was paid and not earned, lapsed or sent back."""
+    slices = [piece for hold in each(account.holds) for piece in hold.slices]
+    slices += [piece for refund in account.standing.refunds for piece in refund.held]
+    worths = [lot.left_worth for lot in account.lots] + [piece.worth for piece in slices if piece.worth]
+    return worths + [s.consideration.worth - s.earned for s in account.standing.schedules]
