@@ -12,10 +12,10 @@ import contextlib
 import hashlib
 import io
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -35,7 +35,7 @@ from generation.moderation import TermModeration
 from generation.queue import JobQueue, Place, Standing
 from generation.service import Generations
 from generation.signals import LocalSignals
-from generation.storage import UploadTarget
+from generation.storage import StoredObject, UploadTarget
 from generation.workers import PRESENT_WITHIN, Worker, WorkerRegistry
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
@@ -56,11 +56,13 @@ _STANDINGS = """
     FROM unnest(%s::text[]) AS asked(account_id)
     """
 _PLACES = """
-    SELECT job_id, place, (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
+    SELECT job_id, rank, before, (SELECT virtual_time FROM queue_clock) AS virtual_time,
+           (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
            (SELECT count(*) FROM workers WHERE state = 'active' AND seen_at > %s
             AND capabilities->'graphs' @> '["sketch@1"]') AS boxes
     FROM (
-        SELECT job_id, row_number() OVER (ORDER BY rank, job_id) AS place FROM job_queue WHERE state = 'queued'
+        SELECT job_id, rank, row_number() OVER (ORDER BY rank, job_id) - 1 AS before
+        FROM job_queue WHERE state = 'queued'
     ) AS waiting WHERE job_id = ANY(%s)
     """
 _SESSIONS = "SELECT * FROM live_sessions WHERE session_id = ANY(%s)"
@@ -80,6 +82,9 @@ DIGEST = hashlib.sha256(PICTURE).hexdigest()
 SKETCH = Sketch(PICTURE, DIGEST, 1024, 1024)
 
 
+T = TypeVar("T")
+
+
 class MemoryStore:
     """An `ObjectStore` without a disk."""
 
@@ -89,6 +94,14 @@ class MemoryStore:
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
         self._objects[key] = data
+
+    async def put_all(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_all`."""
+        self._objects.update((stored.key, stored.data) for stored in objects)
+
+    async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
+        """See `ObjectStore.use`."""
+        return work(await self.get(key, limit_bytes=limit_bytes))
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
@@ -130,7 +143,7 @@ class SameInstantQueue(JobQueue):
         """See `JobQueue.standing`."""
         found = await self._standings.get(account_id)
         assert found is not None
-        return found
+        return self._stood(found, now)
 
     async def session(self, session_key: str) -> Any | None:
         """See `JobQueue.session`."""
@@ -157,7 +170,7 @@ class SameInstantQueue(JobQueue):
 
     async def _load_places(self, jobs: Sequence[str]) -> Mapping[str, Place]:
         rows = await self._ask(_PLACES, self._now - PRESENT_WITHIN, list(jobs))
-        return {row.job_id: Place(row.place, row.running, row.boxes) for row in rows}
+        return {row.job_id: self._placed(row, self._now) for row in rows}
 
     async def _ask(self, query: str, *parameters: Any) -> Sequence[Any]:
         cursor = await self._connection.execute(query.encode(), parameters)

@@ -1,4 +1,9 @@
-"""How long it will take: a range that is meant to hold four times out of five. Pure."""
+"""How long it will take: a range that is meant to hold nine times out of ten. Pure.
+
+A wait has two causes, and the longer one counts. The line: whoever stands before it is painted first,
+by all boxes together. The turn: who took turns far ahead in the fair order lets all pass that come
+meanwhile, however short the line is now. The painting itself comes on top of either.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from generation.queue import Place
+
+PASSING = 2
+"""People with a better right who come in before it, in any line."""
+MARGIN_MILLISECONDS = 500
+"""Asking, leasing and telling, and whatever else is nobody's fault."""
 
 
 class Estimate(NamedTuple):
@@ -19,24 +29,50 @@ class Estimate(NamedTuple):
     high_seconds: int | None
 
 
-def estimate(place: Place, paint_milliseconds: Sequence[int]) -> Estimate:
-    """From the place in the queue, the boxes at hand, and how long the newest images took.
+class Span(NamedTuple):
+    """At least and at most so many milliseconds."""
 
-    Everyone ahead is painted first, by all boxes together: that part of the wait can shrink
-    (a frame is replaced, a box joins) and grow (somebody with a better right comes in between).
-    """
+    low: int
+    high: int
+
+
+def estimate(place: Place, paint_milliseconds: Sequence[int]) -> Estimate:
+    """From the place in the queue, the boxes at hand, and how long the newest images took."""
     boxes = max(place.boxes, place.running)
     if not paint_milliseconds or not boxes:
         return Estimate(place.position, None, None)
     ordered = sorted(paint_milliseconds)
-    mean = sum(ordered) // len(ordered)
-    busy = place.running >= boxes or place.position > boxes - place.running
-    ahead = place.position - 1 if busy else 0
-    turns = mean * ahead // boxes
-    fast, slow = _at(ordered, 10), _at(ordered, 90)
-    low = turns * 2 // 3 + fast
-    high = turns * 8 // 5 + slow + (slow if busy else 0) + 1000
+    line, turn = in_line(place, boxes, sum(ordered) // len(ordered)), until_turn(place, boxes)
+    low = max(line.low, turn.low) + _at(ordered, 10)
+    high = max(line.high, turn.high) + _at(ordered, 90) + MARGIN_MILLISECONDS
     return Estimate(place.position, max(1, low // 1000), max(2, -(-high // 1000)))
+
+
+def in_line(place: Place, boxes: int, mean: int) -> Span:
+    """Until all who stand before it are painted and a box is free, at `mean` milliseconds an image.
+
+    It can shrink (a frame before it is replaced, a box joins, one is about to be done) and grow
+    (somebody with a better right comes in).
+    """
+    if not _must_wait(place, boxes):
+        return Span(0, 0)
+    before = mean * (place.position - 1) // boxes
+    with_its_own = mean * place.position // boxes
+    return Span(before * 6 // 10, with_its_own * 18 // 10 + PASSING * mean // boxes)
+
+
+def until_turn(place: Place, boxes: int) -> Span:
+    """Until the queue's virtual time reaches its rank, if that lies ahead and the pace is known."""
+    ahead = place.rank - place.virtual_time
+    if ahead <= 0 or place.pace is None or not _must_wait(place, boxes):
+        return Span(0, 0)
+    milliseconds = place.pace.milliseconds_for(ahead)
+    return Span(milliseconds * 6 // 10, milliseconds * 15 // 10)
+
+
+def _must_wait(place: Place, boxes: int) -> bool:
+    """Whether no free box is left for it by those who stand before it."""
+    return place.position > boxes - place.running
 
 
 def _at(ordered: Sequence[int], percent: int) -> int:

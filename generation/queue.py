@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from generation import queue_sql as sql
 from generation.batching import Batcher
+from generation.pace import Pace, PaceWatch
 from generation.workers import PRESENT_WITHIN
 from ledger.identifiers import AccountId, JobId
 
@@ -55,6 +56,11 @@ class Place(NamedTuple):
     running: int
     boxes: int
     """Boxes heard of lately that can run it."""
+    rank: int
+    virtual_time: int
+    """The queue's: a rank beyond it lets those pass who come meanwhile."""
+    pace: Pace | None = None
+    """How fast virtual time moves, as far as this process knows."""
 
 
 class Standing(NamedTuple):
@@ -87,6 +93,7 @@ class JobQueue:
         self._engine = engine
         # A single question needs no BEGIN before it and no ROLLBACK after it.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._watch = PaceWatch()
         self._rows: Batcher[str, Any] = Batcher(self._load_rows)
 
     @property
@@ -100,7 +107,11 @@ class JobQueue:
         async with self._reading.connect() as connection:
             found = await connection.execute(sql.STANDING, known)
             virtual_time, in_flight, queued, servable = found.one()
-        return Standing(virtual_time or 0, in_flight, queued, servable)
+        return self._stood(Standing(virtual_time or 0, in_flight, queued, servable), now)
+
+    def _stood(self, standing: Standing, now: datetime) -> Standing:
+        self._watch.note(now, standing.virtual_time, waiting=standing.queued > 0)
+        return standing
 
     async def ensure_clock(self) -> None:
         """Create the queue's clock row where it is missing."""
@@ -149,7 +160,13 @@ class JobQueue:
     async def place(self, job_id: JobId, now: datetime) -> Place | None:
         """Where a queued job stands, None if it is not queued."""
         row = await self._one(sql.PLACE, job_id=job_id, present_since=now - PRESENT_WITHIN)
-        return None if row is None else Place(row.before + 1, row.running, row.boxes)
+        return None if row is None else self._placed(row, now)
+
+    def _placed(self, row: Any, now: datetime) -> Place:
+        virtual_time = row.virtual_time or 0
+        self._watch.note(now, virtual_time, waiting=True)
+        pace = self._watch.pace(now, virtual_time)
+        return Place(row.before + 1, row.running, row.boxes, row.rank, virtual_time, pace)
 
     async def queue_row(self, job_id: JobId) -> Any | None:
         """The queue's row of a job, None once it has ended."""

@@ -69,6 +69,8 @@ PLACE = sa.select(
     _ahead.correlate(_mine).scalar_subquery().label("before"),
     _running.scalar_subquery().label("running"),
     _boxes.correlate(_mine).scalar_subquery().label("boxes"),
+    _virtual_time.label("virtual_time"),
+    _mine.c.rank,
 ).where(_mine.c.job_id == _text("job_id"), _mine.c.state == "queued")
 
 # --- a box's heartbeat: job, worker, lease_epoch, value, maximum, until ---
