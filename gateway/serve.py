@@ -1,4 +1,4 @@
-"""`python -m gateway.serve`: migrate, then serve the API and the pages."""
+"""`python -m gateway.serve`: wait for the database, migrate, then serve the API and the pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gateway.app import create_app
 from gateway.logging import configure_logging
-from gateway.schema import migrate
+from gateway.patience import PATIENCE_SECONDS, DatabaseAway, migrate_when_there
 from gateway.settings import Settings
 from ledger.collector import calm_garbage_collector
 
@@ -49,13 +49,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the LlamaSketch API and pages.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE_SECONDS,
+        metavar="SECONDS",
+        help="how long to wait for PostgreSQL at start (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     configure_logging()
     try:
         settings = Settings.model_validate({})
     except ValidationError as error:
         sys.exit("\n".join(f"Setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    migrate(settings.sqlalchemy_url)
+    try:
+        migrate_when_there(settings.database_url, patience_seconds=arguments.patience)
+    except DatabaseAway as away:
+        sys.exit(str(away))
     calm_garbage_collector()
     Server(server_config(create_app(settings), arguments.host, arguments.port)).run()
 
