@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from generation.leftovers import image_keys, upload_key
 from generation.metrics import Metrics
 from generation.moderation import Moderation
 from generation.queue import JobQueue
-from generation.storage import ObjectStore
+from generation.storage import ObjectStore, StoredObject
 from generation.tables import FUNDING, QUEUE, RESULTS, SESSIONS
 from generation.workers import Worker, WorkerRegistry
 from ledger.domain.commands import CaptureHold
@@ -137,8 +137,10 @@ class Completion:
         ):
             return await self._said_before(worker, job_id, report)
         try:
-            data = await self._store.get(upload_key(job_id, report.epoch), limit_bytes=RESULT_BYTES_MAX)
-            result = await asyncio.to_thread(verify_result, data, sha256=report.sha256)
+            verify = partial(verify_result, sha256=report.sha256)
+            result = await self._store.use(
+                upload_key(job_id, report.epoch), verify, limit_bytes=RESULT_BYTES_MAX
+            )
         except (ResultRejected, ObjectMissing, ValueError) as error:
             self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
             return None
@@ -169,9 +171,9 @@ class Completion:
 
     async def _deliver(self, delivery: _Delivery) -> str:
         job_id, result = delivery.job_id, delivery.result
-        await asyncio.gather(
-            self._store.put(delivery.image_key, result.data, "image/png"),
-            self._store.put(delivery.thumbnail_key, result.thumbnail, "image/webp"),
+        image = StoredObject(delivery.image_key, result.data, "image/png")
+        await self._store.put_all(
+            [image, StoredObject(delivery.thumbnail_key, result.thumbnail, "image/webp")]
         )
         try:
             receipt = await self._record(delivery)

@@ -12,11 +12,12 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import obstore
@@ -25,6 +26,10 @@ from obstore.store import S3Store
 
 from generation.errors import ObjectMissing
 from ledger.clock import Clock
+
+T = TypeVar("T")
+DISK_THREADS = 16
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,14 @@ class ObjectStore(Protocol):
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object, whole or not at all."""
 
+    async def put_all(self, objects: Sequence[StoredObject]) -> None:
+        """Write several objects; each is there whole when this returns."""
+
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """Read an object. Raises `ObjectMissing`; `ValueError` if it is larger than the limit."""
+
+    async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
+        """Read an object as `get` does and give it to `work`, which may take its time (in a thread)."""
 
     async def delete(self, key: str) -> None:
         """Delete an object; deleting none is fine."""
@@ -52,6 +63,14 @@ class ObjectStore(Protocol):
 
     async def download_url(self, key: str, *, expires_in: timedelta) -> str:
         """A link by which one object can be fetched, for a while."""
+
+
+class StoredObject(NamedTuple):
+    """What is to be stored under a key."""
+
+    key: str
+    data: bytes
+    content_type: str
 
 
 class LinkSigner:
@@ -94,35 +113,47 @@ class DiskStore:
     def __init__(
         self, folder: Path, signer: LinkSigner, base_url: str, *, sync: Callable[[int], None] = os.fsync
     ) -> None:
-        self._folder = folder
+        self._folder = str(folder)
         self._sync = sync
+        self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`. The content type is what the key's ending says."""
-        await asyncio.to_thread(self._write, self._path(key), data)
+        await self.put_all([StoredObject(key, data, content_type)])
 
-    def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    async def put_all(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_all`."""
+        files = [(self._path(stored.key), stored.data) for stored in objects]
+        await self._in_thread(self._write_all, files)
+
+    def _write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        for path, data in files:
+            self._write(path, data)
+
+    def _write(self, path: str, data: bytes) -> None:
+        folder, name = os.path.split(path)
+        temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
         new_folder = False
         try:
-            file = temporary.open("wb")
+            file = os.open(temporary, _NEW, 0o666)
         except FileNotFoundError:
             new_folder = True
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = temporary.open("wb")
-        with file:
-            file.write(data)
-            file.flush()
-            self._sync(file.fileno())
-        temporary.replace(path)
+            os.makedirs(folder, exist_ok=True)
+            file = os.open(temporary, _NEW, 0o666)
+        with open(file, "wb", buffering=0) as opened:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[opened.write(rest) :]
+            self._sync(file)
+        os.replace(temporary, path)
         # The name is the folder's, not the file's: without this a power cut may take it back.
-        self._sync_folder(path.parent)
-        if new_folder and path.parent.parent == self._folder:
+        self._sync_folder(folder)
+        if new_folder and os.path.dirname(folder) == self._folder:
             self._sync_folder(self._folder)
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -132,26 +163,26 @@ class DiskStore:
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
-        return await asyncio.to_thread(self._read, self._path(key), limit_bytes)
+        return await self._in_thread(_read, self._path(key), limit_bytes)
 
-    def _read(self, path: Path, limit_bytes: int) -> bytes:
-        try:
-            with path.open("rb") as file:
-                data = file.read(limit_bytes + 1)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectMissing from error
-        if len(data) > limit_bytes:
-            raise ValueError("the object is larger than allowed")
-        return data
+    async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
+        """See `ObjectStore.use`."""
+        path = self._path(key)
+        return await self._in_thread(lambda: work(_read(path, limit_bytes)))
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        # Threads of our own: they mostly wait for the disk, and the few that all share are wanted elsewhere.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         path = self._path(key)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-        if path.parent.parent != self._folder:  # the folder of one job's uploads; not one of the few big ones
+            os.unlink(path)
+        folder = os.path.dirname(path)
+        if os.path.dirname(folder) != self._folder:  # of one job's uploads; not one of the few big ones
             with contextlib.suppress(OSError):
-                path.parent.rmdir()
+                os.rmdir(folder)
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`."""
@@ -165,13 +196,24 @@ class DiskStore:
         query = urlencode(self._signer.query(method, key, expires_in, max_bytes))
         return f"{self._base_url}/v1/objects/{quote(key)}?{query}"
 
-    def _path(self, key: str) -> Path:
+    def _path(self, key: str) -> str:
         # By its words alone: a key is ours, nothing in the folder is a link, and asking the disk
         # about every part of a path costs more than reading the file.
         parts = key.split("/")
         if not key or any(part in ("", ".", "..") or "\0" in part for part in parts):
             raise ObjectMissing
-        return self._folder.joinpath(*parts)
+        return f"{self._folder}/{key}"
+
+
+def _read(path: str, limit_bytes: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise ObjectMissing from error
+    if len(data) > limit_bytes:
+        raise ValueError("the object is larger than allowed")
+    return data
 
 
 class BucketStore:
@@ -188,6 +230,14 @@ class BucketStore:
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
         await obstore.put_async(self._store, key, data, attributes={"Content-Type": content_type})
+
+    async def put_all(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_all`."""
+        await asyncio.gather(*(self.put(*stored) for stored in objects))
+
+    async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
+        """See `ObjectStore.use`."""
+        return await asyncio.to_thread(work, await self.get(key, limit_bytes=limit_bytes))
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""

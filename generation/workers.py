@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from generation.batching import Batcher
 from generation.errors import WorkerNotAllowed
 from generation.tables import registration_tokens, workers
 from ledger.clock import Clock
@@ -28,6 +30,21 @@ AUTHENTIC_FOR = timedelta(seconds=1)
 NOTED_EVERY = timedelta(seconds=5)
 """How exactly it is noted when a box was last heard of."""
 SEEN_MAX = 10_000
+_BY_TOKEN = sa.text(
+    """
+    SELECT token_digest, worker_id, name, capabilities, state, seen_at FROM workers
+    WHERE token_digest = ANY(:digests) AND token_expires_at > :now
+    """
+)
+_SEEN = sa.text(
+    """
+    UPDATE workers w SET seen_at = s.seen_at
+    FROM unnest(CAST(:workers AS text[]), CAST(:times AS timestamptz[])) AS s(worker_id, seen_at)
+    WHERE w.worker_id = s.worker_id AND w.seen_at < s.seen_at
+      AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+    """
+)
+"""Not worth waiting for the disk."""
 _DELIVERED = sa.text(
     """
     UPDATE workers w SET failures_in_a_row = 0, jobs_done = w.jobs_done + d.jobs,
@@ -54,6 +71,15 @@ class Worker(NamedTuple):
     name: str
     graphs: tuple[str, ...]
     state: str
+
+
+@dataclass(slots=True)
+class _Known:
+    """A box as this process knows it."""
+
+    worker: Worker
+    as_of: datetime
+    heard_at: datetime
 
 
 class RegistrationTokens:
@@ -140,7 +166,8 @@ class WorkerRegistry:
         self.tokens = RegistrationTokens(registration_secret, clock)
         self._renewed = RenewedTokens(registration_secret)
         self._new_token = new_token
-        self._seen: dict[bytes, tuple[datetime, Worker]] = {}
+        self._known: dict[bytes, _Known] = {}
+        self._lookups: Batcher[bytes, _Known] = Batcher(self._look_up)
         self._delivered: dict[str, tuple[int, int]] = {}
 
     async def register(
@@ -193,34 +220,42 @@ class WorkerRegistry:
         """
         now = self._clock()
         digest = _digest(token)
-        known = self._seen.get(digest)
-        if known is not None and now - known[0] < AUTHENTIC_FOR:
-            return known[1]
+        known = self._known.get(digest)
+        if known is None or now - known.as_of >= AUTHENTIC_FOR:
+            known = await self._lookups.get(digest)
+        if known is None and await self._take_over(token, now):
+            known = await self._lookups.get(digest)
+        if known is None:
+            raise WorkerNotAllowed("the worker token is not valid")
+        known.heard_at = now
+        return known.worker
+
+    async def _look_up(self, digests: Sequence[bytes]) -> dict[bytes, _Known]:
+        """These boxes as they are now. Those heard of lately will ask soon too: they are looked up along."""
+        now = self._clock()
+        lately = {
+            digest: known for digest, known in self._known.items() if now - known.heard_at < NOTED_EVERY
+        }
+        wanted = list({*digests, *lately})[:SEEN_MAX]
         async with self._engine.begin() as connection:
-            row = await self._row(connection, digest, now)
-            if row is None and await self._take_over(connection, token, now):
-                row = await self._row(connection, digest, now)
-            if row is None:
-                raise WorkerNotAllowed("the worker token is not valid")
-            if now - row.seen_at > NOTED_EVERY:
-                await connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-                await connection.execute(
-                    sa.update(workers).where(workers.c.worker_id == row.worker_id).values(seen_at=now)
-                )
-        graphs = tuple(str(graph) for graph in row.capabilities.get("graphs", ()))
-        worker = Worker(row.worker_id, row.name, graphs, row.state)
-        if len(self._seen) >= SEEN_MAX:
-            self._seen.clear()
-        self._seen[digest] = (now, worker)
-        return worker
+            rows = (await connection.execute(_BY_TOKEN, {"digests": wanted, "now": now})).all()
+            heard = {row.worker_id: _heard(row, now, digests, lately) for row in rows}
+            noted = [row for row in rows if heard[row.worker_id] - row.seen_at > NOTED_EVERY]
+            if noted:
+                names = [row.worker_id for row in noted]
+                times = [heard[name] for name in names]
+                await connection.execute(_SEEN, {"workers": names, "times": times})
+        self._known = {
+            row.token_digest: _Known(_worker(row), now, max(row.seen_at, heard[row.worker_id]))
+            for row in rows
+        }
+        return self._known
 
-    async def _row(self, connection: AsyncConnection, digest: bytes, now: datetime) -> Any:
-        query = sa.select(
-            workers.c.worker_id, workers.c.name, workers.c.capabilities, workers.c.state, workers.c.seen_at
-        ).where(workers.c.token_digest == digest, workers.c.token_expires_at > now)
-        return (await connection.execute(query)).one_or_none()
+    async def _take_over(self, token: str, now: datetime) -> bool:
+        async with self._engine.begin() as connection:
+            return await self._taken_over(connection, token, now)
 
-    async def _take_over(self, connection: AsyncConnection, token: str, now: datetime) -> bool:
+    async def _taken_over(self, connection: AsyncConnection, token: str, now: datetime) -> bool:
         """Whether this is a renewed token, which from now on is the box's only one."""
         worker_id = self._renewed.worker_of(token)
         if worker_id is None:
@@ -236,7 +271,7 @@ class WorkerRegistry:
             return False
         change = {"token_digest": _digest(token), "token_expires_at": expires_at}
         await connection.execute(sa.update(workers).where(mine).values(**change))
-        self._seen.clear()
+        self._known.clear()
         return True
 
     async def drain(self, worker_id: str) -> None:
@@ -298,7 +333,7 @@ class WorkerRegistry:
         await self._update(worker_id, state="active", failures_in_a_row=0)
 
     async def _update(self, worker_id: str, **values: Any) -> None:
-        self._seen.clear()
+        self._known.clear()
         async with self._engine.begin() as connection:
             await connection.execute(
                 sa.update(workers).where(workers.c.worker_id == worker_id).values(**values)
@@ -310,6 +345,18 @@ class WorkerRegistry:
         query = sa.select(workers).where(workers.c.seen_at > since).order_by(workers.c.registered_at)
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).all())
+
+
+def _heard(row: Any, now: datetime, asking: Sequence[bytes], lately: Mapping[bytes, _Known]) -> datetime:
+    if row.token_digest in asking:
+        return now
+    known = lately.get(row.token_digest)
+    return row.seen_at if known is None else known.heard_at
+
+
+def _worker(row: Any) -> Worker:
+    graphs = tuple(str(graph) for graph in row.capabilities.get("graphs", ()))
+    return Worker(row.worker_id, row.name, graphs, row.state)
 
 
 def _digest(token: str) -> bytes:
