@@ -32,8 +32,9 @@ from tests.proof.naive_ledger import Book, Rules
 RULES = {
     "free": Rules("free", 0, True, 5),
     "starter": Rules("starter", 1, False, 8, 4, timedelta(days=1)),
-    "pro": Rules("pro", 2, False, 20, 0, timedelta(hours=1)),
-    "unlimited": Rules("unlimited", 3, True, 9),
+    # Between two plans by the period, so that one period can see both and the daily one in between.
+    "unlimited": Rules("unlimited", 2, True, 9),
+    "pro": Rules("pro", 3, False, 20, 0, timedelta(hours=1)),
 }
 PROCESS = st.integers(0, 1)
 PICKS = st.integers(0, 99)

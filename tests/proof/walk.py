@@ -169,12 +169,12 @@ class Walk:
                 ),
             ),
             (
-                5,
+                8,
                 lambda: life.change_plans(
                     **self.whom(), to_plan=dice.choice(plans[1:]), money=dice.choice([None, 700, 850])
                 ),
             ),
-            (2, lambda: life.turn_a_subscription(**self.whom(), what=dice.choice(turns))),
+            (4, lambda: life.turn_a_subscription(**self.whom(), what=dice.choice(turns))),
             (2, lambda: life.bill(**self.whom(), amount=below(4))),
             (1, lambda: life.an_earning_stops(**self.whom(), pick=below(100))),
         ]
