@@ -5,7 +5,7 @@ and a ComfyUI each; people ask over HTTP, and one box breaks every promise of th
 kill -9 of each in turn by a seed, and FLUSHALL; what was killed comes back after a moment. At the end
 everything is left to settle, and the log is counted. Exit status 1 if anything is not as it must be.
 
-    python -m bench.chaos [--seconds 600] [--seed 1] [--json] [--keep]
+    llamasketch bench chaos [--seconds 600] [--seed 1] [--json] [--keep]
 """
 
 from __future__ import annotations
@@ -376,7 +376,9 @@ def table(result: dict[str, Any]) -> str:
 def main() -> int:
     """Parse, run, print; 1 if anything is not as it must be."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="llamasketch bench chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--seconds", type=int, default=600, help="of killing; settling and counting come on top"

@@ -4,7 +4,7 @@ The queue, its order, claims, live frames, holds and the log are the product's o
 own (`bench.sketchers_world` says exactly what is real). Time moves in steps: whatever falls into one step
 happens at the same instant.
 
-    python -m bench.sketchers [--people 1000] [--boxes 40] [--seconds 3600] [--seed 1] [--json]
+    llamasketch bench sketchers [--people 1000] [--boxes 40] [--seconds 3600] [--seed 1] [--json]
 """
 
 from __future__ import annotations
@@ -316,7 +316,9 @@ def say(text: str) -> None:
 def main() -> int:
     """Parse, simulate, print; 1 if something does not add up."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="llamasketch bench sketchers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--boxes", type=int, default=40)

@@ -176,6 +176,16 @@ _bench(
 _bench("dispatch", "From enqueued to leased, and claims with completions per second (--json).")
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
 _bench(
+    "chaos",
+    "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
+    "lost or paid twice (--seconds 600, --seed, --json, --keep).",
+)
+_bench(
+    "sketchers",
+    "A thousand simulated people on the real queue for an hour: waits, fairness, estimates "
+    "(--people, --boxes, --seconds, --drawing, --json).",
+)
+_bench(
     "journey",
     "The main job in a browser: starts, memory, click to image, payment to page (--json, --rounds 30, --cold).",
 )

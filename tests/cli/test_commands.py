@@ -30,6 +30,18 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "--json" in result.output
 
 
+@pytest.mark.parametrize("name", ["ledger", "dispatch", "crash", "chaos", "sketchers", "journey"])
+def test_every_bench_is_listed_and_is_a_program_of_its_own(name: str) -> None:
+    listed = CliRunner().invoke(app, ["bench", "--help"]).output
+    assert any(line.split()[:1] == [name] for line in listed.splitlines())
+    program = (sys.executable, "-c", "from gateway.cli import main; main()", "bench", name, "--help")
+    told = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert told.returncode == 0
+    assert told.stdout.startswith("usage: ")
+    assert name in told.stdout.splitlines()[0]
+    assert "--json" in told.stdout
+
+
 def test_help_loads_nothing_heavy() -> None:
     heavy = "{'sqlalchemy', 'fastapi', 'psycopg', 'eventsourcing', 'httpx', 'PIL'}"
     program = f"import sys, gateway.cli; sys.exit(sorted({heavy} & set(sys.modules)) or 0)"
