@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from ledger.domain import lots as lots_
 from ledger.domain import periods
 from ledger.domain.commands import AdjustCredits, ExpireLots, ForgiveDebt, GrantCredits
-from ledger.domain.consideration import Slice, total
+from ledger.domain.consideration import Consideration, Slice, total
 from ledger.domain.events import (
     CreditsGranted,
     CreditsMovedIn,
@@ -31,7 +31,7 @@ from ledger.domain.refusals import (
 )
 from ledger.domain.state import MARKS, Account, Usage, lot_or_ghost, replace_lot, with_lots
 from ledger.log.model import Event
-from ledger.plans import Plan
+from ledger.plans import Pack, Plan
 
 CREDITS_MAX = 1_000_000_000_000
 """No single command moves more."""
@@ -66,6 +66,18 @@ def decide_grant(account: Account, command: GrantCredits, now: datetime) -> list
         plan=command.plan,
     )
     return with_debt_repaid(account, [granted])
+
+
+def pack_grant(pack: Pack, lot_id: str, paid: Consideration | None, now: datetime) -> GrantCredits:
+    """What buying a pack grants: a pack's credits last, a pass's are used first and soon over."""
+    lasts = pack.lasts_seconds
+    return GrantCredits(
+        lot_id=lot_id,
+        credits=pack.credits,
+        source=Source.PAYMENT if lasts is None else Source.PASS,
+        expires_at=None if lasts is None else now + timedelta(seconds=lasts),
+        consideration=paid,
+    )
 
 
 def _require_new_lot(account: Account, lot_id: str) -> None:

@@ -4,13 +4,15 @@ import pytest
 
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, OpenRefund, ReleaseHold, ResolveRefund, RestoreReversal
+from ledger.domain.events import LotExpired
 from ledger.domain.granting import due_allowance
+from ledger.domain.lots import Source
 from ledger.domain.merging import decide_merge
 from ledger.domain.refusals import AccountMerged, AccountNotMergeable
 from ledger.domain.state import CLOSED_LOTS_KEPT, Account
 from ledger.plans import PLANS
 from tests.ledger.test_reversals import bought, reverse, spent
-from tests.ledger.world import NOON, after, apply, balance, events_of, grant, hold
+from tests.ledger.world import HOUR, NOON, after, apply, balance, events_of, grant, hold, paid
 
 FREE = PLANS["free"]
 
@@ -159,3 +161,28 @@ def test_a_reversal_is_refused_by_a_merged_guest_who_says_where_to_go():
     with pytest.raises(AccountMerged) as refused:
         events_of(guest, reverse(10))
     assert refused.value.into == "acct_person"
+
+
+@pytest.mark.parametrize(("ends", "spent_there"), [("captured", 4), ("released", 0), ("lapsed", 0)])
+def test_what_a_guest_held_at_the_merge_is_conserved_and_never_owed_beyond_what_went_back(ends, spent_there):
+    """Held then, it counts as spent until it is known; what lapses at the guest stays counted so."""
+    late = NOON + 2 * HOUR
+    bought_pass = grant(10, money=paid(100), source=Source.PASS, expires_at=NOON + HOUR)
+    before = after(ACCOUNTS.initial, bought_pass, hold(4, deadline=late + HOUR))
+    guest, person = merged(before, ACCOUNTS.initial)
+    now = late if ends == "lapsed" else NOON
+    how = CaptureHold(hold_id="h1") if ends == "captured" else ReleaseHold(hold_id="h1")
+    ended = events_of(guest, how, now)
+    lapsed = [event.expired for event in ended if isinstance(event, LotExpired)]
+    assert [(piece.credits, piece.worth.net_minor) for piece in lapsed] == [(4, 40)] * (ends == "lapsed")
+    guest = apply(guest, ended)
+    out, arrived = decide_merge(guest, person, "acct_guest", "acct_person", now)
+    guest, person = apply(guest, out), apply(person, arrived)
+    assert guest.lots == ()
+    came = sum(lot.left for lot in person.lots)
+    assert came + spent_there + sum(piece.credits for piece in lapsed) == 10
+    worth = sum(lot.left_worth.net_minor for lot in person.lots)
+    assert worth + spent_there * 10 + sum(piece.worth.net_minor for piece in lapsed) == 100
+    taken_back = after(person, reverse(10), now=now)
+    assert taken_back.debt == (0 if ends == "released" else 4)
+    assert spent_there <= taken_back.debt <= 10

@@ -10,9 +10,9 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
-from ledger.domain.commands import CaptureHold, EarnRevenue, ExpireHold, PayPeriod, ReleaseHold
+from ledger.domain.commands import CaptureHold, EarnRevenue, ExpireHold, ExpireLots, PayPeriod, ReleaseHold
 from ledger.domain.events import EarningScheduled, UsageWarned
-from ledger.domain.granting import due_allowance
+from ledger.domain.granting import due_allowance, pack_grant
 from ledger.domain.lots import PRIORITY, Source
 from ledger.domain.refusals import HoldNotOpen, PeriodAlreadyGranted
 from ledger.domain.state import Account
@@ -20,7 +20,7 @@ from ledger.domain.view import plan_in_force
 from ledger.errors import IdempotencyConflict
 from ledger.identifiers import Identifiers
 from ledger.log.memory import MemoryLog
-from ledger.plans import NO_PLANS, PLANS
+from ledger.plans import NO_PLANS, PACKS, PLANS
 from ledger.service import Ledger
 from tests.ledger.test_plans import change, pay, subscribed, use
 from tests.ledger.test_reversals import bought, reverse
@@ -199,7 +199,39 @@ def test_a_pass_is_used_before_what_lasts_and_is_over_after_its_time() -> None:
     assert PRIORITY[Source.PASS] < PRIORITY[Source.SUBSCRIPTION] < PRIORITY[Source.PAYMENT]
 
 
+@pytest.mark.parametrize(("name", "lasts"), [("session", 4 * HOUR), ("hour", HOUR)])
+def test_a_session_or_an_hour_is_bought_like_a_pack_and_is_over_in_its_time(
+    name: str, lasts: timedelta
+) -> None:
+    """With its breakage booked; the pack beside it stays."""
+    bought_pass, pack = PACKS[name], PACKS["pack_500"]
+    account = after(
+        ACCOUNTS.initial,
+        pack_grant(pack, "lot_pack", paid(pack.price_usd_minor), NOON),
+        pack_grant(bought_pass, "lot_pass", paid(bought_pass.price_usd_minor, payment_id="pay_2"), NOON),
+    )
+    assert [(lot.terms.source, lot.terms.expires_at) for lot in account.lots] == [
+        ("pass", NOON + lasts),
+        ("payment", None),
+    ]
+    account = after(account, hold(50), CaptureHold(hold_id="h1"))
+    assert account.available(NOON + lasts - timedelta(microseconds=1)) == 450 + bought_pass.credits
+    assert account.available(NOON + lasts) == 500
+    [lapsed] = events_of(account, ExpireLots(), NOON + lasts)
+    assert lapsed.expired.credits == bought_pass.credits - 50
+    share = bought_pass.price_usd_minor * 50 // bought_pass.credits
+    assert lapsed.expired.worth.net_minor == bought_pass.price_usd_minor - share
+    assert account.usage == ACCOUNTS.initial.usage, "a pass has no marks: it is not a plan's allowance"
+
+
 # Debts
+
+
+@pytest.mark.parametrize("source", sorted(set(Source) - {Source.ALLOWANCE}))
+def test_whatever_its_source_only_a_grant_with_money_behind_it_reduces_a_debt(source: Source) -> None:
+    owing = after(ACCOUNTS.initial, bought(), hold(10), CaptureHold(hold_id="h1"), reverse(10))
+    assert after(owing, grant(4, "lot_2", source=source)).debt == 10
+    assert after(owing, grant(4, "lot_2", source=source, money=paid(4, payment_id="pay_2"))).debt == 6
 
 
 def test_of_a_lot_taken_back_free_credits_go_first_then_held_ones_then_a_debt_is_made() -> None:
