@@ -15,10 +15,11 @@ from ledger.domain.events import (
     CreditsReversed,
     DebtIncurred,
     DisputeLost,
+    LotExpired,
     ReversalRestored,
     RevokedHold,
 )
-from ledger.domain.granting import CREDITS_MAX, require_amount, set_off, with_debt_repaid
+from ledger.domain.granting import CREDITS_MAX, lot_expired, require_amount, set_off, with_debt_repaid
 from ledger.domain.lots import PRIORITY, ClosedLot, Lot, LotTerms, Source
 from ledger.domain.refusals import (
     AccountMerged,
@@ -35,8 +36,18 @@ from ledger.money import ASSETS, Asset
 def decide_reversal(account: Account, command: ReverseCredits, now: datetime) -> list[Event]:
     """Unheld credits of the lot go first, then held slices lose their money, the rest is owed.
 
-    What is owed is at once made up for by other paid credits that are not held.
+    What is owed is at once made up for by other paid credits that are not held. What has lapsed
+    is booked first: the answer must not depend on whether a sweep has come by.
     """
+    lot = lots_.find(account.lots, command.lot_id)
+    expires_at = None if lot is None else lot.terms.expires_at
+    if lot is None or expires_at is None or expires_at > now or not lot.left:
+        return _reverse(account, command, now)
+    lapsed = LotExpired(expired=lots_.slice_of(lot, lot.left), expires_at=expires_at)
+    return [lapsed, *_reverse(lot_expired(account, lapsed), command, now)]
+
+
+def _reverse(account: Account, command: ReverseCredits, now: datetime) -> list[Event]:
     if not 0 <= command.credits <= CREDITS_MAX or command.worth.is_negative_somewhere():
         raise InvalidAmount(credits=command.credits)
     if account.standing.merged_into:

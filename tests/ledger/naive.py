@@ -162,6 +162,9 @@ class NaiveAccount:
         if ref in self.disputes:
             raise No
         mine = [c for c in self.credits if c.lot == lot]
+        for credit in mine:
+            if credit.where == "left" and self.over(lot, now):
+                credit.where = "gone"
         left = [c for c in mine if c.where == "left"][:amount]
         for credit in left:
             credit.where = "gone"

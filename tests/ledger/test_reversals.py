@@ -112,6 +112,18 @@ def test_credits_that_expired_unused_are_not_owed():
     assert balance(after(account, reverse(10), now=NOON + HOUR), NOON + HOUR) == (0, 0, 3)
 
 
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_dispute_of_lapsed_credits_is_the_same_whether_or_not_a_sweep_has_come_by(swept):
+    account = after(ACCOUNTS.initial, grant(10, money=paid(100), expires_at=NOON + HOUR))
+    account, now = spent(account, 3), NOON + HOUR
+    if swept:
+        account = after(account, ExpireLots(), now=now)
+    account = after(account, reverse(10, cause="dispute"), now=now)
+    assert balance(account, now) == (0, 0, 3)
+    account = after(account, RestoreReversal(reversal_id="rev_1", lot_id="lot_back"), now=now)
+    assert balance(account, now) == (0, 0, 0), "what had lapsed does not come back to life"
+
+
 def test_two_partial_reversals_never_owe_more_than_was_spent():
     account = spent(after(ACCOUNTS.initial, bought()), 10)
     account = after(account, reverse(6), reverse(6, reversal_id="rev_2"))
