@@ -30,6 +30,7 @@ from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
 from generation.funding import FundingKeeper
 from generation.leftovers import Leftovers
+from generation.metrics import Metrics
 from generation.moderation import TermModeration
 from generation.queue import JobQueue
 from generation.reconcile import Reconciler
@@ -212,7 +213,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         base.identifiers,
         registration_secret=settings.secret_for(WORKER_REGISTRATION),
     )
-    queue = JobQueue(base.engine)
+    queue, metrics = JobQueue(base.engine), Metrics()
     keeper = FundingKeeper(
         funding=PaymentFunding(payments, settings.public_url),
         log=base.sequencer,
@@ -220,6 +221,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         signals=base.signals,
         clock=base.clock,
         identifiers=base.identifiers,
+        metrics=metrics,
     )
     reconciler = Reconciler(
         log=base.sequencer,
@@ -227,6 +229,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         queue=queue,
         clock=base.clock,
         identifiers=base.identifiers,
+        metrics=metrics,
     )
     shared: dict[str, Any] = {
         "log": base.sequencer,
@@ -237,6 +240,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         "moderation": TermModeration(),
         "clock": base.clock,
         "keeper": keeper,
+        "metrics": metrics,
     }
     dispatch = Dispatch(**shared, registry=registry)
     generations = Generations(**shared, digest_secret=settings.secret_for("input-digests"))

@@ -25,6 +25,7 @@ from generation.ending import end_without_charge, rows_of
 from generation.errors import GenerationError
 from generation.job import Job, JobState
 from generation.job_events import JobCompleted, JobFailed, JobFunded
+from generation.metrics import Metrics
 from generation.queue import PAID, JobQueue, Standing, Turn, turn_of
 from generation.signals import Signals
 from generation.tables import FUNDING, QUEUE, RESULTS, SHARES, job_funding
@@ -116,6 +117,7 @@ class FundingKeeper:
         signals: Signals,
         clock: Clock,
         identifiers: Identifiers,
+        metrics: Metrics | None = None,
     ) -> None:
         self._funding = funding
         self._log = log
@@ -123,6 +125,8 @@ class FundingKeeper:
         self._signals = signals
         self._clock = clock
         self._ids = identifiers
+        self._metrics = metrics or Metrics()
+        self._settling_now: set[str] = set()
         self._logger = structlog.get_logger("generation.funding")
 
     async def open(self, order: FundingOrder) -> Opened:
@@ -202,7 +206,19 @@ class FundingKeeper:
                 return
 
     async def _settling(self, row: Any) -> None:
-        await self.settle(row.job_id, row.account_id, row.reference)
+        if row.job_id in self._settling_now:
+            return  # whoever took the report is at it
+        state, ended_here = await self._settle(row.job_id, row.account_id, row.reference)
+        if not ended_here:
+            return
+        self._metrics.ended(state)
+        if state == JobState.COMPLETED.value:
+            shown = row.result["row"]
+            self._metrics.delivered(
+                gpu_milliseconds=shown["gpu_milliseconds"],
+                paint_milliseconds=shown["paint_milliseconds"],
+                earned_credits=row.price_credits,
+            )
 
     async def _releasing(self, row: Any) -> None:
         """Money of a job that has ended. Settled before that, it stays as a credit."""
@@ -258,19 +274,35 @@ class FundingKeeper:
         await self._signals.work_arrived()
 
     async def _end(self, account_id: str, job_id: str, event: JobFailed) -> None:
-        def decide(draft: Draft) -> None:
+        def decide(draft: Draft) -> bool:
             job: Job = draft.state(job_id)
-            if not job.state.final:
-                end_without_charge(draft, JobId(job_id), event, reason="failed")
+            if job.state.final:
+                return False
+            end_without_charge(draft, JobId(job_id), event, reason="failed")
+            return True
 
-        await self._submit(account_id, job_id, "end", decide)
+        if await self._submit(account_id, job_id, "end", decide):
+            self._metrics.ended(JobState.FAILED.value)
 
     async def settle(self, job_id: str, account_id: str, reference: str) -> str:
-        """Take the money for a verified image, and show it. Returns the job's state."""
-        ended = JobState.COMPLETED.value
+        """Take the money for a verified image, and show it. Returns the job's state.
+
+        What ends by this the caller counts; what ends by a later attempt is counted here.
+        """
+        self._settling_now.add(job_id)
+        try:
+            state, _ = await self._settle(job_id, account_id, reference)
+        finally:
+            self._settling_now.discard(job_id)
+        return state
+
+    async def _settle(self, job_id: str, account_id: str, reference: str) -> tuple[str, bool]:
+        """(state, whether it ended by this)."""
+        ended, here = JobState.COMPLETED.value, False
 
         def complete(draft: Draft, lots: Sequence[str]) -> None:
-            nonlocal ended
+            nonlocal ended, here
+            here = not draft.state(job_id).state.final
             ended = _complete(draft, JobId(job_id), lots)
 
         # The job's own account, too: after a merge the money goes to another one.
@@ -281,30 +313,31 @@ class FundingKeeper:
             state = FundingState.UNKNOWN
         match state:
             case FundingState.SETTLED:
-                return ended
+                return ended, here and JobState(ended).final
             case FundingState.FAILED:
-                await self._payment_failed(job_id, account_id)
-                return JobState.FAILED.value
+                return JobState.FAILED.value, await self._payment_failed(job_id, account_id)
             case _:
-                return JobState.SETTLING.value
+                return JobState.SETTLING.value, False
 
-    async def _payment_failed(self, job_id: str, account_id: str) -> None:
-        def decide(draft: Draft) -> None:
-            if draft.state(job_id).state is JobState.SETTLING:
-                failed = JobFailed(reason="payment_failed", failure="payment")
-                end_without_charge(draft, JobId(job_id), failed, reason="failed")
+    async def _payment_failed(self, job_id: str, account_id: str) -> bool:
+        def decide(draft: Draft) -> bool:
+            if draft.state(job_id).state is not JobState.SETTLING:
+                return False
+            failed = JobFailed(reason="payment_failed", failure="payment")
+            end_without_charge(draft, JobId(job_id), failed, reason="failed")
+            return True
 
-        await self._submit(account_id, job_id, "payment_failed", decide)
+        return bool(await self._submit(account_id, job_id, "payment_failed", decide))
 
     async def _submit(
         self,
         account_id: str,
         job_id: str,
         what: str,
-        decide: Callable[[Draft], None],
+        decide: Callable[[Draft], object],
         *more: tuple[SideTable, str],
-    ) -> None:
-        await self._log.submit(
+    ) -> object:
+        receipt = await self._log.submit(
             Transaction(
                 key=self._ids.command(),
                 actor="system:funding",
@@ -314,6 +347,7 @@ class FundingKeeper:
                 decide=decide,
             )
         )
+        return receipt.result
 
 
 def funding_row(order: FundingOrder, now: datetime) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from generation.ending import end_without_charge, hold_is_open, rows_of
 from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
 from generation.job import Job, JobState
 from generation.job_events import JobCancelled, JobSuperseded
+from generation.metrics import Metrics
 from generation.queue import JobQueue, Turn
 from generation.returning import Returns
 from generation.tables import QUEUE, SESSIONS
@@ -48,6 +49,8 @@ class TakenOver(NamedTuple):
     turn: Turn
     free_credits: int
     networks: list[str]
+    superseded: bool = False
+    """Whether there was a waiting one, which has ended by this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +79,14 @@ class SessionView(NamedTuple):
 class LiveSessions:
     """What a person can do with a session as a whole. `session_id` is the digest that jobs carry."""
 
-    def __init__(self, *, log: LogWriter, queue: JobQueue, returns: Returns, limits: Limits) -> None:
+    def __init__(
+        self, *, log: LogWriter, queue: JobQueue, returns: Returns, limits: Limits, metrics: Metrics
+    ) -> None:
         self._log = log
         self._queue = queue
         self._returns = returns
         self._limits = limits
+        self._metrics = metrics
 
     async def look(self, account_id: AccountId, session_id: str) -> SessionView:
         """How a session stands; one that was never heard of has spent nothing."""
@@ -145,7 +151,7 @@ class LiveSessions:
             end_without_charge(draft, job_id, JobCancelled(by=PAUSED_REASON), reason="cancelled")
 
         try:
-            await self._log.submit(
+            receipt = await self._log.submit(
                 Transaction(
                     key=CommandKey(f"{job_id}:pause"),
                     actor="system:sessions",
@@ -157,6 +163,8 @@ class LiveSessions:
             )
         except _NotWaiting:
             return False
+        if not receipt.replayed:
+            self._metrics.ended(JobState.CANCELLED.value)
         return True
 
 
@@ -213,7 +221,7 @@ def _take_over(draft: Draft, wish: Wish, deadline: datetime, replaced: str) -> T
     draft.delete(QUEUE, replaced)
     # One less wins against whoever came between: the place is the old frame's.
     turn = Turn(row["rank"] - 1, row["tag"] - 1)
-    return TakenOver(turn, row.get("free_credits") or 0, row.get("networks") or [])
+    return TakenOver(turn, row.get("free_credits") or 0, row.get("networks") or [], superseded=True)
 
 
 def _unclaimed(row: Mapping[str, Any] | None, now: datetime) -> bool:

@@ -6,6 +6,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from generation.job import JobState
 from generation.refused import Cause
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -60,8 +61,22 @@ class Metrics:
             registry=self.registry,
         )
         # Every series is there from the start: a rate over one that appears with its first event misses it.
+        for state in JobState:
+            if state.final:
+                self.outcomes.labels(state.value)
         for report in ("heartbeat", "complete", "end"):
             for cause in get_args(Cause):
                 self.refused.labels(report, cause)
         for why in ("failed", "given_back", "lost"):
             self.requeues.labels(why)
+
+    def ended(self, state: str) -> None:
+        """A job has ended so. Whoever recorded the end says it, once; not who found it ended."""
+        self.outcomes.labels(state).inc()
+
+    def delivered(self, *, gpu_milliseconds: int, paint_milliseconds: int, earned_credits: int) -> None:
+        """An image was delivered, and paid."""
+        self.gpu_seconds.observe(gpu_milliseconds / 1000)
+        self.gpu_seconds_total.inc(gpu_milliseconds / 1000)
+        self.paint_seconds.observe(paint_milliseconds / 1000)
+        self.credits_total.inc(earned_credits)

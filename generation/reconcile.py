@@ -18,6 +18,7 @@ import structlog
 
 from generation.ending import expire, past_deadline, rows_of
 from generation.job import Job, JobState
+from generation.metrics import Metrics
 from generation.queue import JobQueue
 from generation.tables import QUEUE, job_inputs, job_queue, job_results
 from ledger.clock import Clock
@@ -63,12 +64,14 @@ class Reconciler:
         queue: JobQueue,
         clock: Clock,
         identifiers: Identifiers,
+        metrics: Metrics | None = None,
     ) -> None:
         self._log = log
         self._reader = reader
         self._queue = queue
         self._clock = clock
         self._ids = identifiers
+        self._metrics = metrics or Metrics()
         self._logger = structlog.get_logger("generation.reconciler")
 
     async def run(self, accounts: Sequence[str] = ()) -> Reconciled:
@@ -138,7 +141,10 @@ class Reconciler:
             draft.put(QUEUE, _restored(job_id, now, draft))
             return "rows_restored"
 
-        return await self._submit(account_id, job_id, decide)
+        found = await self._submit(account_id, job_id, decide)
+        if found == "jobs_ended":
+            self._metrics.ended(JobState.EXPIRED.value)
+        return found
 
     async def _account(self, account_id: str, total: dict[str, int]) -> int:
         """Holds of an account: each must stand for a job that has not ended. Others are let go."""

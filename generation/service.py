@@ -24,6 +24,7 @@ from generation.funding import FundingKeeper, FundingOrder, FundingUnavailable, 
 from generation.job import Job, JobState, require_open
 from generation.job_events import JobBlocked, JobCancelled, JobRequested
 from generation.live import LiveSessions, SessionMoved, TakenOver, enter, session_key
+from generation.metrics import Metrics
 from generation.moderation import Moderation
 from generation.queue import SLOT, VARIATION_SLOTS, JobQueue, Standing, Turn, turn_of
 from generation.quotas import NetworkQuota
@@ -70,6 +71,7 @@ class Generations:
         digest_secret: bytes,
         limits: Limits | None = None,
         keeper: FundingKeeper | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._log = log
         self._reader = reader
@@ -81,8 +83,11 @@ class Generations:
         self._digest_secret = digest_secret
         self._limits = limits or Limits()
         self._keeper = keeper
+        self._metrics = metrics or Metrics()
         self.returns = Returns(log=log, engine=queue.engine)
-        self.sessions = LiveSessions(log=log, queue=queue, returns=self.returns, limits=self._limits)
+        self.sessions = LiveSessions(
+            log=log, queue=queue, returns=self.returns, limits=self._limits, metrics=self._metrics
+        )
         self._logger = structlog.get_logger("generation.service")
 
     async def request(self, wish: Wish) -> Accepted:
@@ -111,6 +116,8 @@ class Generations:
                 receipt = await self._log.submit(self._request_transaction(wish, price, standing, replaced))
             except SessionMoved:
                 continue
+            if "superseded" in receipt.result and not receipt.replayed:
+                self._metrics.ended(JobState.SUPERSEDED.value)
             state = receipt.result["state"]
             if state == JobState.AWAITING_PAYMENT.value:
                 return Accepted(wish.job_id, state, price, await self._open_payment(wish, price))
@@ -161,7 +168,8 @@ class Generations:
             state: JobState = draft.state(wish.job_id).state
             draft.put(QUEUE, _queue_row(wish, draft.now, deadline, funded, state))
             draft.put(INPUTS, _inputs_row(wish, draft.now))
-            return {"state": state.value}
+            answer = {"state": state.value}
+            return {**answer, "superseded": replaced or ""} if funded.superseded else answer
 
         return Transaction(
             key=wish.key,
@@ -251,6 +259,8 @@ class Generations:
                 decide=decide,
             )
         )
+        if not receipt.replayed:
+            self._metrics.ended(JobState.BLOCKED.value)
         return Accepted(wish.job_id, receipt.result["state"], price)
 
     def _digest(self, wish: Wish) -> str:
@@ -294,9 +304,12 @@ class Generations:
             decide=decide,
         )
         try:
-            await self._log.submit(transaction)
+            receipt = await self._log.submit(transaction)
         except SessionMoved:
             await self._queue.ask_cancel(job_id)
+        else:
+            if not receipt.replayed:
+                self._metrics.ended(JobState.CANCELLED.value)
         return await self.job(account_id, job_id)
 
     async def estimate(self, job_id: JobId) -> Estimate | None:

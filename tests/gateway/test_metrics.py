@@ -93,6 +93,24 @@ async def test_waits_leases_outcomes_and_what_a_gpu_hour_earns(studio: Gateway) 
     assert (seen.value("claim_batch_size_count"), seen.value("claim_batch_size_sum")) == (3, 3)
 
 
+async def test_what_ends_while_it_waits_is_counted_once_however_often_it_is_asked(studio: Gateway) -> None:
+    client = await studio.visitor()
+    cancelled = (await client.post("/v1/generations", json=wish())).json()["id"]
+    for _ in range(2):
+        assert (await client.delete(f"/v1/generations/{cancelled}")).json()["state"] == "cancelled"
+    for seq in (1, 2, 3):
+        frame = wish(f"frame {seq}", live=True, session_id="sketch", seq=seq)
+        for _ in range(2):  # the second is a repetition
+            headers = {"Idempotency-Key": f"frame-{seq}"}
+            answer = await client.post("/v1/generations", json=frame, headers=headers)
+            assert answer.status_code == 202
+    for _ in range(2):
+        await client.patch("/v1/generations/sessions/sketch", json={"paused": True})
+    # Two frames gave way to newer ones; the last was stopped with its session.
+    seen = await scrape(studio)
+    assert seen.nonzero("jobs_ended_total", "state") == {("cancelled",): 2, ("superseded",): 2}
+
+
 async def test_attempts_without_an_image_are_counted_by_why(studio: Gateway) -> None:
     box, other = await studio.box(), await studio.box("other")
     job = await started(studio, box)
@@ -138,5 +156,7 @@ async def test_every_series_is_there_before_anything_happened(studio: Gateway) -
     seen = await scrape(studio)
     causes = {s.labels["cause"] for s in seen.samples if s.name == "llamasketch_worker_reports_refused_total"}
     assert causes == {"zombie", "replay", "forged_epoch", "other_box", "unknown_job"}
+    ends = {s.labels["state"] for s in seen.samples if s.name == "llamasketch_jobs_ended_total"}
+    assert ends == {"completed", "failed", "cancelled", "superseded", "expired", "blocked"}
     for name in ("credits_captured_total", "gpu_seconds_total", "leases_total", "claim_batch_size_count"):
         assert seen.value(name) == 0

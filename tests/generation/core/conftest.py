@@ -30,6 +30,8 @@ def empty_database(generation_database: str) -> str:
 async def world(empty_database: str, tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(empty_database, tmp_path) as opened:
         yield opened
+        # Whatever a test is about: every end is counted, and once.
+        assert opened.counted_ends() == await opened.ends()
 
 
 @pytest.fixture(scope="module")

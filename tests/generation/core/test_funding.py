@@ -29,6 +29,7 @@ async def paying(empty_database: str, tmp_path: Path) -> AsyncIterator[Paying]:
 
     async with open_world(empty_database, tmp_path, funding=make) as world:
         yield world, made[0]
+        assert world.counted_ends() == await world.ends()
 
 
 async def ask(world: World) -> tuple[AccountId, JobId, str]:
@@ -153,6 +154,24 @@ async def test_while_nobody_knows_the_image_is_withheld(paying: Paying) -> None:
     assert await box.deliver(job) == "completed"
     assert money.settled_times == 1
     await nothing_is_left(world, person)
+
+
+async def test_an_image_whose_payment_is_settled_later_is_counted_once_and_then(paying: Paying) -> None:
+    world, money = paying
+    box, metrics = await world.box(), world.dispatch.metrics
+    _, _, reference = await ask(world)
+    money.pay(reference)
+    await tend(world)
+    money.answers_to_lose = 1
+    assert await box.deliver(await box.take()) == "settling"
+    assert world.counted_ends() == {}
+    for _ in range(3):
+        await tend(world)
+        assert world.counted_ends() == {"completed": 1}
+    value = metrics.registry.get_sample_value
+    assert value("llamasketch_credits_captured_total") == 1
+    assert value("llamasketch_gpu_seconds_total") == 1.5
+    assert value("llamasketch_job_paint_seconds_count") == 1
 
 
 async def test_money_that_went_back_before_it_was_settled_shows_no_image(paying: Paying) -> None:

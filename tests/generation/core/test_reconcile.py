@@ -20,6 +20,7 @@ def reconciler(world: World) -> Reconciler:
         queue=world.queue,
         clock=world.clock,
         identifiers=world.ids,
+        metrics=world.dispatch.metrics,
     )
 
 

@@ -23,6 +23,7 @@ from generation.funding import Funding, FundingKeeper
 from generation.images import Sketch
 from generation.job import JOBS, Job, JobState
 from generation.leftovers import Leftovers
+from generation.metrics import Metrics
 from generation.moderation import Moderation, TermModeration
 from generation.queue import FREE, JobQueue, Tier
 from generation.service import Accepted, Generations, Limits, Wish
@@ -223,6 +224,20 @@ class World:
         async with self.engine.connect() as connection:
             return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
 
+    async def ends(self) -> dict[str, int]:
+        """Jobs that have ended, by their state, as the log says."""
+        query = sa.text("SELECT topic, count(*) FROM stored_events WHERE topic = ANY(:ends) GROUP BY topic")
+        ends = [f"generation.job_{state.value}.v1" for state in JobState if state.final]
+        async with self.engine.connect() as connection:
+            found = await connection.execute(query, {"ends": ends})
+            return {str(topic).split(".")[1].removeprefix("job_"): count for topic, count in found}
+
+    def counted_ends(self) -> dict[str, int]:
+        """The same as `/metrics` would say it."""
+        families = self.dispatch.metrics.outcomes.collect()
+        samples = [sample for family in families for sample in family.samples]
+        return {s.labels["state"]: int(s.value) for s in samples if s.name.endswith("_total") and s.value}
+
     def pass_time(self, **span: float) -> None:
         self.clock.advance(timedelta(**span))
 
@@ -255,11 +270,18 @@ async def open_world(
         reader = PostgresLogReader(pool, categories)
         store = store or DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
         registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
+        metrics = Metrics()
         keeper = None
         if funding is not None:
             port: Funding = funding(sequencer, ids)
             keeper = FundingKeeper(
-                funding=port, log=sequencer, queue=queue, signals=signals, clock=clock, identifiers=ids
+                funding=port,
+                log=sequencer,
+                queue=queue,
+                signals=signals,
+                clock=clock,
+                identifiers=ids,
+                metrics=metrics,
             )
         shared: dict[str, Any] = {
             "log": sequencer,
@@ -270,6 +292,7 @@ async def open_world(
             "moderation": moderation or TermModeration(),
             "clock": clock,
             "keeper": keeper,
+            "metrics": metrics,
         }
         generations = Generations(**shared, digest_secret=b"d" * 32, limits=limits or Limits())
         dispatch = Dispatch(**shared, registry=registry)
