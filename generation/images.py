@@ -116,9 +116,9 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     low, high = flat.convert("L").getextrema()
     if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]
         raise ResultRejected("the image is blank")
+    width, height = flat.size
     clean = _encode(flat, "PNG", compress_level=1)
     flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    width, height = _size_of(clean)
     return Result(clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height)
 
 
@@ -140,8 +140,3 @@ def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:
     output = io.BytesIO()
     picture.save(output, kind, **options)
     return output.getvalue()
-
-
-def _size_of(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.size

@@ -129,29 +129,10 @@ class DiskStore:
         await self._in_thread(self._write_all, files)
 
     def _write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
-        for path, data in files:
-            self._write(path, data)
-
-    def _write(self, path: str, data: bytes) -> None:
-        folder, name = os.path.split(path)
-        temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
-        new_folder = False
-        try:
-            file = os.open(temporary, _NEW, 0o666)
-        except FileNotFoundError:
-            new_folder = True
-            os.makedirs(folder, exist_ok=True)
-            file = os.open(temporary, _NEW, 0o666)
-        with open(file, "wb", buffering=0) as opened:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[opened.write(rest) :]
-            self._sync(file)
-        os.replace(temporary, path)
-        # The name is the folder's, not the file's: without this a power cut may take it back.
-        self._sync_folder(folder)
-        if new_folder and os.path.dirname(folder) == self._folder:
-            self._sync_folder(self._folder)
+        # The names are the folders', not the files': without the second step a power cut may take them back.
+        folders = dict.fromkeys(folder for path, data in files for folder in self._write(path, data))
+        for folder in folders:
+            self._sync_folder(folder)
 
     def _sync_folder(self, folder: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
@@ -160,6 +141,26 @@ class DiskStore:
                 self._sync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def _write(self, path: str, data: bytes) -> list[str]:
+        """Returns the folders that have got something new."""
+        folder, name = os.path.split(path)
+        temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
+        changed = [folder]
+        try:
+            file = os.open(temporary, _NEW, 0o666)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            file = os.open(temporary, _NEW, 0o666)
+            if os.path.dirname(folder) == self._folder:
+                changed.append(self._folder)
+        with open(file, "wb", buffering=0) as opened:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[opened.write(rest) :]
+            self._sync(file)
+        os.replace(temporary, path)
+        return changed
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
