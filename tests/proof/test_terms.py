@@ -8,6 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from generation.wishes import price_of
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, EarnRevenue, ExpireHold, ExpireLots, PayPeriod, ReleaseHold
@@ -222,6 +223,12 @@ def test_a_session_or_an_hour_is_bought_like_a_pack_and_is_over_in_its_time(
     share = bought_pass.price_usd_minor * 50 // bought_pass.credits
     assert lapsed.expired.worth.net_minor == bought_pass.price_usd_minor - share
     assert account.usage == ACCOUNTS.initial.usage, "a pass has no marks: it is not a plan's allowance"
+
+
+def test_prices_of_larger_work_come_from_one_function() -> None:
+    """A credit is one image at standard size, and a started megapixel more is a credit more."""
+    sides = [(64, 64), (1024, 1024), (1025, 1024), (2048, 1024), (2048, 2048)]
+    assert [price_of(*side) for side in sides] == [1, 1, 2, 2, 4]
 
 
 # Debts
