@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ledger.errors import CorruptLog
 from ledger.log.categories import Categories
 from ledger.log.encoding import EventRow, decode_event
 from ledger.log.recorder import Snapshot
@@ -75,7 +76,9 @@ class StateCache:
     def _present(self, stream: str) -> Cached:
         known = self._cached[stream]
         for row in self._foreign.pop(stream, ()):
-            if row.version == known.version + 1:
+            if row.version > known.version + 1:
+                raise CorruptLog(f"{stream} has no version {known.version + 1}")
+            if row.version > known.version:
                 known = self._evolved(known, row)
         self._cached[stream] = known
         return known

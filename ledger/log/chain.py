@@ -167,7 +167,7 @@ class ChainCheck:
             try:
                 envelope = decode_row(row, self._categories)
                 self._categories.of(row.stream)
-            except (CorruptLog, ValueError) as error:
+            except (CorruptLog, TypeError, ValueError) as error:
                 self._wrong_row(row, sealed.batch, f"the event cannot be read: {error}")
                 continue
             found.append(envelope)

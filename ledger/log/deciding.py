@@ -51,8 +51,8 @@ class Decision:
                 self._answer_twin(*earlier, digest)
                 return
             self._decide_new(transaction, digest)
-        except Exception as fault:  # noqa: BLE001 - a bug in one command must not fail its neighbours
-            self.answers.append(fault)
+        except BaseException as fault:  # noqa: BLE001 - a bug in one command must not fail its neighbours
+            self.answers.append(_tellable(fault))
 
     def _answer_twin(self, index: int, first_digest: bytes, digest: bytes) -> None:
         answer: Answer = self.answers[index]
@@ -75,11 +75,13 @@ class Decision:
             refusal = refused.code
             answer = refused
         else:
-            self.events.extend(rows)
-            self.position += len(rows)
-            draft.keep()
             plain = result is None or type(result) in _PLAIN
-            answer = Receipt(self.position, result if plain else _decode(detail), replayed=False)
+            position = self.position + len(rows)
+            answer = Receipt(position, result if plain else _decode(detail), replayed=False)
+            # From here on nothing fails.
+            self.events.extend(rows)
+            self.position = position
+            draft.keep()
         self._first[transaction.key] = (len(self.answers), digest)
         self.outcomes.append(
             OutcomeRow(
@@ -97,6 +99,15 @@ class Decision:
             position += 1
             rows.append(EventRow(stream, version, name_of(event), prefix + _encode(event) + b"}", position))
         return rows
+
+
+def _tellable(fault: BaseException) -> Exception:
+    """As an exception that a future can carry."""
+    if isinstance(fault, Exception) and not isinstance(fault, StopIteration):
+        return fault
+    told = RuntimeError(f"the command raised {fault!r}")
+    told.__cause__ = fault
+    return told
 
 
 def decide_batch(

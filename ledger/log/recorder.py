@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -67,7 +68,7 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 ON CONFLICT (stream) DO UPDATE SET version = excluded.version, shape = excluded.shape, state = excluded.state
 """
 _PREPARED = {
-    b"begin": "BEGIN",
+    b"begin": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
     b"lock": f"SELECT pg_advisory_xact_lock({LOG_LOCK})",
     b"newest": _NEWEST,
     b"append": _APPEND,
@@ -137,18 +138,30 @@ class LogRecorder(PostgresApplicationRecorder):
             **settings,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
-            options=f"-c idle_in_transaction_session_timeout={STALLED_SECONDS}s",
+            client_encoding="utf8",
+            target_session_attrs="read-write",
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=10_000,
+            options=(
+                f"-c idle_in_transaction_session_timeout={STALLED_SECONDS}s "
+                "-c statement_timeout=0 -c lock_timeout=0"
+            ),
         )
         with contextlib.closing(connection):
-            yield LogConnection(connection)
+            yield self._log_connection(connection)
+
+    def _log_connection(self, connection: psycopg.Connection[Any]) -> LogConnection:
+        return LogConnection(connection)
 
 
 class LogConnection:
     """The statements of one batch, in the order in which a batch needs them."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self.server_time = EPOCH
-        """PostgreSQL's own clock when the last batch began."""
+        self._server_time = EPOCH
+        self._server_time_at = time.monotonic()
         self._connection = connection
         self._cursor = connection.cursor()
         self._newest = GENESIS
@@ -165,12 +178,17 @@ class LogConnection:
         self._begun = False
         found = self._wire.answers()[-1]
         server_time, batch, *rest = (found.get_value(0, column) for column in range(found.nfields))
-        self.server_time = EPOCH + timedelta(microseconds=int(server_time or 0))
+        self._server_time = EPOCH + timedelta(microseconds=int(server_time or 0))
+        self._server_time_at = time.monotonic()
         if batch is None:
             self._newest = GENESIS
         elif int(batch) != self._newest.batch:
             self._newest = _sealed(batch, *rest)
         return self._newest
+
+    def server_now(self) -> datetime:
+        """What PostgreSQL's own clock says by now."""
+        return self._server_time + timedelta(seconds=time.monotonic() - self._server_time_at)
 
     def outcomes(self, keys: Sequence[str]) -> dict[str, OutcomeRow]:
         """What is recorded for these command keys."""
@@ -240,8 +258,9 @@ class LogConnection:
     def _row_statement(self, query: str, parameter: bytes) -> Statement:
         name = self._row_statements.get(query)
         if name is None:
-            name = self._row_statements[query] = f"rows_{len(self._row_statements)}".encode()
+            name = f"rows_{len(self._row_statements)}".encode()
             self._wire.prepare(name, query)
+            self._row_statements[query] = name
         return name, (parameter,)
 
     def send(

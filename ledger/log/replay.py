@@ -110,7 +110,7 @@ class ReplayCheck:
     def _read(self, row: EventRow, version: int, last: Envelope | None) -> Envelope | None:
         try:
             envelope = decode_row(row, self._categories)
-        except (CorruptLog, ValueError):
+        except (CorruptLog, TypeError, ValueError):
             return None  # the chain has named it
         if row.version != version:
             self._findings.at(envelope, "stream", f"version {version} of the stream is missing")

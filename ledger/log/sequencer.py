@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -44,6 +44,16 @@ from ledger.log.recorder import LogConnection, LogRecorder
 
 RETRY_SECONDS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Waits between attempts while PostgreSQL is away; after the last one the commands fail."""
+STALE = timedelta(seconds=1)
+"""A decision made ahead longer ago than this is made again: deadlines may have passed."""
+_LOST = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PersistenceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,  # a standby, or a primary that no longer is one
+)
 CATCH_UP_LIMIT = 20_000
 """More foreign events than this are not folded in: the cache starts afresh."""
 
@@ -132,11 +142,37 @@ class Sequencer:
         return await future
 
     def _run(self) -> None:
-        while self._next or not self._ended:
-            batch, self._next = self._next or self._take(self._queue.get()), []
-            if batch:
-                self._answer(batch, self._process([waiting.transaction for waiting in batch]))
+        try:
+            while self._next or not self._ended:
+                batch, self._next = self._next or self._take(self._queue.get()), []
+                if batch:
+                    self._answer(batch, self._answers([waiting.transaction for waiting in batch]))
+        finally:
+            self._leave()
+
+    def _answers(self, transactions: Sequence[Transaction]) -> list[Answer]:
+        """An answer for each, whatever happens: a thread that died would let everybody wait for ever."""
+        try:
+            return self._process(transactions)
+        except BaseException as fault:  # noqa: BLE001 - even what is no error, and errors of the log file
+            self._ahead = None
+            committing = self._committing
+            with suppress(Exception):
+                self._undo()
+            return [OutcomeUnknown() if committing else _unforeseen(fault) for _ in transactions]
+
+    def _leave(self) -> None:
+        with self._door:
+            self._stopping = True
+        left = [*self._next, *iter(self._waiting_or_none, None)]
+        self._answer(left, [LogUnavailable() for _ in left])
         self._disconnect()
+
+    def _waiting_or_none(self) -> _Waiting | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return None
 
     def _take(self, first: _Waiting | None) -> list[_Waiting]:
         """`first` and what else is waiting, up to the limit. None ends the queue."""
@@ -163,8 +199,10 @@ class Sequencer:
             except RuntimeError:  # that loop was closed: nobody is waiting any more
                 self._log.info("answers_dropped", count=len(settled))
 
-    def _process(self, transactions: Sequence[Transaction]) -> list[Answer]:
-        look_up, unknown = False, False
+    def _process(
+        self, transactions: Sequence[Transaction], *, look_up: bool = False, unknown: bool = False
+    ) -> list[Answer]:
+        """`unknown`: an earlier attempt may have committed, and nobody could tell."""
         for wait in (*RETRY_SECONDS, None):
             try:
                 return self._attempt(transactions, look_up=look_up)
@@ -172,14 +210,14 @@ class Sequencer:
                 # Loaded states stay true: they were read under the lock and nothing was kept.
                 self._roll_back()
                 if look_up or violation.diag.table_name not in ("log_outcomes", "stored_events"):
-                    return self._divide(transactions, violation)
+                    return self._divide(transactions, violation, look_up, unknown)
                 if violation.diag.table_name == "stored_events":
                     self._cache.clear(0)
                 look_up = True
-            except (psycopg.OperationalError, psycopg.InterfaceError, PersistenceError) as lost:
+            except _LOST as lost:
                 if isinstance(lost, psycopg.errors.QueryCanceled):
                     self._undo()
-                    return self._divide(transactions, lost)
+                    return self._divide(transactions, lost, look_up, unknown)
                 self._log.warning("log_connection_lost", error=type(lost).__name__)
                 look_up, unknown = True, unknown or self._committing
                 self._disconnect()
@@ -187,17 +225,22 @@ class Sequencer:
                     break
                 self._pause.wait(wait)
             except Exception as fault:  # noqa: BLE001 - whatever it is, one command of the batch brought it
+                # An error that PostgreSQL reports has undone the batch; of any other nobody knows.
+                unknown = unknown or (self._committing and not isinstance(fault, psycopg.Error))
                 self._undo()
-                return self._divide(transactions, fault)
+                return self._divide(transactions, fault, look_up or unknown, unknown)
         return [OutcomeUnknown() if unknown else LogUnavailable() for _ in transactions]
 
-    def _divide(self, transactions: Sequence[Transaction], fault: BaseException) -> list[Answer]:
+    def _divide(
+        self, transactions: Sequence[Transaction], fault: BaseException, look_up: bool, unknown: bool
+    ) -> list[Answer]:
         """Find the command that PostgreSQL would not take; its neighbours go through."""
         if len(transactions) == 1:
             self._log.error("command_failed", key=transactions[0].key, error=repr(fault))
-            return [fault]
+            return [OutcomeUnknown() if unknown else fault]
         middle = len(transactions) // 2
-        return self._process(transactions[:middle]) + self._process(transactions[middle:])
+        halves = transactions[:middle], transactions[middle:]
+        return [answer for half in halves for answer in self._process(half, look_up=look_up, unknown=unknown)]
 
     def _attempt(self, transactions: Sequence[Transaction], *, look_up: bool) -> list[Answer]:
         self._committing = False
@@ -205,7 +248,7 @@ class Sequencer:
         newest = connection.begin()
         self._alone = newest.last_position == self._cache.position
         self._catch_up(connection, newest)
-        decision = self._decided_ahead(transactions, newest)
+        decision = self._decided_ahead(connection, transactions, newest)
         if decision is None:
             suspects = [t.key for t in transactions if look_up or t.suspected]
             known = connection.outcomes(suspects) if suspects else {}
@@ -219,10 +262,14 @@ class Sequencer:
             self._record(connection, decision, newest)
         return decision.answers
 
-    def _decided_ahead(self, transactions: Sequence[Transaction], newest: Sealed) -> Decision | None:
+    def _decided_ahead(
+        self, connection: LogConnection, transactions: Sequence[Transaction], newest: Sealed
+    ) -> Decision | None:
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.base != newest or ahead.transactions != transactions:
             return None
+        if self._clock_ahead_max is not None and connection.server_now() - ahead.decision.draft.now > STALE:
+            return None  # somebody held the lock meanwhile, and wrote nothing
         if self._cache.missing({stream for t in transactions for stream in t.streams}):
             return None
         return ahead.decision
@@ -273,9 +320,10 @@ class Sequencer:
     def _now(self, connection: LogConnection) -> datetime:
         now = self._clock()
         if self._clock_ahead_max is not None:
-            latest = connection.server_time + self._clock_ahead_max
+            server_now = connection.server_now()
+            latest = server_now + self._clock_ahead_max
             if now > latest:
-                self._log.error("clock_runs_ahead", by_seconds=(now - connection.server_time).total_seconds())
+                self._log.error("clock_runs_ahead", by_seconds=(now - server_now).total_seconds())
                 return latest
         return now
 
@@ -312,12 +360,29 @@ class Sequencer:
         more = bool(self._next) or not self._queue.empty()
         self._committing = True
         connection.send(rows, sealed, changes, snapshots, again=more)
-        if not self._alone:
-            self._cache.fold_in()
-        elif more and not self._next:
-            self._decide_ahead(connection, decision, sealed)
+        sound = self._meanwhile(connection, decision, sealed, more=more)
         connection.sent()
         self._cache.keep(draft.changed_states, snapshots, decision.position)
+        if not sound:
+            self._cache.clear(decision.position)
+
+    def _meanwhile(
+        self, connection: LogConnection, decision: Decision, sealed: Sealed, *, more: bool
+    ) -> bool:
+        """Use the time in which PostgreSQL works. Whatever goes wrong here, the batch is on its way.
+
+        False if the cache may be wrong now.
+        """
+        try:
+            if not self._alone:
+                self._cache.fold_in()
+            elif more and not self._next:
+                self._decide_ahead(connection, decision, sealed)
+        except Exception as fault:  # noqa: BLE001 - it comes again in the turn of those it concerns
+            self._ahead = None
+            self._log.error("not_decided_ahead", error=repr(fault))
+            return False
+        return True
 
     def _connect(self) -> LogConnection:
         if self._connection is None:
@@ -354,3 +419,9 @@ def _settle(settled: Sequence[tuple[asyncio.Future[Receipt], Answer]]) -> None:
             future.set_result(answer)
         else:
             future.set_exception(answer)
+
+
+def _unforeseen(fault: BaseException) -> Exception:
+    told = RuntimeError(f"the sequencer failed: {fault!r}")
+    told.__cause__ = fault
+    return told

@@ -11,8 +11,8 @@ stored_events = sa.Table(
     metadata,
     sa.Column("originator_id", sa.Text, primary_key=True, comment="the stream"),
     sa.Column("originator_version", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("topic", sa.Text, comment="the stored event name"),
-    sa.Column("state", sa.LargeBinary, comment="JSON: envelope and data"),
+    sa.Column("topic", sa.Text, nullable=False, comment="the stored event name"),
+    sa.Column("state", sa.LargeBinary, nullable=False, comment="JSON: envelope and data"),
     sa.Column("notification_id", sa.BigInteger, nullable=False, comment="the position in the log, no gaps"),
     sa.Index("stored_events_notification_id_idx", "notification_id", unique=True),
 )

@@ -27,8 +27,9 @@ class Wire:
 
     def __init__(self, connection: psycopg.Connection[Any], prepared: Mapping[bytes, str]) -> None:
         self._pgconn = connection.pgconn
-        self._poll = select.poll()
-        self._poll.register(self._pgconn.socket, select.POLLIN)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._pgconn.socket, select.POLLIN)
+        self._writable.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
         self.due = 0
         """Groups that have been sent and whose answers have not been fetched."""
         for name, query in prepared.items():
@@ -39,13 +40,16 @@ class Wire:
         checked(self._pgconn.prepare(name, query.encode()))
 
     def send(self, statements: Sequence[Statement]) -> None:
-        """Send a group."""
+        """Send a group, all of it; this waits while the server is slower to read than we are to write."""
         if not self.due:
             self._pgconn.enter_pipeline_mode()
         for name, parameters in statements:
             self._pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters))
         self._pgconn.pipeline_sync()
         self.due += 1
+        while self._pgconn.flush():  # the socket has not taken everything
+            self._writable.poll()
+            self._pgconn.consume_input()
 
     def answers(self) -> list[PGresult]:
         """The answers to the oldest group. Raises its first error, of the class that its SQLSTATE has."""
@@ -69,7 +73,7 @@ class Wire:
 
     def _next(self) -> PGresult | None:
         while self._pgconn.is_busy():
-            self._poll.poll()
+            self._readable.poll()
             self._pgconn.consume_input()
         return self._pgconn.get_result()
 

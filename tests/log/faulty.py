@@ -72,6 +72,8 @@ class FaultyRecorder(LogRecorder):
     def writing(self) -> Iterator[LogConnection]:
         if self.watch.refuse_connections:
             raise psycopg.OperationalError("nobody is there")
-        with self.datastore.get_connection() as connection:
-            connection.row_factory = psycopg.rows.tuple_row
-            yield FaultyConnection(connection, self.watch)
+        with super().writing() as connection:
+            yield connection
+
+    def _log_connection(self, connection: psycopg.Connection[Any]) -> LogConnection:
+        return FaultyConnection(connection, self.watch)

@@ -64,6 +64,8 @@ class KillableRecorder(LogRecorder):
     def writing(self) -> Iterator[LogConnection]:
         if self._killer.dead:
             raise psycopg.OperationalError("the process is gone")
-        with self.datastore.get_connection() as connection:
-            connection.row_factory = psycopg.rows.tuple_row
-            yield KilledConnection(connection, self._killer)
+        with super().writing() as connection:
+            yield connection
+
+    def _log_connection(self, connection: psycopg.Connection[Any]) -> LogConnection:
+        return KilledConnection(connection, self._killer)

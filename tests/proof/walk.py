@@ -150,7 +150,16 @@ class Walk:
             (4, lambda: life.a_refund_ends(**self.whom(), pick=below(100), outcome=dice.choice(outcomes))),
             (3, lambda: life.forgive(**self.whom(), amount=below(6))),
             (1, lambda: life.merge(below(3), below(3), below(2))),
+            (1, self.a_guest_signs_in_and_takes_money_back),
         ]
+
+    def a_guest_signs_in_and_takes_money_back(self) -> None:
+        """With something spent before, so that the person owes what the guest has used."""
+        life, below = self.life, self.below
+        guest, process = below(3), below(2)
+        life.an_image_is_bought_and_made(guest, process, bought=9, used=4, captured=None, life=None, kept=1)
+        life.merge(guest, below(3), process)
+        life.money_goes_back(guest, process, pick=below(100), amount=20, cause="dispute", again=1)
 
     def plans(self) -> list[Step]:
         life, dice, below = self.life, self.dice, self.below
@@ -177,4 +186,36 @@ class Walk:
             (4, lambda: life.turn_a_subscription(**self.whom(), what=dice.choice(turns))),
             (2, lambda: life.bill(**self.whom(), amount=below(4))),
             (1, lambda: life.an_earning_stops(**self.whom(), pick=below(100))),
+            (2, self.a_plan_goes_up_twice),
+            (1, self.a_plan_is_cancelled_and_its_end_comes),
         ]
+
+    def a_new_member(self) -> int | None:
+        """Somebody pays for a period; as whom the life knows that member, if it was accepted."""
+        life, who = self.life, self.below(3)
+        life.pay_a_period(
+            who, self.below(2), plan="starter", ago=0, days=5, other=self.below(6), renews=False
+        )
+        life.flush(0)
+        members = [name for name in life.names if (m := life.books[name].membership) and not m.ended]
+        return members.index(life.names[who]) if life.names[who] in members else None
+
+    def a_plan_goes_up_twice(self) -> None:
+        """In one period, by way of a daily plan."""
+        member = self.a_new_member()
+        for target in ("unlimited", "pro") if member is not None else ():
+            self.life.change_plans(member, self.below(2), target, None)
+
+    def a_plan_is_cancelled_and_its_end_comes(self) -> None:
+        """What is asked for then is asked for under Free."""
+        life, member = self.life, self.a_new_member()
+        if member is None:
+            return
+        name = life.member(member)
+        life.turn_a_subscription(member, self.below(2), what="cancel")
+        life.flush(0)
+        book = life.books[name]
+        if book.membership is not None and book.membership.end > life.now:
+            for process in life.desk.processes:
+                process.clock.set(book.membership.end)
+        life.send(life.holding(name, self.below(7), 3_600), self.below(2))
