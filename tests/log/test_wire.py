@@ -16,6 +16,7 @@ PREPARED = {
     b"begin": "BEGIN",
     b"commit": "COMMIT",
     b"rollback": "ROLLBACK",
+    b"length": "SELECT octet_length($1::bytea)",
     b"end_it": "SELECT pg_terminate_backend(pg_backend_pid())",
 }
 
@@ -94,3 +95,11 @@ def test_a_connection_that_others_ended_is_said(
         other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
     with pytest.raises(psycopg.OperationalError):
         wire.ask(put(1))
+
+
+@pytest.mark.parametrize("megabytes", [1, 40])
+def test_a_group_that_the_socket_does_not_take_at_once_arrives_whole(wire: Wire, megabytes: int) -> None:
+    size = megabytes * 1_000_000
+    wire.send([(b"length", [b"x" * size])])
+    wire.send([(b"length", [b"y" * size])])
+    assert [wire.answers()[0].get_value(0, 0) for _ in range(2)] == [str(size).encode()] * 2
