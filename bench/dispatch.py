@@ -31,7 +31,9 @@ from PIL import Image
 from bench import chaos, sketchers
 from bench.surroundings import run
 from generation.dispatch import Report, upload_key
+from generation.hands import Crew
 from generation.queue import Tier
+from generation.storage import DiskStore, LinkSigner
 from ledger.clock import system_clock
 from ledger.collector import calm_garbage_collector
 from ledger.identifiers import JobId
@@ -204,8 +206,14 @@ async def fresh_world(folder: Path) -> AsyncIterator[World]:
     command = EmbeddedPostgres(folder / "data", free_port()).command()
     with RunningServer(command, folder / "postgres.log") as server:
         create_schema(server.url)
-        async with open_world(server.url, folder / "objects", clock=system_clock) as world:
-            yield world
+        crew = Crew()
+        objects = folder / "objects"
+        store = DiskStore(objects, LinkSigner(b"s" * 32, system_clock), "http://127.0.0.1", hands=crew)
+        try:
+            async with open_world(server.url, objects, clock=system_clock, store=store) as world:
+                yield world
+        finally:
+            await crew.close()
 
 
 def machine() -> dict[str, Any]:

@@ -29,6 +29,7 @@ from gateway.people import People
 from gateway.settings import WORKER_REGISTRATION, Settings
 from generation.dispatch import Dispatch
 from generation.funding import FundingKeeper
+from generation.hands import Crew, Hands
 from generation.leftovers import Leftovers
 from generation.metrics import Metrics
 from generation.moderation import TermModeration
@@ -175,6 +176,8 @@ async def _build(
     stack: contextlib.AsyncExitStack,
 ) -> Services:
     base = await open_foundation(settings, clock, stack)
+    crew = Crew()
+    stack.push_async_callback(crew.close)
     payments, supervision, rates = _payments(base, environ, plugins)
     stack.push_async_callback(rates.close)
     ledger = Ledger(base.sequencer, base.reader, clock=clock, identifiers=base.identifiers)
@@ -198,12 +201,12 @@ async def _build(
         idle_accounts=AccountSweeper(base.engine, ledger, base.reader, clock),
         statements=Statements(base.engine),
         feeds=Feeds(base.engine),
-        **_generation(base, payments),
+        **_generation(base, payments, crew),
         **_identity(base),
     )
 
 
-def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
+def _generation(base: Foundation, payments: Payments, hands: Hands) -> dict[str, Any]:
     """The generation side's services, by their names in `Services`."""
     settings = base.settings
     signer = LinkSigner(settings.secret_for("object-links"), base.clock)
@@ -235,7 +238,7 @@ def _generation(base: Foundation, payments: Payments) -> dict[str, Any]:
         "log": base.sequencer,
         "reader": base.reader,
         "queue": queue,
-        "store": object_store(settings, signer),
+        "store": object_store(settings, signer, hands),
         "signals": base.signals,
         "moderation": TermModeration(),
         "clock": base.clock,
@@ -337,10 +340,10 @@ def _projections(base: Foundation, guests: Guests) -> ProjectionRunner:
     )
 
 
-def object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
+def object_store(settings: Settings, signer: LinkSigner, hands: Hands) -> ObjectStore:
     """The store that the settings name: the local disk, or a bucket. Raises `ValueError`."""
     if not settings.object_store_url:
-        return DiskStore(settings.data / "objects", signer, settings.public_url)
+        return DiskStore(settings.data / "objects", signer, settings.public_url, hands=hands)
     scheme, _, bucket = settings.object_store_url.partition("://")
     if scheme != "s3" or not bucket:
         raise ValueError("LLAMASKETCH_OBJECT_STORE_URL is written s3://bucket")
@@ -353,4 +356,4 @@ def object_store(settings: Settings, signer: LinkSigner) -> ObjectStore:
         config["endpoint"] = settings.object_store_endpoint
         config["virtual_hosted_style_request"] = False
         config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
-    return BucketStore.connect(bucket, **config)
+    return BucketStore.connect(bucket, hands=hands, **config)

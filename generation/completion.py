@@ -15,6 +15,7 @@ from generation import leftovers
 from generation.ending import end_without_charge, expire, hold_is_open, past_deadline, rows_of
 from generation.errors import JobNotFound, ObjectMissing, ResultRejected, StaleLease
 from generation.funding import PATIENCE, FundingKeeper
+from generation.hands import CrewLost
 from generation.images import RESULT_BYTES_MAX, Result, verify_result
 from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded
 from generation.job_events import JobBlocked, JobCompleted, JobFailed, JobSettling, JobSuperseded
@@ -141,7 +142,7 @@ class Completion:
             result = await self._store.use(
                 upload_key(job_id, report.epoch), verify, limit_bytes=RESULT_BYTES_MAX
             )
-        except (ResultRejected, ObjectMissing, ValueError) as error:
+        except (ResultRejected, ObjectMissing, CrewLost, ValueError) as error:
             self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
             return None
         verdict = await self._moderation.check_image(result.data)

@@ -13,7 +13,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +24,10 @@ from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
 
 from generation.errors import ObjectMissing
+from generation.hands import Hands, Threads
 from ledger.clock import Clock
 
 T = TypeVar("T")
-DISK_THREADS = 16
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -53,7 +52,7 @@ class ObjectStore(Protocol):
         """Read an object. Raises `ObjectMissing`; `ValueError` if it is larger than the limit."""
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
-        """Read an object as `get` does and give it to `work`, which may take its time (in a thread)."""
+        """Read an object as `get` does and give it to `work`, a function that may take its time."""
 
     async def delete(self, key: str) -> None:
         """Delete an object; deleting none is fine."""
@@ -107,15 +106,21 @@ class LinkSigner:
 class DiskStore:
     """Objects as files under one folder; links point to the gateway's `/v1/objects/…`.
 
-    What was put survives a power cut: `sync` (of an open file) waits for the disk.
+    What was put survives a power cut: `sync` (of an open file) waits for the disk. `hands` do the work.
     """
 
     def __init__(
-        self, folder: Path, signer: LinkSigner, base_url: str, *, sync: Callable[[int], None] = os.fsync
+        self,
+        folder: Path,
+        signer: LinkSigner,
+        base_url: str,
+        *,
+        hands: Hands | None = None,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._folder = str(folder)
         self._sync = sync
-        self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
+        self._hands = hands or Threads()
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
@@ -126,54 +131,15 @@ class DiskStore:
     async def put_all(self, objects: Sequence[StoredObject]) -> None:
         """See `ObjectStore.put_all`."""
         files = [(self._path(stored.key), stored.data) for stored in objects]
-        await self._in_thread(self._write_all, files)
-
-    def _write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
-        # The names are the folders', not the files': without the second step a power cut may take them back.
-        folders = dict.fromkeys(folder for path, data in files for folder in self._write(path, data))
-        for folder in folders:
-            self._sync_folder(folder)
-
-    def _sync_folder(self, folder: str) -> None:
-        with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                self._sync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _write(self, path: str, data: bytes) -> list[str]:
-        """Returns the folders that have got something new."""
-        folder, name = os.path.split(path)
-        temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
-        changed = [folder]
-        try:
-            file = os.open(temporary, _NEW, 0o666)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            file = os.open(temporary, _NEW, 0o666)
-            if os.path.dirname(folder) == self._folder:
-                changed.append(self._folder)
-        with open(file, "wb", buffering=0) as opened:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[opened.write(rest) :]
-            self._sync(file)
-        os.replace(temporary, path)
-        return changed
+        await self._hands.run(write_files, self._folder, files, self._sync)
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
-        return await self._in_thread(_read, self._path(key), limit_bytes)
+        return await self._hands.run(read_file, self._path(key), limit_bytes)
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        path = self._path(key)
-        return await self._in_thread(lambda: work(_read(path, limit_bytes)))
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        # Threads of our own: they mostly wait for the disk, and the few that all share are wanted elsewhere.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await self._hands.run(use_file, self._path(key), limit_bytes, work)
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
@@ -206,7 +172,42 @@ class DiskStore:
         return f"{self._folder}/{key}"
 
 
-def _read(path: str, limit_bytes: int) -> bytes:
+def write_files(top: str, files: Sequence[tuple[str, bytes]], sync: Callable[[int], None] = os.fsync) -> None:
+    """Write files below `top`, each whole or not at all; they are on the disk when this returns."""
+    # The names are the folders', not the files': without the second step a power cut may take them back.
+    folders = dict.fromkeys(folder for path, data in files for folder in _write(top, path, data, sync))
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                sync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _write(top: str, path: str, data: bytes, sync: Callable[[int], None]) -> list[str]:
+    """Returns the folders that have got something new."""
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
+    changed = [folder]
+    try:
+        file = os.open(temporary, _NEW, 0o666)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(temporary, _NEW, 0o666)
+        if os.path.dirname(folder) == top:
+            changed.append(top)
+    with open(file, "wb", buffering=0) as opened:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[opened.write(rest) :]
+        sync(file)
+    os.replace(temporary, path)
+    return changed
+
+
+def read_file(path: str, limit_bytes: int) -> bytes:
+    """A file's bytes. Raises `ObjectMissing`; `ValueError` if there are more than the limit."""
     try:
         with open(path, "rb") as file:
             data = file.read(limit_bytes + 1)
@@ -217,16 +218,22 @@ def _read(path: str, limit_bytes: int) -> bytes:
     return data
 
 
+def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
+    """What `work` makes of a file's bytes."""
+    return work(read_file(path, limit_bytes))
+
+
 class BucketStore:
     """Objects in an S3-compatible bucket; links are presigned by the bucket's own scheme."""
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Store, hands: Hands | None = None) -> None:
         self._store = store
+        self._hands = hands or Threads()
 
     @classmethod
-    def connect(cls, bucket: str, **config: Any) -> BucketStore:
+    def connect(cls, bucket: str, *, hands: Hands | None = None, **config: Any) -> BucketStore:
         """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options)."""
-        return cls(S3Store(bucket, **config))
+        return cls(S3Store(bucket, **config), hands)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
@@ -238,7 +245,7 @@ class BucketStore:
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        return await asyncio.to_thread(work, await self.get(key, limit_bytes=limit_bytes))
+        return await self._hands.run(work, await self.get(key, limit_bytes=limit_bytes))
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""

@@ -13,6 +13,7 @@ from gateway.commands import stack
 from gateway.services import object_store
 from gateway.tables import api_keys, guests, idempotency_keys, people
 from generation.completion import upload_key
+from generation.hands import Threads
 from generation.storage import LinkSigner, ObjectStore
 from generation.tables import job_inputs, job_results, live_sessions
 from ledger.clock import system_clock
@@ -108,7 +109,7 @@ async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:
 def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
     """Find whom it is about, ask, erase."""
     settings = stack.settings()
-    store = object_store(settings, LinkSigner(settings.secret_for("object-links"), system_clock))
+    store = object_store(settings, LinkSigner(settings.secret_for("object-links"), system_clock), Threads())
     accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
     if not accounts:
         stack.fail("Nobody is known by this address.", code=1)

@@ -1,0 +1,149 @@
+"""Blocking work in threads, and in a process that may die without taking anybody along."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from generation.errors import ObjectMissing
+from generation.hands import Crew, CrewLost, Hands, Threads
+from generation.images import Result, verify_result
+from generation.storage import read_file, use_file
+
+
+def double(data: bytes) -> bytes:
+    return data + data
+
+
+def who(_: int) -> int:
+    return os.getpid()
+
+
+def note_and_wait(folder: str) -> int:
+    """Says that it is at work, and ends when it is told to."""
+    Path(folder, f"started-{os.getpid()}").touch()
+    until = time.monotonic() + 30
+    while not Path(folder, "end").exists() and time.monotonic() < until:
+        os.sched_yield()
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def environment() -> bytes:
+    return "\n".join(os.environ).encode()
+
+
+def a_path() -> Path:
+    return Path("/")
+
+
+def endless() -> None:
+    while True:
+        os.sched_yield()
+
+
+@pytest.fixture
+async def crew() -> AsyncIterator[Crew]:
+    hands = Crew()
+    yield hands
+    await hands.close()
+
+
+@pytest.fixture(params=["threads", "crew"])
+async def hands(request: pytest.FixtureRequest, crew: Crew) -> AsyncIterator[Hands]:
+    chosen: Hands = crew if request.param == "crew" else Threads()
+    yield chosen
+    await chosen.close()
+
+
+async def test_work_gives_back_what_it_returns(hands: Hands) -> None:
+    assert await hands.run(double, b"ab") == b"abab"
+    large = os.urandom(3_000_000)
+    assert await hands.run(double, large) == large + large
+
+
+async def test_many_calls_at_once_get_their_own_answers(hands: Hands) -> None:
+    answers = await asyncio.gather(*(hands.run(double, str(n).encode()) for n in range(300)))
+    assert answers == [str(n).encode() * 2 for n in range(300)]
+
+
+async def test_what_work_raises_is_raised_here(hands: Hands, tmp_path: Path) -> None:
+    with pytest.raises(ObjectMissing):
+        await hands.run(read_file, str(tmp_path / "none"), 10)
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    with pytest.raises(ValueError, match="larger"):
+        await hands.run(read_file, str(tmp_path / "big"), 10)
+
+
+async def test_pictures_are_verified_in_the_other_process(crew: Crew, tmp_path: Path) -> None:
+    from functools import partial
+
+    from tests.generation.core.test_images import digest, png
+
+    data = png()
+    (tmp_path / "picture").write_bytes(data)
+    verify = partial(verify_result, sha256=digest(data))
+    found = await crew.run(use_file, str(tmp_path / "picture"), 10**6, verify)
+    assert isinstance(found, Result)
+    assert found == verify_result(data, sha256=digest(data))
+    assert await crew.run(who, 0) == crew.pid != os.getpid()
+
+
+async def test_a_killed_process_does_its_work_again(crew: Crew, tmp_path: Path) -> None:
+    calls = [asyncio.create_task(crew.run(note_and_wait, str(tmp_path))) for _ in range(5)]
+    async with asyncio.timeout(30):
+        while not list(tmp_path.iterdir()):
+            await asyncio.sleep(0)
+    first = crew.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    (tmp_path / "end").touch()
+    answers = await asyncio.gather(*calls)
+    assert len(set(answers)) == 1
+    assert answers[0] != first
+    assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_work_that_kills_its_process_twice_is_given_up_and_the_rest_goes_on(crew: Crew) -> None:
+    with pytest.raises(CrewLost):
+        await crew.run(die)
+    assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_work_that_does_not_end_is_given_up() -> None:
+    crew = Crew(call_seconds_max=3)
+    with pytest.raises(CrewLost):
+        await crew.run(endless)
+    assert await crew.run(double, b"a") == b"aa"
+    await crew.close()
+
+
+async def test_an_answer_is_made_of_nothing_but_what_is_expected(crew: Crew) -> None:
+    with pytest.raises(RuntimeError):
+        await crew.run(a_path)
+    assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_the_process_does_not_know_our_secrets(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_secret")
+    assert b"STRIPE" not in await crew.run(environment)
+
+
+async def test_the_process_ends_with_us_and_not_before(crew: Crew) -> None:
+    await crew.run(double, b"a")
+    process = crew._process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert await crew.run(double, b"a") == b"aa"
+    await crew.close()
+    assert process.poll() == 0
