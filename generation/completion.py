@@ -272,14 +272,14 @@ class Completion:
         """End a job without charge; for a worker's report, only if it holds the lease."""
         job: Job = (await self._reader.state(job_id)).state
 
-        def decide(draft: Draft) -> str:
+        def decide(draft: Draft) -> dict[str, Any]:
             state: Job = draft.state(job_id)
             if worker is not None and epoch is not None:
                 with unrecorded():
                     require_leased(state, worker_id=worker.worker_id, epoch=epoch)
             if state.state.final:
-                return state.state.value
-            return end_without_charge(draft, job_id, event, reason=reason)
+                return {"state": state.state.value, "ended": False}
+            return {"state": end_without_charge(draft, job_id, event, reason=reason), "ended": True}
 
         try:
             receipt = await report_to(
@@ -295,9 +295,10 @@ class Completion:
             )
         except NotTheHolder as stale:
             raise stale.refusal from None
-        if not receipt.replayed:
-            self._metrics.outcomes.labels(str(receipt.result)).inc()
-        return str(receipt.result)
+        state = str(receipt.result["state"])
+        if receipt.result["ended"] and not receipt.replayed:
+            self._metrics.outcomes.labels(state).inc()
+        return state
 
 
 def _settle_later(draft: Draft, delivery: _Delivery, job: Job) -> str:

@@ -354,11 +354,11 @@ class Dispatch:
             self._logger.info("lease_already_resolved", job_id=job_id)
 
     async def _expire_job(self, job_id: JobId, account_id: str) -> None:
-        def decide(draft: Draft) -> str:
+        def decide(draft: Draft) -> str | None:
             job: Job = draft.state(job_id)
             if job.state.final or job.state is JobState.UNKNOWN:
                 draft.delete(QUEUE, job_id)
-                return job.state.value
+                return None  # it ended by other means, and was counted there
             if not past_deadline(draft, job):
                 raise _NotDue
             return expire(draft, job_id)
@@ -376,7 +376,7 @@ class Dispatch:
             )
         except _NotDue:
             return
-        if not receipt.replayed:
+        if receipt.result is not None and not receipt.replayed:
             self.metrics.outcomes.labels(str(receipt.result)).inc()
 
 
