@@ -243,8 +243,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def main() -> None:
-    """Parse, measure, print."""
+def main() -> int:
+    """Parse, measure, print; 1 if chaos found anything wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one line")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS))
@@ -255,7 +255,8 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     figures = run(measure(arguments))
     print(json.dumps(figures, indent=None if arguments.json else 2))
+    return 0 if figures.get("chaos", {}).get("ok", True) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
