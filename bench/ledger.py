@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import psycopg
@@ -21,13 +21,14 @@ import psycopg
 from bench.baselines import bare_recorder, naive_library
 from bench.cycles import Pick, hot, measure, open_accounts, open_ledger, uniform, zipf
 from bench.history import write_deep_history
+from bench.loading import loading
 from bench.surroundings import machine, median_case, own_postgres, postgres_settings, run
 from ledger.identifiers import AccountId
 from ledger.log.recorder import LogRecorder, open_datastore
 
 SLOW_DISK = {"commit_delay": "2000", "commit_siblings": "0"}
 MEMORY_ACCOUNTS = 10_000
-Case = Callable[[argparse.Namespace, str, list[AccountId]], Awaitable[dict[str, Any]]]
+Case = Callable[[argparse.Namespace, str, list[AccountId]], Coroutine[Any, Any, dict[str, Any]]]
 
 
 def _closed_loop(picker: Callable[[Sequence[AccountId]], Pick], callers: int) -> Case:
@@ -170,6 +171,13 @@ def _memory(url: str) -> dict[str, Any]:
     return {"bytes_per_cached_account": round(run(load())), "accounts": MEMORY_ACCOUNTS}
 
 
+def _loading(wish: argparse.Namespace) -> dict[str, Any]:
+    with own_postgres() as server:
+        with open_datastore(server.url) as datastore:
+            LogRecorder(datastore).create_schema(server.url)
+        return run(loading(server.url, wish.loading_events))
+
+
 def _resident_bytes() -> int:
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * 4096
@@ -186,7 +194,10 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=10_000)
     parser.add_argument("--deep-events", type=int, default=10_000_000)
     parser.add_argument("--deep-accounts", type=int, default=1_000_000)
-    parser.add_argument("--no-baselines", action="store_true")
+    parser.add_argument("--loading-events", type=int, default=1_000_000)
+    parser.add_argument(
+        "--no-baselines", action="store_true", help="nor memory, nor the loading of one account"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     wish = parser.parse_args()
     if wish.child:
@@ -203,6 +214,7 @@ def main() -> int:
             LogRecorder(datastore).create_schema(server.url)
         memory = None if wish.no_baselines else _memory(server.url)
     result: dict[str, Any] = {"machine": machine(), "settings": settings, "memory": memory, "cases": []}
+    result["loading"] = None if wish.no_baselines else _loading(wish)
     for name in wish.only:
         case = _measure_case(name, wish)
         result["cases"].append(case)

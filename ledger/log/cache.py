@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-
-import msgspec
 
 from ledger.errors import CorruptLog
 from ledger.log.categories import Categories
 from ledger.log.encoding import EventRow, decode_event
 from ledger.log.recorder import Snapshot
 
-SNAPSHOT_EVERY = 100
+SNAPSHOT_EVERY = 25
 """Events between two snapshots of a stream: what a load has to replay at most, per process."""
+FOREIGN_MAX = 100
+"""A stream to which others have appended so much since it was used here is forgotten."""
 
 
 class Cached(NamedTuple):
@@ -33,7 +32,6 @@ class StateCache:
         self._categories = categories
         self._capacity = capacity
         self._cached: dict[str, Cached] = {}
-        self._codecs: dict[str, SnapshotCodec | None] = {}
         self._foreign: dict[str, list[EventRow]] = {}
         """What other processes appended to cached streams and has not been folded in."""
 
@@ -60,7 +58,7 @@ class StateCache:
             if row.stream in self._cached:
                 waiting = self._foreign.setdefault(row.stream, [])
                 waiting.append(row)
-                if len(waiting) >= SNAPSHOT_EVERY:
+                if len(waiting) >= FOREIGN_MAX:
                     self._forget(row.stream)
         self.position = position
 
@@ -118,7 +116,7 @@ class StateCache:
         due = []
         for stream, (state, version) in changed.items():
             if version - self._cached[stream].snapshot_version >= SNAPSHOT_EVERY:
-                codec = self._codec(stream)
+                codec = self._categories.codec_of(stream)
                 if codec is not None:
                     due.append(Snapshot(stream, version, codec.shape, codec.encode(state)))
         return due
@@ -144,27 +142,8 @@ class StateCache:
             for stream in list(self._cached)[:excess]:
                 self._forget(stream)
 
-    def _codec(self, stream: str) -> SnapshotCodec | None:
-        category = self._categories.of(stream)
-        if category.prefix not in self._codecs:
-            kind = category.snapshot_type
-            self._codecs[category.prefix] = (
-                None if kind is None else SnapshotCodec(category.prefix, kind, category.snapshot_version)
-            )
-        return self._codecs[category.prefix]
-
     def _decode(self, snapshot: Snapshot) -> Any | None:
-        codec = self._codec(snapshot.stream)
+        codec = self._categories.codec_of(snapshot.stream)
         if codec is None or codec.shape != snapshot.shape:
             return None
         return codec.decode(snapshot.state)
-
-
-class SnapshotCodec:
-    """Snapshots of one category: MessagePack, tagged with the shape of the state's type."""
-
-    def __init__(self, prefix: str, kind: type[Any], version: int) -> None:
-        schema = msgspec.json.encode(msgspec.json.schema(kind), order="deterministic")
-        self.shape = f"{prefix}:{version}:{hashlib.blake2b(schema, digest_size=8).hexdigest()}"
-        self.encode = msgspec.msgpack.Encoder().encode
-        self.decode = msgspec.msgpack.Decoder(kind).decode

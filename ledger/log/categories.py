@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ class Categories:
         self._name_by_type: dict[type[Event], str] = {}
         self._decoders: dict[str, msgspec.json.Decoder[Event]] = {}
         self._upcasts: dict[str, Any] = {}
+        self._codecs: dict[str, SnapshotCodec | None] = {}
         for category in categories:
             self._add(category)
 
@@ -43,6 +45,13 @@ class Categories:
         except KeyError:
             raise ValueError(f"no category has streams like {stream!r}") from None
 
+    def codec_of(self, stream: str) -> SnapshotCodec | None:
+        """How snapshots of a stream are written and read; None if its category has none."""
+        category = self.of(stream)
+        if category.prefix not in self._codecs:
+            self._codecs[category.prefix] = _codec(category)
+        return self._codecs[category.prefix]
+
     def name_of(self, event: Event) -> str:
         """The stored name of an event."""
         return self._name_by_type[type(event)]
@@ -62,3 +71,18 @@ class Categories:
     def names(self) -> frozenset[str]:
         """Every stored name that can be read, retired ones included."""
         return frozenset(self._decoders) | frozenset(self._upcasts)
+
+
+def _codec(category: Category[Any]) -> SnapshotCodec | None:
+    kind = category.snapshot_type
+    return None if kind is None else SnapshotCodec(category.prefix, kind, category.snapshot_version)
+
+
+class SnapshotCodec:
+    """Snapshots of one category: MessagePack, tagged with the shape of the state's type."""
+
+    def __init__(self, prefix: str, kind: type[Any], version: int) -> None:
+        schema = msgspec.json.encode(msgspec.json.schema(kind), order="deterministic")
+        self.shape = f"{prefix}:{version}:{hashlib.blake2b(schema, digest_size=8).hexdigest()}"
+        self.encode = msgspec.msgpack.Encoder().encode
+        self.decode = msgspec.msgpack.Decoder(kind).decode

@@ -44,7 +44,7 @@ class PostgresLogReader:
         rows = await self._rows(
             "originator_id = %s AND originator_version > %s ORDER BY originator_version", (stream, version)
         )
-        cache.catch_up(rows, position)
+        cache.load([stream], snapshots, lambda _: rows)
         state, version = cache.view([stream])[stream]
         return StreamState(state, version, position)
 

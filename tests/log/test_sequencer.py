@@ -209,13 +209,17 @@ async def test_loading_a_stream_reads_a_bounded_number_of_events(start: StartSeq
     assert watch.rows_read < SNAPSHOT_EVERY * 2
 
 
-async def test_a_snapshot_of_another_shape_is_ignored(start: StartSequencer, log_database: str) -> None:
+async def test_a_snapshot_of_another_shape_is_ignored(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
     writer = start()
     for n in range(3):
         await writer.submit(fill(f"f{n}", "purse_a", 90))
     with psycopg.connect(log_database) as connection:
         changed = connection.execute("UPDATE log_snapshots SET shape = 'old', state = '\\x00'")
         assert changed.rowcount == 1
+        connection.commit()
+    assert await coins("purse_a") == 270
     receipt = await start().submit(add("k1", "purse_a", 1))
     assert receipt.result == {"coins": 271}
     assert verify(log_database, CATEGORIES).ok

@@ -333,6 +333,10 @@ def cut_tail(url: str, batches: int = 2) -> None:
         connection.execute(
             "DELETE FROM stored_events WHERE notification_id > (SELECT max(last_position) FROM log_batches)"
         )
+        connection.execute(
+            "DELETE FROM log_snapshots s WHERE version > (SELECT coalesce(max(originator_version), 0) "
+            "FROM stored_events WHERE originator_id = s.stream)"
+        )
 
 
 @pytest.fixture
