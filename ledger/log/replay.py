@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import psycopg
 
 from ledger.errors import CorruptLog
-from ledger.log.cache import SnapshotCodec
 from ledger.log.categories import Categories
 from ledger.log.chain import stream_rows
 from ledger.log.encoding import EventRow, decode_row
@@ -47,7 +46,6 @@ class ReplayCheck:
         self._findings = findings
         self._progress = progress
         self._audits = audits
-        self._codecs: dict[str, SnapshotCodec | None] = {}
         self.streams = 0
         self.snapshots = 0
 
@@ -95,7 +93,7 @@ class ReplayCheck:
                 self._note(audit.step(state, envelope, after[0]))
             state, last = after[0], envelope
             if snapshot is not None and snapshot.version == row.version:
-                self._compare(snapshot, category, state, envelope)
+                self._compare(snapshot, state, envelope)
         if sound and last is not None:
             if audit is not None:
                 self._note((last, why) for why in audit.end(state))
@@ -126,13 +124,8 @@ class ReplayCheck:
             self._findings.at(envelope, "stream", f"the event cannot be folded: {error!r}")
             return None
 
-    def _compare(self, snapshot: Snapshot, category: Category[Any], state: Any, envelope: Envelope) -> None:
-        if category.prefix not in self._codecs:
-            kind = category.snapshot_type
-            self._codecs[category.prefix] = (
-                None if kind is None else SnapshotCodec(category.prefix, kind, category.snapshot_version)
-            )
-        codec = self._codecs[category.prefix]
+    def _compare(self, snapshot: Snapshot, state: Any, envelope: Envelope) -> None:
+        codec = self._categories.codec_of(snapshot.stream)
         if codec is None or codec.shape != snapshot.shape:
             return  # written by other code: nobody loads it
         try:
