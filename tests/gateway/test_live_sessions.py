@@ -50,6 +50,7 @@ async def test_a_paused_session_refuses_frames_and_holds_nothing(gateway: Gatewa
 
 async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> None:
     client, box = await gateway.visitor(), await gateway.box()
+    await box.drain_queue()
     assert (await change(client, cap_credits=1)).json()["limit_credits"] == 1
     await frame(client, 1)
     await box.paint()

@@ -55,6 +55,8 @@ TABLE: dict[str, Access] = {
     "POST /v1/hooks/{rail}": A.VERIFIED,
     "POST /v1/worker/register": A.ONCE,
     "POST /v1/worker/renew": A.WORKER,
+    "GET /v1/generations/sessions/{session_id}": A.ACCOUNT,
+    "PATCH /v1/generations/sessions/{session_id}": A.ACCOUNT,
     "POST /v1/worker/claim": A.WORKER,
     "POST /v1/worker/jobs/{job_id}/heartbeat": A.WORKER,
     "POST /v1/worker/jobs/{job_id}/complete": A.WORKER,
@@ -146,6 +148,7 @@ async def test_a_route_serves_exactly_its_roles(
 ) -> None:
     owner = await gateway.visitor()
     ids = {
+        "session_id": "sketch",
         "job_id": (await owner.post("/v1/generations", json=wish())).json()["id"],
         "topup_id": (await gateway.open_topup(owner))["id"],
         "rail": "fake",
