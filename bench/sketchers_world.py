@@ -95,8 +95,8 @@ class MemoryStore:
         """See `ObjectStore.put`."""
         self._objects[key] = data
 
-    async def put_all(self, objects: Sequence[StoredObject]) -> None:
-        """See `ObjectStore.put_all`."""
+    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_new`."""
         self._objects.update((stored.key, stored.data) for stored in objects)
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:

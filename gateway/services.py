@@ -79,6 +79,7 @@ class Services:
     registry: WorkerRegistry
     signals: RedisSignals
     store: ObjectStore
+    hands: Hands
     signer: LinkSigner
     visitors: VisitorTokens
     people: People
@@ -196,6 +197,7 @@ async def _build(
         guests=guests,
         payments=payments,
         supervision=supervision,
+        hands=crew,
         idempotency=IdempotencyKeys(base.engine, clock),
         projections=_projections(base, guests),
         idle_accounts=AccountSweeper(base.engine, ledger, base.reader, clock),

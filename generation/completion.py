@@ -13,9 +13,9 @@ import structlog
 
 from generation import leftovers
 from generation.ending import end_without_charge, expire, hold_is_open, past_deadline, rows_of
-from generation.errors import JobNotFound, ObjectMissing, ResultRejected, StaleLease
+from generation.errors import JobNotFound, ObjectMissing, ObjectTaken, ResultRejected, StaleLease
 from generation.funding import PATIENCE, FundingKeeper
-from generation.hands import CrewLost
+from generation.hands import WorkKilled
 from generation.images import RESULT_BYTES_MAX, Result, verify_result
 from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded
 from generation.job_events import JobBlocked, JobCompleted, JobFailed, JobSettling, JobSuperseded
@@ -142,7 +142,7 @@ class Completion:
             result = await self._store.use(
                 upload_key(job_id, report.epoch), verify, limit_bytes=RESULT_BYTES_MAX
             )
-        except (ResultRejected, ObjectMissing, CrewLost, ValueError) as error:
+        except (ResultRejected, ObjectMissing, WorkKilled, ValueError) as error:
             self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
             return None
         verdict = await self._moderation.check_image(result.data)
@@ -173,9 +173,11 @@ class Completion:
     async def _deliver(self, delivery: _Delivery) -> str:
         job_id, result = delivery.job_id, delivery.result
         image = StoredObject(delivery.image_key, result.data, "image/png")
-        await self._store.put_all(
-            [image, StoredObject(delivery.thumbnail_key, result.thumbnail, "image/webp")]
-        )
+        thumbnail = StoredObject(delivery.thumbnail_key, result.thumbnail, "image/webp")
+        try:
+            await self._store.put_new([image, thumbnail])
+        except ObjectTaken:  # another picture was reported under this lease
+            raise StaleLease(state=JobState.RUNNING.value, epoch=delivery.report.epoch) from None
         try:
             receipt = await self._record(delivery)
         except NotTheHolder as stale:

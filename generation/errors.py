@@ -26,6 +26,10 @@ class ObjectMissing(GenerationError):
     """There is no such object."""
 
 
+class ObjectTaken(GenerationError):
+    """There is such an object already, and it is another one."""
+
+
 class JobNotFound(Refusal):
     """There is no such generation."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
+import ctypes
 import itertools
 import os
 import pickle
@@ -25,28 +25,30 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import structlog
+
+from generation.errors import ObjectMissing, ObjectTaken, ResultRejected, SketchRejected
+from generation.images import Result, Sketch
 
 T = TypeVar("T")
 
 THREADS = 16
 CALL_SECONDS_MAX = 60.0
+CLOSE_SECONDS_MAX = 5.0
+SOLO_MAX = 2
+"""Suspects that are tried alone at the same time."""
+_FRAME_MAX = 256 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _frame = struct.Struct("!QQ")
 """Length of what follows, and which call it belongs to."""
-_TRUSTED = frozenset(
-    {
-        ("generation.images", "Result"),
-        ("generation.errors", "ResultRejected"),
-        ("generation.errors", "ObjectMissing"),
-        ("builtins", "ValueError"),
-        ("builtins", "RuntimeError"),
-        ("builtins", "OSError"),
-        ("builtins", "FileNotFoundError"),
-        ("builtins", "PermissionError"),
-    }
-)
-"""All that an answer may be made of: a process that decodes strangers' bytes is not trusted."""
+_VALUES: dict[str, Any] = {"": Any, "Result": Result, "Sketch": Sketch}
+_FAULTS: dict[str, Callable[..., Exception]] = {
+    fault.__name__: fault
+    for fault in (ObjectMissing, ObjectTaken, ResultRejected, SketchRejected, ValueError, OSError)
+}
+"""All that an answer may be. It is data and no pickle: a process that decodes strangers' bytes is not trusted."""
 
 
 class Hands(Protocol):
@@ -75,144 +77,189 @@ class Threads:
 
 
 class CrewLost(RuntimeError):
-    """The process died of this call, twice, or did not end it in time."""
+    """Nobody did the work: it did not end in time, or no process could be had, or the gateway closes."""
 
 
-@dataclass(slots=True)
+class WorkKilled(CrewLost):
+    """A process that was at nothing but this work died of it."""
+
+
+@dataclass(slots=True, eq=False)
 class _Call:
-    """A call on its way; `body` is kept to be sent once more."""
-
     body: bytes
     answer: asyncio.Future[Any]
-    tries: int = 1
+    process: _Process | None = None
+    """Which one is at it."""
+
+    def fail(self, why: str, kind: type[CrewLost] = CrewLost) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(kind(why))
+
+
+class _Process:
+    """One process and the calls that it is at."""
+
+    def __init__(self, on_end: Callable[[_Process], None]) -> None:
+        self.calls: dict[int, _Call] = {}
+        self._on_end = on_end
+        self._numbers = itertools.count(1)
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it. Raises `OSError` where no process can be had."""
+        ours, theirs = socket.socketpair()
+        # Nothing of our environment but what Python needs to start: no secret of the gateway's.
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        command = [sys.executable, "-m", "generation.hands", str(theirs.fileno())]
+        with theirs, contextlib.ExitStack() as failed:
+            failed.callback(ours.close)
+            self.popen = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
+            )
+            failed.pop_all()
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._reading = asyncio.create_task(self._read(reader))
+
+    def send(self, call: _Call) -> None:
+        """Give it a call."""
+        number = next(self._numbers)
+        self.calls[number], call.process = call, self
+        self._writer.write(_frame.pack(len(call.body), number))
+        self._writer.write(call.body)
+
+    def kill(self) -> None:
+        """End it now; the calls it is at are told by `on_end`."""
+        self.popen.kill()
+
+    async def stop(self) -> None:
+        """Let it end by itself, for a while."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        self._writer.close()
+        try:
+            await asyncio.to_thread(self.popen.wait, CLOSE_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            await asyncio.to_thread(self.popen.wait)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                size, number = _frame.unpack(await reader.readexactly(_frame.size))
+                if size > _FRAME_MAX:
+                    break
+                self._tell(number, await reader.readexactly(size))
+        self.popen.kill()
+        self._writer.close()
+        await asyncio.to_thread(self.popen.wait)
+        self._on_end(self)
+
+    def _tell(self, number: int, body: bytes) -> None:
+        call = self.calls.pop(number, None)
+        if call is None or call.answer.done():
+            return
+        try:
+            good, kind, value = _decode(body)
+            found = msgspec.convert(value, _VALUES[kind]) if good else _FAULTS[kind](*value)
+        except Exception as error:  # noqa: BLE001 - whatever an answer is, it concerns its call alone
+            call.fail(f"the answer cannot be read: {error!r}")
+            return
+        if good:
+            call.answer.set_result(found)
+        else:
+            call.answer.set_exception(found)
 
 
 class Crew:
     """Hands in a process of their own. One event loop; started with the first call.
 
-    `work` and its arguments are pickled, so `work` is a function at the top of a module. A call whose
-    process dies is made once more, on the next one: work must bear to be done twice.
+    `work` and its arguments are pickled, so `work` is a function at the top of a module. When the process
+    dies, each call that it was at is made once more, alone in a process, so that the one it died of is
+    found and the others are done. Work must bear to be done twice.
     """
 
     def __init__(self, *, call_seconds_max: float = CALL_SECONDS_MAX) -> None:
         self._call_seconds_max = call_seconds_max
-        self._calls: dict[int, _Call] = {}
-        self._numbers = itertools.count(1)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._process: _Process | None = None
         self._opening = asyncio.Lock()
+        self._solo = asyncio.Semaphore(SOLO_MAX)
+        self._suspects: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("generation.crew")
 
     @property
     def pid(self) -> int | None:
         """The process that works now."""
-        return None if self._process is None else self._process.pid
+        return None if self._process is None else self._process.popen.pid
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """See `Hands.run`. Raises `CrewLost`."""
-        if self._writer is None:
-            async with self._opening:
-                if self._writer is None:
-                    await self._open()
         call = _Call(pickle.dumps((work, arguments)), asyncio.get_running_loop().create_future())
-        number = next(self._numbers)
-        self._calls[number] = call
-        self._send(number, call)
+        (await self._present()).send(call)
         try:
             async with asyncio.timeout(self._call_seconds_max):
                 answer: T = await call.answer
                 return answer
         except TimeoutError:
             self._log.error("crew_call_too_long", seconds=self._call_seconds_max)
-            self._kill()  # whatever it does, it does not end; the others are made again
+            if call.process is not None and call in call.process.calls.values():
+                call.process.kill()  # whatever it is at, it does not end
             raise CrewLost("the work did not end in time") from None
-        finally:
-            self._calls.pop(number, None)
 
     async def close(self) -> None:
         """See `Hands.close`. Calls under way are lost."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        if self._process is not None:
-            process, self._process = self._process, None
-            await asyncio.to_thread(process.wait)
-
-    async def _open(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "generation.hands", str(theirs.fileno())]
-        # Nothing of our environment but what Python needs to start: no secret of the gateway's.
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
-            )
-        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
-        self._reading = asyncio.create_task(self._read(reader))
-
-    def _send(self, number: int, call: _Call) -> None:
-        if self._writer is not None:
-            self._writer.write(_frame.pack(len(call.body), number))
-            self._writer.write(call.body)
-
-    def _kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            while True:
-                size, number = _frame.unpack(await reader.readexactly(_frame.size))
-                self._tell(number, await reader.readexactly(size))
-        await self._again()
-
-    def _tell(self, number: int, body: bytes) -> None:
-        call = self._calls.get(number)
-        if call is None or call.answer.done():
-            return
-        try:
-            good, value = _Answer(io.BytesIO(body)).load()
-        except Exception as error:  # noqa: BLE001 - whatever an answer does, it concerns its call alone
-            good, value = False, CrewLost(f"the answer cannot be read: {error!r}")
-        if good:
-            call.answer.set_result(value)
-        else:
-            call.answer.set_exception(value)
-
-    async def _again(self) -> None:
-        """The process is gone: what it was at is done by the next one, once."""
         process, self._process = self._process, None
-        waiting = {number: call for number, call in self._calls.items() if not call.answer.done()}
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        status = None if process is None else await asyncio.to_thread(process.wait)
-        self._log.error("crew_lost", status=status, calls=len(waiting))
-        for number, call in list(waiting.items()):
-            call.tries += 1
-            if call.tries > 2:
-                call.answer.set_exception(CrewLost("the process that did the work died twice"))
-                del waiting[number]
-        if waiting:
+        for suspect in self._suspects:
+            suspect.cancel()
+        if self._suspects:
+            await asyncio.wait(self._suspects)
+        if process is not None:
+            await process.stop()
+            for call in process.calls.values():
+                call.fail("the gateway is closing")
+
+    async def _present(self) -> _Process:
+        process = self._process
+        if process is None:
             async with self._opening:
-                if self._writer is None:
-                    await self._open()
-            for number, call in waiting.items():
-                self._send(number, call)
+                if self._process is None:
+                    process = _Process(self._ended)
+                    await process.start()
+                    self._process = process
+                process = self._process
+        return process
+
+    def _ended(self, process: _Process) -> None:
+        if self._process is process:
+            self._process = None
+        left = [call for call in process.calls.values() if not call.answer.done()]
+        self._log.error("crew_lost", status=process.popen.returncode, calls=len(left))
+        for call in left:
+            call.process = None
+            suspect = asyncio.create_task(self._alone(call))
+            self._suspects.add(suspect)
+            suspect.add_done_callback(self._suspects.discard)
+
+    async def _alone(self, call: _Call) -> None:
+        try:
+            async with self._solo:
+                if call.answer.done():
+                    return
+                process = _Process(lambda _: call.fail("the process died of it", WorkKilled))
+                await process.start()
+                try:
+                    process.send(call)
+                    await asyncio.wait([call.answer])
+                finally:
+                    await process.stop()
+        except OSError as error:
+            call.fail(f"no process could be had: {error}")
+        finally:
+            call.fail("the gateway is closing")
 
 
-class _Answer(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _TRUSTED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in an answer")
+_decode = msgspec.msgpack.Decoder(tuple[bool, str, Any]).decode
 
 
 # --- the process ---
@@ -225,10 +272,9 @@ def _serve(connection: socket.socket) -> None:
     def answer(number: int, done: Future[Any]) -> None:
         fault = done.exception()
         try:
-            body = pickle.dumps((fault is None, done.result() if fault is None else fault))
-            _Answer(io.BytesIO(body)).load()
-        except Exception:  # noqa: BLE001 - what cannot be sent as it is is described
-            body = pickle.dumps((False, RuntimeError(f"{type(fault).__name__}: {fault}")))
+            body = _encoded(done.result()) if fault is None else _described(fault)
+        except Exception as error:  # noqa: BLE001 - what cannot be said is a fault of the work
+            body = _described(error)
         with writing, contextlib.suppress(OSError):
             connection.sendall(_frame.pack(len(body), number) + body)
 
@@ -239,10 +285,26 @@ def _serve(connection: socket.socket) -> None:
             pool.submit(work, *arguments).add_done_callback(partial(answer, number))
 
 
+def _encoded(value: Any) -> bytes:
+    kind = type(value).__name__ if type(value) in (Result, Sketch) else ""
+    return msgspec.msgpack.encode((True, kind, value))
+
+
+def _described(fault: BaseException) -> bytes:
+    if isinstance(fault, SketchRejected):
+        return msgspec.msgpack.encode((False, "SketchRejected", (fault.code, fault.detail)))
+    for name, kind in _FAULTS.items():
+        if isinstance(kind, type) and isinstance(fault, kind):
+            return msgspec.msgpack.encode((False, name, (str(fault),)))
+    return msgspec.msgpack.encode((False, "ValueError", (f"{type(fault).__name__}: {fault}",)))
+
+
 def main() -> None:
     """Serve the socket whose descriptor is given. It ends when its other side does, and by nothing else."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):  # even work that never ends does not outlive us
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _serve(socket.socket(fileno=int(sys.argv[1])))
 
 

@@ -20,14 +20,16 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import AlreadyExistsError, NotFoundError
 from obstore.store import S3Store
 
-from generation.errors import ObjectMissing
+from generation.errors import ObjectMissing, ObjectTaken
 from generation.hands import Hands, Threads
+from generation.images import RESULT_BYTES_MAX
 from ledger.clock import Clock
 
 T = TypeVar("T")
+READERS = 4
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -45,8 +47,11 @@ class ObjectStore(Protocol):
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object, whole or not at all."""
 
-    async def put_all(self, objects: Sequence[StoredObject]) -> None:
-        """Write several objects; each is there whole when this returns."""
+    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+        """Write several objects once and for all; each is there whole when this returns.
+
+        Writing the same again is fine. Raises `ObjectTaken` where another one is.
+        """
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """Read an object. Raises `ObjectMissing`; `ValueError` if it is larger than the limit."""
@@ -120,22 +125,26 @@ class DiskStore:
     ) -> None:
         self._folder = str(folder)
         self._sync = sync
+        self._readers = Threads(READERS)
         self._hands = hands or Threads()
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`. The content type is what the key's ending says."""
-        await self.put_all([StoredObject(key, data, content_type)])
+        await self._write([(self._path(key), data)], replace=True)
 
-    async def put_all(self, objects: Sequence[StoredObject]) -> None:
-        """See `ObjectStore.put_all`."""
-        files = [(self._path(stored.key), stored.data) for stored in objects]
-        await self._hands.run(write_files, self._folder, files, self._sync)
+    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_new`."""
+        await self._write([(self._path(stored.key), stored.data) for stored in objects], replace=False)
+
+    async def _write(self, files: Sequence[tuple[str, bytes]], *, replace: bool) -> None:
+        await self._hands.run(write_files, self._folder, files, replace, self._sync)
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
-        return await self._hands.run(read_file, self._path(key), limit_bytes)
+        # Not where pictures are worked on: one that is looked at need not wait for those that are made.
+        return await self._readers.run(read_file, self._path(key), limit_bytes)
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
@@ -143,13 +152,7 @@ class DiskStore:
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
-        path = self._path(key)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
-        folder = os.path.dirname(path)
-        if os.path.dirname(folder) != self._folder:  # of one job's uploads; not one of the few big ones
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
+        await self._readers.run(delete_file, self._folder, self._path(key))
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`."""
@@ -172,10 +175,20 @@ class DiskStore:
         return f"{self._folder}/{key}"
 
 
-def write_files(top: str, files: Sequence[tuple[str, bytes]], sync: Callable[[int], None] = os.fsync) -> None:
-    """Write files below `top`, each whole or not at all; they are on the disk when this returns."""
+def write_files(
+    top: str,
+    files: Sequence[tuple[str, bytes]],
+    replace: bool,
+    sync: Callable[[int], None] = os.fsync,
+) -> None:
+    """Write files below `top`, each whole or not at all; they are on the disk when this returns.
+
+    Without `replace`, raises `ObjectTaken` where there is a file with other bytes.
+    """
     # The names are the folders', not the files': without the second step a power cut may take them back.
-    folders = dict.fromkeys(folder for path, data in files for folder in _write(top, path, data, sync))
+    folders = dict.fromkeys(
+        folder for path, data in files for folder in _write(top, path, data, replace, sync)
+    )
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -185,7 +198,7 @@ def write_files(top: str, files: Sequence[tuple[str, bytes]], sync: Callable[[in
                 os.close(descriptor)
 
 
-def _write(top: str, path: str, data: bytes, sync: Callable[[int], None]) -> list[str]:
+def _write(top: str, path: str, data: bytes, replace: bool, sync: Callable[[int], None]) -> list[str]:
     """Returns the folders that have got something new."""
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
@@ -197,13 +210,40 @@ def _write(top: str, path: str, data: bytes, sync: Callable[[int], None]) -> lis
         file = os.open(temporary, _NEW, 0o666)
         if os.path.dirname(folder) == top:
             changed.append(top)
-    with open(file, "wb", buffering=0) as opened:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[opened.write(rest) :]
-        sync(file)
-    os.replace(temporary, path)
+    try:
+        with open(file, "wb", buffering=0) as opened:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[opened.write(rest) :]
+            sync(file)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _name_once(temporary, path, data)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     return changed
+
+
+def _name_once(temporary: str, path: str, data: bytes) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        if os.path.getsize(path) != len(data) or read_file(path, len(data)) != data:
+            raise ObjectTaken from None
+    os.unlink(temporary)
+
+
+def delete_file(top: str, path: str) -> None:
+    """Delete a file; deleting none is fine."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(path)
+    folder = os.path.dirname(path)
+    if os.path.dirname(folder) != top:  # of one job's uploads; not one of the few big ones
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def read_file(path: str, limit_bytes: int) -> bytes:
@@ -239,9 +279,19 @@ class BucketStore:
         """See `ObjectStore.put`."""
         await obstore.put_async(self._store, key, data, attributes={"Content-Type": content_type})
 
-    async def put_all(self, objects: Sequence[StoredObject]) -> None:
-        """See `ObjectStore.put_all`."""
-        await asyncio.gather(*(self.put(*stored) for stored in objects))
+    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+        """See `ObjectStore.put_new`."""
+        await asyncio.gather(*map(self._put_new, objects))
+
+    async def _put_new(self, stored: StoredObject) -> None:
+        attributes = {"Content-Type": stored.content_type}
+        try:
+            await obstore.put_async(
+                self._store, stored.key, stored.data, mode="create", attributes=attributes
+            )
+        except (AlreadyExistsError, FileExistsError):
+            if await self.get(stored.key, limit_bytes=RESULT_BYTES_MAX * 2) != stored.data:
+                raise ObjectTaken from None
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""

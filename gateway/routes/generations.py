@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from gateway.routes.live import CAP_MAX, SESSION_ID, session_digest
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.services import Services
 from generation.errors import SketchRejected
+from generation.hands import Hands, WorkKilled
 from generation.images import SKETCH_BYTES_MAX, Sketch, read_sketch
 from generation.job import Job, JobState
 from generation.queue import FREE, PAID, PRIORITY, Tier
@@ -174,7 +174,7 @@ async def request_generation(
     `Idempotency-Key` and body always mean the same image, however often they are sent.
     """
     services: Services = request.app.state.services
-    sketch = await _sketch(body.sketch)
+    sketch = await _sketch(services.hands, body.sketch)
     if body.live and (body.session_id is None or body.seq is None):
         raise Problem(422, "invalid_request", "A live frame needs session_id and seq.")
     if body.variation and (body.live or body.session_id is None):
@@ -295,14 +295,17 @@ async def tier_of(services: Services, caller: Principal) -> Tier:
     return PAID if view["paid"] else FREE
 
 
-async def _sketch(sent: SketchIn) -> Sketch:
+async def _sketch(hands: Hands, sent: SketchIn) -> Sketch:
     if len(sent.data) > SKETCH_BYTES_MAX * 4 // 3 + 8:
         raise SketchRejected("sketch_too_large", f"A sketch may have {SKETCH_BYTES_MAX} bytes at most.")
     try:
         data = base64.b64decode(sent.data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise SketchRejected("sketch_unreadable", "The sketch's data is not base64.") from error
-    return await asyncio.to_thread(read_sketch, data, sent.content_type)
+    try:
+        return await hands.run(read_sketch, data, sent.content_type)
+    except WorkKilled as error:
+        raise SketchRejected("sketch_unreadable", "The sketch is not a picture that can be read.") from error
 
 
 def _job_id(text: str) -> JobId:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from generation.errors import ObjectMissing
@@ -108,15 +109,69 @@ async def test_a_killed_process_does_its_work_again(crew: Crew, tmp_path: Path) 
     os.kill(first, signal.SIGKILL)
     (tmp_path / "end").touch()
     answers = await asyncio.gather(*calls)
-    assert len(set(answers)) == 1
-    assert answers[0] != first
+    assert first not in answers
     assert await crew.run(double, b"a") == b"aa"
 
 
-async def test_work_that_kills_its_process_twice_is_given_up_and_the_rest_goes_on(crew: Crew) -> None:
+async def test_work_that_kills_its_process_is_given_up_and_its_neighbours_are_done(
+    crew: Crew, tmp_path: Path
+) -> None:
+    neighbours = [asyncio.create_task(crew.run(note_and_wait, str(tmp_path))) for _ in range(3)]
+    async with asyncio.timeout(30):
+        while len(list(tmp_path.iterdir())) < 1:
+            await asyncio.sleep(0)
+    first = crew.pid
+    killer = asyncio.create_task(crew.run(die))
+    async with asyncio.timeout(30):
+        while crew.pid == first:
+            await asyncio.sleep(0)
+    (tmp_path / "end").touch()
+    await asyncio.wait([killer])
+    assert isinstance(killer.exception(), CrewLost)
+    assert all(await asyncio.gather(*neighbours))
+    assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_an_answer_that_makes_no_sense_concerns_its_call_alone(crew: Crew, tmp_path: Path) -> None:
+    call = asyncio.create_task(crew.run(note_and_wait, str(tmp_path)))
+    async with asyncio.timeout(30):
+        while not list(tmp_path.iterdir()):
+            await asyncio.sleep(0)
+    process = crew._process
+    assert process is not None
+    (number,) = process.calls
+    process._tell(number, msgspec.msgpack.encode((False, "SystemExit", 5)))
     with pytest.raises(CrewLost):
-        await crew.run(die)
+        await call
+    (tmp_path / "end").touch()
     assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_without_a_process_the_call_fails_and_the_next_one_tries_again(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("subprocess.Popen", refused)
+        with pytest.raises(OSError, match="no more"):
+            await crew.run(double, b"a")
+    assert await crew.run(double, b"a") == b"aa"
+
+
+async def test_closing_does_not_wait_for_work_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generation.hands.CLOSE_SECONDS_MAX", 0.2)
+    crew = Crew()
+    await crew.run(double, b"a")
+    call = asyncio.create_task(crew.run(endless))
+    await asyncio.sleep(0)
+    process = crew._process
+    assert process is not None
+    await crew.close()
+    assert process.popen.poll() is not None
+    with pytest.raises(CrewLost):
+        await call
 
 
 async def test_work_that_does_not_end_is_given_up() -> None:
@@ -128,7 +183,7 @@ async def test_work_that_does_not_end_is_given_up() -> None:
 
 
 async def test_an_answer_is_made_of_nothing_but_what_is_expected(crew: Crew) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="unsupported"):
         await crew.run(a_path)
     assert await crew.run(double, b"a") == b"aa"
 
@@ -142,8 +197,8 @@ async def test_the_process_ends_with_us_and_not_before(crew: Crew) -> None:
     await crew.run(double, b"a")
     process = crew._process
     assert process is not None
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
+    process.popen.send_signal(signal.SIGTERM)
+    process.popen.send_signal(signal.SIGINT)
     assert await crew.run(double, b"a") == b"aa"
     await crew.close()
-    assert process.poll() == 0
+    assert process.popen.poll() == 0

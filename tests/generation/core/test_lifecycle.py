@@ -13,8 +13,10 @@ from generation.dispatch import LEASE
 from generation.errors import JobAlreadyEnded, JobNotFound, NoWorkerCanServe, QueueFull, StaleLease
 from generation.images import ResultRejected
 from generation.job import ATTEMPTS_MAX, JobState
+from generation.leftovers import image_keys
 from generation.moderation import TermModeration, Verdict
 from generation.service import Limits
+from generation.storage import StoredObject
 from generation.tables import job_queue, job_results
 from ledger.clock import ManualClock
 from ledger.domain.refusals import InsufficientCredits
@@ -416,3 +418,16 @@ async def test_a_job_is_never_requested_twice_whatever_the_command_key(world: Wo
     assert again.state == "queued"
     assert await world.held(person) == 1
     assert await world.names(wish.job_id) == ["job_requested"]
+
+
+async def test_a_second_picture_under_the_same_lease_does_not_overwrite_the_first(world: World) -> None:
+    """Two reports at once, of two uploads: the one that stores first is the one that can be delivered."""
+    person, box = await world.person(), await world.box()
+    await world.ask(person)
+    job = await box.take()
+    key, _ = image_keys(job.claim.job_id, job.claim.epoch)
+    await world.store.put_new([StoredObject(key, b"what the other report stored", "image/png")])
+    with pytest.raises(StaleLease):
+        await box.deliver(job)
+    assert await world.store.get(key, limit_bytes=100) == b"what the other report stored"
+    assert await world.state(job.claim.job_id) is JobState.RUNNING

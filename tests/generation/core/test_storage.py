@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from generation.errors import ObjectMissing
-from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore
+from generation.errors import ObjectMissing, ObjectTaken
+from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore, StoredObject
 from ledger.clock import ManualClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -48,6 +48,17 @@ async def test_nothing_larger_than_allowed_is_read(store: ObjectStore) -> None:
     await store.put("uploads/big", b"x" * 101, "image/png")
     with pytest.raises(ValueError, match="larger"):
         await store.get("uploads/big", limit_bytes=100)
+
+
+async def test_what_was_put_once_and_for_all_stays(store: ObjectStore) -> None:
+    picture = StoredObject("images/once.png", b"first", "image/png")
+    await store.put_new([picture, StoredObject("images/once.webp", b"small", "image/webp")])
+    await store.put_new([picture])
+    for other in (b"other", b"longer than it was"):
+        with pytest.raises(ObjectTaken):
+            await store.put_new([StoredObject("images/once.png", other, "image/png")])
+    assert await store.get("images/once.png", limit_bytes=100) == b"first"
+    assert await store.get("images/once.webp", limit_bytes=100) == b"small"
 
 
 async def test_a_bucket_takes_uploads_by_link(bucket: BucketStore) -> None:
