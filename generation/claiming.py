@@ -8,6 +8,9 @@ transaction need not wait for the disk: the log's next COMMIT carries it along.
 
 A box that failed on a job gets it again only while no other box is there that could try: a fleet of
 one would else let it wait until its deadline.
+
+Only boxes that are active in the database get anything: a box may be drained or put in quarantine,
+by whatever process, while it waits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -33,9 +35,12 @@ SPARE_ROWS = 8
 FAIR_EVERY = 4
 
 _CANDIDATES = """
+    WITH boxes AS MATERIALIZED (
+        SELECT coalesce(jsonb_agg(w.worker_id), '[]') AS active FROM workers w
+        WHERE w.worker_id = ANY(:workers) AND w.state = 'active')
     SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.tag,
-           q.deadline, q.requested_at, r.refused_workers, i.prompt, i.seed, i.strength, i.width, i.height,
-           i.sketch_key, i.sketch_sha256
+           q.deadline, q.requested_at, r.refused_workers, (SELECT active FROM boxes) AS active_workers,
+           i.prompt, i.seed, i.strength, i.width, i.height, i.sketch_key, i.sketch_sha256
     FROM job_queue q LEFT JOIN job_inputs i ON i.job_id = q.job_id
     CROSS JOIN LATERAL (SELECT CASE WHEN q.refused_workers = '[]' OR EXISTS (
         SELECT FROM workers w
@@ -44,7 +49,7 @@ _CANDIDATES = """
     ) THEN q.refused_workers ELSE '[]' END AS refused_workers) r
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
-      AND NOT r.refused_workers @> CAST(:workers AS jsonb)
+      AND NOT r.refused_workers @> (SELECT active FROM boxes)
       AND (q.session_id IS NULL OR NOT coalesce(
         (SELECT s.paused FROM live_sessions s WHERE s.session_id = q.session_id), false))
     ORDER BY q.{order}, q.job_id LIMIT :limit
@@ -190,19 +195,19 @@ async def _candidates(
         "graphs": list(graphs),
         "now": now,
         "present": now - PRESENT_WITHIN,
-        "workers": msgspec.json.encode(sorted(boxes)).decode(),
+        "workers": list(boxes),
         "limit": len(boxes) + spare,
     }
     return (await connection.execute(statement, parameters)).all()
 
 
 def _match(rows: Sequence[Any], workers: Sequence[str]) -> dict[str, Claim]:
-    """Give each row, in order of rank, to the first waiting box that has not failed on it."""
+    """Give each row, in order of rank, to the first waiting box that is active and has not failed on it."""
     free = list(dict.fromkeys(workers))
     claims: dict[str, Claim] = {}
     for row in rows:
         for worker_id in free:
-            if worker_id not in row.refused_workers:
+            if worker_id in row.active_workers and worker_id not in row.refused_workers:
                 free.remove(worker_id)
                 claims[worker_id] = _claim(row)
                 break

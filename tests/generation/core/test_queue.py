@@ -14,6 +14,7 @@ from generation.dispatch import LEASE
 from generation.errors import TooManyInFlight
 from generation.queue import FREE, PAID, PRIORITY, SLOT, Tier
 from generation.tables import job_inputs, job_queue
+from generation.workers import QUARANTINE_AFTER
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import World
 
@@ -51,9 +52,14 @@ def desk(world: World) -> ClaimDesk:
     return ClaimDesk(world.engine, world.clock, LEASE)
 
 
-async def claimed(world: World, count: int, *, name: str = "wrk_1") -> list[AccountId]:
+async def names_of_boxes(world: World, count: int) -> list[str]:
+    return [(await world.box()).worker.worker_id for _ in range(count)]
+
+
+async def claimed(world: World, count: int) -> list[AccountId]:
     """Whose jobs are leased next, in order."""
     one, owners = desk(world), []
+    [name] = await names_of_boxes(world, 1)
     for _ in range(count):
         claim = await one.claim(name, ["sketch@1"])
         owners += [] if claim is None else [claim.account_id]
@@ -106,12 +112,12 @@ async def test_pro_goes_first_and_a_free_person_still_gets_every_fourth_turn(wor
 async def test_nobody_starves_under_an_endless_stream_of_pro_people(world: World) -> None:
     free = await world.person()
     waiting = {await world.ask(free) for _ in range(3)}
-    one = desk(world)
+    one, [name] = desk(world), await names_of_boxes(world, 1)
     turns = 0
     while waiting and turns < 200:
         turns += 1
         await world.ask(await world.person(), PRIORITY)
-        claim = await one.claim("wrk_1", ["sketch@1"])
+        claim = await one.claim(name, ["sketch@1"])
         assert claim is not None
         waiting.discard(claim.job_id)
         async with world.engine.begin() as connection:  # painted
@@ -124,12 +130,13 @@ async def test_concurrent_claimers_of_many_processes_never_get_the_same_job(worl
     people = [await world.person(100) for _ in range(5)]
     await asyncio.gather(*(world.ask(person) for person in people for _ in range(16)))
     desks = [desk(world) for _ in range(4)]
+    names = await names_of_boxes(world, 16)
 
     async def drain(number: int) -> list[JobId]:
         mine: list[JobId] = []
         misses = 0
         while misses < 3:
-            claim = await desks[number % 4].claim(f"wrk_{number}", ["sketch@1"])
+            claim = await desks[number % 4].claim(names[number], ["sketch@1"])
             misses = misses + 1 if claim is None else 0
             mine += [] if claim is None else [claim.job_id]
         return mine
@@ -141,7 +148,7 @@ async def test_concurrent_claimers_of_many_processes_never_get_the_same_job(worl
 
 async def test_boxes_that_wait_together_are_served_by_rank_and_by_what_they_can(world: World) -> None:
     jobs = [await world.ask(await world.person()) for _ in range(3)]
-    names = [(await world.box()).worker.worker_id for _ in range(3)]
+    names = await names_of_boxes(world, 3)
     async with world.engine.begin() as connection:
         update = sa.update(job_queue).where(job_queue.c.job_id == jobs[0])
         await connection.execute(update.values(refused_workers=names[:2]))
@@ -154,19 +161,19 @@ async def test_boxes_that_wait_together_are_served_by_rank_and_by_what_they_can(
 
 
 async def test_a_lost_connection_is_said_to_everybody_who_waits(world: World) -> None:
-    one = desk(world)
+    one, names = desk(world), await names_of_boxes(world, 3)
     await world.ask(await world.person())
     async with world.engine.begin() as connection:
         await connection.execute(sa.text("ALTER TABLE job_queue RENAME TO job_queue_away"))
     try:
         answers = await asyncio.gather(
-            *(one.claim(f"wrk_{n}", ["sketch@1"]) for n in range(3)), return_exceptions=True
+            *(one.claim(name, ["sketch@1"]) for name in names), return_exceptions=True
         )
     finally:
         async with world.engine.begin() as connection:
             await connection.execute(sa.text("ALTER TABLE job_queue_away RENAME TO job_queue"))
     assert all(isinstance(answer, sa.exc.SQLAlchemyError) for answer in answers)
-    assert await one.claim("wrk_1", ["sketch@1"]) is not None
+    assert await one.claim(names[0], ["sketch@1"]) is not None
 
 
 async def test_a_person_may_only_have_so_many_in_flight_even_all_at_once(world: World) -> None:
@@ -185,6 +192,28 @@ async def test_a_waiting_claim_is_woken_by_new_work(world: World) -> None:
     job = await asyncio.wait_for(waiting, 5)
     assert job is not None
     assert job.claim.job_id == job_id
+
+
+@pytest.mark.parametrize("how", ["quarantine", "drain"])
+async def test_a_box_that_is_taken_out_while_it_waits_gets_nothing(world: World, how: str) -> None:
+    box, other = await world.box(), await world.box()
+    waiting = asyncio.create_task(box.claim(wait_seconds=1))
+    await asyncio.sleep(0.1)
+    if how == "drain":
+        await world.registry.drain(box.worker.worker_id)
+    else:
+        for _ in range(QUARANTINE_AFTER):
+            await world.registry.note_failure(box.worker.worker_id)
+    job_id = await world.ask(await world.person())
+    assert await waiting is None
+    # Also beside one that does get a job, in one round.
+    one = desk(world)
+    out, active = await asyncio.gather(
+        *(one.claim(each.worker.worker_id, ["sketch@1"]) for each in (box, other))
+    )
+    assert out is None
+    assert active is not None
+    assert active.job_id == job_id
 
 
 async def test_a_job_whose_sketch_was_erased_ends_without_charge(world: World) -> None:
