@@ -129,7 +129,7 @@ class ClaimDesk:
             await self._serve([ask for ask in asks if not ask.answer.done()])
 
     async def _serve(self, asks: Sequence[_Ask]) -> None:
-        """Answer every one of these asks, whatever happens."""
+        """Answer every one of these asks, whatever happens; a box that asked twice gets its job once."""
         claims: dict[str, Claim] = {}
         fault: Exception | None = None
         try:
@@ -141,7 +141,7 @@ class ClaimDesk:
                 if ask.answer.done():
                     continue
                 if fault is None:
-                    ask.answer.set_result(claims.get(ask.worker_id))
+                    ask.answer.set_result(claims.pop(ask.worker_id, None))
                 else:
                     ask.answer.set_exception(fault)
 

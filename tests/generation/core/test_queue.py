@@ -216,6 +216,14 @@ async def test_a_box_that_is_taken_out_while_it_waits_gets_nothing(world: World,
     assert active.job_id == job_id
 
 
+async def test_a_box_that_asks_twice_at_once_gets_a_job_once(world: World) -> None:
+    [name], one = await names_of_boxes(world, 1), desk(world)
+    for _ in range(2):
+        await world.ask(await world.person())
+    answers = await asyncio.gather(*(one.claim(name, ["sketch@1"]) for _ in range(3)))
+    assert [claim is not None for claim in answers] == [True, False, False]
+
+
 async def test_a_job_whose_sketch_was_erased_ends_without_charge(world: World) -> None:
     person, box = await world.person(), await world.box()
     job_id = await world.ask(person)
