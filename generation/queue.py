@@ -30,6 +30,8 @@ SLOT = 1_000_000
 KNOWN_WITHIN = timedelta(hours=24)
 """A box that was not heard of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
+TOLD_SESSIONS_KEPT = timedelta(days=30)
+"""Those that a person has paused or limited: a pause must not end by itself."""
 
 
 class Tier(NamedTuple):
@@ -203,7 +205,8 @@ class JobQueue:
 
     async def prune(self, now: datetime, limit: int = 500) -> int:
         """Forget idle live sessions, people whose turn is long past, and yesterday's quotas."""
-        known = {"old": now - SESSIONS_KEPT, "now": now, "most": limit}
+        old, older = now - SESSIONS_KEPT, now - TOLD_SESSIONS_KEPT
+        known = {"old": old, "older": older, "now": now, "most": limit}
         gone = 0
         for statement in sql.PRUNE:
             async with self._engine.begin() as connection:

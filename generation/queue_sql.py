@@ -127,14 +127,21 @@ RECENT_MILLISECONDS = (
     .limit(_number("most"))
 )
 
-# --- what nobody needs any more: old or now, and most ---
+# --- what nobody needs any more: old and older, or now; and most ---
 
-_idle = sa.select(live_sessions.c.session_id).where(live_sessions.c.updated_at < _time("old"))
+_told = sa.or_(live_sessions.c.paused, live_sessions.c.cap_credits.is_not(None))
+_forgettable = sa.and_(
+    live_sessions.c.updated_at < _time("old"),
+    sa.or_(sa.not_(_told), live_sessions.c.updated_at < _time("older")),
+)
+_idle = sa.select(live_sessions.c.session_id).where(_forgettable)
 _past = fair_shares.c.finish <= _virtual_time
 _behind = sa.select(fair_shares.c.account_id).where(_past)
 _spent = sa.select(network_allowances.c.id).where(network_allowances.c.expires_at < _time("now"))
 PRUNE = (
-    sa.delete(live_sessions).where(live_sessions.c.session_id.in_(_idle.limit(_number("most")))),
+    sa.delete(live_sessions).where(
+        live_sessions.c.session_id.in_(_idle.limit(_number("most"))), _forgettable
+    ),
     sa.delete(fair_shares).where(fair_shares.c.account_id.in_(_behind.limit(_number("most"))), _past),
     sa.delete(network_allowances).where(network_allowances.c.id.in_(_spent.limit(_number("most")))),
 )

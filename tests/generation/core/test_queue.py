@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from generation.claiming import ClaimDesk
 from generation.dispatch import LEASE
 from generation.errors import TooManyInFlight
+from generation.live import SessionChange
 from generation.queue import FREE, PAID, PRIORITY, SLOT, Tier
-from generation.tables import job_inputs, job_queue
+from generation.tables import job_inputs, job_queue, live_sessions
 from generation.workers import QUARANTINE_AFTER
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import World
@@ -262,6 +263,21 @@ async def test_what_nobody_needs_any_more_is_forgotten(world: World) -> None:
     world.pass_time(hours=25)
     assert await world.queue.prune(world.clock()) >= 1
     assert await world.queue.session(f"{person}/s1") is None
+
+
+async def test_what_a_person_said_about_a_session_outlives_a_day(world: World) -> None:
+    person = await world.person()
+    for name in ("paused", "capped", "plain"):
+        await world.frame(person, 1, session_id=name)
+    sessions = world.generations.sessions
+    await sessions.change(world.ids.command(), person, "paused", SessionChange(paused=True))
+    await sessions.change(world.ids.command(), person, "capped", SessionChange(cap_credits=1))
+    left = []
+    for days in (2, 27, 2):
+        world.pass_time(days=days)
+        await world.queue.prune(world.clock())
+        left.append({row["session_id"].split("/")[1] for row in await world.rows(live_sessions)})
+    assert left == [{"paused", "capped"}, {"paused", "capped"}, set()]
 
 
 @pytest.mark.parametrize("tier", [FREE, PAID, PRIORITY])
