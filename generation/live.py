@@ -182,7 +182,9 @@ def enter(
     if session["paused"]:
         raise SessionPaused(paused_by=BY_PERSON)
     if wish.session_cap is not None:
-        session["cap_credits"] = wish.session_cap
+        # Never raised here: a frame on its way may hold what the person has lowered since.
+        cap = session["cap_credits"]
+        session["cap_credits"] = wish.session_cap if cap is None else min(cap, wish.session_cap)
     taken = None
     if wish.variation:
         session["variations"] += 1

@@ -98,6 +98,7 @@ async def test_a_session_spends_no_more_than_its_limit(world: World) -> None:
         await box.paint()
     with pytest.raises(SessionSpendCapReached):
         await world.frame(person, 3, session_cap=3)
+    await change(world, person, cap_credits=4)
     await world.frame(person, 3, session_cap=4)
 
 
@@ -237,6 +238,19 @@ async def test_the_limit_given_with_a_frame_stays_with_the_session(world: World)
     await box.paint()
     with pytest.raises(SessionSpendCapReached):
         await world.frame(person, 2)
+
+
+async def test_a_frame_lowers_the_limit_of_its_session_and_never_raises_it(world: World) -> None:
+    person = await world.person(100)
+    limits = []
+    for seq, cap in enumerate((100, 20, 100)):
+        await world.frame(person, seq, session_cap=cap)
+        limits.append((await world.generations.sessions.look(person, "s1")).cap_credits)
+    await change(world, person, cap_credits=10)
+    await world.frame(person, 3, session_cap=100)
+    limits.append((await world.generations.sessions.look(person, "s1")).cap_credits)
+    assert limits == [100, 20, 20, 10]
+    assert (await change(world, person, cap_credits=50)).cap_credits == 50
 
 
 async def test_what_was_not_delivered_is_not_spent(world: World) -> None:
