@@ -74,14 +74,14 @@ class Leftovers:
 
     async def _clear(self, row: Any) -> bool:
         job_id = JobId(row.job_id)
-        job: Job = (await self._reader.state(job_id)).state
-        done = job.state.final
-        if done:
-            try:
+        try:
+            job: Job = (await self._reader.state(job_id)).state
+            done = job.state.final
+            if done:
                 await asyncio.gather(*(self._store.delete(key) for key in _unwanted(job_id, job)))
-            except Exception as error:  # noqa: BLE001 - whatever a store raises; the others go on
-                self._logger.warning("leftovers_kept", job_id=job_id, error=type(error).__name__)
-                done = False
+        except Exception as error:  # noqa: BLE001 - whatever log or store raises; the others go on
+            self._logger.warning("leftovers_kept", job_id=job_id, error=type(error).__name__)
+            done = False
         mine = (job_leftovers.c.job_id == job_id, job_leftovers.c.due_at == row.due_at)
         later = self._clock() + LINKS_OUTLIVE
         statement = (

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import structlog
+
 from generation.ending import end_without_charge, hold_is_open, rows_of
 from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
 from generation.job import Job, JobState
@@ -87,6 +89,7 @@ class LiveSessions:
         self._returns = returns
         self._limits = limits
         self._metrics = metrics
+        self._logger = structlog.get_logger("generation.live")
 
     async def look(self, account_id: AccountId, session_id: str) -> SessionView:
         """How a session stands; one that was never heard of has spent nothing."""
@@ -125,19 +128,26 @@ class LiveSessions:
             )
         )
         if change.paused:
-            await self._stop_waiting(name)
+            _, faults = await self._stop_waiting(name)
+            if faults:
+                raise faults[0]
         return await self.look(account_id, session_id)
 
     async def sweep(self) -> int:
         """Stop what waits in paused sessions, at most a hundred; returns how many were stopped."""
-        return await self._stop_waiting(None)
+        stopped, faults = await self._stop_waiting(None)
+        for error in faults[:3]:
+            self._logger.error("stop_of_job_failed", error=repr(error))
+        return stopped
 
-    async def _stop_waiting(self, name: str | None) -> int:
+    async def _stop_waiting(self, name: str | None) -> tuple[int, list[BaseException]]:
+        """How many were stopped, and why others were not: one that fails holds up none."""
         rows = await self._queue.waiting_in_paused(name)
-        stopped = sum(await asyncio.gather(*(self._stop(row) for row in rows)))
+        done = await asyncio.gather(*(self._stop(row) for row in rows), return_exceptions=True)
+        stopped = done.count(True)
         if stopped:
             await self._returns.sweep()
-        return stopped
+        return stopped, [error for error in done if isinstance(error, BaseException)]
 
     async def _stop(self, row: Any) -> bool:
         job_id = JobId(row.job_id)

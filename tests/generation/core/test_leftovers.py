@@ -17,6 +17,7 @@ from generation.leftovers import image_keys, upload_key
 from generation.storage import DiskStore, LinkSigner, ObjectStore
 from ledger.clock import ManualClock
 from ledger.identifiers import JobId
+from ledger.log.reader import StreamState
 from tests.generation.core.world import NOON, World, open_world, picture
 
 
@@ -145,6 +146,33 @@ async def test_what_storage_would_not_delete_is_tried_again(empty_database: str,
         world.pass_time(minutes=16)
         assert await world.leftovers.sweep() == 1
         assert await there(world, job_id) == []
+
+
+async def test_a_job_that_cannot_be_read_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, jobs = await world.box(), []
+    for _ in range(2):
+        await world.ask(await world.person())
+        jobs.append(await box.take())
+        await box.fail(jobs[-1], "input", "node_refused")
+        await put_late(world, jobs[-1])
+    first, second = (job.claim.job_id for job in jobs)
+    pass_all_links(world)
+    state = world.reader.state
+
+    async def broken(stream: str) -> StreamState:
+        if stream == first:
+            raise RuntimeError("this stream cannot be read")
+        return await state(stream)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.reader, "state", broken)
+        assert await world.leftovers.sweep() == 1
+    assert (await there(world, first), await there(world, second)) == (["u1"], [])
+    pass_all_links(world)
+    assert await world.leftovers.sweep() == 1
+    assert await there(world, first) == []
 
 
 async def test_a_report_sent_again_clears_up_after_a_gateway_that_died(world: World) -> None:

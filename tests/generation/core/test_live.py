@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from generation import tables
 from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
@@ -16,6 +17,7 @@ from generation.live import SessionChange, SessionView
 from generation.queue import PRIORITY
 from generation.service import Limits
 from ledger.identifiers import AccountId
+from ledger.log.model import Receipt, Transaction
 from tests.generation.core.world import World, open_world
 
 
@@ -191,6 +193,29 @@ async def test_a_frame_that_comes_back_to_a_paused_session_is_stopped(world: Wor
     assert await world.generations.sessions.sweep() == 0
     assert await world.state(frame) is JobState.CANCELLED
     assert await world.held(person) == 0
+
+
+async def test_a_frame_that_cannot_be_stopped_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [await world.person() for _ in range(3)]
+    frames = [await world.frame(person, 1) for person in people]
+    async with world.engine.begin() as connection:  # as if they had come back from dead boxes
+        await connection.execute(sa.update(tables.live_sessions).values(paused=True))
+    submit = world.sequencer.submit
+
+    async def broken(transaction: Transaction) -> Receipt:
+        if frames[0] in transaction.streams:
+            raise RuntimeError("this stream cannot be read")
+        return await submit(transaction)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.sequencer, "submit", broken)
+        assert await world.generations.sessions.sweep() == 2
+        assert [await world.held(person) for person in people] == [1, 0, 0]
+        with pytest.raises(RuntimeError):  # who pauses is not told that all is well
+            await change(world, people[0], paused=True)
+    assert await world.generations.sessions.sweep() == 1
 
 
 async def test_pausing_among_frames_leaves_nothing_waiting(world: World) -> None:
