@@ -154,7 +154,7 @@ class WorkerApi:
                     if len(content) > SKETCH_LIMIT_BYTES:
                         raise WrongBytes("the sketch is too large")
                 return bytes(content)
-        except httpx.TransportError as fault:
+        except httpx.HTTPError as fault:
             raise ApiFault(None, type(fault).__name__) from fault
 
     async def upload(
@@ -170,7 +170,7 @@ class WorkerApi:
                 )
                 _raise_for_status(answer)
                 return
-            except (httpx.TransportError, ApiFault) as fault:
+            except (httpx.HTTPError, ApiFault) as fault:
                 known = fault if isinstance(fault, ApiFault) else ApiFault(None, type(fault).__name__)
                 if not known.passing or attempt == attempts:
                     raise known from fault
@@ -194,7 +194,7 @@ class WorkerApi:
             answer = await self._http.post(
                 self._base + path, content=content, headers=headers, timeout=seconds
             )
-        except httpx.TransportError as fault:
+        except httpx.HTTPError as fault:
             raise ApiFault(None, type(fault).__name__) from fault
         _raise_for_status(answer)
         return answer

@@ -57,7 +57,7 @@ class ModelFiles:
         for folder in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
             file = folder / name
             # A name is from a graph file, which is ours, but it must not lead elsewhere all the same.
-            if ".." not in file.parts and file.is_file():
+            if ".." not in file.parts and file.is_relative_to(folder) and file.is_file():
                 yield file
 
     def _read(self) -> dict[str, Seen]:

@@ -138,6 +138,15 @@ def test_a_file_is_read_again_only_if_its_size_or_time_changed(tmp_path: Path) -
     assert len(ModelFiles(tmp_path / "models", state).complaints(declared)) == 1
 
 
+def test_a_name_does_not_lead_out_of_the_models_folder(tmp_path: Path) -> None:
+    file = delivered(tmp_path / "elsewhere")
+    (tmp_path / "models" / "vae").mkdir(parents=True)
+    models = ModelFiles(tmp_path / "models", tmp_path / "state")
+    for name in (str(file), f"../elsewhere/diffusion_models/{UNET}"):
+        found = models.complaints({name: hashlib.sha256(CONTENT).hexdigest()})
+        assert found == [f"model file '{name}' is not under {tmp_path / 'models'}"]
+
+
 def test_a_graph_cannot_declare_digests_of_files_it_does_not_use(tmp_path: Path) -> None:
     graph = msgspec.to_builtins(load_graphs().get("sketch@1"))
     (tmp_path / "sketch@1.json").write_bytes(msgspec.json.encode(graph | {"sha256": {"other": "0" * 64}}))

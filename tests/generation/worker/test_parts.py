@@ -8,15 +8,18 @@ import random
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
 from generation.comfyui.client import StoredImage
+from generation.worker.api import ApiFault, WorkerApi
 from generation.worker.backoff import Backoff
 from generation.worker.config import ConfigurationFault, load_config
 from generation.worker.files import ComfyFiles
 from generation.worker.pictures import fitted_sketch, looks_blank, small_preview
 from generation.worker.process import LocalProcess
+from generation.worker.protocol import SketchSource, UploadTarget
 from tests.generation.comfyui.pictures import png, sketch
 
 ADDRESSES = {"LLAMASKETCH_API_URL": "https://api.example/", "COMFYUI_URL": "http://127.0.0.1:8188"}
@@ -117,3 +120,21 @@ async def test_a_restart_command_that_fails_is_noticed() -> None:
     assert await LocalProcess(1, ("true",)).restart()
     assert not await LocalProcess(1, ("false",)).restart()
     assert not await LocalProcess(1, ()).restart()
+
+
+async def test_an_answer_that_cannot_be_decoded_is_asked_for_again() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"not gzip"))
+
+    backoff = Backoff(random.Random(1), first_seconds=0, longest_seconds=0)
+    target = UploadTarget(url="/u", max_bytes=9)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        api = WorkerApi("https://api.example", http)
+        for asking in (
+            api.claim(1),
+            api.download(SketchSource(url="/s", sha256="0" * 64, content_type="image/png"), backoff),
+            api.upload(target, b"x", "image/png", backoff),
+        ):
+            with pytest.raises(ApiFault) as raised:
+                await asking
+            assert raised.value.passing
