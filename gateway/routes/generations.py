@@ -89,7 +89,7 @@ class GenerationIn(BaseModel):
         default=None,
         ge=1,
         le=CAP_MAX,
-        description="Your own spending limit for this session, in credits, from now on.",
+        description="Your own spending limit for this session, in credits: set or lowered; PATCH raises it.",
     )
     funding: FundingIn | None = Field(
         default=None, description="Pay for this image alone, instead of with credits."
