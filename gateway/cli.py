@@ -142,6 +142,14 @@ def trust(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
     raise typer.Exit(set_worker_state(worker, "active"))
 
 
+@workers_app.command("revoke")
+def revoke(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
+    """Shut a box out for good: its credentials are worth nothing within a second."""
+    from gateway.commands.operators import set_worker_state
+
+    raise typer.Exit(set_worker_state(worker, "gone"))
+
+
 @workers_app.command("token")
 def token(hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24) -> None:
     """Print a token with which one box can register, once."""

@@ -26,6 +26,8 @@ QUARANTINE_AFTER = 3
 PRESENT_WITHIN = timedelta(seconds=90)
 """A box that was not heard of for longer counts as gone (three missed pings of 30 s)."""
 
+GONE = "gone"
+"""The state of a box whose credentials were revoked: whatever it shows, it is nobody. It may register anew."""
 AUTHENTIC_FOR = timedelta(seconds=1)
 NOTED_EVERY = timedelta(seconds=5)
 """How exactly it is noted when a box was last heard of."""
@@ -33,7 +35,7 @@ SEEN_MAX = 10_000
 _BY_TOKEN = sa.text(
     """
     SELECT token_digest, worker_id, name, capabilities, state, seen_at FROM workers
-    WHERE token_digest = ANY(:digests) AND token_expires_at > :now
+    WHERE token_digest = ANY(:digests) AND token_expires_at > :now AND state <> 'gone'
     """
 )
 _SEEN = sa.text(
@@ -262,7 +264,7 @@ class WorkerRegistry:
             return False
         mine = workers.c.worker_id == worker_id
         # Locked: of two requests that come first, the second finds the token in its place.
-        query = sa.select(workers.c.token_digest).where(mine).with_for_update()
+        query = sa.select(workers.c.token_digest).where(mine, workers.c.state != GONE).with_for_update()
         old = (await connection.execute(query)).scalar_one_or_none()
         if old is None or old == _digest(token):
             return old is not None

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 
 from gateway.commands import stack
 from generation.tables import job_queue, job_results, queue_clock, workers
-from generation.workers import PRESENT_WITHIN, RegistrationTokens
+from generation.workers import GONE, PRESENT_WITHIN, RegistrationTokens
 from ledger.clock import system_clock
 from ledger.identifiers import is_identifier
 from ledger.log.encoding import EventRow, decode_row
@@ -122,14 +122,17 @@ def _last_hour() -> dict[str, int | None]:
 
 
 def set_worker_state(worker_id: str, state: str) -> int:
-    """Drain a box, or trust it again."""
+    """Drain a box, trust it again, or shut it out for good."""
     values: dict[str, Any] = {"state": state}
+    if state == GONE:
+        values["token_expires_at"] = system_clock()
     if state == "active":
         values["failures_in_a_row"] = 0
     engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
     try:
         with engine.begin() as connection:
-            update = sa.update(workers).where(workers.c.worker_id == worker_id).values(**values)
+            mine = workers.c.worker_id == worker_id
+            update = sa.update(workers).where(mine, workers.c.state != GONE).values(**values)
             found = connection.execute(update).rowcount
     finally:
         engine.dispose()

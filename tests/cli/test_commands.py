@@ -109,3 +109,10 @@ def test_a_minted_token_lets_one_box_in(llamasketch: Llamasketch) -> None:
     said = llamasketch("workers", "token", "--hours", "1")
     tokens = RegistrationTokens(derive_secret(SECRET_KEY, WORKER_REGISTRATION), system_clock)
     assert tokens.genuine(said.text.strip())
+
+
+def test_a_revoked_box_is_gone_for_good(llamasketch: Llamasketch) -> None:
+    worker = llamasketch("workers", "--json").json["workers"][0]["worker_id"]
+    assert llamasketch("workers", "revoke", worker).code == 0
+    assert llamasketch("workers", "--json").json["workers"][0]["state"] == "gone"
+    assert llamasketch("workers", "trust", worker).code == 1, "it may register anew"

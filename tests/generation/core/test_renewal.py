@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from generation.errors import WorkerNotAllowed
-from generation.workers import AUTHENTIC_FOR, TOKEN_LIFETIME
+from generation.tables import workers
+from generation.workers import AUTHENTIC_FOR, GONE, TOKEN_LIFETIME
 from tests.generation.core.world import World
 
 HOUR = timedelta(hours=1)
@@ -35,3 +37,16 @@ async def test_a_renewed_token_that_was_never_used_expires_too(world: World) -> 
     world.pass_time(seconds=int((TOKEN_LIFETIME + AUTHENTIC_FOR).total_seconds()))
     with pytest.raises(WorkerNotAllowed):
         await world.registry.authenticate(renewed.token)
+
+
+async def test_a_revoked_box_is_nobody_also_with_a_renewed_token(world: World) -> None:
+    box = await world.box()
+    renewed = await world.registry.renew(await world.registry.authenticate(box.token))
+    async with world.engine.begin() as connection:
+        await connection.execute(
+            sa.update(workers).where(workers.c.worker_id == box.worker.worker_id).values(state=GONE)
+        )
+    world.pass_time(seconds=int(AUTHENTIC_FOR.total_seconds()))
+    for token in (box.token, renewed.token):
+        with pytest.raises(WorkerNotAllowed):
+            await world.registry.authenticate(token)
