@@ -30,10 +30,16 @@ def keep(seen: list[Response], response: Response) -> None:
     seen.append(response)
 
 
+SETTLED = """() => Promise.allSettled(document.getAnimations()
+    .filter((one) => one.effect.getComputedTiming().iterations !== Infinity)
+    .map((one) => one.finished))"""
+
+
 async def faults(page: Page) -> list[str]:
     """What axe finds, in words."""
     if not await page.evaluate("() => Boolean(window.axe)"):
         await page.evaluate(Path(NODE_MODULES / "axe-core/axe.min.js").read_text())
+    await page.evaluate(SETTLED)  # a colour half way between two states belongs to neither
     found: dict[str, Any] = await page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
         f"{one['id']}: {node['target']} {node['failureSummary']}"
