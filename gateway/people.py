@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import jwt
@@ -33,13 +33,6 @@ JWKS_RETRY_SECONDS = 30
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 _CODE_BITS = 80
 _CODE_PREFIX = "LLAMA"
-
-
-class Profile(NamedTuple):
-    """What a page may show of somebody."""
-
-    kind: str
-    email: str | None
 
 
 class BuiltInIssuer:

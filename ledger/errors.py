@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import msgspec
-
 
 class LedgerError(Exception):
     """Something went wrong in the ledger."""
@@ -76,8 +74,3 @@ class CorruptLog(LedgerError):
 
 def _snake_case(name: str) -> str:
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
-
-
-def to_json_details(details: dict[str, Any]) -> bytes:
-    """Encode a refusal's details for the outcome row."""
-    return msgspec.json.encode(details)

@@ -156,12 +156,6 @@ class ForgiveDebt(Command, frozen=True, kw_only=True):
     reason: str
 
 
-class MoveOut(Command, frozen=True, kw_only=True):
-    """Send a guest's paid credits and debt to the person's account."""
-
-    to_account: str
-
-
 class PayPeriod(Command, frozen=True, kw_only=True):
     """A subscription period was paid: start or renew, and grant what it brings, once."""
 

@@ -97,10 +97,6 @@ class NoDebt(Refusal):
     """The account does not owe that much."""
 
 
-class UnknownPlan(Refusal):
-    """There is no such plan."""
-
-
 class SubscriptionNotFound(Refusal):
     """There is no such active subscription."""
 
@@ -119,10 +115,6 @@ class InvalidPeriod(Refusal):
 
 class ScheduleNotFound(Refusal):
     """There is no such earning schedule."""
-
-
-class ScheduleAlreadyOpen(Refusal):
-    """This earning schedule is already there."""
 
 
 class NothingToBill(Refusal):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -134,8 +134,3 @@ class ReplayCheck:
             same = False
         if not same:
             self._findings.at(envelope, "snapshot", "the snapshot differs from a replay up to this event")
-
-
-def audits_by_prefix(audits: Sequence[tuple[Category[Any], StreamAudit]]) -> dict[str, StreamAudit]:
-    """Audits by the prefix of the streams that they look at."""
-    return {category.prefix: audit for category, audit in audits}

@@ -155,11 +155,13 @@ class Sequencer:
         try:
             return self._process(transactions)
         except BaseException as fault:  # noqa: BLE001 - even what is no error, and errors of the log file
+            # A part of the batch may be recorded: that nobody knows is all that can be said of any of it.
             self._ahead = None
-            committing = self._committing
+            with suppress(Exception):
+                self._log.error("sequencer_failed", error=repr(fault))
             with suppress(Exception):
                 self._undo()
-            return [OutcomeUnknown() if committing else _unforeseen(fault) for _ in transactions]
+            return [OutcomeUnknown() for _ in transactions]
 
     def _leave(self) -> None:
         with self._door:
@@ -419,9 +421,3 @@ def _settle(settled: Sequence[tuple[asyncio.Future[Receipt], Answer]]) -> None:
             future.set_result(answer)
         else:
             future.set_exception(answer)
-
-
-def _unforeseen(fault: BaseException) -> Exception:
-    told = RuntimeError(f"the sequencer failed: {fault!r}")
-    told.__cause__ = fault
-    return told
