@@ -9,6 +9,7 @@ from tests.gateway.stack import Gateway, wish
 
 async def test_a_visitor_gets_an_image_and_pays_one_credit_for_it(gateway: Gateway) -> None:
     client, box = await gateway.visitor(), await gateway.box()
+    await box.drain_queue()
     asked = await client.post("/v1/generations", json=wish())
     assert asked.status_code == 202
     assert asked.json()["state"] == "queued"
@@ -28,6 +29,7 @@ async def test_a_visitor_gets_an_image_and_pays_one_credit_for_it(gateway: Gatew
 
 async def test_the_same_key_and_body_mean_the_same_image_however_often_sent(gateway: Gateway) -> None:
     client, box = await gateway.visitor(), await gateway.box()
+    await box.drain_queue()
     headers = {"Idempotency-Key": "abc"}
     body = wish("a llama on a bicycle")
     answers = await asyncio.gather(
