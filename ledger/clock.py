@@ -14,6 +14,22 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+class CorrectedClock:
+    """A clock that is known to be ahead of the right one, or behind."""
+
+    def __init__(self, local: Clock) -> None:
+        self._local = local
+        self._ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        """The right time, as far as it is known."""
+        return self._local() - self._ahead
+
+    def correct(self, ahead: timedelta) -> None:
+        """From now on `local` counts as so much ahead; behind, if negative."""
+        self._ahead = ahead
+
+
 class ManualClock:
     """A clock that moves only when told to; for tests and simulations."""
 

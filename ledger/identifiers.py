@@ -20,8 +20,6 @@ HoldId = NewType("HoldId", str)
 JobId = NewType("JobId", str)
 LotId = NewType("LotId", str)
 CommandKey = NewType("CommandKey", str)
-StreamId = NewType("StreamId", str)
-"""Any id that names a stream: its prefix says which category."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LETTER_OF_BYTE = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))

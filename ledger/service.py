@@ -13,16 +13,17 @@ from typing import Any
 import msgspec
 
 from ledger.clock import Clock
+from ledger.domain import applying
 from ledger.domain import commands as c
-from ledger.domain import drafts
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.consideration import Consideration
+from ledger.domain.events import EVENT_NAMES
 from ledger.domain.lots import Source
 from ledger.domain.movements import Movement, movement
 from ledger.domain.state import Account
 from ledger.domain.view import AccountView, plan_in_force, view
 from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, LotId
-from ledger.log.model import Draft, Envelope, LogWriter, Receipt, Transaction
+from ledger.log.model import Envelope, LogWriter, Receipt, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
 from ledger.plans import PLANS, Plan
 
@@ -97,8 +98,8 @@ class Ledger:
         )
         body = ["grant", account_id, msgspec.structs.replace(command, lot_id="")]
 
-        def decide(draft: Draft) -> str:
-            return drafts.grant_in(draft, account_id, command).lot_id
+        def decide(uow: UnitOfWork) -> str:
+            return applying.grant_in(uow, account_id, command).lot_id
 
         return LotId(str((await self._submit((account_id,), body, decide, key, actor)).result))
 
@@ -121,8 +122,8 @@ class Ledger:
         )
         body = ["hold", account_id, job_id, amount, deadline]
 
-        def decide(draft: Draft) -> str:
-            return drafts.hold_in(draft, account_id, command, self._plans).hold_id
+        def decide(uow: UnitOfWork) -> str:
+            return applying.hold_in(uow, account_id, command, self._plans).hold_id
 
         return HoldId(str((await self._submit((account_id,), body, decide, key, actor)).result))
 
@@ -142,8 +143,8 @@ class Ledger:
         """
         command = c.CaptureHold(hold_id=hold_id, credits=amount, overage_limit=overage_limit)
 
-        def decide(draft: Draft) -> int:
-            return drafts.capture_in(draft, account_id, command).credits
+        def decide(uow: UnitOfWork) -> int:
+            return applying.capture_in(uow, account_id, command).credits
 
         body = ["capture", account_id, command]
         return int((await self._submit((account_id,), body, decide, key, actor)).result)
@@ -160,8 +161,8 @@ class Ledger:
         """Let a hold go; returns its credits. Raises `HoldNotOpen`."""
         command = c.ReleaseHold(hold_id=hold_id, reason=reason)
 
-        def decide(draft: Draft) -> int:
-            return drafts.release_in(draft, account_id, command).credits
+        def decide(uow: UnitOfWork) -> int:
+            return applying.release_in(uow, account_id, command).credits
 
         body = ["release", account_id, command]
         return int((await self._submit((account_id,), body, decide, key, actor)).result)
@@ -176,12 +177,13 @@ class Ledger:
     ) -> Receipt:
         """Any other command of `ledger.domain.commands`: refunds, reversals, plans, adjustments.
 
-        With a key, the command must be the same when repeated, the ids in it included.
+        With a key, the command must be the same when repeated, the ids in it included. The result are the
+        stored names of the events.
         """
-        body = ["act", account_id, type(command).__name__, command]
+        body = ["act", account_id, c.NAMES[type(command)], command]
 
-        def decide(draft: Draft) -> list[str]:
-            return [type(event).__name__ for event in drafts.act_in(draft, account_id, command)]
+        def decide(uow: UnitOfWork) -> list[str]:
+            return [EVENT_NAMES[type(event)] for event in applying.act_in(uow, account_id, command)]
 
         return await self._submit((account_id,), body, decide, key, actor)
 
@@ -195,8 +197,8 @@ class Ledger:
     ) -> int:
         """Move a guest's paid credits to an account, once; returns how many. Raises `AccountMerged`."""
 
-        def decide(draft: Draft) -> int:
-            return drafts.merge_in(draft, guest_id, account_id)
+        def decide(uow: UnitOfWork) -> int:
+            return applying.merge_in(uow, guest_id, account_id)
 
         body = ["merge", guest_id, account_id]
         receipt = await self._submit((guest_id, account_id), body, decide, key, actor)
@@ -211,8 +213,8 @@ class Ledger:
         them. Returns the events booked.
         """
 
-        def decide(draft: Draft) -> int:
-            return drafts.sweep_in(draft, account_id, limit, holds=holds)
+        def decide(uow: UnitOfWork) -> int:
+            return applying.sweep_in(uow, account_id, limit, holds=holds)
 
         body = ["sweep", account_id, limit, holds]
         return int((await self._submit((account_id,), body, decide, None, actor)).result)
@@ -290,7 +292,7 @@ class Ledger:
         self,
         streams: Sequence[str],
         body: Any,
-        decide: Callable[[Draft], Any],
+        decide: Callable[[UnitOfWork], Any],
         key: CommandKey | None,
         actor: str,
     ) -> Awaitable[Receipt]:

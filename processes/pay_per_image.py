@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from generation.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
-from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
-from ledger.log.model import Draft, Event
+from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy
+from ledger.log.model import Event, UnitOfWork
 from rails.contract import RailError, RailUnavailable
-from rails.payment_state import Payment
-from rails.recording import Companion
-from rails.refusals import CannotHold
-from rails.service import Payments
-from rails.topup import TopupState, TopupView
+from rails.domain.refusals import CannotHold
+from rails.domain.state import Payment
+from rails.domain.topup import TopupState, TopupView
+from rails.payments.recording import TransactionHook
+from rails.payments.service import Payments
 
 _GONE = (TopupState.EXPIRED, TopupState.DECLINED, TopupState.REVERSED)
 
 
 class PaymentFunding:
-    """A `generation.funding.Funding` on any rail; one that can hold money holds it.
+    """A `generation.jobs.funding.Funding` on any rail; one that can hold money holds it.
 
     An order's method is the rail's name, and after a slash the asset to pay with.
     """
@@ -30,26 +30,51 @@ class PaymentFunding:
     async def open(self, order: FundingOrder) -> Opened:
         """See `Funding.open`. Refusals of the rails (`UnknownRail`, `AmountTooSmall` …) pass through."""
         try:
-            view = await self._open(order, hold=True)
-        except CannotHold:
-            view = await self._open(order, hold=False)
+            view = await self._open(order)
         except RailUnavailable as error:
             raise FundingUnavailable(str(error)) from error
+        except Refusal:
+            # What could not be opened now may have been opened before a crash, and its payer may be paying.
+            known = await self.retract(order)
+            if known is None:
+                raise
+            view = await self._payments.topup(known)
         return Opened(view.payment_id, view.to_json())
 
-    async def _open(self, order: FundingOrder, *, hold: bool) -> TopupView:
-        rail, _, asset = order.method.partition("/")
+    async def _open(self, order: FundingOrder) -> TopupView:
+        try:
+            return await self._open_topup(order, hold=True)
+        except CannotHold:
+            return await self._open_topup(order, hold=False)
+
+    async def _open_topup(self, order: FundingOrder, *, hold: bool) -> TopupView:
+        rail, asset = _method(order)
         return await self._payments.open_topup(
             order.account_id,
             rail,
-            pay_asset=asset or None,
+            pay_asset=asset,
             return_url=f"{self._public_url}/images/{order.job_id}",
             wanted=order.price_credits,
-            key=f"{order.job_id}:fund",
+            key=_key(order),
             hold=hold,
             job_id=order.job_id,
             description="One image",
         )
+
+    async def retract(self, order: FundingOrder) -> str | None:
+        """See `Funding.retract`."""
+        rail, asset = _method(order)
+        try:
+            return await self._payments.retract(
+                order.account_id,
+                rail,
+                key=_key(order),
+                wanted=order.price_credits,
+                pay_asset=asset,
+                job_id=order.job_id,
+            )
+        except (LogUnavailable, OutcomeUnknown, TooBusy) as error:
+            raise FundingUnavailable(type(error).__name__) from error
 
     async def look(self, reference: str) -> FundingState:
         """See `Funding.look`."""
@@ -58,14 +83,14 @@ class PaymentFunding:
     async def settle(self, reference: str, within: Within) -> FundingState:
         """See `Funding.settle`."""
 
-        def decide(draft: Draft, payment: Payment, happened: Sequence[Event]) -> None:
+        def decide(uow: UnitOfWork, payment: Payment, happened: Sequence[Event]) -> None:
             lots = _lots(payment)
             if lots:
-                within.decide(draft, lots)
+                within.decide(uow, lots)
 
-        companion = Companion(streams=within.streams, rows=within.rows, decide=decide)
+        hook = TransactionHook(streams=within.streams, rows=within.rows, decide=decide)
         try:
-            view = await self._payments.capture(reference, companion)
+            view = await self._payments.capture(reference, hook)
         except (RailError, LogUnavailable, OutcomeUnknown, TooBusy) as error:
             raise FundingUnavailable(type(error).__name__) from error
         return _settled_or(view, FundingState.UNKNOWN)
@@ -86,9 +111,19 @@ class PaymentFunding:
         return _settled_or(view, FundingState.UNKNOWN)
 
 
+def _key(order: FundingOrder) -> str:
+    return f"{order.job_id}:fund"
+
+
+def _method(order: FundingOrder) -> tuple[str, str | None]:
+    """The rail, and the asset to pay with unless it is the rail's first."""
+    rail, _, asset = order.method.partition("/")
+    return rail, asset or None
+
+
 def _lots(payment: Payment) -> list[str]:
     """The lots that this payment granted and that are still its own."""
-    return [share.lot_id for piece in payment.pieces.values() for share in piece.lots]
+    return [share.lot_id for receipt in payment.receipts.values() for share in receipt.lots]
 
 
 def _settled_or(view: TopupView, otherwise: FundingState) -> FundingState:
@@ -99,6 +134,6 @@ def _settled_or(view: TopupView, otherwise: FundingState) -> FundingState:
 def _state(view: TopupView) -> FundingState:
     if view.credited >= view.credits:
         return FundingState.SETTLED
-    if any(piece.state == "held" for piece in view.received) and view.amount_missing.minor <= 0:
+    if any(receipt.state == "held" for receipt in view.received) and view.amount_missing.minor <= 0:
         return FundingState.HELD
     return FundingState.FAILED if view.state in _GONE else FundingState.WAITING

@@ -1,60 +1,60 @@
-"""What goes on behind the generation side: lapsed leases, payments for single jobs, leftovers, reconciliation."""
+"""What goes on in the background: follow-ups, lapsed leases, payments for single jobs, reconciliation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from generation.dispatch import Dispatch
-from generation.funding import FundingKeeper
-from generation.leftovers import Leftovers
-from generation.queue import JobQueue
-from generation.reconcile import Reconciler
-from generation.service import Generations
+from generation.delivery.dispatch import Dispatch
+from generation.jobs.reconciliation import Reconciler
+from generation.jobs.service import Generations
+from generation.jobs.unreferenced_objects import UnreferencedObjects
+from generation.queueing.queue import JobQueue
 from ledger.clock import Clock
+from ledger.followups.sweeper import Sweeper
 
 SWEEP_SECONDS = 1.0
-LEFTOVERS_SECONDS = 60.0
 RECONCILE_SECONDS = 300.0
 PRUNE_SECONDS = 600.0
+UNREFERENCED_SECONDS = 86_400.0
 
 
-class Caretaker:
+class PeriodicTasks:
     """Runs the periodic work; a fault is logged and tried again."""
 
     def __init__(
         self,
         *,
         dispatch: Dispatch,
-        keeper: FundingKeeper,
         generations: Generations,
-        leftovers: Leftovers,
+        sweepers: Sequence[Sweeper],
         reconciler: Reconciler,
+        unreferenced_objects: UnreferencedObjects,
         queue: JobQueue,
         clock: Clock,
     ) -> None:
         self._dispatch = dispatch
-        self._keeper = keeper
         self._generations = generations
-        self._leftovers = leftovers
+        self._sweepers = sweepers
         self._reconciler = reconciler
+        self._unreferenced_objects = unreferenced_objects
         self._queue = queue
         self._clock = clock
-        self._log = structlog.get_logger("gateway.caretaker")
+        self._log = structlog.get_logger("processes.periodic")
 
     async def run(self) -> None:
         """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
+                for sweeper in self._sweepers:
+                    group.create_task(sweeper.run(), name=f"followups.{sweeper.kind}")
                 group.create_task(self._again(self._dispatch.sweep, SWEEP_SECONDS))
-                group.create_task(self._again(self._keeper.sweep, SWEEP_SECONDS))
-                group.create_task(self._again(self._generations.returns.sweep, SWEEP_SECONDS))
                 group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
-                group.create_task(self._again(self._leftovers.sweep, LEFTOVERS_SECONDS))
                 group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
                 group.create_task(self._again(self._prune, PRUNE_SECONDS))
+                group.create_task(self._again(self._delete_unreferenced, UNREFERENCED_SECONDS))
         finally:
             await self._dispatch.close()
 
@@ -64,6 +64,10 @@ class Caretaker:
 
     async def _prune(self) -> int:
         return await self._queue.prune(self._clock())
+
+    async def _delete_unreferenced(self) -> int:
+        await self._unreferenced_objects.sweep()
+        return 0
 
     async def _again(self, work: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
         """At once, and then every so often; more often while there is much to do."""

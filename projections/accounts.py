@@ -50,10 +50,11 @@ class AccountProjection:
         balance = known[entry.stream]
         if entry.position <= balance["position"]:
             return None
-        balance["position"] = entry.position
         change = movement(entry.event)
         if change is None:
+            # The position stays: else it would depend on what else is in the page.
             return None
+        balance["position"] = entry.position
         balance["posted"] += change.posted
         balance["held"] += change.held
         balance["debt"] += change.debt

@@ -32,7 +32,10 @@ class Projection(Protocol):
     name: str
 
     async def apply(self, connection: AsyncConnection, entries: Sequence[Envelope]) -> None:
-        """Write what these events mean. The caller commits it with the position."""
+        """Write what these events mean. The caller commits it with the position.
+
+        The rows may depend on the log alone, never on where a page of it begins or ends.
+        """
 
 
 class ProjectionRunner:
@@ -126,10 +129,10 @@ class ProjectionRunner:
     async def _advance(self, connection: AsyncConnection, name: str, position: int) -> None:
         row = {"projection": name, "position": position}
         statement = insert(positions).values(row)
+        # One that is ahead stays ahead: all read from the start again when another is added.
+        furthest = sa.func.greatest(positions.c.position, statement.excluded.position)
         await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["projection"], set_={"position": statement.excluded.position}
-            )
+            statement.on_conflict_do_update(index_elements=["projection"], set_={"position": furthest})
         )
 
     async def _announce(self, position: int) -> None:

@@ -20,7 +20,7 @@ balances = sa.Table(
     sa.Column("posted", sa.BigInteger, nullable=False, comment="credits owned, in hold or not"),
     sa.Column("held", sa.BigInteger, nullable=False),
     sa.Column("debt", sa.BigInteger, nullable=False),
-    sa.Column("position", sa.BigInteger, nullable=False, comment="of the newest event counted"),
+    sa.Column("position", sa.BigInteger, nullable=False, comment="of the newest event that moved it"),
     sa.CheckConstraint("posted >= 0 AND held >= 0 AND debt >= 0", name="balances_are_never_negative"),
 )
 
@@ -50,15 +50,6 @@ stream_owners = sa.Table(
     metadata,
     sa.Column("stream", sa.Text, primary_key=True, comment="a job or a payment"),
     sa.Column("account_id", sa.Text, nullable=False),
-)
-
-account_due = sa.Table(
-    "account_due",
-    metadata,
-    sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("position", sa.BigInteger, nullable=False, comment="of the newest event that made it due"),
-    comment="work to do, not a read model: which accounts a sweep should visit, and when",
 )
 
 account_feed = sa.Table(

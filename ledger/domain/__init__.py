@@ -1,1 +1,1 @@
-"""Credit accounts as pure values: `decide` may refuse a wish, `evolve` never refuses a fact."""
+"""Credit accounts as pure values: `decide` may refuse a request, `evolve` never refuses a fact."""

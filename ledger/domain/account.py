@@ -1,4 +1,4 @@
-"""A credit account. `decide` may refuse a wish; `evolve` never refuses a fact."""
+"""A credit account. `decide` may refuse a request; `evolve` never refuses a fact."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ledger.domain import commands as c
 from ledger.domain import events as e
 from ledger.domain import granting, holding, merging, refunds, reversals, subscriptions
 from ledger.domain.state import Account
+from ledger.domain.touched import check_touched
 from ledger.domain.upcasts import UPCASTS
 from ledger.log.model import Category, Event
 
@@ -90,8 +91,10 @@ ACCOUNTS: Category[Account] = Category(
     events=e.EVENTS,
     initial=Account(),
     evolve=evolve,
+    follow_up=merging.note_what_is_left,
     upcasts=UPCASTS,
+    check=check_touched,
     snapshot_type=Account,
-    snapshot_version=2,
+    snapshot_version=3,
 )
 """Streams of credit accounts."""

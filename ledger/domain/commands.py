@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -216,3 +217,30 @@ class BillOverage(Command, frozen=True, kw_only=True):
 
     credits: int
     consideration: Consideration
+
+
+NAMES: Mapping[type[Command], str] = {
+    GrantCredits: "GrantCredits",
+    HoldCredits: "HoldCredits",
+    CaptureHold: "CaptureHold",
+    ReleaseHold: "ReleaseHold",
+    ExpireHold: "ExpireHold",
+    MoveHold: "MoveHold",
+    ExpireLots: "ExpireLots",
+    ReverseCredits: "ReverseCredits",
+    RestoreReversal: "RestoreReversal",
+    LoseDispute: "LoseDispute",
+    OpenRefund: "OpenRefund",
+    ResolveRefund: "ResolveRefund",
+    AdjustCredits: "AdjustCredits",
+    ForgiveDebt: "ForgiveDebt",
+    PayPeriod: "PayPeriod",
+    ChangePlan: "ChangePlan",
+    CancelSubscription: "CancelSubscription",
+    ResumeSubscription: "ResumeSubscription",
+    EndSubscription: "EndSubscription",
+    EarnRevenue: "EarnRevenue",
+    StopEarning: "StopEarning",
+    BillOverage: "BillOverage",
+}
+"""What a command is called in the digest that makes it the same when it is repeated: data, whatever its class is called."""

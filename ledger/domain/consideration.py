@@ -102,34 +102,34 @@ def next_part(whole: Worth, out: Worth, taken: int, amount: int, granted: int) -
     )
 
 
-def cut(piece: Slice, amount: int) -> tuple[Slice, Slice]:
+def cut(portion: Slice, amount: int) -> tuple[Slice, Slice]:
     """Cut a slice after `amount` credits; worth is rounded down in the first part, the rest is in the second."""
-    worth, first = piece.worth, None
+    worth, first = portion.worth, None
     if worth is not None:
-        first = next_part(worth, NOTHING, 0, amount, piece.credits)
-    head = msgspec.structs.replace(piece, credits=amount, worth=first)
+        first = next_part(worth, NOTHING, 0, amount, portion.credits)
+    head = msgspec.structs.replace(portion, credits=amount, worth=first)
     rest = worth - first if worth is not None and first is not None else None
-    return head, msgspec.structs.replace(piece, credits=piece.credits - amount, worth=rest)
+    return head, msgspec.structs.replace(portion, credits=portion.credits - amount, worth=rest)
 
 
 def cut_all(slices: tuple[Slice, ...], amount: int) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
     """The first `amount` credits of some slices, and the rest."""
     head: list[Slice] = []
     tail: list[Slice] = []
-    for piece in slices:
-        if amount >= piece.credits:
-            head.append(piece)
-            amount -= piece.credits
+    for portion in slices:
+        if amount >= portion.credits:
+            head.append(portion)
+            amount -= portion.credits
         elif amount > 0:
-            first, rest = cut(piece, amount)
+            first, rest = cut(portion, amount)
             head.append(first)
             tail.append(rest)
             amount = 0
         else:
-            tail.append(piece)
+            tail.append(portion)
     return tuple(head), tuple(tail)
 
 
 def total(slices: tuple[Slice, ...]) -> int:
     """How many credits some slices are."""
-    return sum(piece.credits for piece in slices)
+    return sum(portion.credits for portion in slices)

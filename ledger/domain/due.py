@@ -13,13 +13,18 @@ from ledger.domain.state import Account
 from ledger.log.model import Event
 
 
-def next_due(account: Account) -> datetime | None:
+def next_due(account: Account, now: datetime) -> datetime | None:
     """When the next lot lapses or the next day is earned; None if time does nothing to the account.
 
-    Held credits are not counted: they lapse when their hold is resolved.
+    A lot that is wholly held counts until its time is over: what comes back before then lapses then. What
+    comes back later lapses by the command that gives it back.
     """
-    due = [lot.terms.expires_at for lot in account.lots if lot.left and lot.terms.expires_at is not None]
-    due += [_end_of(s.first_day + timedelta(days=s.earned_days)) for s in account.standing.schedules]
+    due = [
+        expires_at
+        for lot in account.lots
+        if (expires_at := lot.terms.expires_at) is not None and (lot.left or (lot.held and expires_at > now))
+    ]
+    due += [_end_of(s.first_day + timedelta(days=s.earned_days)) for s in account.status.schedules]
     return min(due, default=None)
 
 

@@ -48,7 +48,7 @@ class CreditsHeld(Event, frozen=True, kw_only=True):
     @property
     def allowance_credits(self) -> int:
         """How many of the credits came from a plan's daily allowance."""
-        return sum(piece.credits for piece in self.slices if piece.source == "allowance")
+        return sum(portion.credits for portion in self.slices if portion.source == "allowance")
 
 
 class HoldCaptured(Event, frozen=True, kw_only=True):
@@ -390,3 +390,6 @@ EVENTS: dict[str, type[Event]] = {
     "ledger.overage_billed.v1": OverageBilled,
 }
 """Every current event by its stored name."""
+
+EVENT_NAMES: dict[type[Event], str] = {kind: name for name, kind in EVENTS.items()}
+"""The name under which each is stored."""

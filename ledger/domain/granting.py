@@ -82,7 +82,7 @@ def pack_grant(pack: Pack, lot_id: str, paid: Consideration | None, now: datetim
 
 def _require_new_lot(account: Account, lot_id: str) -> None:
     if lots_.find(account.lots, lot_id) is not None or any(
-        closed.lot_id == lot_id for closed in account.standing.closed
+        closed.lot_id == lot_id for closed in account.status.closed
     ):
         raise LotAlreadyGranted(lot_id=lot_id)
 
@@ -101,8 +101,8 @@ def with_debt_repaid(account: Account, events: list[Event]) -> list[Event]:
         for terms in new:
             part = min(debt, terms.credits)
             if part > 0:
-                piece = lots_.slice_of(Lot(terms, terms.credits), part)
-                events.append(DebtRepaid(credits=part, slices=(piece,)))
+                portion = lots_.slice_of(Lot(terms, terms.credits), part)
+                events.append(DebtRepaid(credits=part, slices=(portion,)))
                 debt -= part
     return events
 
@@ -185,13 +185,13 @@ def due_allowance(account: Account, plan: Plan, now: datetime, *, account_id: st
     Asking again, or with the clock set back, gives nothing. Holding two plans on one day
     gives the larger allowance, never the sum. Nothing is granted while a debt stands.
     """
-    standing = account.standing
-    if plan.period != "day" or account.debt or standing.merged_into:
+    status = account.status
+    if plan.period != "day" or account.debt or status.merged_into:
         return []
     day = periods.utc_day(now)
-    if day < standing.allowance_day:
+    if day < status.allowance_day:
         return []
-    had = standing.allowance_granted if day == standing.allowance_day else 0
+    had = status.allowance_granted if day == status.allowance_day else 0
     amount = plan.credits - had
     if amount <= 0:
         return []
@@ -230,17 +230,17 @@ def granted(account: Account, event: CreditsGranted) -> Account:
     """A lot is there."""
     account = with_lots(account, lots_.insert(account.lots, Lot(terms_of(event), event.credits)))
     if event.source == Source.OVERAGE:
-        standing = account.standing
+        status = account.status
         return Account(
             account.lots,
             account.holds,
             account.debt,
             msgspec.structs.replace(account.usage, overage=account.usage.overage + event.credits),
-            msgspec.structs.replace(standing, overage_owed=standing.overage_owed + event.credits),
+            msgspec.structs.replace(status, overage_owed=status.overage_owed + event.credits),
         )
     if event.source not in CAPPED:
         return account
-    usage, standing = account.usage, account.standing
+    usage, status = account.usage, account.status
     if usage.period == event.period:
         whole = usage.granted + event.credits
         passed = max((mark for mark in MARKS if usage.used * 100 >= whole * mark), default=0)
@@ -251,23 +251,23 @@ def granted(account: Account, event: CreditsGranted) -> Account:
     else:
         usage = Usage(event.period, event.credits)
     if event.source == Source.ALLOWANCE:
-        had = standing.allowance_granted if standing.allowance_day == event.period else 0
-        standing = msgspec.structs.replace(
-            standing, allowance_day=event.period, allowance_granted=had + event.credits
+        had = status.allowance_granted if status.allowance_day == event.period else 0
+        status = msgspec.structs.replace(
+            status, allowance_day=event.period, allowance_granted=had + event.credits
         )
-    elif standing.subscription is not None:
-        subscription = standing.subscription
-        standing = msgspec.structs.replace(
-            standing,
+    elif status.subscription is not None:
+        subscription = status.subscription
+        status = msgspec.structs.replace(
+            status,
             subscription=msgspec.structs.replace(subscription, granted=subscription.granted + event.credits),
         )
-    return Account(account.lots, account.holds, account.debt, usage, standing)
+    return Account(account.lots, account.holds, account.debt, usage, status)
 
 
 def lot_expired(account: Account, event: LotExpired) -> Account:
     """What was left of a lot lapsed."""
-    piece = event.expired
-    return replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, piece), piece))
+    portion = event.expired
+    return replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, portion), portion))
 
 
 def withdrawn(account: Account, event: CreditsWithdrawn) -> Account:
@@ -277,8 +277,8 @@ def withdrawn(account: Account, event: CreditsWithdrawn) -> Account:
 
 def withdraw_all(account: Account, slices: tuple[Slice, ...]) -> Account:
     """Unheld slices go away."""
-    for piece in slices:
-        account = replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, piece), piece))
+    for portion in slices:
+        account = replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, portion), portion))
     return account
 
 
@@ -289,8 +289,8 @@ def debt_incurred(account: Account, event: DebtIncurred) -> Account:
 
 def debt_repaid(account: Account, event: DebtRepaid) -> Account:
     """Paid credits were used to make up for a debt."""
-    for piece in event.slices:
-        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, piece), piece))
+    for portion in event.slices:
+        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, portion), portion))
     return _with_debt(account, account.debt - total(event.slices))
 
 
@@ -300,4 +300,4 @@ def debt_forgiven(account: Account, event: DebtForgiven) -> Account:
 
 
 def _with_debt(account: Account, debt: int) -> Account:
-    return Account(account.lots, account.holds, debt, account.usage, account.standing)
+    return Account(account.lots, account.holds, debt, account.usage, account.status)

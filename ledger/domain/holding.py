@@ -52,8 +52,8 @@ def decide_hold(account: Account, command: HoldCredits, now: datetime) -> list[E
         raise DeadlinePassed(deadline=command.deadline.isoformat())
     if account.debt:
         raise AccountInDebt(debt=account.debt)
-    if account.standing.merged_into:
-        raise AccountMerged(into=account.standing.merged_into)
+    if account.status.merged_into:
+        raise AccountMerged(into=account.status.merged_into)
     lots = account.lots
     if command.only_lot is not None:
         lots = tuple(lot for lot in lots if lot.terms.lot_id == command.only_lot)
@@ -123,9 +123,9 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
         events += lapses(account, spent.returned, now)
     slices = (*spent.slices, *spent.overage) if spent.overage else spent.slices
     owed = 0
-    for piece in slices:
-        if piece.revoked:
-            owed += piece.credits
+    for portion in slices:
+        if portion.revoked:
+            owed += portion.credits
     if owed:
         events.append(DebtIncurred(credits=owed, cause="capture", reference=hold.hold_id))
     if owed or (account.debt and spent.returned):
@@ -138,7 +138,7 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
 
 def _capture_part(hold: Hold, amount: int) -> HoldCaptured:
     """Spend what is still paid for before what was revoked: it is the kinder order."""
-    ordered = tuple(sorted(hold.slices, key=lambda piece: piece.revoked))
+    ordered = tuple(sorted(hold.slices, key=lambda portion: portion.revoked))
     spent, rest = cut_all(ordered, amount)
     returned, revoked = part_by_revoked(rest)
     return HoldCaptured(
@@ -187,11 +187,11 @@ def _of_this_period(account: Account, slices: tuple[Slice, ...]) -> int:
     period is over, and nothing of the present one has been used.
     """
     spent = 0
-    for piece in slices:
-        if piece.source in CAPPED:
-            lot = lots_.find(account.lots, piece.lot_id)
+    for portion in slices:
+        if portion.source in CAPPED:
+            lot = lots_.find(account.lots, portion.lot_id)
             if lot is not None and lot.terms.period == account.usage.period:
-                spent += piece.credits
+                spent += portion.credits
     return spent
 
 
@@ -256,8 +256,8 @@ def decide_move(account: Account, command: MoveHold, now: datetime) -> list[Even
 
 def part_by_revoked(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
     """(still paid for or free, revoked)."""
-    for piece in slices:
-        if piece.revoked:
+    for portion in slices:
+        if portion.revoked:
             break
     else:
         return slices, ()
@@ -279,11 +279,11 @@ def with_debt_set_off(
 def lapses(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
     """What came back to a lot whose time is over meanwhile lapses now."""
     lapsed: list[Event] = []
-    for piece in returned:
-        lot = lots_.find(account.lots, piece.lot_id)
+    for portion in returned:
+        lot = lots_.find(account.lots, portion.lot_id)
         expires_at = None if lot is None else lot.terms.expires_at
         if expires_at is not None and expires_at <= now:
-            lapsed.append(LotExpired(expired=piece, expires_at=expires_at))
+            lapsed.append(LotExpired(expired=portion, expires_at=expires_at))
     return lapsed
 
 
@@ -291,11 +291,11 @@ def credits_held(account: Account, event: CreditsHeld) -> Account:
     """A hold is open."""
     hold = Hold(event.hold_id, event.job_id, event.credits, event.deadline, event.slices)
     lots = account.lots
-    for piece in event.slices:
+    for portion in event.slices:
         lots = tuple(
-            [lots_.held_from(lot, piece) if lot.terms.lot_id == piece.lot_id else lot for lot in lots]
+            [lots_.held_from(lot, portion) if lot.terms.lot_id == portion.lot_id else lot for lot in lots]
         )
-    return Account(lots, holds_.put(account.holds, hold), account.debt, account.usage, account.standing)
+    return Account(lots, holds_.put(account.holds, hold), account.debt, account.usage, account.status)
 
 
 def captured(account: Account, event: HoldCaptured) -> Account:
@@ -305,11 +305,11 @@ def captured(account: Account, event: HoldCaptured) -> Account:
     if used:
         usage = Usage(usage.period, usage.granted, usage.used + used, usage.warned_percent, usage.overage)
     holds = holds_.remove(account.holds, event.hold_id)
-    account = Account(account.lots, holds, account.debt, usage, account.standing)
-    for piece in event.slices:
-        account = replace_lot(account, lots_.spent_from(lot_or_ghost(account, piece), piece))
-    for piece in event.overage:
-        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, piece), piece))
+    account = Account(account.lots, holds, account.debt, usage, account.status)
+    for portion in event.slices:
+        account = replace_lot(account, lots_.spent_from(lot_or_ghost(account, portion), portion))
+    for portion in event.overage:
+        account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, portion), portion))
     return give_back(account, event.returned, event.revoked)
 
 
@@ -325,10 +325,10 @@ def expired(account: Account, event: HoldExpired) -> Account:
 
 def give_back(account: Account, returned: tuple[Slice, ...], revoked: tuple[Slice, ...]) -> Account:
     """Held slices return to their lots, or are gone if their money is."""
-    for piece in returned:
-        account = replace_lot(account, lots_.returned_to(lot_or_ghost(account, piece), piece))
-    for piece in revoked:
-        account = replace_lot(account, lots_.withdrawn_held(lot_or_ghost(account, piece), piece))
+    for portion in returned:
+        account = replace_lot(account, lots_.returned_to(lot_or_ghost(account, portion), portion))
+    for portion in revoked:
+        account = replace_lot(account, lots_.withdrawn_held(lot_or_ghost(account, portion), portion))
     return account
 
 
@@ -341,15 +341,15 @@ def moved(account: Account, event: HoldMoved) -> Account:
     holds = holds_.put(
         holds, Hold(event.to_hold_id, event.to_job_id, hold.credits, event.deadline, hold.slices)
     )
-    return Account(account.lots, holds, account.debt, account.usage, account.standing)
+    return Account(account.lots, holds, account.debt, account.usage, account.status)
 
 
 def warned(account: Account, event: UsageWarned) -> Account:
     """The mark has been given; it is not given again in this period."""
     usage = msgspec.structs.replace(account.usage, warned_percent=event.percent)
-    return Account(account.lots, account.holds, account.debt, usage, account.standing)
+    return Account(account.lots, account.holds, account.debt, usage, account.status)
 
 
 def _without_hold(account: Account, hold_id: str) -> Account:
     holds = holds_.remove(account.holds, hold_id)
-    return Account(account.lots, holds, account.debt, account.usage, account.standing)
+    return Account(account.lots, holds, account.debt, account.usage, account.status)

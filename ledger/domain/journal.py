@@ -107,13 +107,13 @@ def _received(entry: _Entry, paid: Consideration | None) -> None:
 
 def _from_deferred(entry: _Entry, slices: Iterable[Slice], to: str) -> None:
     """Deferred revenue behind slices goes to another account."""
-    for piece in slices:
-        worth = piece.worth
+    for portion in slices:
+        worth = portion.worth
         if worth is not None:
-            asset = entry.asset(piece.asset)
-            deferred = _name("Liabilities:Deferred", piece.rail)
+            asset = entry.asset(portion.asset)
+            deferred = _name("Liabilities:Deferred", portion.rail)
             entry.add(deferred, asset, worth.earned_minor, worth.usd_minor)
-            entry.add(_name(to, piece.rail), asset, -worth.earned_minor, -worth.usd_minor)
+            entry.add(_name(to, portion.rail), asset, -worth.earned_minor, -worth.usd_minor)
 
 
 def _granted(entry: _Entry, event: e.CreditsGranted) -> None:
@@ -165,11 +165,11 @@ def _paid_back(entry: _Entry, asset: Asset, rail: str, worth: Worth) -> None:
 def _reversed(entry: _Entry, event: e.CreditsReversed) -> None:
     """What had not been earned comes out of deferred revenue; the rest is our loss."""
     _paid_back(entry, entry.asset(event.asset), event.rail, event.worth)
-    for piece in (event.left, event.held):
-        if piece is not None and piece.worth is not None:
-            worth = piece.worth
-            deferred = _name("Liabilities:Deferred", piece.rail)
-            entry.add(deferred, entry.asset(piece.asset), worth.earned_minor, worth.usd_minor)
+    for portion in (event.left, event.held):
+        if portion is not None and portion.worth is not None:
+            worth = portion.worth
+            deferred = _name("Liabilities:Deferred", portion.rail)
+            entry.add(deferred, entry.asset(portion.asset), worth.earned_minor, worth.usd_minor)
     loss = _name("Expenses:Reversals", event.rail)
     entry.plug(loss, loss)
     if event.left is not None:
@@ -241,8 +241,8 @@ def _stopped(entry: _Entry, event: e.EarningStopped) -> None:
 def _billed(entry: _Entry, event: e.OverageBilled) -> None:
     _received(entry, event.consideration)
     paid = event.consideration
-    piece = Slice("", event.credits, "overage", paid.asset.code, paid.rail, paid.worth)
-    _from_deferred(entry, (piece,), "Income:Overage")
+    portion = Slice("", event.credits, "overage", paid.asset.code, paid.rail, paid.worth)
+    _from_deferred(entry, (portion,), "Income:Overage")
 
 
 _RULES: dict[type[Event], Callable[[_Entry, Any], None]] = {

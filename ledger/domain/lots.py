@@ -171,13 +171,13 @@ def find(lots: tuple[Lot, ...], lot_id: str) -> Lot | None:
     return None
 
 
-def held_from(lot: Lot, piece: Slice) -> Lot:
+def held_from(lot: Lot, portion: Slice) -> Lot:
     """The lot after `piece` of what was left became held."""
-    worth = piece.worth
+    worth = portion.worth
     return Lot(
         lot.terms,
-        lot.left - piece.credits,
-        lot.held + piece.credits,
+        lot.left - portion.credits,
+        lot.held + portion.credits,
         lot.spent,
         lot.withdrawn,
         lot.reversed,
@@ -185,26 +185,26 @@ def held_from(lot: Lot, piece: Slice) -> Lot:
     )
 
 
-def spent_from(lot: Lot, piece: Slice) -> Lot:
+def spent_from(lot: Lot, portion: Slice) -> Lot:
     """The lot after a held `piece` was captured."""
     return Lot(
         lot.terms,
         lot.left,
-        lot.held - piece.credits,
-        lot.spent + piece.credits,
+        lot.held - portion.credits,
+        lot.spent + portion.credits,
         lot.withdrawn,
-        lot.reversed + piece.credits if piece.revoked else lot.reversed,
+        lot.reversed + portion.credits if portion.revoked else lot.reversed,
         lot.out,
     )
 
 
-def returned_to(lot: Lot, piece: Slice) -> Lot:
+def returned_to(lot: Lot, portion: Slice) -> Lot:
     """The lot after a held `piece` came back."""
-    worth = piece.worth
+    worth = portion.worth
     return Lot(
         lot.terms,
-        lot.left + piece.credits,
-        lot.held - piece.credits,
+        lot.left + portion.credits,
+        lot.held - portion.credits,
         lot.spent,
         lot.withdrawn,
         lot.reversed,
@@ -212,41 +212,41 @@ def returned_to(lot: Lot, piece: Slice) -> Lot:
     )
 
 
-def withdrawn_held(lot: Lot, piece: Slice) -> Lot:
+def withdrawn_held(lot: Lot, portion: Slice) -> Lot:
     """The lot after a held `piece` left for good without being used."""
     return Lot(
         lot.terms,
         lot.left,
-        lot.held - piece.credits,
+        lot.held - portion.credits,
         lot.spent,
-        lot.withdrawn + piece.credits,
+        lot.withdrawn + portion.credits,
         lot.reversed,
         lot.out,
     )
 
 
-def withdrawn_left(lot: Lot, piece: Slice) -> Lot:
+def withdrawn_left(lot: Lot, portion: Slice) -> Lot:
     """The lot after `piece` of what was left went away without being used."""
-    worth = piece.worth
+    worth = portion.worth
     return Lot(
         lot.terms,
-        lot.left - piece.credits,
+        lot.left - portion.credits,
         lot.held,
         lot.spent,
-        lot.withdrawn + piece.credits,
+        lot.withdrawn + portion.credits,
         lot.reversed,
         lot.out if worth is None else lot.out + worth,
     )
 
 
-def spent_left(lot: Lot, piece: Slice) -> Lot:
+def spent_left(lot: Lot, portion: Slice) -> Lot:
     """The lot after `piece` of what was left was used at once, without a hold."""
-    worth = piece.worth
+    worth = portion.worth
     return Lot(
         lot.terms,
-        lot.left - piece.credits,
+        lot.left - portion.credits,
         lot.held,
-        lot.spent + piece.credits,
+        lot.spent + portion.credits,
         lot.withdrawn,
         lot.reversed,
         lot.out if worth is None else lot.out + worth,

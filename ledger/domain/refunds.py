@@ -21,13 +21,13 @@ from ledger.domain.refusals import (
     RefundNotOpen,
     RefundTooLarge,
 )
-from ledger.domain.state import Account, Refund, lot_or_ghost, replace_lot, with_standing
+from ledger.domain.state import Account, Refund, lot_or_ghost, replace_lot, with_status
 from ledger.log.model import Event
 
 
 def decide_refund(account: Account, command: OpenRefund, now: datetime) -> list[Event]:
     """Hold unspent credits of one paid lot; the amount is at most what they cost."""
-    if any(refund.refund_id == command.refund_id for refund in account.standing.refunds):
+    if any(refund.refund_id == command.refund_id for refund in account.status.refunds):
         raise RefundAlreadyOpen(refund_id=command.refund_id)
     lot = lots_.find(account.lots, command.lot_id)
     if lot is None or lots_.is_expired(lot, now) or lot.left <= 0:
@@ -35,7 +35,7 @@ def decide_refund(account: Account, command: OpenRefund, now: datetime) -> list[
     if lot.terms.consideration is None:
         raise LotNotRefundable(lot_id=command.lot_id)
     payment_id = lot.terms.consideration.payment_id
-    for dispute in account.standing.disputes:
+    for dispute in account.status.disputes:
         paid = dispute.terms.consideration
         if dispute.lot_id == command.lot_id or (paid is not None and paid.payment_id == payment_id):
             raise LotDisputed(lot_id=command.lot_id, reversal_id=dispute.reversal_id)
@@ -43,14 +43,14 @@ def decide_refund(account: Account, command: OpenRefund, now: datetime) -> list[
     require_amount(amount)
     if amount > lot.left:
         raise LotNotFound(lot_id=command.lot_id, left=lot.left, wanted=amount)
-    piece = lots_.slice_of(lot, amount)
-    largest = (piece.worth or NOTHING).gross_minor
+    portion = lots_.slice_of(lot, amount)
+    largest = (portion.worth or NOTHING).gross_minor
     amount_minor = largest if command.amount_minor is None else command.amount_minor
     if amount_minor <= 0:
         raise InvalidAmount(amount_minor=amount_minor)
     if amount_minor > largest:
         raise RefundTooLarge(wanted_minor=amount_minor, largest_minor=largest)
-    return [RefundOpened(refund_id=command.refund_id, held=piece, amount_minor=amount_minor)]
+    return [RefundOpened(refund_id=command.refund_id, held=portion, amount_minor=amount_minor)]
 
 
 def decide_resolution(account: Account, command: ResolveRefund, now: datetime) -> list[Event]:
@@ -80,7 +80,7 @@ def decide_resolution(account: Account, command: ResolveRefund, now: datetime) -
 
 
 def _find(account: Account, refund_id: str) -> Refund | None:
-    for refund in account.standing.refunds:
+    for refund in account.status.refunds:
         if refund.refund_id == refund_id:
             return refund
     return None
@@ -91,8 +91,8 @@ def opened(account: Account, event: RefundOpened) -> Account:
     account = replace_lot(account, lots_.held_from(lot_or_ghost(account, event.held), event.held))
     held = event.held
     refund = Refund(event.refund_id, (held,), event.amount_minor, held.asset, held.rail)
-    refunds = (*account.standing.refunds, refund)
-    return with_standing(account, msgspec.structs.replace(account.standing, refunds=refunds))
+    refunds = (*account.status.refunds, refund)
+    return with_status(account, msgspec.structs.replace(account.status, refunds=refunds))
 
 
 def sent(account: Account, event: RefundSent) -> Account:
@@ -110,11 +110,11 @@ def left_unknown(account: Account, event: RefundLeftUnknown) -> Account:
     """The credits of a refund stay held."""
     refunds = tuple(
         msgspec.structs.replace(refund, unknown=True) if refund.refund_id == event.refund_id else refund
-        for refund in account.standing.refunds
+        for refund in account.status.refunds
     )
-    return with_standing(account, msgspec.structs.replace(account.standing, refunds=refunds))
+    return with_status(account, msgspec.structs.replace(account.status, refunds=refunds))
 
 
 def _without(account: Account, refund_id: str) -> Account:
-    refunds = tuple(refund for refund in account.standing.refunds if refund.refund_id != refund_id)
-    return with_standing(account, msgspec.structs.replace(account.standing, refunds=refunds))
+    refunds = tuple(refund for refund in account.status.refunds if refund.refund_id != refund_id)
+    return with_status(account, msgspec.structs.replace(account.status, refunds=refunds))

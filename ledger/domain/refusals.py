@@ -1,4 +1,4 @@
-"""Why an account may say no. Each docstring is the public message."""
+"""Why an account may say no. Codes are stored and messages are public: neither follows a class name."""
 
 from __future__ import annotations
 
@@ -6,116 +6,203 @@ from ledger.errors import Refusal
 
 
 class InvalidAmount(Refusal):
-    """The amount must be a positive whole number within reason."""
+    """Details: `amount_minor` and `credits`."""
+
+    code = "invalid_amount"
+    message = "The amount must be a positive whole number within reason."
 
 
 class InsufficientCredits(Refusal):
-    """There are not enough credits available."""
+    """Details: `wanted` and `available`."""
+
+    code = "insufficient_credits"
+    message = "There are not enough credits available."
 
 
 class AccountInDebt(Refusal):
-    """The account owes credits because a payment was taken back; a top-up clears it."""
+    """Details: `debt`."""
+
+    code = "account_in_debt"
+    message = "The account owes credits because a payment was taken back; a top-up clears it."
 
 
 class AccountMerged(Refusal):
-    """This guest account has been merged into another account."""
+    """Details: `into`."""
+
+    code = "account_merged"
+    message = "This guest account has been merged into another account."
 
 
 class AccountNotMergeable(Refusal):
-    """An account cannot be merged into itself."""
+    """Details: `account_id`."""
+
+    code = "account_not_mergeable"
+    message = "An account cannot be merged into itself."
 
 
 class LotAlreadyGranted(Refusal):
-    """This lot has already been granted."""
+    """Details: `lot_id`."""
+
+    code = "lot_already_granted"
+    message = "This lot has already been granted."
 
 
 class LotNotFound(Refusal):
-    """There is no such lot with unspent credits."""
+    """Details: `lot_id`, `left` and `wanted`."""
+
+    code = "lot_not_found"
+    message = "There is no such lot with unspent credits."
 
 
 class LotDisputed(Refusal):
-    """The payment behind these credits is disputed, so they cannot be refunded."""
+    """Details: `lot_id` and `reversal_id`."""
+
+    code = "lot_disputed"
+    message = "The payment behind these credits is disputed, so they cannot be refunded."
 
 
 class LotNotRefundable(Refusal):
-    """Nobody paid for these credits, so they cannot be refunded."""
+    """Details: `lot_id`."""
+
+    code = "lot_not_refundable"
+    message = "Nobody paid for these credits, so they cannot be refunded."
 
 
 class ExpiryPassed(Refusal):
-    """The credits would already have expired."""
+    """Details: `expires_at`."""
+
+    code = "expiry_passed"
+    message = "The credits would already have expired."
 
 
 class HoldAlreadyOpen(Refusal):
-    """A hold with this id is already open."""
+    """Details: `hold_id`."""
+
+    code = "hold_already_open"
+    message = "A hold with this id is already open."
 
 
 class HoldNotOpen(Refusal):
-    """The hold is not open: it was resolved before, or never existed."""
+    """Details: `hold_id`."""
+
+    code = "hold_not_open"
+    message = "The hold is not open: it was resolved before, or never existed."
 
 
 class HoldPastDeadline(Refusal):
-    """The hold's deadline has passed, so it can no longer be used."""
+    """Details: `hold_id` and `deadline`."""
+
+    code = "hold_past_deadline"
+    message = "The hold's deadline has passed, so it can no longer be used."
 
 
 class HoldNotDue(Refusal):
-    """The hold's deadline has not passed yet."""
+    """Details: `hold_id` and `deadline`."""
+
+    code = "hold_not_due"
+    message = "The hold's deadline has not passed yet."
 
 
 class DeadlinePassed(Refusal):
-    """A hold needs a deadline in the future."""
+    """Details: `deadline`."""
+
+    code = "deadline_passed"
+    message = "A hold needs a deadline in the future."
 
 
 class OverageNotAllowed(Refusal):
-    """More was to be captured than was held and allowed beyond it."""
+    """Details: `hold_id`, `held`, `wanted` and `overage_limit`."""
+
+    code = "overage_not_allowed"
+    message = "More was to be captured than was held and allowed beyond it."
 
 
 class RefundAlreadyOpen(Refusal):
-    """A refund with this id is already open."""
+    """Details: `refund_id`."""
+
+    code = "refund_already_open"
+    message = "A refund with this id is already open."
 
 
 class RefundNotOpen(Refusal):
-    """The refund is not open: it was resolved before, or never existed."""
+    """Details: `refund_id`."""
+
+    code = "refund_not_open"
+    message = "The refund is not open: it was resolved before, or never existed."
 
 
 class RefundTooLarge(Refusal):
-    """A refund is at most what was paid for the unspent credits."""
+    """Details: `wanted_minor` and `largest_minor`."""
+
+    code = "refund_too_large"
+    message = "A refund is at most what was paid for the unspent credits."
 
 
 class ReversalAlreadyBooked(Refusal):
-    """This reversal has already been booked."""
+    """Details: `reversal_id`."""
+
+    code = "reversal_already_booked"
+    message = "This reversal has already been booked."
 
 
 class ReversalNotFound(Refusal):
-    """There is no open dispute with this id."""
+    """Details: `reversal_id`."""
+
+    code = "reversal_not_found"
+    message = "There is no open dispute with this id."
 
 
 class ReasonMissing(Refusal):
-    """An adjustment by hand needs an actor and a reason."""
+    """One of the two is empty."""
+
+    code = "reason_missing"
+    message = "An adjustment by hand needs an actor and a reason."
 
 
 class NoDebt(Refusal):
-    """The account does not owe that much."""
+    """Details: `debt` and `wanted`."""
+
+    code = "no_debt"
+    message = "The account does not owe that much."
 
 
 class SubscriptionNotFound(Refusal):
-    """There is no such active subscription."""
+    """Details: `subscription_id`."""
+
+    code = "subscription_not_found"
+    message = "There is no such active subscription."
 
 
 class PeriodAlreadyGranted(Refusal):
-    """This subscription period, or a later one, has already been granted."""
+    """Details: `subscription_id` and `period_start`."""
+
+    code = "period_already_granted"
+    message = "This subscription period, or a later one, has already been granted."
 
 
 class PeriodOverlaps(Refusal):
-    """The period begins before the one already paid for has ended."""
+    """Details: `subscription_id` and `period_end`."""
+
+    code = "period_overlaps"
+    message = "The period begins before the one already paid for has ended."
 
 
 class InvalidPeriod(Refusal):
-    """A period must end after it begins."""
+    """Details: `period_start` and `period_end`."""
+
+    code = "invalid_period"
+    message = "A period must end after it begins."
 
 
 class ScheduleNotFound(Refusal):
-    """There is no such earning schedule."""
+    """Details: `schedule_id`."""
+
+    code = "schedule_not_found"
+    message = "There is no such earning schedule."
 
 
 class NothingToBill(Refusal):
-    """The account has not used that much beyond its allowance."""
+    """Details: `owed` and `wanted`."""
+
+    code = "nothing_to_bill"
+    message = "The account has not used that much beyond its allowance."

@@ -28,7 +28,7 @@ from ledger.domain.refusals import (
     ReversalAlreadyBooked,
     ReversalNotFound,
 )
-from ledger.domain.state import Account, Dispute, replace_lot, with_standing
+from ledger.domain.state import Account, Dispute, replace_lot, with_status
 from ledger.log.model import Event
 from ledger.money import ASSETS, Asset
 
@@ -50,10 +50,10 @@ def decide_reversal(account: Account, command: ReverseCredits, now: datetime) ->
 def _reverse(account: Account, command: ReverseCredits, now: datetime) -> list[Event]:
     if not 0 <= command.credits <= CREDITS_MAX or command.worth.is_negative_somewhere():
         raise InvalidAmount(credits=command.credits)
-    if account.standing.merged_into:
+    if account.status.merged_into:
         # What this guest had bought is known there; here it would look like a lot long spent.
-        raise AccountMerged(into=account.standing.merged_into)
-    if any(dispute.reversal_id == command.reversal_id for dispute in account.standing.disputes):
+        raise AccountMerged(into=account.status.merged_into)
+    if any(dispute.reversal_id == command.reversal_id for dispute in account.status.disputes):
         raise ReversalAlreadyBooked(reversal_id=command.reversal_id)
     wanted = command.credits
     lot = lots_.find(account.lots, command.lot_id)
@@ -102,11 +102,11 @@ def _revoke(account: Account, lot: Lot, wanted: int) -> tuple[tuple[RevokedHold,
     lot_id = lot.terms.lot_id
     for open_id, held in _latest_first(account):
         slices: list[Slice] = []
-        for piece in held:
-            if piece.lot_id != lot_id or piece.revoked or amount == wanted:
-                slices.append(piece)
+        for portion in held:
+            if portion.lot_id != lot_id or portion.revoked or amount == wanted:
+                slices.append(portion)
                 continue
-            head, rest = cut(piece, min(piece.credits, wanted - amount))
+            head, rest = cut(portion, min(portion.credits, wanted - amount))
             if rest.credits:
                 slices.append(rest)
             slices.append(msgspec.structs.replace(head, worth=None, asset="", rail="", revoked=True))
@@ -133,11 +133,11 @@ def _latest_first(account: Account) -> list[tuple[str, tuple[Slice, ...]]]:
     """Open holds by deadline, the latest first, then open refunds."""
     holds = sorted(holds_.each(account.holds), key=lambda hold: (hold.deadline, hold.hold_id), reverse=True)
     found = [(hold.hold_id, hold.slices) for hold in holds]
-    return found + [(refund.refund_id, refund.held) for refund in account.standing.refunds]
+    return found + [(refund.refund_id, refund.held) for refund in account.status.refunds]
 
 
 def _closed(account: Account, lot_id: str) -> ClosedLot | None:
-    for closed in account.standing.closed:
+    for closed in account.status.closed:
         if closed.lot_id == lot_id:
             return closed
     return None
@@ -203,7 +203,7 @@ def decide_loss(account: Account, command: LoseDispute, _now: datetime) -> list[
 
 
 def _open_dispute(account: Account, reversal_id: str) -> Dispute:
-    for dispute in account.standing.disputes:
+    for dispute in account.status.disputes:
         if dispute.reversal_id == reversal_id:
             return dispute
     raise ReversalNotFound(reversal_id=reversal_id)
@@ -219,14 +219,14 @@ def reversed_credits(account: Account, event: CreditsReversed) -> Account:
     slices = {revoked.hold_id: revoked.slices for revoked in event.holds}
     refunds = tuple(
         msgspec.structs.replace(refund, held=slices.get(refund.refund_id, refund.held))
-        for refund in account.standing.refunds
+        for refund in account.status.refunds
     )
-    standing = msgspec.structs.replace(account.standing, refunds=refunds)
-    account = Account(account.lots, holds, account.debt, account.usage, standing)
+    status = msgspec.structs.replace(account.status, refunds=refunds)
+    account = Account(account.lots, holds, account.debt, account.usage, status)
     if event.terms is not None:
         dispute = Dispute(event.reversal_id, event.lot_id, event.terms)
-        disputes = (*account.standing.disputes, dispute)
-        account = with_standing(account, msgspec.structs.replace(account.standing, disputes=disputes))
+        disputes = (*account.status.disputes, dispute)
+        account = with_status(account, msgspec.structs.replace(account.status, disputes=disputes))
     lot = lots_.find(account.lots, event.lot_id)
     if lot is None:
         return _closed_reversed(account, event)
@@ -242,12 +242,12 @@ def _closed_reversed(account: Account, event: CreditsReversed) -> Account:
         msgspec.structs.replace(lot, reversed=lot.reversed + event.spent_credits)
         if lot.lot_id == event.lot_id
         else lot
-        for lot in account.standing.closed
+        for lot in account.status.closed
     )
-    return with_standing(account, msgspec.structs.replace(account.standing, closed=closed))
+    return with_status(account, msgspec.structs.replace(account.status, closed=closed))
 
 
 def restored_or_lost(account: Account, event: ReversalRestored | DisputeLost) -> Account:
     """The dispute is no longer open."""
-    disputes = tuple(d for d in account.standing.disputes if d.reversal_id != event.reversal_id)
-    return with_standing(account, msgspec.structs.replace(account.standing, disputes=disputes))
+    disputes = tuple(d for d in account.status.disputes if d.reversal_id != event.reversal_id)
+    return with_status(account, msgspec.structs.replace(account.status, disputes=disputes))

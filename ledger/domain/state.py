@@ -82,7 +82,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     earned: Worth = NOTHING
 
 
-class Standing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class AccountStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything about an account that a hold or a capture does not change."""
 
     allowance_day: str = ""
@@ -107,7 +107,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     holds: HoldMap = ()
     debt: int = 0
     usage: Usage = Usage()
-    standing: Standing = Standing()
+    status: AccountStatus = AccountStatus()
 
     def posted(self, now: datetime) -> int:
         """Credits owned: available and held. Never negative."""
@@ -123,7 +123,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def plan_at(self, now: datetime, grace_seconds: int = 0) -> str:
         """The name of the paid plan in force, or `free`."""
-        subscription = self.standing.subscription
+        subscription = self.status.subscription
         if subscription is None or subscription.ended_at is not None:
             return "free"
         grace = 0 if subscription.cancels else grace_seconds
@@ -133,12 +133,12 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 def with_lots(account: Account, lots: tuple[Lot, ...]) -> Account:
     """The account with other lots."""
-    return Account(lots, account.holds, account.debt, account.usage, account.standing)
+    return Account(lots, account.holds, account.debt, account.usage, account.status)
 
 
-def with_standing(account: Account, standing: Standing) -> Account:
+def with_status(account: Account, status: AccountStatus) -> Account:
     """The account with another standing."""
-    return Account(account.lots, account.holds, account.debt, account.usage, standing)
+    return Account(account.lots, account.holds, account.debt, account.usage, status)
 
 
 def replace_lot(account: Account, changed: Lot) -> Account:
@@ -146,7 +146,7 @@ def replace_lot(account: Account, changed: Lot) -> Account:
     lot_id = changed.terms.lot_id
     if changed.left or changed.held:
         lots = tuple([changed if lot.terms.lot_id == lot_id else lot for lot in account.lots])
-        return Account(lots, account.holds, account.debt, account.usage, account.standing)
+        return Account(lots, account.holds, account.debt, account.usage, account.status)
     account = with_lots(account, tuple([lot for lot in account.lots if lot.terms.lot_id != lot_id]))
     if changed.terms.consideration is None:
         return account
@@ -155,14 +155,14 @@ def replace_lot(account: Account, changed: Lot) -> Account:
 
 def remembering(account: Account, closed: tuple[ClosedLot, ...]) -> Account:
     """The account with these used-up lots remembered, and what is beyond the bound forgotten."""
-    kept = [*account.standing.closed, *closed]
+    kept = [*account.status.closed, *closed]
     excess = len(kept) - CLOSED_LOTS_KEPT
     if excess > 0:
         plain = [place for place, lot in enumerate(kept) if lot.plain]
         others = [place for place, lot in enumerate(kept) if not lot.plain]
         gone = {*(plain + others)[:excess]}
         kept = [lot for place, lot in enumerate(kept) if place not in gone]
-    return with_standing(account, msgspec.structs.replace(account.standing, closed=tuple(kept)))
+    return with_status(account, msgspec.structs.replace(account.status, closed=tuple(kept)))
 
 
 def _closed(lot: Lot) -> ClosedLot:
@@ -178,14 +178,14 @@ def _closed(lot: Lot) -> ClosedLot:
     )
 
 
-def lot_or_ghost(account: Account, piece: Slice) -> Lot:
+def lot_or_ghost(account: Account, portion: Slice) -> Lot:
     """The lot of a slice. Facts are never refused: a missing lot counts as an empty one."""
-    lot = lots_.find(account.lots, piece.lot_id)
+    lot = lots_.find(account.lots, portion.lot_id)
     if lot is not None:
         return lot
     terms = LotTerms(
-        lot_id=piece.lot_id,
-        source=piece.source,
+        lot_id=portion.lot_id,
+        source=portion.source,
         credits=0,
         granted_at=datetime.min.replace(tzinfo=UTC),
         priority=lots_.PRIORITY.get(Source.PAYMENT, 0),

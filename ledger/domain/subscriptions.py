@@ -42,7 +42,7 @@ from ledger.domain.refusals import (
     ScheduleNotFound,
     SubscriptionNotFound,
 )
-from ledger.domain.state import Account, Schedule, Subscription, with_standing
+from ledger.domain.state import Account, Schedule, Subscription, with_status
 from ledger.log.model import Event
 from ledger.plans import Plan
 
@@ -52,7 +52,7 @@ def decide_period(account: Account, command: PayPeriod, now: datetime) -> list[E
     start, end, plan = command.period_start, command.period_end, command.plan
     if end <= start:
         raise InvalidPeriod(period_start=start.isoformat(), period_end=end.isoformat())
-    old = account.standing.subscription
+    old = account.status.subscription
     same = old is not None and old.subscription_id == command.subscription_id
     if old is not None and same:
         if start <= old.period_start:
@@ -173,7 +173,7 @@ def decide_end(account: Account, command: EndSubscription, now: datetime) -> lis
 
 
 def _active(account: Account, subscription_id: str) -> Subscription:
-    subscription = account.standing.subscription
+    subscription = account.status.subscription
     if (
         subscription is None
         or subscription.subscription_id != subscription_id
@@ -191,7 +191,7 @@ def decide_earning(account: Account, command: EarnRevenue, now: datetime) -> lis
 def due_earnings(account: Account, now: datetime, limit: int = 100) -> list[Event]:
     """The earned days of every schedule that have not been booked yet, in order."""
     events: list[Event] = []
-    for schedule in account.standing.schedules:
+    for schedule in account.status.schedules:
         paid = schedule.consideration
         upto = min(schedule.days, periods.days_between(schedule.first_day, now))
         earned = schedule.earned
@@ -215,7 +215,7 @@ def due_earnings(account: Account, now: datetime, limit: int = 100) -> list[Even
 
 def decide_stop(account: Account, command: StopEarning, _now: datetime) -> list[Event]:
     """The money behind a schedule went back: what was not earned never will be."""
-    for schedule in account.standing.schedules:
+    for schedule in account.status.schedules:
         if schedule.schedule_id == command.schedule_id:
             paid = schedule.consideration
             return [
@@ -233,14 +233,14 @@ def decide_stop(account: Account, command: StopEarning, _now: datetime) -> list[
 def decide_billing(account: Account, command: BillOverage, _now: datetime) -> list[Event]:
     """Credits used beyond the allowance were paid for."""
     require_amount(command.credits)
-    owed = account.standing.overage_owed
+    owed = account.status.overage_owed
     if command.credits > owed:
         raise NothingToBill(owed=owed, wanted=command.credits)
     return [OverageBilled(credits=command.credits, consideration=command.consideration)]
 
 
 def _with_subscription(account: Account, subscription: Subscription) -> Account:
-    return with_standing(account, msgspec.structs.replace(account.standing, subscription=subscription))
+    return with_status(account, msgspec.structs.replace(account.status, subscription=subscription))
 
 
 def begun(account: Account, event: SubscriptionStarted | SubscriptionRenewed) -> Account:
@@ -259,7 +259,7 @@ def changed(
     | SubscriptionEnded,
 ) -> Account:
     """The subscription is another now, or will be."""
-    old = account.standing.subscription
+    old = account.status.subscription
     if old is None:
         return account
     replace = msgspec.structs.replace
@@ -280,14 +280,14 @@ def changed(
 def scheduled(account: Account, event: EarningScheduled) -> Account:
     """Money waits to be earned."""
     new = Schedule(event.schedule_id, event.consideration, event.first_day, event.days)
-    schedules = (*account.standing.schedules, new)
-    return with_standing(account, msgspec.structs.replace(account.standing, schedules=schedules))
+    schedules = (*account.status.schedules, new)
+    return with_status(account, msgspec.structs.replace(account.status, schedules=schedules))
 
 
 def earned(account: Account, event: RevenueEarned) -> Account:
     """One more day is earned; a finished schedule leaves."""
     schedules = []
-    for schedule in account.standing.schedules:
+    for schedule in account.status.schedules:
         if schedule.schedule_id == event.schedule_id:
             schedule = msgspec.structs.replace(
                 schedule, earned_days=event.ordinal, earned=schedule.earned + event.worth
@@ -295,16 +295,16 @@ def earned(account: Account, event: RevenueEarned) -> Account:
             if schedule.earned_days >= schedule.days:
                 continue
         schedules.append(schedule)
-    return with_standing(account, msgspec.structs.replace(account.standing, schedules=tuple(schedules)))
+    return with_status(account, msgspec.structs.replace(account.status, schedules=tuple(schedules)))
 
 
 def stopped(account: Account, event: EarningStopped) -> Account:
     """A schedule is over early."""
-    schedules = tuple(s for s in account.standing.schedules if s.schedule_id != event.schedule_id)
-    return with_standing(account, msgspec.structs.replace(account.standing, schedules=schedules))
+    schedules = tuple(s for s in account.status.schedules if s.schedule_id != event.schedule_id)
+    return with_status(account, msgspec.structs.replace(account.status, schedules=schedules))
 
 
 def billed(account: Account, event: OverageBilled) -> Account:
     """Overage is paid for."""
-    owed = account.standing.overage_owed - event.credits
-    return with_standing(account, msgspec.structs.replace(account.standing, overage_owed=owed))
+    owed = account.status.overage_owed - event.credits
+    return with_status(account, msgspec.structs.replace(account.status, overage_owed=owed))

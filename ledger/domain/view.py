@@ -67,7 +67,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan_in_force(account: Account, now: datetime, plans: Mapping[str, Plan] = PLANS) -> Plan:
     """The plan in force on an account at an instant."""
-    subscription = account.standing.subscription
+    subscription = account.status.subscription
     if subscription is None:
         return plans[FREE]
     paid = plans.get(subscription.plan)
@@ -93,13 +93,13 @@ def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -
         available=available,
         debt=account.debt,
         claimable=claimable,
-        overage_owed=account.standing.overage_owed,
+        overage_owed=account.status.overage_owed,
         lots=tuple(lots),
         usage=account.usage,
         subscription=_subscription_view(account, plan),
         open_holds=sum(len(bucket) for bucket in account.holds),
-        disputed=bool(account.standing.disputes),
-        merged_into=account.standing.merged_into,
+        disputed=bool(account.status.disputes),
+        merged_into=account.status.merged_into,
     )
 
 
@@ -136,7 +136,7 @@ def _claimable(grant: CreditsGranted) -> LotView:
 
 
 def _subscription_view(account: Account, plan: Plan) -> SubscriptionView | None:
-    subscription = account.standing.subscription
+    subscription = account.status.subscription
     if subscription is None or subscription.plan != plan.name or subscription.ended_at is not None:
         return None
     return SubscriptionView(

@@ -112,10 +112,12 @@ class ChainCheck:
             count, seen, answered = count + 1, seen + len(rows), answered + len(answers)
             before = sealed
             self._progress("events against the chain", seen, whole)
-        self._leftovers(events, outcomes, before)
+        self._beyond_the_chain(events, outcomes, before)
         return Counted(count, seen, answered, before)
 
-    def _leftovers(self, events: _Peekable[EventRow], outcomes: _Peekable[OutcomeRow], head: Sealed) -> None:
+    def _beyond_the_chain(
+        self, events: _Peekable[EventRow], outcomes: _Peekable[OutcomeRow], head: Sealed
+    ) -> None:
         """What lies beyond the last batch was never recorded by us."""
         for row in events:
             self._wrong_row(row, None, "the event belongs to no batch: it was put there by other means")

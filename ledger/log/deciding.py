@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from ledger.errors import IdempotencyConflict, Refusal
+from ledger.errors import IdempotencyConflict, InvariantViolated, Refusal
 from ledger.log.digest import body_digest
-from ledger.log.draft import BatchDraft, TransactionDraft
 from ledger.log.encoding import EventRow, OutcomeRow, Prefixes, encode_detail
 from ledger.log.model import Receipt, Transaction
+from ledger.log.unit_of_work import BatchUnitOfWork, TransactionUnitOfWork
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -26,18 +26,20 @@ Answer = Receipt | BaseException
 class Decision:
     """What one batch decided. `answers` are given out only after COMMIT."""
 
-    draft: BatchDraft
+    uow: BatchUnitOfWork
     batch: int
     position: int
     """The position of the newest event, counting those decided here."""
     answers: list[Answer] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
+    violations: list[tuple[Transaction, InvariantViolated]] = field(default_factory=list)
+    """Transactions that were undone because they broke an invariant; nothing is recorded of them."""
     _first: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     _prefixes: Prefixes = field(init=False)
 
     def __post_init__(self) -> None:
-        self._prefixes = Prefixes(self.draft.now, self.batch)
+        self._prefixes = Prefixes(self.uow.now, self.batch)
 
     def decide(self, transaction: Transaction, known: OutcomeRow | None) -> None:
         """Decide one transaction after all earlier ones, or answer it from what is recorded."""
@@ -51,8 +53,11 @@ class Decision:
                 self._answer_twin(*earlier, digest)
                 return
             self._decide_new(transaction, digest)
+        except InvariantViolated as violated:
+            self.violations.append((transaction, violated))
+            self.answers.append(violated)
         except BaseException as fault:  # noqa: BLE001 - a bug in one command must not fail its neighbours
-            self.answers.append(_tellable(fault))
+            self.answers.append(_carryable(fault))
 
     def _answer_twin(self, index: int, first_digest: bytes, digest: bytes) -> None:
         answer: Answer = self.answers[index]
@@ -63,13 +68,13 @@ class Decision:
         self.answers.append(answer)
 
     def _decide_new(self, transaction: Transaction, digest: bytes) -> None:
-        draft = self.draft.begin(transaction)
+        uow = self.uow.begin(transaction)
         answer: Answer
         refusal: str | None = None
         try:
-            result = transaction.decide(draft)
+            result = transaction.decide(uow)
             detail = encode_detail(result)
-            rows = self._rows(transaction, draft)
+            rows = self._rows(transaction, uow)
         except Refusal as refused:
             detail = encode_detail(refused.details)
             refusal = refused.code
@@ -81,7 +86,7 @@ class Decision:
             # From here on nothing fails.
             self.events.extend(rows)
             self.position = position
-            draft.keep()
+            uow.keep()
         self._first[transaction.key] = (len(self.answers), digest)
         self.outcomes.append(
             OutcomeRow(
@@ -90,36 +95,36 @@ class Decision:
         )
         self.answers.append(answer)
 
-    def _rows(self, transaction: Transaction, draft: TransactionDraft) -> list[EventRow]:
-        prefix = self._prefixes.of(transaction.key, transaction.actor, draft.occurred_at)
-        name_of = self.draft.categories.name_of
+    def _rows(self, transaction: Transaction, uow: TransactionUnitOfWork) -> list[EventRow]:
+        prefix = self._prefixes.of(transaction.key, transaction.actor, uow.occurred_at)
+        name_of = self.uow.categories.name_of
         position = self.position
         rows = []
-        for stream, version, event in draft.events:
+        for stream, version, event in uow.events:
             position += 1
             rows.append(EventRow(stream, version, name_of(event), prefix + _encode(event) + b"}", position))
         return rows
 
 
-def _tellable(fault: BaseException) -> Exception:
+def _carryable(fault: BaseException) -> Exception:
     """As an exception that a future can carry."""
     if isinstance(fault, Exception) and not isinstance(fault, StopIteration):
         return fault
-    told = RuntimeError(f"the command raised {fault!r}")
-    told.__cause__ = fault
-    return told
+    returned = RuntimeError(f"the command raised {fault!r}")
+    returned.__cause__ = fault
+    return returned
 
 
 def decide_batch(
     transactions: Sequence[Transaction],
     known: Mapping[str, OutcomeRow],
-    draft: BatchDraft,
+    uow: BatchUnitOfWork,
     *,
     batch: int,
     position: int,
 ) -> Decision:
     """Decide all transactions in order. `known` are outcomes recorded earlier for their keys."""
-    decision = Decision(draft, batch, position)
+    decision = Decision(uow, batch, position)
     for transaction in transactions:
         decision.decide(transaction, known.get(transaction.key))
     return decision

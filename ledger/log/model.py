@@ -1,7 +1,7 @@
 """What the log is made of: events, streams, transactions, and their outcomes. Pure.
 
 A *transaction* is one command over any number of streams and side-table rows, all or
-nothing. Its `decide` receives a `Draft`, appends events and puts rows, and returns a
+nothing. Its `decide` receives a `UnitOfWork`, appends events and puts rows, and returns a
 result, or raises a `Refusal`. The sequencer runs it under the log's lock.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -24,6 +25,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every stored event. The stored name is given to the category, not taken from the class."""
 
 
+class Violation(NamedTuple):
+    """What is wrong with an event that a command decided."""
+
+    why: tuple[str, ...]
+    """Sentences. Never empty."""
+    before: Any
+    """What the event touched, as it was, and as it would be; msgspec-encodable."""
+    after: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Category(Generic[S]):
     """A kind of stream: its id prefix, its stored event names, and how its state is folded.
@@ -31,6 +42,9 @@ class Category(Generic[S]):
     `events` maps a stable stored name with version (`ledger.credits_held.v1`) to the struct.
     `upcasts` maps a retired name to a function from its decoded JSON object to a current event.
     `evolve` is total: it never refuses a fact.
+    `check` looks at an event that a command has just decided, and at the states before and after it: a
+    violation is a fault of ours, not a refusal, and raises `InvariantViolated` before anything is kept.
+    It runs under the log's lock for every new event, and never for recorded ones.
     """
 
     prefix: str
@@ -38,8 +52,12 @@ class Category(Generic[S]):
     initial: S
     evolve: Callable[[S, Event], S]
     upcasts: Mapping[str, Callable[[dict[str, Any]], Event]] = field(default_factory=dict)
+    check: Callable[[S, Event, S], Violation | None] | None = None
     snapshot_type: type[S] | None = None
     """A msgspec-encodable type of the state; without it the category has no snapshots."""
+    follow_up: Callable[[UnitOfWork, str, S], None] | None = None
+    """Puts rows for what the stream's new state causes elsewhere, in the transaction that led to it:
+    called with the stream and its state after events were appended, and never on replay."""
     snapshot_version: int = 1
     """Raise it whenever `evolve` gives another state for the same history: old snapshots are ignored."""
 
@@ -65,10 +83,15 @@ class Envelope(msgspec.Struct, frozen=True):
 class SideTable:
     """Rows of another table that a transaction reads and writes together with events.
 
-    `table` has a single text primary key column. Rows are plain dicts of all its columns.
+    `table` has a single text primary key column. Rows are plain dicts. Columns that a row does not name keep
+    what they have, or begin with their default.
     """
 
     table: sa.Table
+
+    def whole(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A new row with all of the table's columns."""
+        return {**_defaults(self), **row}
 
     @property
     def key_column(self) -> str:
@@ -76,7 +99,28 @@ class SideTable:
         return str(next(iter(self.table.primary_key.columns)).name)
 
 
-class Draft(Protocol):
+@lru_cache(maxsize=256)
+def _defaults(side: SideTable) -> Mapping[str, Any]:
+    """What PostgreSQL gives the columns that a new row does not name, as far as side tables have such."""
+    return {column.name: _default(column) for column in side.table.columns}
+
+
+def _default(column: sa.Column[Any]) -> Any:
+    if column.server_default is None:
+        return None
+    assert isinstance(column.server_default, sa.DefaultClause)
+    match column.server_default.arg:
+        case str(text):
+            return column.type.python_type(text)
+        case sa.True_():
+            return True
+        case sa.False_():
+            return False
+        case other:
+            raise TypeError(f"{column} begins with {other}, which only the database can work out")
+
+
+class UnitOfWork(Protocol):
     """What `decide` may see and do. All of it is undone if `decide` raises."""
 
     @property
@@ -97,7 +141,7 @@ class Draft(Protocol):
         """A row declared in `Transaction.rows`, locked, or None if there is none."""
 
     def put(self, table: SideTable, row: Mapping[str, Any]) -> None:
-        """Insert or replace a row. It needs no declaration if it is not read."""
+        """Insert a row, or change the columns that it names. It needs no declaration if it is not read."""
 
     def delete(self, table: SideTable, key: str) -> None:
         """Delete a row."""
@@ -116,7 +160,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """Who asked: an account id, `worker:<id>`, `rail:<name>`, `system:<part>`, `operator:<id>`."""
     body: Any
     streams: Sequence[str]
-    decide: Callable[[Draft], Any]
+    decide: Callable[[UnitOfWork], Any]
     rows: Sequence[tuple[SideTable, str]] = ()
     occurred_at: datetime | None = None
     """When it happened in the world; None means when it is recorded."""

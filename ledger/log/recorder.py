@@ -26,10 +26,10 @@ from psycopg.rows import tuple_row
 
 from ledger.log import tables
 from ledger.log.columns import Columns, array_of_bigint, array_of_bytea, array_of_text
-from ledger.log.draft import RowKey
 from ledger.log.encoding import EPOCH, NO_HASH, EventRow, OutcomeRow, Sealed, microseconds
 from ledger.log.model import SideTable
 from ledger.log.rows import deleting, encode_rows, putting, reading
+from ledger.log.unit_of_work import RowKey
 from ledger.log.wire import Statement, Wire
 
 LOG_LOCK = struct.unpack("!q", b"creditlg")[0]

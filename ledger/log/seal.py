@@ -28,9 +28,15 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 class SealRejected(LedgerError):
     """This seal is not one that we can trust."""
 
+    code = "seal_rejected"
+    message = "The seal does not match the log."
+
 
 class LogEmpty(LedgerError):
     """There is nothing to seal yet."""
+
+    code = "log_empty"
+    message = "The log has no events yet."
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

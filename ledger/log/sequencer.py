@@ -27,20 +27,21 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
+import msgspec
 import psycopg
 import structlog
 from eventsourcing.persistence import PersistenceError
 
 from ledger.clock import Clock
-from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
+from ledger.errors import InvariantViolated, LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.log.cache import StateCache
 from ledger.log.categories import Categories
 from ledger.log.columns import batch_hash, columns
 from ledger.log.deciding import Answer, Decision, decide_batch
-from ledger.log.draft import BatchDraft, RowKey
 from ledger.log.encoding import Sealed
 from ledger.log.model import Receipt, SideTable, Transaction
 from ledger.log.recorder import LogConnection, LogRecorder
+from ledger.log.unit_of_work import BatchUnitOfWork, RowKey
 
 RETRY_SECONDS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Waits between attempts while PostgreSQL is away; after the last one the commands fail."""
@@ -97,6 +98,8 @@ class Sequencer:
         self._clock_ahead_max = clock_ahead_max
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._stopping = False
+        self.violations = 0
+        """Commands of this process that broke an invariant and were not kept."""
         self._door = threading.Lock()
         """Nothing is put into the queue after the None that ends it."""
         self._ended = False
@@ -130,7 +133,8 @@ class Sequencer:
 
     async def submit(self, transaction: Transaction) -> Receipt:
         """See `LogWriter.submit`. Raises the recorded `Refusal`, `IdempotencyConflict`,
-        `TooBusy`, `LogUnavailable` (nothing was decided) or `OutcomeUnknown` (ask again).
+        `TooBusy`, `LogUnavailable` (nothing was decided), `InvariantViolated` (nothing was recorded)
+        or `OutcomeUnknown` (ask again).
         """
         if self._queue.qsize() >= self._queue_limit:
             raise TooBusy
@@ -254,15 +258,34 @@ class Sequencer:
         if decision is None:
             suspects = [t.key for t in transactions if look_up or t.suspected]
             known = connection.outcomes(suspects) if suspects else {}
-            draft = self._draft(connection, transactions, newest)
+            uow = self._uow(connection, transactions, newest)
             decision = decide_batch(
-                transactions, known, draft, batch=newest.batch + 1, position=newest.last_position
+                transactions, known, uow, batch=newest.batch + 1, position=newest.last_position
             )
         if not decision.outcomes:
             connection.rollback()
         else:
             self._record(connection, decision, newest)
+        for transaction, violated in decision.violations:
+            self._report(transaction, violated)
         return decision.answers
+
+    def _report(self, transaction: Transaction, violated: InvariantViolated) -> None:
+        """Say everything that a repair needs, so that the command can be understood without being repeated."""
+        self.violations += 1
+        with suppress(Exception):  # the others of the batch are recorded, and wait for their answers
+            self._log.critical(
+                "invariant_violated",
+                stream=violated.stream,
+                version=violated.version,
+                key=transaction.key,
+                actor=transaction.actor,
+                why=violated.violation.why,
+                name=self._categories.name_of(violated.event),
+                decided=msgspec.to_builtins(violated.event),
+                before=msgspec.to_builtins(violated.violation.before),
+                after=msgspec.to_builtins(violated.violation.after),
+            )
 
     def _decided_ahead(
         self, connection: LogConnection, transactions: Sequence[Transaction], newest: Sealed
@@ -270,7 +293,7 @@ class Sequencer:
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.base != newest or ahead.transactions != transactions:
             return None
-        if self._clock_ahead_max is not None and connection.server_now() - ahead.decision.draft.now > STALE:
+        if self._clock_ahead_max is not None and connection.server_now() - ahead.decision.uow.now > STALE:
             return None  # somebody held the lock meanwhile, and wrote nothing
         if self._cache.missing({stream for t in transactions for stream in t.streams}):
             return None
@@ -288,7 +311,7 @@ class Sequencer:
         transactions = [waiting.transaction for waiting in self._next]
         if any(t.rows or t.suspected for t in transactions):
             return
-        changed = decision.draft.changed_states
+        changed = decision.uow.changed_states
         streams = {stream for t in transactions for stream in t.streams}
         settled = [stream for stream in streams if stream not in changed]
         if self._cache.missing(settled):
@@ -296,8 +319,8 @@ class Sequencer:
         states = self._cache.view(settled)
         states.update((stream, changed[stream]) for stream in streams if stream in changed)
         now = max(self._now(connection), sealed.recorded_at)
-        draft = BatchDraft(self._categories, states, {}, now)
-        ahead = decide_batch(transactions, {}, draft, batch=sealed.batch + 1, position=sealed.last_position)
+        uow = BatchUnitOfWork(self._categories, states, {}, now)
+        ahead = decide_batch(transactions, {}, uow, batch=sealed.batch + 1, position=sealed.last_position)
         self._ahead = _Ahead(transactions, sealed, ahead)
 
     def _catch_up(self, connection: LogConnection, newest: Sealed) -> None:
@@ -307,15 +330,15 @@ class Sequencer:
         elif behind:
             self._cache.catch_up(connection.tail(self._cache.position), newest.last_position)
 
-    def _draft(
+    def _uow(
         self, connection: LogConnection, transactions: Sequence[Transaction], newest: Sealed
-    ) -> BatchDraft:
+    ) -> BatchUnitOfWork:
         streams = {stream for t in transactions for stream in t.streams}
         missing = sorted(self._cache.missing(streams))
         if missing:
             self._cache.load(missing, connection.snapshots(missing), connection.events_after)
         now = max(self._now(connection), newest.recorded_at)
-        return BatchDraft(
+        return BatchUnitOfWork(
             self._categories, self._cache.view(streams), self._rows(connection, transactions), now
         )
 
@@ -345,7 +368,7 @@ class Sequencer:
         return rows
 
     def _record(self, connection: LogConnection, decision: Decision, newest: Sealed) -> None:
-        draft = decision.draft
+        uow = decision.uow
         rows = columns(decision.events, decision.outcomes)
         first_position = newest.last_position + 1
         sealed = Sealed(
@@ -353,18 +376,18 @@ class Sequencer:
             first_position,
             decision.position,
             rows.outcomes,
-            draft.now,
+            uow.now,
             newest.hash,
-            batch_hash(newest.hash, decision.batch, first_position, draft.now, rows),
+            batch_hash(newest.hash, decision.batch, first_position, uow.now, rows),
         )
-        changes = connection.row_changes(draft.tables, draft.changed_rows)
-        snapshots = self._cache.due_snapshots(draft.changed_states)
+        changes = connection.row_changes(uow.tables, uow.changed_rows)
+        snapshots = self._cache.due_snapshots(uow.changed_states)
         more = bool(self._next) or not self._queue.empty()
         self._committing = True
         connection.send(rows, sealed, changes, snapshots, again=more)
         sound = self._meanwhile(connection, decision, sealed, more=more)
         connection.sent()
-        self._cache.keep(draft.changed_states, snapshots, decision.position)
+        self._cache.keep(uow.changed_states, snapshots, decision.position)
         if not sound:
             self._cache.clear(decision.position)
 

@@ -1,8 +1,13 @@
-"""The log's own tables. `stored_events` has the shape that `eventsourcing`'s recorder expects."""
+"""The log's own tables, and the follow-ups that accounts cause.
+
+`stored_events` has the shape that `eventsourcing`'s recorder expects.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
+
+from ledger.followups.rows import failing_index, retry_columns
 
 metadata = sa.MetaData()
 
@@ -48,4 +53,26 @@ log_snapshots = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("shape", sa.Text, nullable=False, comment="which code wrote it; another shape is ignored"),
     sa.Column("state", sa.LargeBinary, nullable=False),
+)
+
+account_merges = sa.Table(
+    "account_merges",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True, comment="the guest"),
+    sa.Column("into_account", sa.Text, nullable=False, comment="whose account the guest's credits go to"),
+    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+    *retry_columns(),
+    sa.Index("account_merges_due", "due_at"),
+    failing_index("account_merges"),
+    comment="guests of whom paid credits are still to be moved",
+)
+
+account_due = sa.Table(
+    "account_due",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    *retry_columns(),
+    failing_index("account_due"),
+    comment="work to do, not a read model: which accounts a sweep should visit, and when",
 )

@@ -1,7 +1,7 @@
-"""The draft of a batch: what has been decided so far and is not yet recorded.
+"""The unit of work of a batch: what has been decided so far and is not yet recorded.
 
 A batch decides many transactions one after another. Each sees what the earlier ones decided.
-A refusal undoes exactly its own transaction.
+A refusal undoes exactly its own transaction, and so does an event that breaks an invariant.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ledger.errors import InvariantViolated
 from ledger.log.categories import Categories
 from ledger.log.model import Event, SideTable, Transaction
 
 RowKey = tuple[str, str]
 
 
-class Drafted(NamedTuple):
+MISSING: Any = object()
+
+
+class DecidedEvent(NamedTuple):
     """An event that a transaction decided, before it has a position."""
 
     stream: str
@@ -24,7 +28,7 @@ class Drafted(NamedTuple):
     event: Event
 
 
-class BatchDraft:
+class BatchUnitOfWork:
     """Everything a batch would change, layered over what is recorded.
 
     `states` and `rows` are loaded by the caller for every stream and row that the batch
@@ -59,28 +63,32 @@ class BatchDraft:
             return self.changed_rows[key]
         return self._rows[key]
 
-    def begin(self, transaction: Transaction) -> TransactionDraft:
+    def known(self, key: RowKey) -> Any:
+        """The same, or `MISSING` if nobody has read or written it."""
+        return self.changed_rows[key] if key in self.changed_rows else self._rows.get(key, MISSING)
+
+    def begin(self, transaction: Transaction) -> TransactionUnitOfWork:
         """A fresh layer for one transaction."""
-        return TransactionDraft(self, transaction)
+        return TransactionUnitOfWork(self, transaction)
 
 
-class TransactionDraft:
-    """One transaction's layer: `Draft` for `decide`, kept or dropped as a whole."""
+class TransactionUnitOfWork:
+    """One transaction's layer: `UnitOfWork` for `decide`, kept or dropped as a whole."""
 
     __slots__ = ("_batch", "_declared", "_rows", "_states", "_tables", "events", "now", "occurred_at")
 
-    def __init__(self, batch: BatchDraft, transaction: Transaction) -> None:
+    def __init__(self, batch: BatchUnitOfWork, transaction: Transaction) -> None:
         self._batch = batch
         self._declared = transaction.streams
         self._states: dict[str, tuple[Any, int]] = {}
         self._rows: dict[RowKey, Mapping[str, Any] | None] = {}
         self._tables: dict[str, SideTable] = {}
-        self.events: list[Drafted] = []
+        self.events: list[DecidedEvent] = []
         self.now = batch.now
         self.occurred_at = transaction.occurred_at or batch.now
 
     def state(self, stream: str) -> Any:
-        """See `Draft.state`."""
+        """See `UnitOfWork.state`."""
         return self._versioned(stream)[0]
 
     def _versioned(self, stream: str) -> tuple[Any, int]:
@@ -92,32 +100,46 @@ class TransactionDraft:
         return self._batch.state(stream)
 
     def append(self, stream: str, events: Iterable[Event]) -> None:
-        """See `Draft.append`."""
+        """See `UnitOfWork.append`."""
         state, version = self._versioned(stream)
-        evolve = self._batch.categories.of(stream).evolve
+        category = self._batch.categories.of(stream)
+        evolve, check = category.evolve, category.check
         for event in events:
             version += 1
-            state = evolve(state, event)
-            self.events.append(Drafted(stream, version, event))
+            before, state = state, evolve(state, event)
+            if check is not None:
+                violation = check(before, event, state)
+                if violation is not None:
+                    raise InvariantViolated(stream, version, event, violation)
+            self.events.append(DecidedEvent(stream, version, event))
         self._states[stream] = (state, version)
+        if category.follow_up is not None:
+            category.follow_up(self, stream, state)
 
     def get(self, table: SideTable, key: str) -> Mapping[str, Any] | None:
-        """See `Draft.get`."""
+        """See `UnitOfWork.get`."""
         row_key = (table.table.name, key)
         if row_key in self._rows:
-            return self._rows[row_key]
-        try:
-            return self._batch.row(row_key)
-        except KeyError:
-            raise LookupError(f"row {key!r} of {table.table.name} was not declared") from None
+            row = self._rows[row_key]
+        else:
+            try:
+                row = self._batch.row(row_key)
+            except KeyError:
+                raise LookupError(f"row {key!r} of {table.table.name} was not declared") from None
+        return None if row is None else dict(row)
 
     def put(self, table: SideTable, row: Mapping[str, Any]) -> None:
-        """See `Draft.put`."""
+        """See `UnitOfWork.put`."""
         self._tables[table.table.name] = table
-        self._rows[(table.table.name, row[table.key_column])] = row
+        key = (table.table.name, row[table.key_column])
+        known = self._rows[key] if key in self._rows else self._batch.known(key)
+        if known is MISSING:
+            self._rows[key] = row
+        else:
+            self._rows[key] = table.whole(row) if known is None else {**known, **row}
 
     def delete(self, table: SideTable, key: str) -> None:
-        """See `Draft.delete`."""
+        """See `UnitOfWork.delete`."""
         self._tables[table.table.name] = table
         self._rows[(table.table.name, key)] = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,9 @@ from ledger.errors import IdempotencyConflict, Refusal
 from ledger.identifiers import CommandKey
 from ledger.log.categories import Categories
 from ledger.log.digest import body_digest
-from ledger.log.draft import BatchDraft, TransactionDraft
 from ledger.log.model import Category, Envelope, Receipt, Transaction
 from ledger.log.reader import StreamState
+from ledger.log.unit_of_work import BatchUnitOfWork, RowKey, TransactionUnitOfWork
 
 
 class MemoryLog:
@@ -41,49 +42,72 @@ class MemoryLog:
         if self._recorded_at is not None and now < self._recorded_at:
             now = self._recorded_at
         states = {s: self._states.get(s) or (self.categories.of(s).initial, 0) for s in transaction.streams}
-        rows = {(t.table.name, k): self.tables.get((t.table.name, k)) for t, k in transaction.rows}
-        batch = BatchDraft(self.categories, states, rows, now)
-        draft = batch.begin(transaction)
+        # Copies: whatever is done to them, the tables change only when all is decided.
+        rows = {(t.table.name, k): deepcopy(self.tables.get((t.table.name, k))) for t, k in transaction.rows}
+        batch = BatchUnitOfWork(self.categories, states, rows, now)
+        uow = batch.begin(transaction)
         try:
-            result = transaction.decide(draft)
+            result = transaction.decide(uow)
         except Refusal as refusal:
             kept = Refusal.restore(refusal.code, msgspec.json.decode(msgspec.json.encode(refusal.details)))
             self._outcomes[transaction.key] = (digest, kept)
             raise kept from None
-        return self._record(transaction, digest, batch, draft, result)
+        return self._record(transaction, digest, batch, uow, result)
 
     def _record(
-        self, transaction: Transaction, digest: bytes, batch: BatchDraft, draft: TransactionDraft, result: Any
+        self,
+        transaction: Transaction,
+        digest: bytes,
+        batch: BatchUnitOfWork,
+        uow: TransactionUnitOfWork,
+        result: Any,
     ) -> Receipt:
-        draft.keep()
-        self._batch += 1
-        self._recorded_at = batch.now
-        for stream, version, event in draft.events:
+        decoded = msgspec.json.decode(msgspec.json.encode(result))
+        envelopes: list[Envelope] = []
+        for stream, version, event in uow.events:
             name = self.categories.name_of(event)
             stored = self.categories.decode(name, msgspec.json.encode(event))
-            self.log.append(
+            envelopes.append(
                 Envelope(
-                    position=len(self.log) + 1,
+                    position=len(self.log) + len(envelopes) + 1,
                     stream=stream,
                     version=version,
                     name=name,
                     key=transaction.key,
                     actor=transaction.actor,
-                    occurred_at=draft.occurred_at,
+                    occurred_at=uow.occurred_at,
                     recorded_at=batch.now,
-                    batch=self._batch,
+                    batch=self._batch + 1,
                     event=stored,
                 )
             )
+        uow.keep()
+        rows = {key: self._whole(batch, key, row) for key, row in batch.changed_rows.items()}
+        # From here on nothing fails.
+        self._batch += 1
+        self._recorded_at = batch.now
+        self.log += envelopes
         self._states.update(batch.changed_states)
-        for row_key, row in batch.changed_rows.items():
+        for row_key, row in rows.items():
             if row is None:
                 self.tables.pop(row_key, None)
             else:
-                self.tables[row_key] = dict(row)
-        decoded = msgspec.json.decode(msgspec.json.encode(result))
+                self.tables[row_key] = row
         self._outcomes[transaction.key] = (digest, Receipt(len(self.log), decoded, replayed=True))
         return Receipt(len(self.log), decoded, replayed=False)
+
+    def _whole(
+        self, batch: BatchUnitOfWork, key: RowKey, row: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """The row as it will be: what it does not name stays."""
+        if row is None:
+            return None
+        side = batch.tables[key[0]]
+        unknown = set(row) - set(side.table.columns.keys())
+        if unknown:
+            raise LookupError(f"{key[0]} has no column {sorted(unknown)}")
+        before = self.tables.get(key)
+        return deepcopy(side.whole(row) if before is None else {**before, **row})
 
     async def state(self, stream: str) -> StreamState:
         """See `LogReader.state`."""

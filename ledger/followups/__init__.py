@@ -1,0 +1,1 @@
+"""Follow-ups: what one event causes elsewhere, as rows that are worked off until done."""

@@ -1,0 +1,1 @@
+"""Durable follow-ups across packages: what one event causes elsewhere."""

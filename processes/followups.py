@@ -1,0 +1,46 @@
+"""Every kind of follow-up of the platform, for those who run them and for those who watch them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from generation.jobs.funding import FUNDINGS
+from generation.jobs.orphaned_uploads import UPLOADS
+from generation.jobs.usage_reversal import REVERSALS
+from ledger.clock import Clock
+from ledger.followups.figures import Figures, figures_of, figures_query
+from ledger.followups.sweeper import Sweeper
+from processes import idle_accounts
+from processes.guest_merge import GUEST_MERGES, Guests
+from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
+from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES
+
+KINDS = (GUEST_MERGES, IDLE_ACCOUNTS, REVERSALS, UPLOADS, FUNDINGS, NOTIFICATIONS, PAYMENT_RETRIES)
+"""What operators are shown, in this order."""
+
+
+def sweepers_of_accounts(
+    engine: AsyncEngine, guests: Guests, idle: IdleAccounts, clock: Clock, randomness: random.Random
+) -> Sequence[Sweeper]:
+    """The sweepers of follow-ups on accounts."""
+    return (
+        Sweeper(GUEST_MERGES, guests.bring_along, engine=engine, clock=clock, randomness=randomness),
+        Sweeper(
+            IDLE_ACCOUNTS,
+            idle.visit,
+            engine=engine,
+            clock=clock,
+            randomness=randomness,
+            rules=idle_accounts.RULES,
+        ),
+    )
+
+
+async def followup_figures(engine: AsyncEngine, clock: Clock) -> list[Figures]:
+    """What waits and what fails, by kind."""
+    async with engine.connect() as connection:
+        rows = (await connection.execute(figures_query(KINDS, clock()))).mappings().all()
+    return figures_of(rows)
