@@ -1,8 +1,8 @@
 """The contract between the payment core and a rail.
 
 A rail emits facts; the core decides what to credit. A rail never posts to the ledger and
-keeps no books: it opens a way to pay, and afterwards answers one question, `observe`, with
-everything it knows now about the money that arrived. Webhooks and streams are only hints
+keeps no books: it opens a payment request, and afterwards answers one question, `observe`, with
+everything it knows now about the money that arrived. Webhooks and streams are only notifications
 that it is time to ask. Powers that not every rail has are small protocols of their own.
 """
 
@@ -15,28 +15,62 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from ledger.clock import Clock
+from ledger.errors import OwnError
 from ledger.identifiers import AccountId, PaymentId
 from ledger.money import Asset, Money
 
 
-class RailError(Exception):
+class RailError(OwnError):
     """The payment rail failed."""
+
+    code = "rail_failed"
+    message = "The payment rail failed."
 
 
 class RailUnavailable(RailError):
     """The payment rail cannot be reached right now; nothing is known to have changed."""
 
+    code = "rail_unavailable"
+    message = "The payment rail cannot be reached right now; nothing is known to have changed."
+
 
 class RailProtocolError(RailError):
     """The payment rail said something its protocol does not allow."""
 
+    code = "rail_protocol_broken"
+    message = "The payment rail said something that its protocol does not allow."
 
-class HintRejected(RailError):
+
+class RejectionReason(StrEnum):
+    """Why a notification was refused, so that whoever set it up can tell what to mend."""
+
+    SIGNATURE = "signature"
+    """It is not signed with our secret."""
+    AGE = "age"
+    """It was signed too long ago, or in the future."""
+    VERSION = "version"
+    """It has the shapes of another version of the rail's API."""
+    MODE = "mode"
+    """It is about test money where real money is taken, or the other way round."""
+    UNREADABLE = "unreadable"
+    """It is genuine and not what the rail's protocol says."""
+
+
+class NotificationRejected(RailError):
     """The notification is not authentic or not well-formed."""
 
+    code = "notification_rejected"
+    message = "The notification is not authentic or not well-formed."
 
-class PieceState(StrEnum):
-    """What became of one piece of money."""
+    def __init__(self, detail: str = "", *, reason: RejectionReason | None = None) -> None:
+        self.reason = RejectionReason.UNREADABLE if reason is None else reason
+        self.detail = detail or self.message
+        """For operators: it quotes nothing of the notification but its version."""
+        super().__init__(self.detail)
+
+
+class ReceiptState(StrEnum):
+    """What became of one funds receipt."""
 
     SEEN = "seen"
     """On its way; may still vanish. Never credited."""
@@ -53,31 +87,31 @@ class PieceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One piece of money, named by the money itself and never by a message about it."""
+class FundsReceipt:
+    """One funds receipt, named by the money itself and never by a message about it."""
 
     money_ref: str
     """`ln:<payment hash>`, `liquid:<txid>:<vout>`, `stripe:<payment intent>`: credited at most once."""
     amount: Money
     """What arrived (before the rail's fee), never what was asked."""
-    state: PieceState
+    state: ReceiptState
     first_seen_at: datetime
     """When the money was first seen in the world (block time if we were down)."""
     fee: Money | None = None
     """The rail's fee taken out of `amount`, where it is known."""
     reversed_amount: Money | None = None
     """The part taken back so far, for partial reversals and disputes."""
-    proof: str | None = None
+    external_ref: str | None = None
     """A reference an accountant can look up at the rail (never a preimage, never a secret)."""
 
 
-class Standing(StrEnum):
-    """Whether the way to pay is still open."""
+class PaymentRequestStatus(StrEnum):
+    """Whether the payment request is still open."""
 
     OPEN = "open"
     EXPIRED = "expired"
     DECLINED = "declined"
-    """The payer tried and was refused; the way to pay may still be open to another try."""
+    """The payer tried and was refused; the payment request may still be open to another try."""
     CLOSED = "closed"
 
 
@@ -86,15 +120,15 @@ class Observation:
     """Everything the rail knows now about one reference. Asking twice changes nothing."""
 
     reference: str
-    standing: Standing
-    pieces: Sequence[Piece] = ()
+    status: PaymentRequestStatus
+    receipts: Sequence[FundsReceipt] = ()
     decline_code: str | None = None
     """A short machine-readable reason that is safe to show, such as `card_declined`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the core asks a rail to open a way to pay for."""
+    """What the core asks a rail to open a payment request for."""
 
     payment_id: PaymentId
     account_id: AccountId
@@ -128,13 +162,13 @@ class Instructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
+class Notification:
     """Something may have changed: ask. `reference` None means "look at everything pending"."""
 
     reference: str | None
     cursor: str | None = None
-    """Where to go on listening after this hint has been dealt with."""
-    hint_id: str | None = None
+    """Where to go on listening after this notification has been dealt with."""
+    notification_id: str | None = None
     """The message's own id, for deduplication (a webhook event id)."""
 
 
@@ -171,13 +205,13 @@ class Rail(Protocol):
     capabilities: Capabilities
 
     async def open(self, order: Order) -> Instructions:
-        """Open a way to pay. Idempotent by `order.payment_id`: asking again gives the same one."""
+        """Open a payment request. Idempotent by `order.payment_id`: asking again gives the same one."""
 
     async def observe(self, reference: str) -> Observation:
         """The truth about one reference, asked from the outside. Changes nothing."""
 
-    def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
-        """Hints for ever, first those missed since `cursor`. None means from the very beginning."""
+    def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
+        """Notifications for ever, first those missed since `cursor`. None means from the very beginning."""
 
     async def health(self) -> Health:
         """Ask the rail whether it can take payments now."""
@@ -190,16 +224,16 @@ class Rail(Protocol):
 class Webhooks(Protocol):
     """A rail that is told by HTTP. Rails without it answer 404 at `/v1/hooks/<rail>`."""
 
-    def verify_hint(self, headers: Mapping[str, str], body: bytes) -> Sequence[Hint]:
-        """Check the signature over the raw body. Raises `HintRejected`. No side effects."""
+    def verify_notification(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
+        """Check the signature over the raw body. Raises `NotificationRejected`. No side effects."""
 
 
 @runtime_checkable
 class Expiry(Protocol):
-    """A rail whose open ways to pay can be closed early."""
+    """A rail whose open payment requests can be closed early."""
 
     async def cancel(self, reference: str) -> Observation:
-        """Close an unpaid way to pay. Idempotent; money already there wins."""
+        """Close an unpaid payment request. Idempotent; money already there wins."""
 
 
 @runtime_checkable
@@ -210,7 +244,7 @@ class Holds(Protocol):
         """Take the held money. Idempotent; the returned observation tells what is so now."""
 
     async def release(self, reference: str) -> Observation:
-        """Give the held money back. Idempotent."""
+        """Give the held money back and close the payment request; close it if no money has come. Idempotent."""
 
 
 class Refund(StrEnum):
@@ -231,14 +265,14 @@ class Refunds(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenReference:
-    """A way to pay that the core knows of. Kept for ever: late money still finds its payment."""
+    """A payment request that the core knows of. Kept for ever: late money still finds its payment."""
 
     reference: str
     payment_id: PaymentId
     ordinal: int
 
 
-class ReferenceBook(Protocol):
+class ReferenceStore(Protocol):
     """What the core remembers for a rail, so that a rail needs no tables of its own."""
 
     async def all(self, rail: str) -> Sequence[OpenReference]:
@@ -250,7 +284,7 @@ class RailContext:
     """What a rail is built with. Nothing else is global."""
 
     clock: Clock
-    references: ReferenceBook
+    references: ReferenceStore
     production: bool
     """Refuse sandbox endpoints, default secrets and test keys if true."""
 

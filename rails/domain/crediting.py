@@ -9,26 +9,36 @@ from ledger.domain.commands import Command, GrantCredits, LoseDispute, RestoreRe
 from ledger.domain.consideration import Consideration
 from ledger.domain.lots import Source
 from ledger.errors import Refusal
-from ledger.log.model import Draft, Event
+from ledger.log.model import Event, UnitOfWork
 from ledger.money import Asset
-from rails import payment_events as events
+from rails.domain import events
+
+MERGES_MAX = 32
+"""A guest merged into an account that was merged … more hops than this are a fault."""
+
+
+class TooManyMerges(Exception):
+    """An account was merged into one that was merged, and so on, further than we follow."""
 
 
 class PaymentAccountMoved(Refusal):
-    """The account of this payment has been merged into another."""
+    """Details: `into`."""
+
+    code = "payment_account_moved"
+    message = "The account of this payment has been merged into another."
 
 
-def post(draft: Draft, account_id: str, payment_id: str, rail: str, happened: Iterable[Event]) -> None:
+def post(uow: UnitOfWork, account_id: str, payment_id: str, rail: str, happened: Iterable[Event]) -> None:
     """Append to the account's stream what follows from a payment's events.
 
     Raises `PaymentAccountMoved(into=…)` if the account has been merged: run it again there.
     """
     for event in happened:
         for command in ledger_commands(payment_id, rail, event):
-            account = draft.state(account_id)
-            if account.standing.merged_into:
-                raise PaymentAccountMoved(into=account.standing.merged_into)
-            draft.append(account_id, accounts.decide(account, command, draft.now))
+            account = uow.state(account_id)
+            if account.status.merged_into:
+                raise PaymentAccountMoved(into=account.status.merged_into)
+            uow.append(account_id, accounts.decide(account, command, uow.now))
 
 
 def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Command]:

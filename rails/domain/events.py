@@ -14,7 +14,7 @@ import msgspec
 from ledger.domain.consideration import Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate
-from rails.pricing import PackPrice
+from rails.domain.pricing import PackPrice
 
 
 class PaymentOpened(Event, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
 
 
 class InstructionsIssued(Event, frozen=True, kw_only=True):
-    """The rail opened a way to pay."""
+    """The rail opened a payment request."""
 
     reference_digest: str
     """SHA-256 of the rail's reference, in hexadecimal."""
@@ -84,7 +84,7 @@ class FundsMismatched(Event, frozen=True, kw_only=True):
     first_seen_at: datetime
     asked_at: datetime
     fee: Money | None = None
-    proof: str | None = None
+    external_ref: str | None = msgspec.field(default=None, name="proof")
 
 
 class FundsTooSmall(Event, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class FundsTooSmall(Event, frozen=True, kw_only=True):
     first_seen_at: datetime
     asked_at: datetime
     fee: Money | None = None
-    proof: str | None = None
+    external_ref: str | None = msgspec.field(default=None, name="proof")
 
 
 class FundsUnpriced(Event, frozen=True, kw_only=True):
@@ -106,11 +106,11 @@ class FundsUnpriced(Event, frozen=True, kw_only=True):
     first_seen_at: datetime
     asked_at: datetime
     fee: Money | None = None
-    proof: str | None = None
+    external_ref: str | None = msgspec.field(default=None, name="proof")
 
 
 class PaymentSettled(Event, frozen=True, kw_only=True):
-    """One piece of money is ours, and its credits are granted in the same transaction."""
+    """One funds receipt is ours, and its credits are granted in the same transaction."""
 
     money_ref: str
     amount: Money
@@ -124,7 +124,7 @@ class PaymentSettled(Event, frozen=True, kw_only=True):
     first_seen_at: datetime
     asked_at: datetime
     fee: Money | None = None
-    proof: str | None = None
+    external_ref: str | None = msgspec.field(default=None, name="proof")
 
 
 class FeeReported(Event, frozen=True, kw_only=True):
@@ -206,7 +206,7 @@ class DisputeLost(Event, frozen=True, kw_only=True):
 
 
 class PaymentExpired(Event, frozen=True, kw_only=True):
-    """The time to pay ran out, or the way to pay was closed. Late money still finds its payment."""
+    """The time to pay ran out, or the payment request was closed. Late money still finds its payment."""
 
     closed: bool = False
 

@@ -2,7 +2,7 @@
 
 `decide` compares what a rail says now with what the stream knows, and answers with the
 difference. So the same news may come twice, late, in any order, or not at all and later
-wholesale: each piece of money is credited at most once.
+wholesale: each funds receipt is credited at most once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ from typing import assert_never
 from ledger.errors import Refusal
 from ledger.log.model import Event
 from ledger.money import Rate
-from rails import payment_events as events
-from rails.payment_pieces import PieceStanding
-from rails.payment_reading import RecordObservation, read_observation, worth_of
-from rails.payment_state import Payment, may_expire
-from rails.pricing import credits_down
+from rails.domain import events
+from rails.domain.pricing import credits_down
+from rails.domain.reading import RecordObservation, read_observation, worth_of
+from rails.domain.receipts import ReceiptStatus
+from rails.domain.state import Payment, may_expire
 
 
 class PaymentAlreadyOpen(Refusal):
-    """This payment has been opened before."""
+    """The payment's stream has begun before."""
+
+    code = "payment_already_open"
+    message = "This payment has been opened before."
 
 
 class MoneyNotInSuspense(Refusal):
-    """This money is not waiting in suspense."""
+    """A funds receipt was resolved before, or never set aside."""
+
+    code = "money_not_in_suspense"
+    message = "This money is not waiting in suspense."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,7 @@ class OpenPayment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueInstructions:
-    """The rail opened a way to pay under a reference with this digest."""
+    """The rail opened a payment request under a reference with this digest."""
 
     reference_digest: str
 
@@ -85,8 +91,8 @@ def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence
 
 def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
     facts = payment.facts()
-    known = payment.pieces.get(command.money_ref)
-    if known is None or known.standing is not PieceStanding.MISMATCHED or known.taken_minor:
+    known = payment.receipts.get(command.money_ref)
+    if known is None or known.status is not ReceiptStatus.MISMATCHED or known.taken_minor:
         raise MoneyNotInSuspense
     bought = credits_down(known.amount, command.rate, facts.price)
     if bought < 1:
@@ -103,6 +109,6 @@ def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
             first_seen_at=known.first_seen_at,
             asked_at=command.asked_at,
             fee=known.fee,
-            proof=known.proof,
+            external_ref=known.external_ref,
         )
     ]

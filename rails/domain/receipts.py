@@ -1,4 +1,4 @@
-"""One piece of money inside a payment, as the stream knows it. Pure."""
+"""One funds receipt inside a payment, as the stream knows it. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 from ledger.domain.consideration import NOTHING, Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate, split_by_weight_floor
-from rails import payment_events as events
+from rails.domain import events
 
 
-class PieceStanding(StrEnum):
-    """Where one piece of money stands with us."""
+class ReceiptStatus(StrEnum):
+    """Where one funds receipt stands with us."""
 
     SEEN = "seen"
     HELD = "held"
@@ -29,18 +29,18 @@ class PieceStanding(StrEnum):
 
 
 class LotShare(msgspec.Struct, frozen=True):
-    """Credits of a lot that stand for a piece of money, as far as that money is ours."""
+    """Credits of a lot that stand for a funds receipt, as far as that money is ours."""
 
     lot_id: str
     credits: int
 
 
-class PieceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about one piece of money."""
+class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about one funds receipt."""
 
     money_ref: str
     amount: Money
-    standing: PieceStanding
+    status: ReceiptStatus
     first_seen_at: datetime
     asked_at: datetime
     """When the rail was asked that last told something new."""
@@ -61,7 +61,7 @@ class PieceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What open disputes took."""
     disputed_minor: int = 0
     fee: Money | None = None
-    proof: str | None = None
+    external_ref: str | None = None
 
     @property
     def credits_left(self) -> int:
@@ -107,17 +107,17 @@ def _split(worth: Worth, weights: list[int]) -> list[Worth]:
     return [Worth(*row) for row in zip(*columns, strict=True)]
 
 
-_ARRIVALS: dict[type[Event], PieceStanding] = {
-    events.FundsSeen: PieceStanding.SEEN,
-    events.FundsHeld: PieceStanding.HELD,
-    events.FundsMismatched: PieceStanding.MISMATCHED,
-    events.FundsTooSmall: PieceStanding.TOO_SMALL,
-    events.FundsUnpriced: PieceStanding.UNPRICED,
+_ARRIVALS: dict[type[Event], ReceiptStatus] = {
+    events.FundsSeen: ReceiptStatus.SEEN,
+    events.FundsHeld: ReceiptStatus.HELD,
+    events.FundsMismatched: ReceiptStatus.MISMATCHED,
+    events.FundsTooSmall: ReceiptStatus.TOO_SMALL,
+    events.FundsUnpriced: ReceiptStatus.UNPRICED,
 }
 
 
-def evolve_piece(piece: PieceRecord | None, event: Event) -> PieceRecord | None:
-    """Fold one fact about one piece of money. Never refuses; None if it tells of no known money."""
+def evolve_receipt(receipt: ReceiptRecord | None, event: Event) -> ReceiptRecord | None:
+    """Fold one fact about one funds receipt. Never refuses; None if it tells of no known money."""
     match event:
         case (
             events.FundsSeen()
@@ -126,20 +126,20 @@ def evolve_piece(piece: PieceRecord | None, event: Event) -> PieceRecord | None:
             | events.FundsTooSmall()
             | events.FundsUnpriced()
         ):
-            return PieceRecord(
+            return ReceiptRecord(
                 money_ref=event.money_ref,
                 amount=event.amount,
-                standing=_ARRIVALS[type(event)],
+                status=_ARRIVALS[type(event)],
                 first_seen_at=event.first_seen_at,
                 asked_at=event.asked_at,
                 fee=getattr(event, "fee", None),
-                proof=getattr(event, "proof", None),
+                external_ref=getattr(event, "external_ref", None),
             )
         case events.PaymentSettled():
-            return PieceRecord(
+            return ReceiptRecord(
                 money_ref=event.money_ref,
                 amount=event.amount,
-                standing=PieceStanding.SETTLED,
+                status=ReceiptStatus.SETTLED,
                 first_seen_at=event.first_seen_at,
                 asked_at=event.asked_at,
                 credits=event.credits,
@@ -147,73 +147,73 @@ def evolve_piece(piece: PieceRecord | None, event: Event) -> PieceRecord | None:
                 worth=event.worth,
                 rate=event.rate,
                 fee=event.fee,
-                proof=event.proof,
+                external_ref=event.external_ref,
             )
         case _:
-            return None if piece is None else _change(piece, event)
+            return None if receipt is None else _change(receipt, event)
 
 
-def _change(piece: PieceRecord, event: Event) -> PieceRecord:
+def _change(receipt: ReceiptRecord, event: Event) -> ReceiptRecord:
     replace = msgspec.structs.replace
     match event:
         case events.FundsReleased(asked_at=asked_at):
-            return replace(piece, standing=PieceStanding.RELEASED, asked_at=asked_at)
+            return replace(receipt, status=ReceiptStatus.RELEASED, asked_at=asked_at)
         case events.FundsVanished(asked_at=asked_at):
-            return replace(piece, standing=PieceStanding.VANISHED, asked_at=asked_at)
+            return replace(receipt, status=ReceiptStatus.VANISHED, asked_at=asked_at)
         case events.FeeReported(fee=fee):
-            return replace(piece, fee=fee)
+            return replace(receipt, fee=fee)
         case events.PaymentReversed():
-            gone = event.taken.minor >= piece.amount.minor
-            return _take(piece, event, PieceStanding.REVERSED if gone else piece.standing)
+            gone = event.taken.minor >= receipt.amount.minor
+            return _take(receipt, event, ReceiptStatus.REVERSED if gone else receipt.status)
         case events.DisputeOpened(taken=taken, parts=parts):
             return replace(
-                _take(piece, event, PieceStanding.DISPUTED),
-                disputed=piece.disputed + parts,
-                disputed_minor=piece.disputed_minor + taken.minor - piece.taken_minor,
+                _take(receipt, event, ReceiptStatus.DISPUTED),
+                disputed=receipt.disputed + parts,
+                disputed_minor=receipt.disputed_minor + taken.minor - receipt.taken_minor,
             )
         case events.DisputeWon(parts=parts):
             lots = tuple(LotShare(part.lot_id, part.credits) for part in parts)
             return replace(
-                _give(piece, event, lots, [part.worth for part in parts]), disputed=(), disputed_minor=0
+                _give(receipt, event, lots, [part.worth for part in parts]), disputed=(), disputed_minor=0
             )
         case events.PaymentReinstated(lot_id=lot_id, credits=credits, worth=worth):
-            return _give(piece, event, (LotShare(lot_id, credits),) if credits else (), [worth])
+            return _give(receipt, event, (LotShare(lot_id, credits),) if credits else (), [worth])
         case events.DisputeLost(asked_at=asked_at):
             return replace(
-                piece, standing=PieceStanding.REVERSED, disputed=(), disputed_minor=0, asked_at=asked_at
+                receipt, status=ReceiptStatus.REVERSED, disputed=(), disputed_minor=0, asked_at=asked_at
             )
         case _:
-            return piece
+            return receipt
 
 
 def _take(
-    piece: PieceRecord, event: events.PaymentReversed | events.DisputeOpened, standing: PieceStanding
-) -> PieceRecord:
+    receipt: ReceiptRecord, event: events.PaymentReversed | events.DisputeOpened, status: ReceiptStatus
+) -> ReceiptRecord:
     taken = {part.lot_id: part.credits for part in event.parts}
-    shares = (LotShare(lot.lot_id, lot.credits - taken.get(lot.lot_id, 0)) for lot in piece.lots)
+    shares = (LotShare(lot.lot_id, lot.credits - taken.get(lot.lot_id, 0)) for lot in receipt.lots)
     return msgspec.structs.replace(
-        piece,
-        standing=standing,
+        receipt,
+        status=status,
         lots=tuple(share for share in shares if share.credits),
-        worth_out=sum((part.worth for part in event.parts), start=piece.worth_out),
+        worth_out=sum((part.worth for part in event.parts), start=receipt.worth_out),
         taken_minor=event.taken.minor,
-        takings=piece.takings + len(event.parts),
+        takings=receipt.takings + len(event.parts),
         asked_at=event.asked_at,
     )
 
 
 def _give(
-    piece: PieceRecord,
+    receipt: ReceiptRecord,
     event: events.PaymentReinstated | events.DisputeWon,
     lots: tuple[LotShare, ...],
     worths: list[Worth],
-) -> PieceRecord:
-    gone = 0 < piece.amount.minor <= event.taken.minor
+) -> ReceiptRecord:
+    gone = 0 < receipt.amount.minor <= event.taken.minor
     return msgspec.structs.replace(
-        piece,
-        standing=PieceStanding.REVERSED if gone else PieceStanding.SETTLED,
-        lots=piece.lots + lots,
-        worth_out=piece.worth_out - sum(worths, start=NOTHING),
+        receipt,
+        status=ReceiptStatus.REVERSED if gone else ReceiptStatus.SETTLED,
+        lots=receipt.lots + lots,
+        worth_out=receipt.worth_out - sum(worths, start=NOTHING),
         taken_minor=event.taken.minor,
         asked_at=event.asked_at,
     )

@@ -6,12 +6,15 @@ import msgspec
 
 from ledger.errors import Refusal
 from ledger.log.model import Category, Event
-from rails import payment_events as events
-from rails.payment_pieces import PieceRecord, PieceStanding, evolve_piece
+from rails.domain import events
+from rails.domain.receipts import ReceiptRecord, ReceiptStatus, evolve_receipt
 
 
 class PaymentNotFound(Refusal):
-    """There is no such payment."""
+    """The payment's stream never began."""
+
+    code = "payment_not_found"
+    message = "There is no such payment."
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
     opened: events.PaymentOpened | None = None
     reference_digest: str | None = None
-    pieces: dict[str, PieceRecord] = {}
+    receipts: dict[str, ReceiptRecord] = {}
     quoted_minor: int = 0
     """All money ever credited at the quote's rate."""
     quoted_credits: int = 0
@@ -54,10 +57,10 @@ def _evolve_money(payment: Payment, event: Event) -> Payment:
     money_ref: str | None = getattr(event, "money_ref", None)
     if money_ref is None:
         return payment
-    piece = evolve_piece(payment.pieces.get(money_ref), event)
-    if piece is None:
+    receipt = evolve_receipt(payment.receipts.get(money_ref), event)
+    if receipt is None:
         return payment
-    changed = msgspec.structs.replace(payment, pieces={**payment.pieces, money_ref: piece})
+    changed = msgspec.structs.replace(payment, receipts={**payment.receipts, money_ref: receipt})
     if isinstance(event, events.PaymentSettled) and event.rate_basis == "quote":
         return msgspec.structs.replace(
             changed,
@@ -75,11 +78,11 @@ def may_expire(payment: Payment) -> bool:
 
 def arrived_minor(payment: Payment, asset_code: str) -> int:
     """What arrived or is on its way in one asset, and was not taken back, in minor units."""
-    gone = (PieceStanding.RELEASED, PieceStanding.VANISHED)
+    gone = (ReceiptStatus.RELEASED, ReceiptStatus.VANISHED)
     return sum(
-        piece.amount.minor - piece.taken_minor
-        for piece in payment.pieces.values()
-        if piece.amount.asset.code == asset_code and piece.standing not in gone
+        receipt.amount.minor - receipt.taken_minor
+        for receipt in payment.receipts.values()
+        if receipt.amount.asset.code == asset_code and receipt.status not in gone
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from ledger.money import Money, Rate
-from rails.payment_pieces import PieceRecord, PieceStanding
-from rails.payment_state import Payment, arrived_minor
+from rails.domain.receipts import ReceiptRecord, ReceiptStatus
+from rails.domain.state import Payment, arrived_minor
 
 WATCH_AFTER_EXPIRY = timedelta(hours=3)
-"""How long after its quote a payment is still asked about unbidden; hints count for ever."""
+"""How long after its quote a payment is still asked about unbidden; notifications count for ever."""
 
 WATCH_UNDER_WAY = timedelta(days=30)
 """The same while money is under way or waits for a rate."""
@@ -37,23 +37,23 @@ class TopupState(StrEnum):
     DISPUTED = "disputed"
 
 
-_ON_ITS_WAY = (PieceStanding.SEEN, PieceStanding.HELD)
-_SUSPENDED = (PieceStanding.MISMATCHED, PieceStanding.TOO_SMALL)
+_ON_ITS_WAY = (ReceiptStatus.SEEN, ReceiptStatus.HELD)
+_SUSPENDED = (ReceiptStatus.MISMATCHED, ReceiptStatus.TOO_SMALL)
 
 
 def topup_state(payment: Payment) -> TopupState:
     """The one word that matters most to the payer now."""
-    pieces = payment.pieces.values()
-    standings = {piece.standing for piece in pieces}
-    if PieceStanding.DISPUTED in standings:
+    receipts = payment.receipts.values()
+    statuses = {receipt.status for receipt in receipts}
+    if ReceiptStatus.DISPUTED in statuses:
         return TopupState.DISPUTED
-    if PieceStanding.UNPRICED in standings:
+    if ReceiptStatus.UNPRICED in statuses:
         return TopupState.UNPRICED
-    if any(standing in standings for standing in (*_ON_ITS_WAY, PieceStanding.SETTLED)):
-        return _by_amount(payment, standings)
-    if any(piece.standing in _SUSPENDED and not piece.taken_minor for piece in pieces):
+    if any(status in statuses for status in (*_ON_ITS_WAY, ReceiptStatus.SETTLED)):
+        return _by_amount(payment, statuses)
+    if any(receipt.status in _SUSPENDED and not receipt.taken_minor for receipt in receipts):
         return TopupState.SUSPENSE
-    if PieceStanding.REVERSED in standings or any(piece.taken_minor for piece in pieces):
+    if ReceiptStatus.REVERSED in statuses or any(receipt.taken_minor for receipt in receipts):
         return TopupState.REVERSED
     if payment.expired:
         return TopupState.EXPIRED
@@ -62,25 +62,25 @@ def topup_state(payment: Payment) -> TopupState:
     return TopupState.OPENING if payment.reference_digest is None else TopupState.WAITING
 
 
-def _by_amount(payment: Payment, standings: set[PieceStanding]) -> TopupState:
+def _by_amount(payment: Payment, statuses: set[ReceiptStatus]) -> TopupState:
     due = payment.facts().amount_due
     gross = sum(
-        piece.amount.minor
-        for piece in payment.pieces.values()
-        if piece.standing in (*_ON_ITS_WAY, PieceStanding.SETTLED) and piece.amount.asset == due.asset
+        receipt.amount.minor
+        for receipt in payment.receipts.values()
+        if receipt.status in (*_ON_ITS_WAY, ReceiptStatus.SETTLED) and receipt.amount.asset == due.asset
     )
     accepted = any(
-        piece.standing is PieceStanding.SETTLED and piece.amount.asset != due.asset
-        for piece in payment.pieces.values()
+        receipt.status is ReceiptStatus.SETTLED and receipt.amount.asset != due.asset
+        for receipt in payment.receipts.values()
     )
     if gross < due.minor and not accepted:
         return TopupState.UNDERPAID
-    return TopupState.SEEN if standings & set(_ON_ITS_WAY) else TopupState.PAID
+    return TopupState.SEEN if statuses & set(_ON_ITS_WAY) else TopupState.PAID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One piece of money, without anything that names its payer."""
+    """One funds receipt, without anything that names its payer."""
 
     money_ref: str
     amount: Money
@@ -123,8 +123,8 @@ class TopupView:
             "amount_due": money_json(self.amount_due),
             "amount_missing": money_json(self.amount_missing),
             "received": [
-                {**money_json(piece.amount), "state": piece.state, "reference": piece.money_ref}
-                for piece in self.received
+                {**money_json(receipt.amount), "state": receipt.state, "reference": receipt.money_ref}
+                for receipt in self.received
             ],
             "credited": self.credited,
             "quote": {
@@ -171,8 +171,8 @@ def view(
         credits=facts.credits,
         amount_due=facts.amount_due,
         amount_missing=Money(missing, facts.amount_due.asset),
-        received=tuple(_received(piece) for piece in payment.pieces.values()),
-        credited=sum(piece.credits_left for piece in payment.pieces.values()),
+        received=tuple(_received(receipt) for receipt in payment.receipts.values()),
+        credited=sum(receipt.credits_left for receipt in payment.receipts.values()),
         rate=facts.rate,
         rate_source=facts.rate_source,
         quote_expires_at=facts.quote_expires_at,
@@ -186,8 +186,8 @@ def view(
     )
 
 
-def _received(piece: PieceRecord) -> Received:
-    return Received(money_ref=piece.money_ref, amount=piece.amount, state=piece.standing.value)
+def _received(receipt: ReceiptRecord) -> Received:
+    return Received(money_ref=receipt.money_ref, amount=receipt.amount, state=receipt.status.value)
 
 
 def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: datetime) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: d
         "unpaid": state in (TopupState.OPENING, TopupState.WAITING, TopupState.DECLINED)
         and not payment.expired,
         "unpriced": state is TopupState.UNPRICED
-        or any(piece.standing is PieceStanding.UNPRICED for piece in payment.pieces.values()),
+        or any(receipt.status is ReceiptStatus.UNPRICED for receipt in payment.receipts.values()),
         "watch_until": _watch_until(payment, state),
         "quote_expires_at": facts.quote_expires_at,
         "opened_at": opened_at,
@@ -214,7 +214,7 @@ def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: d
 def _watch_until(payment: Payment, state: TopupState) -> datetime | None:
     """Until when it is asked about unbidden; None if nothing is expected to change by itself."""
     facts = payment.facts()
-    if payment.expired and not payment.pieces:
+    if payment.expired and not payment.receipts:
         return None
     match state:
         case TopupState.SEEN | TopupState.UNPRICED:

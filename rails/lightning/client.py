@@ -65,7 +65,8 @@ class LndClient:
             lambda stubs: stubs.state.GetState, stateservice.GetStateRequest(), method="GetState"
         )
         if answer.state != stateservice.SERVER_ACTIVE:
-            name = stateservice.WalletState.Name(answer.state)
+            states = {number: name for name, number in stateservice.WalletState.items()}
+            name = states.get(answer.state, f"state {answer.state}")
             raise RailUnavailable(f"the Lightning node is not ready: {name}")
 
     async def info(self) -> NodeInfo:

@@ -44,7 +44,7 @@ REFUND_METHODS = frozenset(
     }
 )
 _HARMLESS = {("info", "read"), ("invoices", "read"), ("invoices", "write")}
-_KEY_BYTES = 32
+KEY_BYTES = 32
 _PAYMENT_ID = re.compile(r"pay_[0-9a-hjkmnp-tv-z]{26}\b")
 
 
@@ -114,8 +114,8 @@ class Preimages:
     """
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < _KEY_BYTES:
-            raise ValueError(f"the preimage key must have at least {_KEY_BYTES} bytes")
+        if len(key) < KEY_BYTES:
+            raise ValueError(f"the preimage key must have at least {KEY_BYTES} bytes")
         self._key = key
 
     def __repr__(self) -> str:
@@ -157,15 +157,15 @@ def read_preimage_key(path: Path, *, create: bool) -> bytes:
 def _create(path: Path) -> None:
     """Two processes may start at once: the first to link its file wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(_KEY_BYTES))
+    uow = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(uow, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(KEY_BYTES))
     try:
-        os.link(draft, path)
+        os.link(uow, path)
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        uow.unlink()
 
 
 def _version(path: Path) -> Version:

@@ -65,14 +65,14 @@ _MEANINGS: tuple[tuple[str, type[RailError]], ...] = (
 def meaning(error: grpc.aio.AioRpcError, method: str) -> RailError:
     """The typed error for a failed call. Its text names the method and LND's words, no amounts or keys."""
     text = (error.details() or "").strip()
-    said = f"{method}: {text or error.code().name}"
+    reported = f"{method}: {text or error.code().name}"
     if error.code() in _UNREACHABLE:
         return RailUnavailable(f"{method}: {error.code().name}")
     if error.code() is grpc.StatusCode.ALREADY_EXISTS:
-        return PaymentExists(said)
+        return PaymentExists(reported)
     for part, kind in _MEANINGS:
         if part in text.lower():
-            return kind(said)
+            return kind(reported)
     if error.code() is grpc.StatusCode.NOT_FOUND:
-        return InvoiceNotFound(said)
-    return LndRefused(said)
+        return InvoiceNotFound(reported)
+    return LndRefused(reported)

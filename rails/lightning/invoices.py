@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from rails.contract import RailProtocolError
+from rails.reading import MISREAD
 
 
 class InvoiceState(Enum):
@@ -67,8 +68,8 @@ def from_wire(message: Any) -> Invoice:
             state=InvoiceState(message.state),
             memo=str(message.memo),
             bolt11=str(message.payment_request),
-            value_msat=int(message.value_msat),
-            amount_paid_msat=int(message.amt_paid_msat),
+            value_msat=_amount(message.value_msat),
+            amount_paid_msat=_amount(message.amt_paid_msat),
             preimage_known=any(message.r_preimage),
             created_at=_time(message.creation_date),
             settled_at=_time(message.settle_date) if message.settle_date else None,
@@ -76,17 +77,23 @@ def from_wire(message: Any) -> Invoice:
             settle_index=int(message.settle_index),
             htlcs=tuple(_htlc(htlc) for htlc in message.htlcs),
         )
-    except ValueError as error:
+    except MISREAD as error:
         raise RailProtocolError(f"LND reported an invoice in an unknown state: {error}") from None
 
 
 def _htlc(message: Any) -> Htlc:
     return Htlc(
-        amount_msat=int(message.amt_msat),
+        amount_msat=_amount(message.amt_msat),
         state=HtlcState(message.state),
         accepted_at=_time(message.accept_time),
         expiry_height=int(message.expiry_height),
     )
+
+
+def _amount(msat: int) -> int:
+    if msat < 0:
+        raise ValueError("a negative amount")
+    return int(msat)
 
 
 def _time(seconds: int) -> datetime:

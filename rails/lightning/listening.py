@@ -1,27 +1,31 @@
-"""Hints for ever, whatever the node does meanwhile.
+"""Notifications for ever, whatever the node does meanwhile.
 
 SubscribeInvoices tells of adds and settles only, so open hold invoices are followed one by one,
 and a sweep notices whatever left the node's list of pending invoices unannounced (expired,
 canceled, or lost on the way). The cursor is `<add_index>:<settle_index>`. LND gives no backlog
 for an index of 0, so while one is 0 all invoices are paged instead.
 
-Every (re)connection begins with a hint about nothing in particular: look at all that is pending.
+Every (re)connection begins with a notification about nothing in particular: look at all that is pending.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
 
-from rails.contract import Hint, RailError, RailProtocolError, RailUnavailable
+from ledger.cancelling import end_tasks
+from rails.contract import Notification, RailError, RailProtocolError, RailUnavailable
 from rails.lightning.client import LndClient
 from rails.lightning.invoices import Invoice, InvoiceState
 
-HINTS_WAITING_MAX = 1000
+NOTIFICATIONS_WAITING_MAX = 1000
+_CURSOR = re.compile(r"([0-9]{1,20}):([0-9]{1,20})")
+_INDEX_MAX = 2**64 - 1
 PENDING = (InvoiceState.OPEN, InvoiceState.ACCEPTED)
 
 
@@ -49,10 +53,10 @@ class Position:
         """Read a cursor. Raises `RailProtocolError` if it is not one of ours."""
         if cursor is None:
             return cls()
-        add, _, settle = cursor.partition(":")
-        if not (add.isdecimal() and settle.isdecimal()):
+        found = _CURSOR.fullmatch(cursor)
+        if found is None or max(place := (int(found[1]), int(found[2]))) > _INDEX_MAX:
             raise RailProtocolError("the cursor of the Lightning rail is not <add_index>:<settle_index>")
-        return cls(int(add), int(settle))
+        return cls(*place)
 
     @property
     def has_backlog(self) -> bool:
@@ -65,16 +69,16 @@ class Position:
 
 
 class Listener:
-    """Turns the node's streams into hints."""
+    """Turns the node's streams into notifications."""
 
     def __init__(self, client: LndClient, pace: Pace) -> None:
         self._client = client
         self._pace = pace
         self._log = structlog.get_logger()
 
-    async def hints(self, cursor: str | None) -> AsyncGenerator[Hint, None]:
-        """Hints since `cursor`, then live, across restarts of the node."""
-        out: asyncio.Queue[Hint] = asyncio.Queue(HINTS_WAITING_MAX)
+    async def notifications(self, cursor: str | None) -> AsyncGenerator[Notification, None]:
+        """Notifications since `cursor`, then live, across restarts of the node."""
+        out: asyncio.Queue[Notification] = asyncio.Queue(NOTIFICATIONS_WAITING_MAX)
         ended = asyncio.Event()
         following = asyncio.create_task(self._follow_until(ended, Position.parse(cursor), out))
         try:
@@ -90,21 +94,22 @@ class Listener:
         finally:
             # A task group that fails while it is being cancelled tells of the failure only: say it twice.
             ended.set()
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await end_tasks([following])
 
-    async def _follow_until(self, ended: asyncio.Event, position: Position, out: asyncio.Queue[Hint]) -> None:
-        said: list[str] = []
+    async def _follow_until(
+        self, ended: asyncio.Event, position: Position, out: asyncio.Queue[Notification]
+    ) -> None:
+        reported: list[str] = []
         while not ended.is_set():
             try:
                 await self._client.require_active()
-                said = []
+                reported = []
                 await _Session(self._client, self._pace, position, out).run()
             except* RailError as group:
                 reasons = sorted({str(error) for error in _leaves(group)})
-                if reasons != said:  # an outage is one line, not one per attempt
+                if reasons != reported:  # an outage is one line, not one per attempt
                     self._log.warning("lightning_stream_lost", reasons=reasons)
-                said = reasons
+                reported = reasons
             await asyncio.sleep(self._pace.retry_ms * 0.001)
 
 
@@ -115,7 +120,7 @@ class _Session:
     client: LndClient
     pace: Pace
     position: Position
-    out: asyncio.Queue[Hint]
+    out: asyncio.Queue[Notification]
     pending: dict[str, Invoice] = field(default_factory=dict)
     """The node's pending invoices as last seen, by payment hash."""
     followed: set[str] = field(default_factory=set)
@@ -127,7 +132,7 @@ class _Session:
                 await self._page(group)
             group.create_task(self._subscribe(group))
             await self._sweep_once(group)
-            await self.out.put(Hint(reference=None))
+            await self.out.put(Notification(reference=None))
             group.create_task(self._sweep(group))
 
     async def _page(self, group: asyncio.TaskGroup) -> None:
@@ -141,12 +146,12 @@ class _Session:
                 if invoice.state is InvoiceState.OPEN:
                     opened[invoice.payment_hash] = invoice
                 elif invoice.state is not InvoiceState.CANCELED:
-                    await self.out.put(Hint(reference=invoice.payment_hash))
+                    await self.out.put(Notification(reference=invoice.payment_hash))
         # What was settled while we paged may lie below the highest settle index: it left the pending ones.
         self.pending = opened
         await self._sweep_once(group)
         self.position.add_index, self.position.settle_index = top.add_index, top.settle_index
-        await self.out.put(Hint(reference=None, cursor=str(self.position)))
+        await self.out.put(Notification(reference=None, cursor=str(self.position)))
 
     async def _subscribe(self, group: asyncio.TaskGroup) -> None:
         position = self.position
@@ -161,7 +166,7 @@ class _Session:
                     self._pending(group, invoice)
                 if invoice.state is not InvoiceState.OPEN:
                     cursor = str(position) if position.has_backlog else None
-                    await self.out.put(Hint(reference=invoice.payment_hash, cursor=cursor))
+                    await self.out.put(Notification(reference=invoice.payment_hash, cursor=cursor))
         raise RailUnavailable("the Lightning node ended its stream of invoices")
 
     def _pending(self, group: asyncio.TaskGroup, invoice: Invoice) -> None:
@@ -180,7 +185,7 @@ class _Session:
             async with aclosing(self.client.follow(payment_hash)) as states:
                 async for invoice in states:
                     if invoice.state is not InvoiceState.OPEN:
-                        await self.out.put(Hint(reference=payment_hash))
+                        await self.out.put(Notification(reference=payment_hash))
         finally:
             self.followed.discard(payment_hash)
 
@@ -195,7 +200,7 @@ class _Session:
             await asyncio.sleep(self.pace.sweep_ms * 0.001)
 
     async def _sweep_once(self, group: asyncio.TaskGroup) -> None:
-        """Hint at every invoice that is no longer pending, or newly accepted."""
+        """Notification at every invoice that is no longer pending, or newly accepted."""
         before = dict(self.pending)
         oldest = min((invoice.add_index for invoice in before.values()), default=1)
         now: dict[str, Invoice] = {}
@@ -205,11 +210,11 @@ class _Session:
         added_meanwhile = {key: one for key, one in self.pending.items() if key not in before}
         self.pending = {**added_meanwhile, **now}
         for payment_hash in before.keys() - now.keys():
-            await self.out.put(Hint(reference=payment_hash))
+            await self.out.put(Notification(reference=payment_hash))
         for invoice in now.values():
             known = before.get(invoice.payment_hash)
             if invoice.state is InvoiceState.ACCEPTED and (known is None or known.state is not invoice.state):
-                await self.out.put(Hint(reference=invoice.payment_hash))
+                await self.out.put(Notification(reference=invoice.payment_hash))
             self._pending(group, invoice)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from ledger.money import BTC, Money
-from rails.contract import Observation, Piece, PieceState, Standing
+from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
 from rails.lightning.invoices import Htlc, HtlcState, Invoice, InvoiceState
 
 
@@ -17,43 +17,45 @@ def observe(invoice: Invoice) -> Observation:
     """What is so now about this invoice and its money."""
     match invoice.state:
         case InvoiceState.OPEN:
-            return _observation(invoice, Standing.OPEN)
+            return _observation(invoice, PaymentRequestStatus.OPEN)
         case InvoiceState.ACCEPTED:
             held = _sum(invoice, HtlcState.ACCEPTED) or invoice.amount_paid_msat
-            return _observation(invoice, Standing.OPEN, _piece(invoice, held, PieceState.HELD))
+            return _observation(
+                invoice, PaymentRequestStatus.OPEN, _receipt(invoice, held, ReceiptState.HELD)
+            )
         case InvoiceState.SETTLED:
-            return _observation(invoice, Standing.CLOSED, _settled(invoice))
+            return _observation(invoice, PaymentRequestStatus.CLOSED, _settled(invoice))
         case InvoiceState.CANCELED:
-            return _observation(invoice, Standing.EXPIRED, _returned(invoice))
+            return _observation(invoice, PaymentRequestStatus.EXPIRED, _returned(invoice))
         case never:
             assert_never(never)
 
 
-def _settled(invoice: Invoice) -> Piece:
+def _settled(invoice: Invoice) -> FundsReceipt:
     """All of it, or what LND can show for it."""
     if not invoice.htlcs:
-        return _piece(invoice, invoice.amount_paid_msat, PieceState.SETTLED)
+        return _receipt(invoice, invoice.amount_paid_msat, ReceiptState.SETTLED)
     if _sum(invoice, HtlcState.ACCEPTED):
-        return _piece(invoice, invoice.amount_paid_msat, PieceState.HELD)
+        return _receipt(invoice, invoice.amount_paid_msat, ReceiptState.HELD)
     arrived = _sum(invoice, HtlcState.SETTLED)
     if not arrived:
-        return _piece(invoice, _sum(invoice, HtlcState.CANCELED), PieceState.RETURNED)
+        return _receipt(invoice, _sum(invoice, HtlcState.CANCELED), ReceiptState.RETURNED)
     # An earlier, incomplete try may have left canceled HTLCs behind: they are no loss.
-    return _piece(invoice, arrived, PieceState.SETTLED)
+    return _receipt(invoice, arrived, ReceiptState.SETTLED)
 
 
-def _returned(invoice: Invoice) -> Piece | None:
+def _returned(invoice: Invoice) -> FundsReceipt | None:
     """A hold that was accepted and went back. Parts that never made up the whole were never held."""
     if invoice.preimage_known:
         return None
     returned = _sum(invoice, HtlcState.CANCELED)
     if returned < max(invoice.value_msat, 1):
         return None
-    return _piece(invoice, invoice.amount_paid_msat or returned, PieceState.RETURNED)
+    return _receipt(invoice, invoice.amount_paid_msat or returned, ReceiptState.RETURNED)
 
 
-def _piece(invoice: Invoice, amount_msat: int, state: PieceState) -> Piece:
-    return Piece(
+def _receipt(invoice: Invoice, amount_msat: int, state: ReceiptState) -> FundsReceipt:
+    return FundsReceipt(
         money_ref=f"ln:{invoice.payment_hash}",
         amount=Money(amount_msat, BTC),
         state=state,
@@ -61,7 +63,7 @@ def _piece(invoice: Invoice, amount_msat: int, state: PieceState) -> Piece:
             (htlc.accepted_at for htlc in _carrying(invoice)),
             default=invoice.settled_at or invoice.created_at,
         ),
-        proof=invoice.payment_hash,
+        external_ref=invoice.payment_hash,
     )
 
 
@@ -75,7 +77,9 @@ def _sum(invoice: Invoice, state: HtlcState) -> int:
     return sum(htlc.amount_msat for htlc in invoice.htlcs if htlc.state is state)
 
 
-def _observation(invoice: Invoice, standing: Standing, piece: Piece | None = None) -> Observation:
+def _observation(
+    invoice: Invoice, status: PaymentRequestStatus, receipt: FundsReceipt | None = None
+) -> Observation:
     return Observation(
-        reference=invoice.payment_hash, standing=standing, pieces=() if piece is None else (piece,)
+        reference=invoice.payment_hash, status=status, receipts=() if receipt is None else (receipt,)
     )

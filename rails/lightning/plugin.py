@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 
+from rails.configuration import READABLE, Setting, When, given, matching, one_of, real_network, require, whole
+from rails.configuration_values import is_random
 from rails.contract import Rail, RailContext
 from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import (
     INVOICE_METHODS,
+    KEY_BYTES,
     REFUND_METHODS,
     CredentialFiles,
     Preimages,
@@ -25,14 +29,62 @@ from rails.lightning.throttle import Throttle
 
 INVOICES_PER_SECOND = 20
 INVOICES_AT_ONCE = 100
-PATIENCE_MS = 5_000
-_NETWORKS = {"mainnet", "testnet", "testnet4", "signet"}
+WAIT_MS_MAX = 5_000
+_NETWORKS = ("mainnet", "testnet", "testnet4", "signet", "regtest")
+_NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+_NEEDS_NODE = "LND_GRPC_ADDRESS"
+SETTINGS = (
+    Setting(
+        name="LND_GRPC_ADDRESS",
+        required=When.ALWAYS,
+        rules=(matching("no_address", "be written host:port", lambda value: bool(_NODE.fullmatch(value))),),
+    ),
+    Setting(name="LND_TLS_CERT", required=When.ALWAYS, only_with=_NEEDS_NODE, rules=(READABLE,)),
+    Setting(name="LND_MACAROON", required=When.ALWAYS, only_with=_NEEDS_NODE, rules=(READABLE,)),
+    Setting(name="LND_REFUND_MACAROON", rules=(READABLE,)),
+    Setting(
+        name="LIGHTNING_PREIMAGE_KEY",
+        required=When.PRODUCTION,
+        only_with=_NEEDS_NODE,
+        rules=(
+            matching(
+                "file_not_readable",
+                "name a file that can be read, and this one cannot be read",
+                lambda path: bool(Path(path).read_bytes()),
+                when=When.PRODUCTION,
+            ),
+            matching(
+                "no_key",
+                f"hold {KEY_BYTES} bytes or more in hex",
+                lambda path: len(bytes.fromhex(Path(path).read_text().strip())) >= KEY_BYTES,
+                when=When.PRODUCTION,
+            ),
+            matching(
+                "secret_not_random",
+                "hold random bytes: these repeat themselves or count",
+                lambda path: is_random(bytes.fromhex(Path(path).read_text().strip())),
+                when=When.PRODUCTION,
+            ),
+            matching(
+                "file_open_to_others",
+                "be a file that only its owner and group can read (chmod 600)",
+                lambda path: not Path(path).stat().st_mode & 0o007,
+                when=When.PRODUCTION,
+            ),
+        ),
+    ),
+    Setting(name="LIGHTNING_NETWORK", rules=(one_of(*_NETWORKS), real_network("mainnet"))),
+    Setting(name="LIGHTNING_PRIVATE_HINTS", rules=(one_of("0", "1", "true", "false", "yes", "no"),)),
+    Setting(name="LIGHTNING_HOLD_CLTV_DELTA", rules=(whole(40, 1000),)),
+    Setting(name="LIGHTNING_MAXIMUM_MSAT", rules=(whole(1_000, 10**14),)),
+)
 
 
 class LightningPlugin:
     """Builds the Lightning rail from `LND_*` and `LIGHTNING_*`."""
 
     name = "lightning"
+    settings = SETTINGS
 
     def configured(self, environ: Mapping[str, str]) -> bool:
         """Whether a node's address is given."""
@@ -40,18 +92,20 @@ class LightningPlugin:
 
     def build(self, environ: Mapping[str, str], context: RailContext) -> Rail:
         """Build the rail; connects to nothing. Raises `ValueError` with one clear sentence."""
-        certificate = Path(_required(environ, "LND_TLS_CERT"))
-        files = CredentialFiles(certificate, Path(_required(environ, "LND_MACAROON")))
+        require(SETTINGS, environ, production=context.production)
+        environ = given(environ)
+        certificate = Path(environ["LND_TLS_CERT"])
+        files = CredentialFiles(certificate, Path(environ["LND_MACAROON"]))
         _check_macaroon("LND_MACAROON", files.macaroon, INVOICE_METHODS, production=context.production)
-        key_path = Path(environ.get("LIGHTNING_PREIMAGE_KEY") or _default_key(files, context))
+        key_path = Path(environ.get("LIGHTNING_PREIMAGE_KEY") or files.macaroon.with_name("preimage.key"))
         preimages = Preimages(read_preimage_key(key_path, create=not context.production))
         throttle = Throttle(
             per_second=INVOICES_PER_SECOND,
             burst=INVOICES_AT_ONCE,
-            patience_ms=PATIENCE_MS,
+            wait_ms_max=WAIT_MS_MAX,
             monotonic_ns=time.monotonic_ns,
         )
-        address = _required(environ, "LND_GRPC_ADDRESS")
+        address = environ["LND_GRPC_ADDRESS"]
         client = LndClient(Connection(address, files))
         settings = _settings(environ, context)
         refund_path = environ.get("LND_REFUND_MACAROON")
@@ -69,36 +123,13 @@ plugin = LightningPlugin()
 
 
 def _settings(environ: Mapping[str, str], context: RailContext) -> Settings:
-    network = environ.get("LIGHTNING_NETWORK") or "mainnet"
-    if network not in _NETWORKS:
-        raise ValueError(f"LIGHTNING_NETWORK must be one of {', '.join(sorted(_NETWORKS))}")
     return Settings(
         production=context.production,
-        network=network,
+        network=environ.get("LIGHTNING_NETWORK", "mainnet"),
         private_hints=environ.get("LIGHTNING_PRIVATE_HINTS", "") in {"1", "true", "yes"},
-        hold_cltv_delta=_integer(environ, "LIGHTNING_HOLD_CLTV_DELTA", 80, least=40, most=1000),
-        maximum_msat=_integer(environ, "LIGHTNING_MAXIMUM_MSAT", 4_000_000_000, least=1_000, most=10**14),
+        hold_cltv_delta=int(environ.get("LIGHTNING_HOLD_CLTV_DELTA", "80")),
+        maximum_msat=int(environ.get("LIGHTNING_MAXIMUM_MSAT", "4000000000")),
     )
-
-
-def _required(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "").strip()
-    if not value:
-        raise ValueError(f"{name} is missing: the Lightning rail needs it")
-    return value
-
-
-def _integer(environ: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
-    text = environ.get(name) or str(default)
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise ValueError(f"{name} must be a whole number from {least} to {most}")
-    return int(text)
-
-
-def _default_key(files: CredentialFiles, context: RailContext) -> Path:
-    if context.production:
-        raise ValueError("LIGHTNING_PREIMAGE_KEY is missing: a file with 32 random bytes in hex")
-    return files.macaroon.with_name("preimage.key")
 
 
 def _check_macaroon(name: str, path: Path, methods: frozenset[str], *, production: bool) -> None:

@@ -17,8 +17,8 @@ from ledger.money import BTC
 from rails.contract import (
     Capabilities,
     Health,
-    Hint,
     Instructions,
+    Notification,
     Observation,
     Order,
     RailProtocolError,
@@ -107,9 +107,9 @@ class LightningRail:
         """Ask the node about one invoice. Raises `InvoiceNotFound` if it knows no such invoice."""
         return observe(await self._client.lookup(_checked(reference)))
 
-    def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
-        """Hints for ever; the cursor is `<add_index>:<settle_index>`."""
-        return self._listener.hints(cursor)
+    def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
+        """Notifications for ever; the cursor is `<add_index>:<settle_index>`."""
+        return self._listener.notifications(cursor)
 
     async def health(self) -> Health:
         """Whether the node is up, synced, on the right network, and our macaroon no more than it should be."""

@@ -13,10 +13,10 @@ MonotonicNs = Callable[[], int]
 class Throttle:
     """Lets `per_second` through on average and `burst` at once; who would wait too long is refused."""
 
-    def __init__(self, *, per_second: int, burst: int, patience_ms: int, monotonic_ns: MonotonicNs) -> None:
+    def __init__(self, *, per_second: int, burst: int, wait_ms_max: int, monotonic_ns: MonotonicNs) -> None:
         self._interval_ns = 1_000_000_000 // per_second
         self._lead_ns = self._interval_ns * burst
-        self._patience_ns = patience_ms * 1_000_000
+        self._wait_ns_max = wait_ms_max * 1_000_000
         self._monotonic_ns = monotonic_ns
         self._next_ns = 0
 
@@ -25,7 +25,7 @@ class Throttle:
         now = self._monotonic_ns()
         turn = max(self._next_ns, now - self._lead_ns) + self._interval_ns
         wait_ns = turn - now
-        if wait_ns > self._patience_ns:
+        if wait_ns > self._wait_ns_max:
             raise RailUnavailable("too many invoices are being made at once; try again shortly")
         self._next_ns = turn
         if wait_ns > 0:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import msgspec
+
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+"""Of a block or a transaction, as people write it."""
+Height = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+"""Unix time of a block, which has four bytes for it."""
+OutputNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+Hex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2})*\Z")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,7 @@ class ChainSource(Protocol):
         """The active chain's block at a height; None above the tip."""
 
     async def block(self, block_hash: str) -> Block | None:
-        """A block, of a stale branch too where the source still has it."""
+        """A block, of a stale branch too where the source still has it. All of its transactions are listed."""
 
     async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
         """Serialised transactions of a block, or of the mempool (None). Those not found are left out."""

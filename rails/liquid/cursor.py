@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
+from rails.liquid.chain import Hash, Height, Hex, OutputNumber
 from rails.liquid.sightings import Sighting
 from rails.liquid.unblind import Content
 
@@ -17,11 +19,11 @@ MAX_CARRIED = 100
 class Carried(msgspec.Struct, frozen=True, array_like=True):
     """An output that was not final when the cursor was made."""
 
-    txid: str
-    vout: int
-    script: str
-    asset_id: str | None
-    value: int
+    txid: Hash
+    vout: OutputNumber
+    script: Hex
+    asset_id: Hash | None
+    value: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     first_seen_at: datetime
 
     def sighting(self) -> Sighting:
@@ -39,8 +41,8 @@ class Carried(msgspec.Struct, frozen=True, array_like=True):
 class Cursor(msgspec.Struct, frozen=True, rename={"height": "h", "block_hash": "b", "carried": "c"}):
     """A place in the chain."""
 
-    height: int
-    block_hash: str
+    height: Height
+    block_hash: Hash
     carried: tuple[Carried, ...] = ()
 
     def text(self) -> str:
@@ -58,7 +60,7 @@ def read(text: str) -> Cursor | None:
     """A kept cursor; None if it is not one (then everything is looked at again)."""
     try:
         return msgspec.json.decode(text, type=Cursor)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 
 

@@ -14,13 +14,57 @@ import httpx
 import msgspec
 
 from rails.contract import RailProtocolError, RailUnavailable
-from rails.liquid.chain import Block, ChainHealth, Pulse, Unspent
+from rails.liquid.chain import Block, ChainHealth, Hash, Height, Hex, OutputNumber, Pulse, Seconds, Unspent
+from rails.liquid.integrity import whole_block
+from rails.reading import decoded, understood
 
 _INVALID_ADDRESS_OR_KEY: Final = -5
 _INVALID_PARAMETER: Final = -8
 _IN_WARMUP: Final = -28
 _BATCH: Final = 50
 _SCAN_SECONDS: Final = 600
+
+
+class _Error(msgspec.Struct):
+    code: int
+    message: str
+
+
+class _Answer(msgspec.Struct):
+    id: int
+    result: Any = None
+    error: _Error | None = None
+
+
+class _Block(msgspec.Struct):
+    hash: Hash
+    height: Height
+    time: Seconds
+    tx: list[Hash]
+    merkleroot: Hash
+    previousblockhash: Hash = ""
+    """The first block has none."""
+
+
+class _Entry(msgspec.Struct):
+    time: Seconds
+
+
+class _Unspent(msgspec.Struct, rename={"script": "scriptPubKey"}):
+    txid: Hash
+    vout: OutputNumber
+    script: Hex
+    height: Height
+
+
+class _Scan(msgspec.Struct):
+    unspents: list[_Unspent]
+
+
+class _Info(msgspec.Struct):
+    chain: str
+    bestblockhash: Hash
+    initialblockdownload: bool
 
 
 class RpcFault(Exception):
@@ -42,16 +86,16 @@ class ElementsdChain:
     async def pulse(self) -> Pulse:
         """The newest block's hash and the ids of all waiting transactions, in one round trip."""
         mempool, tip = await self._batch([("getrawmempool", []), ("getbestblockhash", [])])
-        return Pulse(tip=str(_result(tip)), mempool=frozenset(_result(mempool)))
+        return Pulse(tip=_read(_result(tip), Hash), mempool=_read(_result(mempool), frozenset[Hash]))
 
     async def tip_height(self) -> int:
         """The height of the newest block."""
-        return int(await self._call("getblockcount"))
+        return int(_read(await self._call("getblockcount"), Height))
 
     async def block_hash(self, height: int) -> str | None:
         """The active chain's block at a height; None above the tip."""
         try:
-            return str(await self._call("getblockhash", height))
+            return str(_read(await self._call("getblockhash", height), Hash))
         except RpcFault as fault:
             if fault.code == _INVALID_PARAMETER:
                 return None
@@ -60,17 +104,17 @@ class ElementsdChain:
     async def block(self, block_hash: str) -> Block | None:
         """A block; elementsd keeps stale ones for as long as its files."""
         try:
-            found = await self._call("getblock", block_hash, 1)
+            found: _Block = _read(await self._call("getblock", block_hash, 1), _Block)
         except RpcFault as fault:
             if fault.code in (_INVALID_ADDRESS_OR_KEY, -1):  # -1: a stale block whose data was pruned
                 return None
             raise _unexpected(fault) from fault
         return Block(
-            hash=found["hash"],
-            height=found["height"],
-            previous=found.get("previousblockhash", ""),
-            time=_instant(found["time"]),
-            txids=found["tx"],
+            hash=found.hash,
+            height=found.height,
+            previous=found.previousblockhash,
+            time=_instant(found.time),
+            txids=whole_block(found.tx, found.merkleroot),
         )
 
     async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
@@ -83,18 +127,18 @@ class ElementsdChain:
             for txid, answer in zip(part, answers, strict=True):
                 if isinstance(answer, RpcFault) and answer.code == _INVALID_ADDRESS_OR_KEY:
                     continue
-                found[txid] = bytes.fromhex(_result(answer))
+                found[txid] = bytes.fromhex(_read(_result(answer), Hex))
         return found
 
     async def seen_at(self, txid: str) -> datetime | None:
         """When the node took the transaction into its mempool."""
         try:
-            entry = await self._call("getmempoolentry", txid)
+            entry: _Entry = _read(await self._call("getmempoolentry", txid), _Entry)
         except RpcFault as fault:
             if fault.code == _INVALID_ADDRESS_OR_KEY:
                 return None
             raise _unexpected(fault) from fault
-        return _instant(entry["time"])
+        return _instant(entry.time)
 
     async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
         """One `scantxoutset` over all scripts: its cost is that of the whole set, not of their number."""
@@ -102,29 +146,24 @@ class ElementsdChain:
             return []
         objects = [f"raw({script.hex()})" for script in scripts]
         try:
-            answer = await self._call("scantxoutset", "start", objects, timeout=_SCAN_SECONDS)
+            answer: _Scan = _read(
+                await self._call("scantxoutset", "start", objects, timeout=_SCAN_SECONDS), _Scan
+            )
         except RpcFault as fault:
             if fault.code == _INVALID_PARAMETER:  # another scan is in progress
                 raise RailUnavailable("elementsd is busy with another scan") from fault
             raise _unexpected(fault) from fault
         return [
-            Unspent(
-                txid=row["txid"],
-                vout=row["vout"],
-                script=bytes.fromhex(row["scriptPubKey"]),
-                height=row["height"],
-            )
-            for row in answer["unspents"]
+            Unspent(txid=row.txid, vout=row.vout, script=bytes.fromhex(row.script), height=row.height)
+            for row in answer.unspents
         ]
 
     async def health(self) -> ChainHealth:
         """From `getblockchaininfo` and the newest block's header."""
-        info = await self._call("getblockchaininfo")
-        header = await self._call("getblockheader", info["bestblockhash"])
+        info: _Info = _read(await self._call("getblockchaininfo"), _Info)
+        header: _Entry = _read(await self._call("getblockheader", info.bestblockhash), _Entry)
         return ChainHealth(
-            chain=str(info["chain"]),
-            tip_time=_instant(header["time"]),
-            syncing=bool(info["initialblockdownload"]),
+            chain=info.chain, tip_time=_instant(header.time), syncing=info.initialblockdownload
         )
 
     async def close(self) -> None:
@@ -153,11 +192,11 @@ class ElementsdChain:
         for _ in body[1:]:
             next(self._ids)
         content = await self._post(msgspec.json.encode(body), timeout)
-        try:
-            answers = {answer["id"]: answer for answer in msgspec.json.decode(content)}
-            return [_read(answers[first + n]) for n in range(len(calls))]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise RailProtocolError("elementsd gave an answer that is not JSON-RPC") from error
+        found: list[_Answer] = decoded("elementsd", content, list[_Answer])
+        answers = {answer.id: answer for answer in found}
+        if not answers.keys() >= set(range(first, first + len(calls))):
+            raise RailProtocolError("elementsd gave an answer that is not JSON-RPC")
+        return [_outcome(answers[first + n]) for n in range(len(calls))]
 
     async def _post(self, body: bytes, timeout: float | None) -> bytes:
         headers = {"content-type": "application/json"}
@@ -173,13 +212,19 @@ class ElementsdChain:
         return response.content
 
 
-def _read(answer: Any) -> Any:
-    error = answer["error"]
+def _read(result: Any, shape: Any) -> Any:
+    """A result as what it has to be. Raises `RailProtocolError`."""
+    with understood("elementsd"):
+        return msgspec.convert(result, shape)
+
+
+def _outcome(answer: _Answer) -> Any:
+    error = answer.error
     if error is None:
-        return answer["result"]
-    if error["code"] == _IN_WARMUP:
-        raise RailUnavailable(f"elementsd is starting: {error['message']}")
-    return RpcFault(int(error["code"]), str(error["message"]))
+        return answer.result
+    if error.code == _IN_WARMUP:
+        raise RailUnavailable(f"elementsd is starting: {error.message}")
+    return RpcFault(error.code, error.message)
 
 
 def _raised(answer: Any) -> Any:

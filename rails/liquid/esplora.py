@@ -11,17 +11,38 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import msgspec
 
 from rails.contract import RailProtocolError, RailUnavailable
-from rails.liquid.chain import Block, ChainHealth, Pulse, Unspent
+from rails.liquid.chain import Block, ChainHealth, Hash, Height, OutputNumber, Pulse, Seconds, Unspent
+from rails.liquid.integrity import whole_block
+from rails.reading import decoded, understood
 
 _AT_ONCE: Final = 8
 MAX_SCRIPTS: Final = 2_000
 """Unspent outputs are asked for one script at a time: only the newest ones are, on a start."""
+
+
+class _Block(msgspec.Struct):
+    id: Hash
+    height: Height
+    timestamp: Seconds
+    merkle_root: Hash
+    previousblockhash: Hash | None = None
+
+
+class _Status(msgspec.Struct):
+    confirmed: bool
+    block_height: Height | None = None
+
+
+class _Unspent(msgspec.Struct):
+    txid: Hash
+    vout: OutputNumber
+    status: _Status
 
 
 class EsploraChain:
@@ -34,33 +55,33 @@ class EsploraChain:
 
     async def pulse(self) -> Pulse:
         """Mempool first, then the tip."""
-        mempool = await self._json("/mempool/txids")
-        return Pulse(tip=await self._text("/blocks/tip/hash"), mempool=frozenset(mempool))
+        mempool: frozenset[str] = decoded("Esplora", await self._found("/mempool/txids"), frozenset[Hash])
+        return Pulse(tip=await self._tip(), mempool=mempool)
 
     async def tip_height(self) -> int:
         """The height of the newest block."""
-        return int(await self._text("/blocks/tip/height"))
+        return int(decoded("Esplora", await self._found("/blocks/tip/height"), Height))
 
     async def block_hash(self, height: int) -> str | None:
         """The active chain's block at a height; None above the tip."""
         found = await self._get(f"/block-height/{height}")
-        return None if found is None else found.decode().strip()
+        return None if found is None else _hash(found)
 
     async def block(self, block_hash: str) -> Block | None:
         """A block; Esplora forgets stale ones sooner or later."""
         found = await self._get(f"/block/{block_hash}")
         if found is None:
             return None
-        block = _decode(found)
+        block: _Block = decoded("Esplora", found, _Block)
         txids = await self._get(f"/block/{block_hash}/txids")
         if txids is None:
             return None
         return Block(
-            hash=block["id"],
-            height=block["height"],
-            previous=block.get("previousblockhash") or "",
-            time=datetime.fromtimestamp(block["timestamp"], UTC),
-            txids=_decode(txids),
+            hash=block.id,
+            height=block.height,
+            previous=block.previousblockhash or "",
+            time=datetime.fromtimestamp(block.timestamp, UTC),
+            txids=whole_block(decoded("Esplora", txids, list[Hash]), block.merkle_root),
         )
 
     async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
@@ -80,16 +101,18 @@ class EsploraChain:
 
     async def _unspent(self, script: bytes) -> list[Unspent]:
         digest = hashlib.sha256(script).digest()[::-1].hex()
-        rows = await self._json(f"/scripthash/{digest}/utxo")
+        rows: list[_Unspent] = decoded(
+            "Esplora", await self._found(f"/scripthash/{digest}/utxo"), list[_Unspent]
+        )
         return [
-            Unspent(txid=row["txid"], vout=row["vout"], script=script, height=row["status"]["block_height"])
+            Unspent(txid=row.txid, vout=row.vout, script=script, height=row.status.block_height)
             for row in rows
-            if row["status"]["confirmed"]
+            if row.status.confirmed and row.status.block_height is not None
         ]
 
     async def health(self) -> ChainHealth:
         """The newest block's time; Esplora does not name its network."""
-        block = await self.block(await self._text("/blocks/tip/hash"))
+        block = await self.block(await self._tip())
         if block is None:
             raise RailProtocolError("Esplora does not know its own newest block")
         return ChainHealth(chain=None, tip_time=block.time, syncing=False)
@@ -98,17 +121,14 @@ class EsploraChain:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _text(self, path: str) -> str:
-        found = await self._get(path)
-        if found is None:
-            raise RailProtocolError(f"Esplora has no {path}")
-        return found.decode().strip()
+    async def _tip(self) -> str:
+        return _hash(await self._found("/blocks/tip/hash"))
 
-    async def _json(self, path: str) -> Any:
+    async def _found(self, path: str) -> bytes:
         found = await self._get(path)
         if found is None:
             raise RailProtocolError(f"Esplora has no {path}")
-        return _decode(found)
+        return found
 
     async def _get(self, path: str) -> bytes | None:
         try:
@@ -123,8 +143,7 @@ class EsploraChain:
         return response.content
 
 
-def _decode(content: bytes) -> Any:
-    try:
-        return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise RailProtocolError("Esplora gave an answer that is not JSON") from error
+def _hash(content: bytes) -> str:
+    """A hash as plain text. Raises `RailProtocolError`."""
+    with understood("Esplora"):
+        return msgspec.convert(content.decode("ascii").strip(), Hash)

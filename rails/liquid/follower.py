@@ -22,6 +22,7 @@ from rails.contract import RailError, RailProtocolError, RailUnavailable
 from rails.liquid.book import ScriptBook
 from rails.liquid.chain import Block, ChainSource, Pulse
 from rails.liquid.cursor import Cursor, make
+from rails.liquid.integrity import is_transaction
 from rails.liquid.sightings import Sighting, Sightings
 from rails.liquid.unblind import Content, Output, outputs, unblind
 
@@ -247,8 +248,10 @@ class Follower:
         for start in range(0, len(txids), _TXS_AT_ONCE):
             part = txids[start : start + _TXS_AT_ONCE]
             for txid, raw in (await self._chain.transactions(part, block_hash)).items():
-                unread.discard(txid)
                 hits = self._hits(txid, raw)
+                if hits is None:
+                    continue
+                unread.discard(txid)
                 if hits:
                     await self._keep(txid, hits, block_time)
         return unread
@@ -258,8 +261,12 @@ class Follower:
         if await self._look_at(txids, block_hash, block_time):
             raise RailUnavailable("not every transaction of a block can be read")
 
-    def _hits(self, txid: str, raw: bytes) -> list[Output]:
+    def _hits(self, txid: str, raw: bytes) -> list[Output] | None:
+        """Outputs that are ours; None if these bytes are another transaction's, which is asked for again."""
         try:
+            if not is_transaction(raw, txid):
+                self._log.error("liquid_transaction_of_another_id", txid=txid)
+                return None
             return [output for output in outputs(raw) if output.script in self._book]
         except ValueError:
             self._log.error("liquid_transaction_unreadable", txid=txid)
@@ -361,12 +368,12 @@ class Subscription:
         self._changed[script] = None
         self._event.set()
 
-    async def next(self, patience_seconds: float) -> bytes | None:
+    async def next(self, wait_seconds_max: float) -> bytes | None:
         """The script that has waited longest; waits for one, or gives None after a while."""
         if not self._changed:
             self._event.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience_seconds):
+                async with asyncio.timeout(wait_seconds_max):
                     await self._event.wait()
         if not self._changed:
             return None

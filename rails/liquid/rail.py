@@ -11,22 +11,23 @@ from typing import Final
 
 import structlog
 
+from ledger.cancelling import end_tasks
 from ledger.clock import Clock
 from ledger.money import LBTC, USDT, Asset, Money
 from rails.contract import (
     Capabilities,
+    FundsReceipt,
     Health,
-    Hint,
     Instructions,
+    Notification,
     Observation,
     Order,
-    Piece,
-    PieceState,
+    PaymentRequestStatus,
     RailError,
     RailProtocolError,
     RailUnavailable,
-    ReferenceBook,
-    Standing,
+    ReceiptState,
+    ReferenceStore,
 )
 from rails.liquid import cursor as cursors
 from rails.liquid.book import ScriptBook
@@ -75,7 +76,7 @@ class LiquidRail:
         settings: LiquidSettings,
         descriptor: WatchOnlyDescriptor,
         chain: ChainSource,
-        references: ReferenceBook,
+        references: ReferenceStore,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -131,17 +132,19 @@ class LiquidRail:
         await self._up_to_date()
         await self._watch(script)
         found = self._follower.sightings.of_script(script)
-        pieces = sorted(map(self._piece, found), key=lambda piece: (piece.first_seen_at, piece.money_ref))
-        return Observation(reference=reference, standing=Standing.OPEN, pieces=pieces)
+        receipts = sorted(
+            map(self._receipt, found), key=lambda receipt: (receipt.first_seen_at, receipt.money_ref)
+        )
+        return Observation(reference=reference, status=PaymentRequestStatus.OPEN, receipts=receipts)
 
-    async def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+    async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
         """First what changed since the cursor, then every change as it is seen."""
         subscription = self._follower.subscribe()
         try:
             self._start()
             await self._ready.wait()
-            async for hint in self._missed(cursor):
-                yield hint
+            async for notification in self._missed(cursor):
+                yield notification
             cursor_height = self._follower.tip.height
             while True:
                 script = await subscription.next(_TICK_SECONDS)
@@ -149,7 +152,7 @@ class LiquidRail:
                     continue
                 cursor_height = self._follower.tip.height
                 reference = None if script is None else script.hex()
-                yield Hint(reference=reference, cursor=self._follower.cursor().text())
+                yield Notification(reference=reference, cursor=self._follower.cursor().text())
         finally:
             subscription.close()
 
@@ -173,9 +176,7 @@ class LiquidRail:
         """Stop following and close the connections."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end_tasks([task])
         await self._chain.close()
 
     # --- following ---
@@ -229,22 +230,22 @@ class LiquidRail:
             await self._follower.find_unspent([script])
             await self._follower.refresh()
 
-    async def _missed(self, text: str | None) -> AsyncIterator[Hint]:
-        """Hints about everything that may have changed since the cursor; the last one moves it."""
+    async def _missed(self, text: str | None) -> AsyncIterator[Notification]:
+        """Notifications about everything that may have changed since the cursor; the last one moves it."""
         cursor = None if text is None else cursors.read(text)
         since = 0
         if cursor is not None:
             await self._patiently_resume(cursor)
             since = cursor.height - RECENT_BLOCKS
         if text is not None and cursor is None:
-            yield Hint(reference=None)
+            yield Notification(reference=None)
         found = self._follower.sightings.everything()
         scripts = [s.script for s in found if s.height is None or s.height >= since]
         references = [script.hex() for script in dict.fromkeys(scripts)]
         for reference in references[:-1]:
-            yield Hint(reference=reference)
+            yield Notification(reference=reference)
         for reference in references[-1:]:
-            yield Hint(reference=reference, cursor=self._follower.cursor().text())
+            yield Notification(reference=reference, cursor=self._follower.cursor().text())
 
     async def _patiently_resume(self, cursor: cursors.Cursor) -> None:
         while True:
@@ -264,13 +265,13 @@ class LiquidRail:
         asset = self._settings.assets.get(content.asset_id)
         return content.value >= (MINIMUM_CREDIT.get(asset.code, 1) if asset is not None else 1)
 
-    def _piece(self, sighting: Sighting) -> Piece:
-        return Piece(
+    def _receipt(self, sighting: Sighting) -> FundsReceipt:
+        return FundsReceipt(
             money_ref=f"liquid:{sighting.txid}:{sighting.vout}",
             amount=self._amount(sighting.content),
             state=self._state(sighting),
             first_seen_at=sighting.first_seen_at,
-            proof=f"{sighting.txid}:{sighting.vout}",
+            external_ref=f"{sighting.txid}:{sighting.vout}",
         )
 
     def _amount(self, content: Content | None) -> Money:
@@ -279,10 +280,10 @@ class LiquidRail:
         known = self._settings.assets.get(content.asset_id)
         return Money(content.value, known or Asset(content.asset_id, SCALE))
 
-    def _state(self, sighting: Sighting) -> PieceState:
+    def _state(self, sighting: Sighting) -> ReceiptState:
         if sighting.gone:
-            return PieceState.REVERSED
-        return PieceState.SETTLED if self._follower.is_final(sighting) else PieceState.SEEN
+            return ReceiptState.REVERSED
+        return ReceiptState.SETTLED if self._follower.is_final(sighting) else ReceiptState.SEEN
 
 
 def _capabilities(settings: LiquidSettings) -> Capabilities:

@@ -8,26 +8,24 @@ from datetime import datetime
 from typing import Any
 
 from ledger.clock import Clock
+from ledger.errors import Refusal
 from ledger.identifiers import CommandKey, Identifiers, PaymentId
-from ledger.log.model import Draft, Event, LogWriter, SideTable, Transaction
-from rails import payment as domain
-from rails import payment_events as events
+from ledger.log.model import Event, LogWriter, SideTable, Transaction, UnitOfWork
 from rails.contract import Instructions, Observation, Order
-from rails.crediting import PaymentAccountMoved, post
-from rails.payment_reading import RecordObservation, lots_needed_max
-from rails.payment_state import Payment, PaymentNotFound
-from rails.quotes import Rates
-from rails.refusals import MoneyCreditedElsewhere
-from rails.store import RailStore
-from rails.tables import INSTRUCTION_TABLE, MONEY_TABLE, ORDINAL_TABLE, PAYMENT_TABLE, REFERENCE_TABLE
-from rails.topup import payment_of, payment_row
-
-_MERGES_MAX = 4
-"""A guest merged into an account that was merged … more hops than this are a fault."""
+from rails.domain import events
+from rails.domain import payment as domain
+from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, post
+from rails.domain.reading import RecordObservation, lots_needed_max
+from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted
+from rails.domain.state import Payment, PaymentNotFound
+from rails.domain.topup import payment_of, payment_row
+from rails.quotes.quote import Rates
+from rails.store.port import RailStore
+from rails.store.tables import INSTRUCTION_TABLE, MONEY_TABLE, ORDINAL_TABLE, PAYMENT_TABLE, REFERENCE_TABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Companion:
+class TransactionHook:
     """What others want decided in the same transaction as a payment's news (a job's completion …).
 
     `decide` runs after payment and account have their new events; it gets the payment's state
@@ -36,7 +34,7 @@ class Companion:
 
     streams: Sequence[str] = ()
     rows: Sequence[tuple[SideTable, str]] = ()
-    decide: Callable[[Draft, Payment, Sequence[Event]], None]
+    decide: Callable[[UnitOfWork, Payment, Sequence[Event]], None]
 
 
 class Recorder:
@@ -65,18 +63,18 @@ class Recorder:
     ) -> PaymentId:
         """Store the intent; `facts` gets the rail's next ordinal. The id is the first one's if `key` is known."""
 
-        def decide(draft: Draft) -> Any:
-            row = draft.get(ORDINAL_TABLE, rail)
+        def decide(uow: UnitOfWork) -> Any:
+            row = uow.get(ORDINAL_TABLE, rail)
             ordinal = 1 if row is None else row["last"] + 1
-            draft.put(ORDINAL_TABLE, {"rail": rail, "last": ordinal})
+            uow.put(ORDINAL_TABLE, {"rail": rail, "last": ordinal})
             command = domain.OpenPayment(facts=facts(ordinal))
-            draft.append(payment_id, domain.decide(draft.state(payment_id), command, draft.now))
-            draft.put(PAYMENT_TABLE, payment_row(payment_id, draft.state(payment_id), account_id, draft.now))
-            draft.put(
+            uow.append(payment_id, domain.decide(uow.state(payment_id), command, uow.now))
+            uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), account_id, uow.now))
+            uow.put(
                 REFERENCE_TABLE,
                 {"payment_id": payment_id, "rail": rail, "ordinal": ordinal, "reference": None},
             )
-            draft.put(
+            uow.put(
                 INSTRUCTION_TABLE,
                 {
                     "payment_id": payment_id,
@@ -99,18 +97,39 @@ class Recorder:
         )
         return PaymentId(receipt.result["payment_id"])
 
+    async def retract(self, *, key: str, body: Mapping[str, Any], account_id: str) -> PaymentId | None:
+        """What `open` recorded with this key and body. None if nothing, and then it is refused from now on."""
+
+        def decide(_: UnitOfWork) -> Any:
+            raise PaymentRetracted
+
+        try:
+            receipt = await self._log.submit(
+                Transaction(
+                    key=CommandKey(key),
+                    actor=account_id,
+                    body=body,
+                    streams=(),
+                    decide=decide,
+                    suspected=True,
+                )
+            )
+        except Refusal:
+            return None
+        return PaymentId(receipt.result["payment_id"])
+
     async def issue(self, order: Order, rail: str, instructions: Instructions, digest: str) -> None:
-        """The way to pay is open: remember its reference for ever and its instructions until erased."""
+        """The payment request is open: remember its reference for ever and its instructions until erased."""
         payment_id = order.payment_id
 
-        def decide(draft: Draft) -> Any:
+        def decide(uow: UnitOfWork) -> Any:
             command = domain.IssueInstructions(reference_digest=digest)
-            happened = domain.decide(draft.state(payment_id), command, draft.now)
+            happened = domain.decide(uow.state(payment_id), command, uow.now)
             if not happened:
                 return {}
-            draft.append(payment_id, happened)
-            self._put_row(draft, payment_id, None)
-            draft.put(
+            uow.append(payment_id, happened)
+            self._put_row(uow, payment_id, None)
+            uow.put(
                 REFERENCE_TABLE,
                 {
                     "payment_id": payment_id,
@@ -119,7 +138,7 @@ class Recorder:
                     "reference": instructions.reference,
                 },
             )
-            draft.put(
+            uow.put(
                 INSTRUCTION_TABLE,
                 {
                     "payment_id": payment_id,
@@ -146,7 +165,7 @@ class Recorder:
         payment_id: str,
         observation: Observation,
         asked_at: datetime,
-        companion: Companion | None = None,
+        hook: TransactionHook | None = None,
     ) -> None:
         """Write down what a rail said, if it is news; credits and debits follow in the same transaction."""
         row = await self._row(payment_id)
@@ -158,8 +177,8 @@ class Recorder:
             spot={} if spot is None else {facts.amount_due.asset.code: spot.rate},
             lot_ids=tuple(self._ids.lot() for _ in range(lots_needed_max(observation))),
         )
-        money = tuple(piece.money_ref for piece in observation.pieces)
-        await self.run(payment_id, row, command, actor=f"rail:{facts.rail}", money=money, companion=companion)
+        money = tuple(receipt.money_ref for receipt in observation.receipts)
+        await self.run(payment_id, row, command, actor=f"rail:{facts.rail}", money=money, hook=hook)
 
     async def run(
         self,
@@ -169,22 +188,20 @@ class Recorder:
         *,
         actor: str,
         money: Sequence[str] = (),
-        companion: Companion | None = None,
+        hook: TransactionHook | None = None,
     ) -> None:
         """One command on an open payment. What would change nothing is not even submitted."""
-        if companion is None and not domain.decide(payment_of(row), command, self._clock()):
+        if hook is None and not domain.decide(payment_of(row), command, self._clock()):
             return
         account_id = str(row["account_id"])
-        for _ in range(_MERGES_MAX):
+        for _ in range(MERGES_MAX):
             try:
-                await self._submit(
-                    payment_id, account_id, command, actor=actor, money=money, companion=companion
-                )
+                await self._submit(payment_id, account_id, command, actor=actor, money=money, hook=hook)
             except PaymentAccountMoved as moved:
                 account_id = moved.into
             else:
                 return
-        raise PaymentNotFound
+        raise TooManyMerges
 
     async def _submit(
         self,
@@ -194,18 +211,18 @@ class Recorder:
         *,
         actor: str,
         money: Sequence[str],
-        companion: Companion | None,
+        hook: TransactionHook | None,
     ) -> None:
-        def decide(draft: Draft) -> Any:
-            happened = domain.decide(draft.state(payment_id), command, draft.now)
-            _claim(draft, payment_id, happened)
-            draft.append(payment_id, happened)
-            payment: Payment = draft.state(payment_id)
-            post(draft, account_id, payment_id, payment.facts().rail, happened)
-            if companion is not None:
-                companion.decide(draft, payment, happened)
+        def decide(uow: UnitOfWork) -> Any:
+            happened = domain.decide(uow.state(payment_id), command, uow.now)
+            _claim(uow, payment_id, happened)
+            uow.append(payment_id, happened)
+            payment: Payment = uow.state(payment_id)
+            post(uow, account_id, payment_id, payment.facts().rail, happened)
+            if hook is not None:
+                hook.decide(uow, payment, happened)
             if happened:
-                self._put_row(draft, payment_id, account_id)
+                self._put_row(uow, payment_id, account_id)
             return {"events": len(happened)}
 
         await self._log.submit(
@@ -213,22 +230,22 @@ class Recorder:
                 key=self._ids.command(),
                 actor=actor,
                 body={"payment_id": payment_id, "account_id": account_id},
-                streams=(payment_id, account_id, *(companion.streams if companion else ())),
+                streams=(payment_id, account_id, *(hook.streams if hook else ())),
                 rows=(
                     (PAYMENT_TABLE, payment_id),
                     *((MONEY_TABLE, money_ref) for money_ref in money),
-                    *(companion.rows if companion else ()),
+                    *(hook.rows if hook else ()),
                 ),
                 decide=decide,
             )
         )
 
-    def _put_row(self, draft: Draft, payment_id: str, account_id: str | None) -> None:
-        row = draft.get(PAYMENT_TABLE, payment_id)
+    def _put_row(self, uow: UnitOfWork, payment_id: str, account_id: str | None) -> None:
+        row = uow.get(PAYMENT_TABLE, payment_id)
         if row is None:
             raise PaymentNotFound
         owner = account_id or row["account_id"]
-        draft.put(PAYMENT_TABLE, payment_row(payment_id, draft.state(payment_id), owner, row["opened_at"]))
+        uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), owner, row["opened_at"]))
 
     async def _row(self, payment_id: str) -> Mapping[str, Any]:
         row = await self._store.payment(payment_id)
@@ -237,15 +254,15 @@ class Recorder:
         return row
 
 
-def _claim(draft: Draft, payment_id: str, happened: Sequence[Event]) -> None:
+def _claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:
     """No money is credited to two payments."""
     for event in happened:
         if not isinstance(event, events.PaymentSettled):
             continue
-        claimed = draft.get(MONEY_TABLE, event.money_ref)
+        claimed = uow.get(MONEY_TABLE, event.money_ref)
         if claimed is not None and claimed["payment_id"] != payment_id:
             raise MoneyCreditedElsewhere(money_ref=event.money_ref, payment_id=claimed["payment_id"])
-        draft.put(MONEY_TABLE, {"money_ref": event.money_ref, "payment_id": payment_id})
+        uow.put(MONEY_TABLE, {"money_ref": event.money_ref, "payment_id": payment_id})
 
 
 def shown(instructions: Instructions) -> dict[str, Any]:

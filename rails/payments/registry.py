@@ -24,7 +24,7 @@ def build_rails(
     plugins: Sequence[RailPlugin], environ: Mapping[str, str], context: RailContext
 ) -> dict[str, Rail]:
     """Build what is configured. Raises `ValueError` with one clear sentence on bad configuration."""
-    log = structlog.get_logger("rails.registry")
+    log = structlog.get_logger("rails.payments.registry")
     rails: dict[str, Rail] = {}
     for plugin in plugins:
         if not plugin.configured(environ):

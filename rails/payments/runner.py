@@ -5,8 +5,8 @@
         …
     supervision.report()   # for /health
 
-Per rail: listen (the hint is followed at once, then its cursor is kept), work through the inbox of
-stored hints, and sweep (health, pending payments, quotes that ran out, money that waits for a rate).
+Per rail: listen (the notification is followed at once, then its cursor is kept), work through the inbox of
+stored notifications, and sweep (health, pending payments, quotes that ran out, money that waits for a rate).
 """
 
 from __future__ import annotations
@@ -23,16 +23,25 @@ from typing import Any, Self, cast
 
 import structlog
 
+from ledger.cancelling import end_tasks
 from ledger.clock import Clock
-from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy
-from rails.contract import Health, Hint, Rail, RailError, RailProtocolError, RailUnavailable
-from rails.service import Payments, UnknownReference
-from rails.store import StoredHint
+from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
+from ledger.followups.backoff import Backoff
+from ledger.followups.rows import problem_of
+from rails.contract import Health, Notification, Rail, RailError, RailUnavailable
+from rails.payments.postponing import Place
+from rails.payments.service import Payments, UnknownReference
+from rails.store.port import StoredNotification
 
 _OUTAGES = (RailUnavailable, LogUnavailable, OutcomeUnknown, TooBusy, TimeoutError)
-"""Somebody does not answer. That says nothing about the hint, however long it lasts."""
+"""Somebody does not answer. That says nothing about the notification, however long it lasts."""
 _PASSING = (*_OUTAGES, UnknownReference)
 """Faults that time heals."""
+
+
+BACKOFF = Backoff(first_milliseconds=1_000, longest_milliseconds=60_000)
+PRUNED_MAX = 1_000
+"""Rows of each kind that a round deletes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,40 +49,31 @@ class RunnerRules:
     """Paces and bounds of a runner."""
 
     sweep_seconds: int = 20
-    retry_first_seconds: int = 1
-    retry_most_seconds: int = 60
-    hint_tries_max: int = 12
-    """After so many tries a hint that is itself at fault is set aside as `unmatched` and counted in the
-    report. An outage sets nothing aside: of paid and of expired payments, hints are all we hear."""
-    hint_page: int = 100
+    backoff: Backoff = BACKOFF
+    notification_tries_max: int = 12
+    """After so many tries a notification that is itself at fault is set aside as `unmatched` and counted in the
+    report. An outage sets nothing aside: of paid and of expired payments, notifications are all we hear."""
+    notification_page: int = 100
     overdue_page: int = 200
     pending_page: int = 200
     """How many pending payments are asked about per round, once everything has been asked about."""
-    hints_kept: timedelta = timedelta(days=30)
+    notifications_kept: timedelta = timedelta(days=30)
 
 
-class Backoff:
-    """Waits that double up to a bound, with jitter; reset by success."""
+class _Failures:
+    """How often in a row something has failed, and how long to wait now; reset by success."""
 
     def __init__(self, rules: RunnerRules, randomness: random.Random) -> None:
-        self._rules = rules
+        self._backoff = rules.backoff
         self._randomness = randomness
-        self._tries = 0
+        self._count = 0
 
     def reset(self) -> None:
-        """It worked."""
-        self._tries = 0
+        self._count = 0
 
-    def next_milliseconds(self) -> int:
-        """How long to wait before the next try."""
-        self._tries += 1
-        return backoff_milliseconds(self._rules, self._tries, self._randomness)
-
-
-def backoff_milliseconds(rules: RunnerRules, tries: int, randomness: random.Random) -> int:
-    """Half to all of the doubled wait."""
-    full = min(rules.retry_first_seconds << min(tries - 1, 16), rules.retry_most_seconds) * 1000
-    return randomness.randint(full >> 1, full)
+    def next_seconds(self) -> float:
+        self._count += 1
+        return self._backoff.wait(self._count, self._randomness).total_seconds()
 
 
 class RailRunner:
@@ -86,53 +86,54 @@ class RailRunner:
         """Set when what was paid while we were down has been asked about."""
         self.listening = False
         self.unmatched = 0
-        self._swept_to = ""
+        self._observed, self._expired, self._priced = Place(), Place(), Place()
+        """How far each kind of sweep has come."""
         self._payments = payments
         self._rail = rail
         self._clock = clock
         self._rules = rules
         self._randomness = randomness
-        self._log = structlog.get_logger("rails.runner").bind(rail=rail.name)
+        self._log = structlog.get_logger("rails.payments.runner").bind(rail=rail.name)
 
     # --- listening -----------------------------------------------------------------------------
 
     async def listen(self) -> None:
-        """Follow hints for ever; reconnect with growing waits."""
-        backoff = Backoff(self._rules, self._randomness)
+        """Follow notifications for ever; reconnect with growing waits."""
+        failures = _Failures(self._rules, self._randomness)
         while True:
             try:
-                await self._listen_once(backoff)
+                await self._listen_once(failures)
             except RailError as error:
                 self._log.warning("rail_connection_lost", error=type(error).__name__, detail=str(error))
             finally:
                 self.listening = False
-            await asyncio.sleep(_seconds(backoff.next_milliseconds()))
+            await asyncio.sleep(failures.next_seconds())
 
-    async def _listen_once(self, backoff: Backoff) -> None:
+    async def _listen_once(self, failures: _Failures) -> None:
         cursor = await self._payments.store.cursor(self._rail.name)
-        stream = cast("AsyncGenerator[Hint, None]", self._rail.listen(cursor))
+        stream = cast("AsyncGenerator[Notification, None]", self._rail.listen(cursor))
         self.listening = True
-        async with aclosing(stream) as hints:
-            async for hint in hints:
-                await self._follow(hint)
-                if hint.cursor is not None:
-                    await self._payments.store.keep_cursor(self._rail.name, hint.cursor)
-                backoff.reset()
+        async with aclosing(stream) as notifications:
+            async for notification in notifications:
+                await self._follow(notification)
+                if notification.cursor is not None:
+                    await self._payments.store.keep_cursor(self._rail.name, notification.cursor)
+                failures.reset()
 
-    async def _follow(self, hint: Hint) -> None:
-        """Deal with a hint now, or keep it for later: only then may the cursor move on."""
+    async def _follow(self, notification: Notification) -> None:
+        """Deal with a notification now, or keep it for later: only then may the cursor move on."""
         try:
-            await self._payments.deal_with(self._rail.name, hint.reference)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the hint must not be lost
-            tell = self._log.info if isinstance(error, _PASSING) else self._log.warning
-            tell("hint_postponed", error=type(error).__name__)
-            await self._payments.keep_hint(self._rail.name, hint)
+            await self._payments.deal_with(self._rail.name, notification.reference)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the notification must not be lost
+            log = self._log.info if isinstance(error, _PASSING) else self._log.warning
+            log("notification_postponed", error=type(error).__name__)
+            await self._payments.keep_notification(self._rail.name, notification)
 
     # --- the inbox -----------------------------------------------------------------------------
 
     async def work(self) -> None:
-        """Work through stored hints as they come and as their retries fall due."""
-        stored = self._payments.hint_stored[self._rail.name]
+        """Work through stored notifications as they come and as their retries fall due."""
+        stored = self._payments.notification_stored[self._rail.name]
         while True:
             stored.clear()
             await self.work_once()
@@ -140,33 +141,38 @@ class RailRunner:
             wait = self._rules.sweep_seconds * 1000
             if due_at is not None:
                 wait = min(wait, max((due_at - self._clock()) // timedelta(milliseconds=1), 10))
-            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with a hint.
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with a notification.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_seconds(wait)):
                     await stored.wait()
 
     async def work_once(self) -> int:
-        """Deal with the hints that are due; returns how many there were."""
-        due = await self._payments.store.due_hints(self._rail.name, self._clock(), self._rules.hint_page)
-        for hint in due:
-            await self._work_on(hint)
+        """Deal with the notifications that are due; returns how many there were."""
+        due = await self._payments.store.due_notifications(
+            self._rail.name, self._clock(), self._rules.notification_page
+        )
+        for notification in due:
+            await self._work_on(notification)
         return len(due)
 
-    async def _work_on(self, hint: StoredHint) -> None:
+    async def _work_on(self, notification: StoredNotification) -> None:
         store = self._payments.store
         try:
-            await self._payments.deal_with(hint.rail, hint.reference)
-        except Exception as error:  # noqa: BLE001 - one bad hint must not stop the others
-            if hint.tries + 1 >= self._rules.hint_tries_max and not isinstance(error, _OUTAGES):
+            await self._payments.deal_with(notification.rail, notification.reference)
+        except Exception as error:  # noqa: BLE001 - one bad notification must not stop the others
+            if notification.attempts + 1 >= self._rules.notification_tries_max and not isinstance(
+                error, _OUTAGES
+            ):
                 self.unmatched += 1
-                self._log.error("hint_set_aside", hint=hint.id, error=type(error).__name__)
-                await store.close_hint(hint.id, "unmatched")
+                self._log.error(
+                    "notification_set_aside", notification=notification.id, error=type(error).__name__
+                )
+                await store.close_notification(notification.id, "unmatched")
                 return
-            wait = backoff_milliseconds(self._rules, hint.tries + 1, self._randomness)
-            due_at = self._clock() + timedelta(milliseconds=wait)
-            await store.postpone_hint(hint.id, due_at, type(error).__name__)
+            due_at = self._clock() + self._rules.backoff.wait(notification.attempts + 1, self._randomness)
+            await store.postpone_notification(notification.id, due_at, problem_of(error))
         else:
-            await store.close_hint(hint.id, "done")
+            await store.close_notification(notification.id, "done")
 
     # --- sweeping ------------------------------------------------------------------------------
 
@@ -180,7 +186,7 @@ class RailRunner:
         """One round. A part that fails does not keep the others from being done."""
         name = self._rail.name
         self._payments.health[name] = await self.ask_health()
-        for part in (self._catch_up, self._expire_overdue, self._price):
+        for part in (self._catch_up, self._expire_overdue, self._price, self._prune):
             try:
                 await part()
             except Exception as error:  # noqa: BLE001 - the next round tries again
@@ -195,26 +201,31 @@ class RailRunner:
 
     async def _catch_up(self) -> None:
         """First everything that is pending; afterwards a page per round, in turn."""
-        if not self.caught_up.is_set():
-            await self._payments.observe_pending(self._rail.name)
-            self.caught_up.set()
-            return
-        page = self._rules.pending_page
-        self._swept_to = await self._payments.observe_page(self._rail.name, self._swept_to, page)
+        while await self._payments.observe_pending(
+            self._rail.name,
+            self._observed,
+            page=self._rules.pending_page,
+            pages=1 if self.caught_up.is_set() else None,
+        ):
+            again = self._observed.missed and not self.caught_up.is_set()
+            self._observed.begin()
+            if not again:
+                self.caught_up.set()
+                return
 
     async def _expire_overdue(self) -> None:
-        for payment_id in await self._payments.store.overdue(
-            self._rail.name, self._clock(), self._rules.overdue_page
-        ):
-            try:
-                await self._payments.expire(payment_id)
-            except (Refusal, RailProtocolError) as error:
-                # What is wrong with one must not keep all that fell due after it from being closed.
-                self._log.error("payment_not_expired", payment_id=payment_id, error=type(error).__name__)
-        await self._payments.store.forget_hints(self._clock() - self._rules.hints_kept, 1000)
+        page = self._rules.overdue_page
+        if await self._payments.expire_overdue(self._rail.name, self._expired, page=page, pages=1):
+            self._expired.begin()
 
     async def _price(self) -> None:
-        await self._payments.price_unpriced(self._rail.name)
+        if await self._payments.price_unpriced(self._rail.name, self._priced):
+            self._priced.begin()
+
+    async def _prune(self) -> None:
+        now, store = self._clock(), self._payments.store
+        await store.forget_notifications(now - self._rules.notifications_kept, PRUNED_MAX)
+        await store.forget_retries(now, PRUNED_MAX)
 
 
 class Supervision:
@@ -252,11 +263,9 @@ class Supervision:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self._tasks.clear()
         for name, rail in self._rails.items():
             try:
@@ -264,8 +273,16 @@ class Supervision:
             except Exception as failure:  # noqa: BLE001 - the other rails must be closed too
                 self._log.warning("rail_close_failed", rail=name, error=type(failure).__name__)
 
+    def _refused(self, rail: str) -> dict[str, Any] | None:
+        refused = self._payments.refused
+        last = refused.last(rail)
+        if last is None:
+            return None
+        times = {reason.value: known.times for reason, known in refused.of(rail).items()}
+        return {"reason": last.reason.value, "detail": last.detail, "at": last.at, "times": times}
+
     def report(self) -> dict[str, Any]:
-        """Per rail: whether it is healthy, listening and caught up, and how many hints were set aside."""
+        """Per rail: whether it is healthy, listening and caught up, and how many notifications were set aside."""
         shown = {}
         for name, runner in self.runners.items():
             health = self._payments.health.get(name, Health(ok=False, detail="not asked yet"))
@@ -275,6 +292,7 @@ class Supervision:
                 "listening": runner.listening,
                 "caught_up": runner.caught_up.is_set(),
                 "unmatched_hints": runner.unmatched,
+                "refused": self._refused(name),
             }
         return shown
 
@@ -283,13 +301,13 @@ class Supervision:
 
     async def _keep_running(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """A task that dies of an unforeseen fault is started again, after a growing wait."""
-        backoff = Backoff(self._rules, self._randomness)
+        failures = _Failures(self._rules, self._randomness)
         while True:
             try:
                 await work()
             except Exception:  # noqa: BLE001 - supervision is the last line: log it loudly, start again
                 self._log.exception("rail_task_failed", task=name)
-            await asyncio.sleep(_seconds(backoff.next_milliseconds()))
+            await asyncio.sleep(failures.next_seconds())
 
 
 def _seconds(milliseconds: int) -> float:

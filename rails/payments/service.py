@@ -4,13 +4,14 @@
     topup = await payments.open_topup("acct_…", "card", wanted=500, return_url="https://…/topups/{payment_id}")
     topup = await payments.topup(topup.payment_id)
 
-Everything may raise a `ledger.errors.Refusal` by name (see `rails.refusals`), or a `RailUnavailable`.
+Everything may raise a `ledger.errors.Refusal` by name (see `rails.domain.refusals`), or a `RailUnavailable`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,42 +20,56 @@ from weakref import WeakValueDictionary
 import structlog
 
 from ledger.clock import Clock
-from ledger.errors import Refusal, TooBusy
-from ledger.identifiers import AccountId, Identifiers, PaymentId
+from ledger.identifiers import AccountId, Identifiers, PaymentId, is_identifier
 from ledger.log.model import LogWriter
 from ledger.money import Asset, Money
-from rails import payment as domain
-from rails import payment_events as events
 from rails.contract import (
     Expiry,
     Health,
-    Hint,
     Holds,
+    Notification,
+    NotificationRejected,
     Observation,
     Order,
     Rail,
+    RailError,
     RailProtocolError,
     RailUnavailable,
     Webhooks,
 )
-from rails.payment_state import Payment, PaymentNotFound
-from rails.pricing import PACK, PackPrice
-from rails.quotes import Quote, Rates
-from rails.recording import Companion, Recorder
-from rails.refusals import (
+from rails.domain import events
+from rails.domain import payment as domain
+from rails.domain.pricing import PACK, PackPrice
+from rails.domain.refusals import (
     AssetNotAccepted,
     CannotHold,
     NoWebhooks,
     TooManyOpenPayments,
     UnknownRail,
 )
-from rails.store import RailStore
-from rails.teller import PaymentLimits, Teller
-from rails.topup import TopupView, payment_of, view
+from rails.domain.state import Payment, PaymentNotFound
+from rails.domain.topup import TopupView, payment_of, view
+from rails.payments.postponing import PAGE, Place, Postponing
+from rails.payments.recording import Recorder, TransactionHook
+from rails.payments.refused import RefusedNotifications
+from rails.quotes.quote import Quote, Rates
+from rails.quotes.quoter import PaymentLimits, Quoter
+from rails.reading import MISREAD
+from rails.store.port import RailStore, RetryTask
+
+NAME_LENGTH_MAX = 300
+"""Of a rail's reference or message id, in characters."""
 
 
 class UnknownReference(Exception):
-    """A hint names a reference that is not ours, or not yet."""
+    """A notification names a reference that is not ours, or not yet."""
+
+
+class NotificationsFull(RailError):
+    """As many notifications of the rail wait as may. This one was not kept: it has to be sent again."""
+
+    code = "notifications_full"
+    message = "Too many notifications are waiting to be dealt with; this one was not kept."
 
 
 class Payments:
@@ -72,19 +87,23 @@ class Payments:
         price: PackPrice = PACK,
         offers: Sequence[int] = (100, 500, 2_000),
         limits: PaymentLimits | None = None,
+        randomness: random.Random | None = None,
     ) -> None:
         self.store = store
         self.health: dict[str, Health] = {}
         """The last health of each rail, kept by the runner."""
-        self.hint_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
-        """Set whenever a hint was stored for a rail."""
+        self.notification_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
+        """Set whenever a notification was stored for a rail."""
         self.limits = limits or PaymentLimits()
+        self.refused = RefusedNotifications(clock)
+        """Webhooks that were not kept, and why."""
         self._rails = rails
         self._rates = rates
         self._ids = ids
         self._clock = clock
-        self._teller = Teller(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
+        self._quoter = Quoter(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
         self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
+        self._postponing = Postponing(store, self.health, clock, randomness or random.SystemRandom())
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = structlog.get_logger("rails.payments")
 
@@ -105,7 +124,7 @@ class Payments:
         job_id: str | None = None,
         description: str | None = None,
     ) -> TopupView:
-        """Open a way to pay for `wanted` credits, or for `amount` (in USD or the asset to pay with).
+        """Open a payment request for `wanted` credits, or for `amount` (in USD or the asset to pay with).
 
         `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
         does not answer, the view says `opening` and the runner goes on trying.
@@ -114,7 +133,7 @@ class Payments:
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = _asset(chosen, pay_asset)
-        quote = await self._teller.quote(chosen, asset, wanted, amount)
+        quote = await self._quoter.quote(chosen, asset, wanted, amount)
         if await self.store.count_unpaid(account_id) >= self.limits.open_per_account:
             raise TooManyOpenPayments(limit=self.limits.open_per_account)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
@@ -122,15 +141,7 @@ class Payments:
             self._ids.payment(),
             _facts(account_id, rail, quote, root, hold=hold, job_id=job_id),
             key=key,
-            body={
-                "account_id": account_id,
-                "rail": rail,
-                "wanted": wanted,
-                "amount": amount,
-                "pay_asset": pay_asset,
-                "attempt_of": root,
-                "job_id": job_id,
-            },
+            body=_asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
             account_id=account_id,
             rail=rail,
             return_url=return_url,
@@ -142,8 +153,15 @@ class Payments:
             self._log.warning("way_to_pay_delayed", payment_id=payment_id, rail=rail, error=str(error))
         return await self.topup(payment_id)
 
+    async def retract(
+        self, account_id: str, rail: str, *, key: str, wanted: int, pay_asset: str | None, job_id: str
+    ) -> PaymentId | None:
+        """What `open_topup` opened for a job, asked alike. None: nothing, and from now on it raises `PaymentRetracted`."""
+        body = _asked(account_id, rail, wanted, None, pay_asset, None, job_id)
+        return await self._recorder.retract(key=key, body=body, account_id=account_id)
+
     async def open_way(self, payment_id: str) -> None:
-        """Ask the rail for a way to pay, unless there is one. Heals a crash between intent and answer."""
+        """Ask the rail for a payment request, unless there is one. Heals a crash between intent and answer."""
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
             row = await self.store.payment(payment_id)
@@ -163,7 +181,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with _patience(self.limits.rail_timeout_seconds):
+            async with _retry_pause(self.limits.rail_timeout_seconds):
                 instructions = await self._rail(place.rail).open(order)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -185,32 +203,33 @@ class Payments:
 
     def rails(self) -> dict[str, Any]:
         """The body of `GET /v1/rails`."""
-        return self._teller.rails_json(self._rails.values(), self.health)
+        return self._quoter.rails_json(self._rails.values(), self.health)
 
     # --- news ----------------------------------------------------------------------------------
 
-    async def observe(self, payment_id: str, companion: Companion | None = None) -> TopupView:
+    async def observe(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
         """Ask the rail what is so now, and write down what is new. May raise `RailUnavailable`."""
-        await self._ask(payment_id, _observe, companion)
+        await self._ask(payment_id, _observe, hook)
+        await self._answered(payment_id)
         return await self.topup(payment_id)
 
     async def cancel(self, payment_id: str) -> TopupView:
-        """Close an unpaid way to pay, where the rail can. Money already there wins."""
+        """Close an unpaid payment request, where the rail can. Money already there wins."""
         await self._ask(payment_id, _close, None)
         return await self.topup(payment_id)
 
-    async def capture(self, payment_id: str, companion: Companion | None = None) -> TopupView:
-        """Take held money; its credits are granted, and `companion` decided, in one transaction."""
-        await self._ask(payment_id, lambda rail, ref: _holding(rail).capture(ref), companion)
+    async def capture(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
+        """Take held money; its credits are granted, and `hook` decided, in one transaction."""
+        await self._ask(payment_id, lambda rail, ref: _holding(rail).capture(ref), hook)
         return await self.topup(payment_id)
 
-    async def release(self, payment_id: str, companion: Companion | None = None) -> TopupView:
-        """Give held money back, or close the way to pay if none has come."""
-        await self._ask(payment_id, lambda rail, ref: _holding(rail).release(ref), companion)
+    async def release(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
+        """Give held money back, or close the payment request if none has come."""
+        await self._ask(payment_id, lambda rail, ref: _holding(rail).release(ref), hook)
         return await self.topup(payment_id)
 
     async def expire(self, payment_id: str) -> TopupView:
-        """The quote's time is over: close the way to pay where the rail can, and say so."""
+        """The quote's time is over: close the payment request where the rail can, and say so."""
         view_now = await self.cancel(payment_id)
         if not view_now.expired:
             async with self._lock(payment_id):
@@ -222,7 +241,7 @@ class Payments:
     async def accept_funds(self, payment_id: str, money_ref: str, actor: str) -> TopupView:
         """Credit money of another asset that waits in suspense, at today's rate: its payer agreed."""
         row = await self._row(payment_id)
-        known = payment_of(row).pieces.get(money_ref)
+        known = payment_of(row).receipts.get(money_ref)
         spot = None if known is None else self._rates.spot(known.amount.asset)
         if spot is None:
             raise domain.MoneyNotInSuspense
@@ -233,23 +252,30 @@ class Payments:
             await self._recorder.run(payment_id, row, command, actor=actor, money=(money_ref,))
         return await self.topup(payment_id)
 
-    async def accept_hint(self, rail: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Verify and store a webhook; returns how many hints were new. It is dealt with afterwards.
+    async def accept_notification(self, rail: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Verify and store a webhook; returns how many notifications were new. It is dealt with afterwards.
 
-        Raises `UnknownRail`, `NoWebhooks` (both are "not found"), `HintRejected`, or `TooBusy`.
+        Raises `UnknownRail`, `NoWebhooks` (both are "not found"), `NotificationRejected`, or `NotificationsFull`.
         """
         chosen = self._rail(rail)
         if not isinstance(chosen, Webhooks):
             raise NoWebhooks(rail=rail)
-        hints = chosen.verify_hint({name.lower(): value for name, value in headers.items()}, body)
-        if await self.store.waiting_hints(rail) >= self.limits.hints_waiting_max:
-            raise TooBusy
-        fresh = [await self.store.store_hint(rail, hint, self._clock()) for hint in hints]
-        self.hint_stored[rail].set()
+        try:
+            notifications = _verified(chosen, headers, body)
+        except NotificationRejected as error:
+            self.refused.note(rail, error)
+            raise
+        if await self.store.waiting_notifications(rail) >= self.limits.notifications_waiting_max:
+            raise NotificationsFull
+        fresh = [
+            await self.store.store_notification(rail, notification, self._clock())
+            for notification in notifications
+        ]
+        self.notification_stored[rail].set()
         return sum(fresh)
 
     async def deal_with(self, rail: str, reference: str | None) -> None:
-        """Follow a hint. Raises `UnknownReference` if nothing of ours is known by that reference."""
+        """Follow a notification. Raises `UnknownReference` if nothing of ours is known by that reference."""
         if reference is None:
             await self.observe_pending(rail)
             return
@@ -257,44 +283,64 @@ class Payments:
         if payment_id is None:
             raise UnknownReference(reference)
         await self._ask(payment_id, _observe, None)
+        await self._answered(payment_id)
 
-    async def observe_pending(self, rail: str, page: int = 200) -> None:
-        """Ask about every payment of a rail that may have changed."""
-        after = await self.observe_page(rail, "", page)
-        while after:
-            after = await self.observe_page(rail, after, page)
+    async def observe_pending(
+        self, rail: str, place: Place | None = None, *, page: int = PAGE, pages: int | None = None
+    ) -> bool:
+        """Ask about every payment of a rail that may have changed; whether the last one was reached.
 
-    async def observe_page(self, rail: str, after: str, page: int) -> str:
-        """Ask about the next pending payments; returns where to go on, or "" after the last."""
-        found = await self.store.watched(rail, self._clock(), after, page)
-        for payment_id in found:
-            await self._tolerantly(payment_id)
-        return found[-1] if len(found) == page else ""
+        From `place` on, and at most so many pages. Raises `RailUnavailable` if the rail seems away.
+        """
 
-    async def price_unpriced(self, rail: str, page: int = 200) -> None:
-        """Grant what waits for a rate, as far as there is one again."""
-        after = ""
-        while found := await self.store.unpriced(rail, after, page):
-            for payment_id in found:
-                await self._tolerantly(payment_id)
-            after = found[-1]
+        async def page_after(after: str) -> Sequence[PaymentId]:
+            return await self.store.watched(rail, self._clock(), after, page)
 
-    async def _tolerantly(self, payment_id: str) -> None:
-        """Ask about one of many: what is wrong with it must not keep the others from being asked about."""
-        try:
-            await self.open_way(payment_id)
-            await self._ask(payment_id, _observe, None)
-        except (Refusal, RailProtocolError) as error:
-            self._log.error("payment_not_observed", payment_id=payment_id, error=type(error).__name__)
+        return await self._postponing.work_through(
+            rail, RetryTask.OBSERVE, place or Place(), page_after, self._look_into, page=page, pages=pages
+        )
 
-    async def keep_hint(self, rail: str, hint: Hint) -> None:
-        """Store a hint that could not be followed now.
+    async def price_unpriced(self, rail: str, place: Place | None = None, *, page: int = PAGE) -> bool:
+        """Grant what waits for a rate, as far as there is one again. See `observe_pending`."""
+
+        async def page_after(after: str) -> Sequence[PaymentId]:
+            return await self.store.unpriced(rail, self._clock(), after, page)
+
+        return await self._postponing.work_through(
+            rail, RetryTask.OBSERVE, place or Place(), page_after, self._look_into, page=page
+        )
+
+    async def expire_overdue(
+        self, rail: str, place: Place | None = None, *, page: int = PAGE, pages: int | None = None
+    ) -> bool:
+        """Close payment requests whose quote has run out. See `observe_pending`."""
+
+        async def page_after(after: str) -> Sequence[PaymentId]:
+            return await self.store.overdue(rail, self._clock(), after, page)
+
+        return await self._postponing.work_through(
+            rail, RetryTask.EXPIRE, place or Place(), page_after, self.expire, page=page, pages=pages
+        )
+
+    async def _answered(self, payment_id: str) -> None:
+        """The rail has answered about it, whoever asked: nothing waits any more for being asked."""
+        await self.store.resume(PaymentId(payment_id), RetryTask.OBSERVE)
+
+    async def _look_into(self, payment_id: str) -> None:
+        """Open what a crash left unopened, and ask what is so now."""
+        await self.open_way(payment_id)
+        await self._ask(payment_id, _observe, None)
+
+    async def keep_notification(self, rail: str, notification: Notification) -> None:
+        """Store a notification that could not be followed now.
 
         Without the message's id: by webhook the same message may have come before, have named nobody
         and be done with, and then this one would be lost as a repetition.
         """
-        await self.store.store_hint(rail, Hint(reference=hint.reference), self._clock())
-        self.hint_stored[rail].set()
+        await self.store.store_notification(
+            rail, Notification(reference=notification.reference), self._clock()
+        )
+        self.notification_stored[rail].set()
 
     # -------------------------------------------------------------------------------------------
 
@@ -302,23 +348,25 @@ class Payments:
         self,
         payment_id: str,
         question: Callable[[Rail, str], Awaitable[Observation]],
-        companion: Companion | None,
+        hook: TransactionHook | None,
     ) -> None:
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
             if place is None:
                 raise PaymentNotFound
-            if place.reference is None and companion is not None:
+            if place.reference is None and hook is not None:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with _patience(self.limits.rail_timeout_seconds):
+                async with _retry_pause(self.limits.rail_timeout_seconds):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
-                await self._recorder.record(payment_id, observation, asked_at, companion)
+                await self._recorder.record(payment_id, observation, asked_at, hook)
 
     async def _root(self, account_id: str, attempt_of: str) -> str:
+        if not is_identifier(attempt_of, "pay"):
+            raise PaymentNotFound
         row = await self._row(attempt_of)
         if row["account_id"] != account_id:
             raise PaymentNotFound
@@ -346,6 +394,41 @@ class Payments:
         if lock is None:
             lock = self._locks[payment_id] = asyncio.Lock()
         return lock
+
+
+def _verified(rail: Webhooks, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
+    """What a rail reads in a message, if it can be stored. Raises `NotificationRejected`."""
+    try:
+        found = rail.verify_notification({name.lower(): value for name, value in headers.items()}, body)
+    except MISREAD as error:
+        # It was installed from elsewhere, and does not know what strangers send.
+        raise NotificationRejected("The message cannot be read.") from error
+    for notification in found:
+        for text in (notification.reference, notification.notification_id):
+            if text is not None and (len(text) > NAME_LENGTH_MAX or not text.isprintable()):
+                raise NotificationRejected("The message names something that is no name.")
+    return found
+
+
+def _asked(
+    account_id: str,
+    rail: str,
+    wanted: int | None,
+    amount: Money | None,
+    pay_asset: str | None,
+    root: str | None,
+    job_id: str | None,
+) -> dict[str, Any]:
+    """What a key stands for."""
+    return {
+        "account_id": account_id,
+        "rail": rail,
+        "wanted": wanted,
+        "amount": amount,
+        "pay_asset": pay_asset,
+        "attempt_of": root,
+        "job_id": job_id,
+    }
 
 
 def _facts(
@@ -391,7 +474,7 @@ def _holding(rail: Rail) -> Holds:
 
 
 @asynccontextmanager
-async def _patience(seconds: int) -> AsyncIterator[None]:
+async def _retry_pause(seconds: int) -> AsyncIterator[None]:
     """A rail that does not answer in time is unavailable."""
     try:
         async with asyncio.timeout(seconds):

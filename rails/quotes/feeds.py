@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from rails.reading import MISREAD
+
 _DECIMAL = re.compile(r"(\d{1,12})(?:\.(\d{1,12}))?")
 _BYTES_MAX = 64 * 1024
 
@@ -102,7 +104,7 @@ class HttpFeed:
             raise FeedFailed(f"{self.name} answered {response.status_code}")
         try:
             return exact_decimal(self._find_price(msgspec.json.decode(response.content)))
-        except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except MISREAD as error:
             raise FeedFailed(f"{self.name} answered in an unknown shape") from error
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ledger.money import Asset, Money, Rate
-from rails.pricing import PackPrice, amount_up, credits_down
+from rails.domain.pricing import PackPrice, amount_up, credits_down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

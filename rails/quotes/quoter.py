@@ -1,4 +1,4 @@
-"""The teller: what a payment would cost on a rail now, and which rails are open."""
+"""The quoter: what a payment would cost on a rail now, and which rails are open."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from ledger.clock import Clock
 from ledger.money import USD, Asset, Money
 from rails.contract import Health, Rail
-from rails.pricing import PackPrice, amount_up
-from rails.quotes import Quote, Rates, SpotRate, quote_amount, quote_credits
-from rails.rates import rate_to_usd
-from rails.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
+from rails.domain.pricing import PackPrice, amount_up
+from rails.domain.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
+from rails.quotes.quote import Quote, Rates, SpotRate, quote_amount, quote_credits
+from rails.quotes.rates import rate_to_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +23,14 @@ class PaymentLimits:
     credits_max: int = 1_000_000
     """No single top-up asks for more."""
     open_per_account: int = 20
-    """Unpaid ways to pay that an account may have open at once."""
+    """Unpaid payment requests that an account may have open at once."""
     rail_timeout_seconds: int = 20
     """How long a rail may take to answer a call."""
-    hints_waiting_max: int = 10_000
-    """More verified hints than this are turned away per rail, to be sent again."""
+    notifications_waiting_max: int = 10_000
+    """More verified notifications than this are turned away per rail, to be sent again."""
 
 
-class Teller:
+class Quoter:
     """Prices what is asked, within the limits of rails and of the core."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Teller:
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:
         capabilities = rail.capabilities
         priced = [asset for asset in capabilities.assets if self._rates.spot(asset) is not None]
-        reason = None if health.ok else "This way to pay is not reachable at the moment."
+        reason = None if health.ok else "This payment method is not reachable at the moment."
         if reason is None and not priced:
             reason = self._rates.why_not(capabilities.assets[0])
         return {

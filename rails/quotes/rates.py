@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,10 +11,11 @@ from math import gcd
 
 import structlog
 
+from ledger.cancelling import end_tasks
 from ledger.clock import Clock
 from ledger.money import BTC, LBTC, USD, USDT, Asset, Rate
-from rails.feeds import Feed, FeedFailed
-from rails.quotes import SpotRate
+from rails.quotes.feeds import Feed, FeedFailed
+from rails.quotes.quote import SpotRate
 
 BITCOIN = "bitcoin"
 TETHER = "tether"
@@ -56,7 +56,7 @@ class RateBook:
         self._rules = rules or RateRules()
         self._readings: dict[tuple[str, str], _Reading] = {}
         self._flight: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("rails.rates")
+        self._log = structlog.get_logger("rails.quotes.rates")
 
     def spot(self, asset: Asset) -> SpotRate | None:
         """A fresh, sane rate from `asset` to USD, or None."""
@@ -130,32 +130,8 @@ class RateBook:
 
     async def close(self) -> None:
         """Stop a round that is under way."""
-        if self._flight is not None and not self._flight.done():
-            self._flight.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._flight
-
-
-class FixedRates:
-    """Implements `Rates` with given dollar prices of one whole unit; for tests and tools."""
-
-    def __init__(self, clock: Clock, prices: Mapping[str, Fraction]) -> None:
-        self.prices = dict(prices)
-        self._clock = clock
-
-    def spot(self, asset: Asset) -> SpotRate | None:
-        """The given price, or None."""
-        price = self.prices.get(asset.code)
-        if price is None:
-            return None
-        return SpotRate(rate=rate_to_usd(price, asset), source="fixed", read_at=self._clock())
-
-    def why_not(self, asset: Asset) -> str | None:
-        """A sentence if there is none."""
-        return None if asset.code in self.prices else "There is no fresh exchange rate at the moment."
-
-    async def refresh(self) -> None:
-        """Nothing to ask."""
+        if self._flight is not None:
+            await end_tasks([self._flight])
 
 
 def median(prices: Sequence[Fraction]) -> Fraction:

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from ledger.identifiers import PaymentId
-from rails.contract import Hint, ReferenceBook
+from rails.contract import Notification, ReferenceStore
+
+
+class RetryTask(StrEnum):
+    """What is tried again with a payment. Each waits for itself. Stored."""
+
+    OBSERVE = "observe"
+    """Ask what is so, and book what is new; money that waits for a rate is booked by this, too."""
+    EXPIRE = "expire"
+    """Close it: its quote has run out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReference:
-    """A payment's place on its rail. `reference` is None until the way to pay is open."""
+    """A payment's place on its rail. `reference` is None until the payment request is open."""
 
     payment_id: PaymentId
     rail: str
@@ -31,18 +41,18 @@ class StoredInstructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredHint:
-    """A verified hint that waits to be dealt with."""
+class StoredNotification:
+    """A verified notification that waits to be dealt with."""
 
     id: int
     rail: str
     reference: str | None
-    tries: int
+    attempts: int
     received_at: datetime
 
 
-class RailStore(ReferenceBook, Protocol):
-    """Rows of `rails.tables`. Rows that belong to a transaction are written through the log, not here."""
+class RailStore(ReferenceStore, Protocol):
+    """Rows of `rails.store.tables`. Rows that belong to a transaction are written through the log, not here."""
 
     async def payment(self, payment_id: str) -> Mapping[str, Any] | None:
         """The row of `rail_payments`."""
@@ -52,9 +62,6 @@ class RailStore(ReferenceBook, Protocol):
 
     async def instructions(self, payment_id: str) -> StoredInstructions | None:
         """How to pay, if it has not been erased."""
-
-    async def erase_instructions(self, payment_id: str) -> None:
-        """Forget addresses, invoices and links. The reference stays."""
 
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """Whose reference this is."""
@@ -66,16 +73,39 @@ class RailStore(ReferenceBook, Protocol):
         """The account's payments, newest first."""
 
     async def count_unpaid(self, account_id: str) -> int:
-        """How many ways to pay are open for an account."""
+        """How many payment requests are open for an account."""
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """Payments to ask about unbidden, in order of id, from just after `after`."""
 
-    async def unpriced(self, rail: str, after: str, limit: int) -> Sequence[PaymentId]:
+    async def unpriced(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """Payments with money that waits for a rate, in order of id."""
 
-    async def overdue(self, rail: str, now: datetime, limit: int) -> Sequence[PaymentId]:
-        """Unpaid payments whose quote has run out, in order of expiry."""
+    async def overdue(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
+        """Unpaid payments whose quote has run out, in order of id.
+
+        Neither this one nor `watched` and `unpriced` give what is postponed beyond `now`.
+        """
+
+    async def postpone(
+        self,
+        payment_id: PaymentId,
+        task: RetryTask,
+        rail: str,
+        due_at: datetime,
+        attempts: int,
+        problem: str,
+    ) -> None:
+        """This failed so many times in a row with this payment: leave it alone until then."""
+
+    async def resume(self, payment_id: PaymentId, task: RetryTask) -> None:
+        """It fails no more. What else failed with the payment goes on waiting."""
+
+    async def postponed(self, task: RetryTask, payments: Sequence[PaymentId]) -> Mapping[str, int]:
+        """Which of these failed when it was last tried, and how often in a row."""
+
+    async def forget_retries(self, now: datetime, limit: int) -> int:
+        """Delete what need not be tried again, because the payment has ended; returns how many."""
 
     async def cursor(self, rail: str) -> str | None:
         """Where to go on listening."""
@@ -83,23 +113,23 @@ class RailStore(ReferenceBook, Protocol):
     async def keep_cursor(self, rail: str, cursor: str) -> None:
         """Remember where to go on."""
 
-    async def store_hint(self, rail: str, hint: Hint, now: datetime) -> bool:
-        """Store a hint, once per `hint_id`. False if it was known."""
+    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
+        """Store a notification, once per `notification_id`. False if it was known."""
 
-    async def due_hints(self, rail: str, now: datetime, limit: int) -> Sequence[StoredHint]:
-        """Waiting hints whose time has come, oldest first."""
+    async def due_notifications(self, rail: str, now: datetime, limit: int) -> Sequence[StoredNotification]:
+        """Waiting notifications whose time has come, oldest first."""
 
     async def next_due_at(self, rail: str) -> datetime | None:
-        """When the next waiting hint is due."""
+        """When the next waiting notification is due."""
 
-    async def close_hint(self, hint: int, state: str) -> None:
+    async def close_notification(self, notification: int, state: str) -> None:
         """`done` or `unmatched`."""
 
-    async def postpone_hint(self, hint: int, due_at: datetime, problem: str) -> None:
+    async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """Try again later; counts the try."""
 
-    async def waiting_hints(self, rail: str) -> int:
-        """How many hints wait."""
+    async def waiting_notifications(self, rail: str) -> int:
+        """How many notifications wait."""
 
-    async def forget_hints(self, before: datetime, limit: int) -> int:
-        """Delete hints that were dealt with before; returns how many."""
+    async def forget_notifications(self, before: datetime, limit: int) -> int:
+        """Delete notifications that were dealt with before; returns how many."""

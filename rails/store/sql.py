@@ -11,11 +11,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.identifiers import PaymentId
-from rails.contract import Hint, OpenReference
-from rails.store import StoredHint, StoredInstructions, StoredReference
-from rails.tables import CURSOR_ROWS, HINT_ROWS, INSTRUCTION_ROWS, PAYMENT_ROWS, REFERENCE_ROWS
+from rails.contract import Notification, OpenReference
+from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
+from rails.store.tables import (
+    CURSOR_ROWS,
+    INSTRUCTION_ROWS,
+    NOTIFICATION_ROWS,
+    PAYMENT_ROWS,
+    REFERENCE_ROWS,
+    RETRY_ROWS,
+)
 
-_P, _R, _H = PAYMENT_ROWS.c, REFERENCE_ROWS.c, HINT_ROWS.c
+_P, _R, _H, _T = PAYMENT_ROWS.c, REFERENCE_ROWS.c, NOTIFICATION_ROWS.c, RETRY_ROWS.c
 
 
 class SqlRailStore:
@@ -42,17 +49,13 @@ class SqlRailStore:
             shown=row["instructions"], return_url=row["return_url"], description=row["description"]
         )
 
-    async def erase_instructions(self, payment_id: str) -> None:
-        """See `RailStore`."""
-        await self._write(sa.delete(INSTRUCTION_ROWS).where(INSTRUCTION_ROWS.c.payment_id == payment_id))
-
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """See `RailStore`."""
         row = await self._one(sa.select(_R.payment_id).where(_R.rail == rail, _R.reference == reference))
         return None if row is None else PaymentId(row["payment_id"])
 
     async def all(self, rail: str) -> Sequence[OpenReference]:
-        """See `ReferenceBook`."""
+        """See `ReferenceStore`."""
         query = sa.select(_R.reference, _R.payment_id, _R.ordinal)
         rows = await self._many(query.where(_R.rail == rail, _R.reference.is_not(None)).order_by(_R.ordinal))
         return [OpenReference(**row) for row in rows]
@@ -81,17 +84,54 @@ class SqlRailStore:
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""
         wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.watch_until >= now, _P.payment_id > after)
-        return await self._ids(wanted.order_by(_P.payment_id), limit)
+        return await self._ids(wanted.where(_not_postponed(now)).order_by(_P.payment_id), limit)
 
-    async def unpriced(self, rail: str, after: str, limit: int) -> Sequence[PaymentId]:
+    async def unpriced(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""
         wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.unpriced, _P.payment_id > after)
-        return await self._ids(wanted.order_by(_P.payment_id), limit)
+        return await self._ids(wanted.where(_not_postponed(now)).order_by(_P.payment_id), limit)
 
-    async def overdue(self, rail: str, now: datetime, limit: int) -> Sequence[PaymentId]:
+    async def overdue(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""
         wanted = sa.select(_P.payment_id).where(_P.rail == rail, _P.unpaid, _P.quote_expires_at <= now)
-        return await self._ids(wanted.order_by(_P.quote_expires_at, _P.payment_id), limit)
+        wanted = wanted.where(_P.payment_id > after, _not_postponed(now, RetryTask.EXPIRE))
+        return await self._ids(wanted.order_by(_P.payment_id), limit)
+
+    async def postpone(
+        self,
+        payment_id: PaymentId,
+        task: RetryTask,
+        rail: str,
+        due_at: datetime,
+        attempts: int,
+        problem: str,
+    ) -> None:
+        """See `RailStore`."""
+        values = {"due_at": due_at, "attempts": attempts, "last_problem": problem}
+        row = insert(RETRY_ROWS).values(payment_id=payment_id, task=task.value, rail=rail, **values)
+        await self._write(row.on_conflict_do_update(index_elements=[_T.payment_id, _T.task], set_=values))
+
+    async def resume(self, payment_id: PaymentId, task: RetryTask) -> None:
+        """See `RailStore`."""
+        await self._write(sa.delete(RETRY_ROWS).where(_T.payment_id == payment_id, _T.task == task.value))
+
+    async def postponed(self, task: RetryTask, payments: Sequence[PaymentId]) -> Mapping[str, int]:
+        """See `RailStore`."""
+        mine = sa.select(_T.payment_id, _T.attempts).where(_T.payment_id.in_(payments), _T.task == task.value)
+        return {row["payment_id"]: row["attempts"] for row in await self._many(mine)}
+
+    async def forget_retries(self, now: datetime, limit: int) -> int:
+        """See `RailStore`."""
+        reason = sa.select(_P.payment_id).where(
+            _P.payment_id == _T.payment_id,
+            sa.case(
+                (_T.task == RetryTask.EXPIRE.value, _P.unpaid), else_=(_P.watch_until >= now) | _P.unpriced
+            ),
+        )
+        ended = sa.select(_T.payment_id, _T.task).where(~reason.exists()).limit(limit)
+        gone = sa.delete(RETRY_ROWS).where(sa.tuple_(_T.payment_id, _T.task).in_(ended))
+        async with self._engine.begin() as connection:
+            return len((await connection.execute(gone.returning(_T.payment_id))).all())
 
     async def cursor(self, rail: str) -> str | None:
         """See `RailStore`."""
@@ -105,26 +145,28 @@ class SqlRailStore:
             fresh.on_conflict_do_update(index_elements=[CURSOR_ROWS.c.rail], set_={"cursor": cursor})
         )
 
-    async def store_hint(self, rail: str, hint: Hint, now: datetime) -> bool:
+    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
         """See `RailStore`."""
-        fresh = insert(HINT_ROWS).values(
+        fresh = insert(NOTIFICATION_ROWS).values(
             rail=rail,
-            hint_id=hint.hint_id,
-            reference=hint.reference,
+            notification_id=notification.notification_id,
+            reference=notification.reference,
             state="waiting",
-            tries=0,
+            attempts=0,
             due_at=now,
             received_at=now,
         )
-        stored = fresh.on_conflict_do_nothing(index_elements=[_H.rail, _H.hint_id]).returning(_H.id)
+        stored = fresh.on_conflict_do_nothing(index_elements=[_H.rail, _H.notification_id]).returning(_H.id)
         async with self._engine.begin() as connection:
             return (await connection.execute(stored)).first() is not None
 
-    async def due_hints(self, rail: str, now: datetime, limit: int) -> Sequence[StoredHint]:
+    async def due_notifications(self, rail: str, now: datetime, limit: int) -> Sequence[StoredNotification]:
         """See `RailStore`."""
-        query = sa.select(_H.id, _H.rail, _H.reference, _H.tries, _H.received_at)
+        query = sa.select(_H.id, _H.rail, _H.reference, _H.attempts, _H.received_at)
         due = query.where(_H.rail == rail, _H.state == "waiting", _H.due_at <= now)
-        return [StoredHint(**row) for row in await self._many(due.order_by(_H.due_at, _H.id).limit(limit))]
+        return [
+            StoredNotification(**row) for row in await self._many(due.order_by(_H.due_at, _H.id).limit(limit))
+        ]
 
     async def next_due_at(self, rail: str) -> datetime | None:
         """See `RailStore`."""
@@ -132,26 +174,28 @@ class SqlRailStore:
         row = await self._one(query.where(_H.rail == rail, _H.state == "waiting"))
         return None if row is None else row["due_at"]
 
-    async def close_hint(self, hint: int, state: str) -> None:
+    async def close_notification(self, notification: int, state: str) -> None:
         """See `RailStore`."""
-        await self._write(sa.update(HINT_ROWS).where(_H.id == hint).values(state=state))
+        await self._write(sa.update(NOTIFICATION_ROWS).where(_H.id == notification).values(state=state))
 
-    async def postpone_hint(self, hint: int, due_at: datetime, problem: str) -> None:
+    async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """See `RailStore`."""
-        later = sa.update(HINT_ROWS).where(_H.id == hint)
-        await self._write(later.values(due_at=due_at, problem=problem, tries=_H.tries + 1))
+        later = sa.update(NOTIFICATION_ROWS).where(_H.id == notification)
+        await self._write(later.values(due_at=due_at, last_problem=problem, attempts=_H.attempts + 1))
 
-    async def waiting_hints(self, rail: str) -> int:
+    async def waiting_notifications(self, rail: str) -> int:
         """See `RailStore`."""
         query = sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
         row = await self._one(query)
         return 0 if row is None else int(row["n"])
 
-    async def forget_hints(self, before: datetime, limit: int) -> int:
+    async def forget_notifications(self, before: datetime, limit: int) -> int:
         """See `RailStore`."""
         old = sa.select(_H.id).where(_H.state == "done", _H.received_at < before).limit(limit)
         async with self._engine.begin() as connection:
-            gone = await connection.execute(sa.delete(HINT_ROWS).where(_H.id.in_(old)).returning(_H.id))
+            gone = await connection.execute(
+                sa.delete(NOTIFICATION_ROWS).where(_H.id.in_(old)).returning(_H.id)
+            )
             return len(gone.all())
 
     async def _one(self, query: sa.Select[Any]) -> dict[str, Any] | None:
@@ -169,3 +213,8 @@ class SqlRailStore:
     async def _write(self, statement: sa.Executable) -> None:
         async with self._engine.begin() as connection:
             await connection.execute(statement)
+
+
+def _not_postponed(now: datetime, task: RetryTask = RetryTask.OBSERVE) -> sa.ColumnElement[bool]:
+    mine = sa.select(_T.payment_id).where(_T.payment_id == _P.payment_id, _T.task == task.value)
+    return ~mine.where(_T.due_at > now).exists()

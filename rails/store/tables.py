@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.followups.rows import FollowUps, failing_index, retry_columns
 from ledger.log.model import SideTable
 
 METADATA = sa.MetaData()
@@ -29,10 +30,12 @@ PAYMENT_ROWS = sa.Table(
     sa.Column("payment", sa.JSON, nullable=False),
     sa.Index("rail_payments_account", "account_id", "opened_at"),
     sa.Index("rail_payments_root", "root_id"),
+    # One for each sweep, in the order in which it goes through its payments: a page reads a page.
+    sa.Index("rail_payments_unpaid", "rail", "payment_id", postgresql_where=sa.text("unpaid")),
     sa.Index(
-        "rail_payments_watch", "rail", "watch_until", postgresql_where=sa.text("watch_until IS NOT NULL")
+        "rail_payments_watched", "rail", "payment_id", postgresql_where=sa.text("watch_until IS NOT NULL")
     ),
-    sa.Index("rail_payments_unpriced", "rail", postgresql_where=sa.text("unpriced")),
+    sa.Index("rail_payments_unpriced", "rail", "payment_id", postgresql_where=sa.text("unpriced")),
 )
 """The present state of each payment, written in the transaction of its events. Rebuilt from the log."""
 
@@ -46,7 +49,7 @@ REFERENCE_ROWS = sa.Table(
     sa.UniqueConstraint("rail", "ordinal"),
     sa.UniqueConstraint("rail", "reference"),
 )
-"""The rail's own handle for each payment. Without a reference the way to pay is not open yet."""
+"""The rail's own handle for each payment. Without a reference the payment request is not open yet."""
 
 INSTRUCTION_ROWS = sa.Table(
     "rail_instructions",
@@ -72,7 +75,7 @@ MONEY_ROWS = sa.Table(
     sa.Column("money_ref", sa.Text, primary_key=True),
     sa.Column("payment_id", sa.Text, nullable=False),
 )
-"""Which payment a piece of money was credited to: no money is credited to two."""
+"""Which payment a funds receipt was credited to: no money is credited to two."""
 
 CURSOR_ROWS = sa.Table(
     "rail_cursors",
@@ -82,22 +85,40 @@ CURSOR_ROWS = sa.Table(
 )
 """Where to go on listening."""
 
-HINT_ROWS = sa.Table(
-    "rail_hints",
+NOTIFICATION_ROWS = sa.Table(
+    "rail_notifications",
     METADATA,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("rail", sa.Text, nullable=False),
-    sa.Column("hint_id", sa.Text, nullable=True),
+    sa.Column("notification_id", sa.Text, nullable=True),
     sa.Column("reference", sa.Text, nullable=True),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("due_at", _instant, nullable=False),
     sa.Column("received_at", _instant, nullable=False),
-    sa.Column("problem", sa.Text, nullable=True),
-    sa.UniqueConstraint("rail", "hint_id"),
-    sa.Index("rail_hints_due", "rail", "due_at", postgresql_where=sa.text("state = 'waiting'")),
+    *retry_columns(),
+    sa.UniqueConstraint("rail", "notification_id"),
+    sa.Index("rail_notifications_due", "rail", "due_at", postgresql_where=sa.text("state = 'waiting'")),
+    sa.Index("rail_notifications_done", "received_at", postgresql_where=sa.text("state = 'done'")),
+    failing_index("rail_notifications"),
 )
-"""Verified hints, stored before they are answered. States: waiting, done, unmatched."""
+"""Verified notifications, stored before they are answered. States: waiting, done, unmatched."""
+
+RETRY_ROWS = sa.Table(
+    "rail_retries",
+    METADATA,
+    sa.Column("payment_id", sa.Text, primary_key=True),
+    sa.Column("task", sa.Text, primary_key=True, comment="observe or expire"),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("due_at", _instant, nullable=False),
+    *retry_columns(),
+    failing_index("rail_retries"),
+)
+"""What could not be done with a payment, until it can or need not be done any more."""
+
+NOTIFICATIONS = FollowUps(
+    kind="rail_notification", table=NOTIFICATION_ROWS, waiting=NOTIFICATION_ROWS.c.state == "waiting"
+)
+PAYMENT_RETRIES = FollowUps(kind="payment_retry", table=RETRY_ROWS)
 
 PAYMENT_TABLE = SideTable(PAYMENT_ROWS)
 REFERENCE_TABLE = SideTable(REFERENCE_ROWS)

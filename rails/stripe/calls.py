@@ -9,6 +9,7 @@ from typing import Any
 import stripe
 
 from rails.contract import RailProtocolError, RailUnavailable
+from rails.reading import MISREAD, understood
 from rails.stripe.transport import HttpxTransport
 
 Json = dict[str, Any]
@@ -56,7 +57,8 @@ class StripeCalls:
     async def create_session(self, params: Json, key: str) -> Json:
         """Open a Checkout session. Raises `KeyReused`, `FailureReplayed`, `Refused`."""
         sessions = self._client.v1.checkout.sessions
-        return await self._ask(sessions.create_async(params, {"idempotency_key": key}))  # type: ignore[arg-type]
+        session = await self._ask(sessions.create_async(params, {"idempotency_key": key}))  # type: ignore[arg-type]
+        return _named(session)
 
     async def session(self, reference: str) -> Json:
         """A session with its payment intent, charge, fee and newest refunds."""
@@ -70,7 +72,7 @@ class StripeCalls:
     async def session_of_intent(self, intent: str) -> Json | None:
         """The session that a payment intent belongs to, if any."""
         sessions = self._client.v1.checkout.sessions
-        page = await self._ask(sessions.list_async({"payment_intent": intent, "limit": 1}))
+        page = await self._page(sessions.list_async({"payment_intent": intent, "limit": 1}))
         return page["data"][0] if page["data"] else None
 
     async def recent_sessions(self, since: int, after: str | None) -> Json:
@@ -78,23 +80,23 @@ class StripeCalls:
         params: Json = {"created": {"gte": since}, "limit": PAGE_SIZE}
         if after is not None:
             params["starting_after"] = after
-        return await self._ask(self._client.v1.checkout.sessions.list_async(params))  # type: ignore[arg-type]
+        return await self._page(self._client.v1.checkout.sessions.list_async(params))  # type: ignore[arg-type]
 
     async def refunds(self, intent: str) -> Sequence[Json]:
         """Every refund of a payment intent."""
         found: list[Json] = []
         params: Json = {"payment_intent": intent, "limit": PAGE_SIZE}
         for _ in range(MAX_PAGES):
-            page = await self._ask(self._client.v1.refunds.list_async(params))  # type: ignore[arg-type]
+            page = await self._page(self._client.v1.refunds.list_async(params))  # type: ignore[arg-type]
             found += page["data"]
-            if not page["has_more"]:
+            if not page["has_more"] or not page["data"]:
                 return found
             params["starting_after"] = found[-1]["id"]
         raise RailProtocolError(f"{intent} has more refunds than can be true")
 
     async def disputes(self, intent: str) -> Sequence[Json]:
         """Every dispute about a payment intent."""
-        page = await self._ask(
+        page = await self._page(
             self._client.v1.disputes.list_async({"payment_intent": intent, "limit": PAGE_SIZE})
         )
         return list(page["data"])
@@ -118,11 +120,17 @@ class StripeCalls:
             params["ending_before"] = before
         if after is not None:
             params["starting_after"] = after
-        return await self._ask(self._client.v1.events.list_async(params))  # type: ignore[arg-type]
+        return await self._page(self._client.v1.events.list_async(params))  # type: ignore[arg-type]
 
     async def ping(self) -> None:
         """Ask for next to nothing, with the permission that opening needs."""
         await self._ask(self._client.v1.checkout.sessions.list_async({"limit": 1}))
+
+    async def _page(self, call: Awaitable[stripe.StripeObject]) -> Json:
+        """A page of a list, each entry of which has an id."""
+        page = await self._ask(call)
+        with understood("Stripe"):
+            return {"data": [_named(entry) for entry in page["data"]], "has_more": bool(page["has_more"])}
 
     async def _ask(self, call: Awaitable[stripe.StripeObject]) -> Json:
         try:
@@ -143,7 +151,17 @@ class StripeCalls:
             if status is not None and status >= 500 and _is_replay(error):
                 raise FailureReplayed("Stripe repeats an earlier failure") from error
             raise RailUnavailable(f"Stripe failed ({type(error).__name__}, {status})") from error
-        return answer.to_dict()
+        except MISREAD as error:
+            raise RailProtocolError("Stripe gave an answer that the SDK cannot read") from error
+        with understood("Stripe"):
+            return answer.to_dict()
+
+
+def _named(entry: Any) -> Json:
+    """An object with an id. Raises `RailProtocolError`."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"].isprintable():
+        raise RailProtocolError("Stripe gave an object without an id")
+    return entry
 
 
 def _is_replay(error: stripe.StripeError) -> bool:

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import httpx
 import stripe
 
+from rails.configuration import Setting, When, begins_with, matching, require, secret, url, whole
 from rails.contract import RailContext
 from rails.stripe.calls import API_VERSION, StripeCalls
-from rails.stripe.hints import WebhookRules
 from rails.stripe.rail import CardRail
 from rails.stripe.transport import HttpxTransport
+from rails.stripe.webhooks import WebhookRules
 
 STRIPE_API = "https://api.stripe.com"
 DEADLINE_SECONDS = 20.0
@@ -21,6 +22,51 @@ POLL_SECONDS = 30.0
 NETWORK_RETRIES = 2
 _LIVE = ("sk_live_", "rk_live_")
 _TEST = ("sk_test_", "rk_test_")
+_SIGNING = "whsec_"
+SETTINGS = (
+    Setting(
+        name="STRIPE_SECRET_KEY",
+        required=When.ALWAYS,
+        rules=(
+            matching(
+                "wrong_kind",
+                "be a Stripe key: this is not a Stripe key, it begins with sk_live_, rk_live_ or sk_test_",
+                lambda key: key.startswith(_LIVE + _TEST),
+            ),
+            matching(
+                "test_key",
+                "be a live key, and this is a test key",
+                lambda key: key.startswith(_LIVE),
+                when=When.PRODUCTION,
+            ),
+            matching(
+                "secret_too_short",
+                "have the length of a real key",
+                lambda key: len(key) >= 24,
+                when=When.PRODUCTION,
+            ),
+            secret(0)[1],
+        ),
+    ),
+    Setting(
+        name="STRIPE_WEBHOOK_SECRET",
+        required=When.ALWAYS,
+        rules=(begins_with(_SIGNING), *secret(24, prefix=_SIGNING)),
+    ),
+    Setting(
+        name="STRIPE_API_BASE",
+        rules=(
+            url("https", "http", bare=True),
+            matching(
+                "stand_in",
+                "be unset: it names a stand-in for Stripe",
+                lambda base: base.rstrip("/") == STRIPE_API,
+                when=When.PRODUCTION,
+            ),
+        ),
+    ),
+    Setting(name="STRIPE_POLL_SECONDS", rules=(whole(1, 3600),)),
+)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -31,6 +77,7 @@ class CardPlugin:
     """
 
     name = "card"
+    settings = SETTINGS
 
     def configured(self, environ: Mapping[str, str]) -> bool:
         """Whether there is a key."""
@@ -40,16 +87,20 @@ class CardPlugin:
         """Build the rail. Raises `ValueError` with one clear sentence on bad configuration."""
         base = environ.get("STRIPE_API_BASE", "").strip().rstrip("/") or STRIPE_API
         key = environ.get("STRIPE_SECRET_KEY", "").strip()
-        secret = environ.get("STRIPE_WEBHOOK_SECRET", "").strip()
-        _check(base, key, secret, production=context.production)
+        signing = environ.get("STRIPE_WEBHOOK_SECRET", "").strip()
+        require(SETTINGS, environ, production=context.production)
+        if not context.production and key.startswith(_LIVE):
+            raise ValueError(
+                "STRIPE_SECRET_KEY is a live key: outside of production only a test key is taken."
+            )
         # The SDK would write an id into the home folder and send it along.
         stripe.enable_telemetry = False
         return build_rail(
             context,
             base=base,
             key=key,
-            secret=secret,
-            poll_seconds=_seconds(environ.get("STRIPE_POLL_SECONDS", "").strip()),
+            secret=signing,
+            poll_seconds=float(environ.get("STRIPE_POLL_SECONDS", "").strip() or POLL_SECONDS),
         )
 
 
@@ -80,33 +131,6 @@ def build_rail(
     rules = WebhookRules(secret=secret, api_version=API_VERSION, livemode=key.startswith(_LIVE))
     calls = StripeCalls(sdk, transport, deadline_seconds=deadline_seconds)
     return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
-
-
-def _check(base: str, key: str, secret: str, *, production: bool) -> None:
-    if not key.startswith(_LIVE + _TEST):
-        raise ValueError(
-            "STRIPE_SECRET_KEY is not a Stripe key: it begins with sk_live_, rk_live_ or sk_test_."
-        )
-    if not secret:
-        raise ValueError("STRIPE_WEBHOOK_SECRET is empty: anyone could forge a payment message.")
-    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
-        raise ValueError("STRIPE_API_BASE is not an address: leave it unset to use Stripe itself.")
-    if production and base != STRIPE_API:
-        raise ValueError("STRIPE_API_BASE must be unset in production: it names a stand-in for Stripe.")
-    if production and key.startswith(_TEST):
-        raise ValueError("STRIPE_SECRET_KEY is a test key: production needs a live one.")
-    if production and secret.startswith("whsec_sandbox"):
-        raise ValueError("STRIPE_WEBHOOK_SECRET is the sandbox's: production needs the endpoint's own.")
-    if not production and key.startswith(_LIVE):
-        raise ValueError("STRIPE_SECRET_KEY is a live key: outside of production only a test key is taken.")
-
-
-def _seconds(text: str) -> float:
-    if not text:
-        return POLL_SECONDS
-    if not text.isdecimal() or not 1 <= int(text) <= 3600:
-        raise ValueError("STRIPE_POLL_SECONDS is a whole number of seconds from 1 to 3600.")
-    return float(int(text))
 
 
 plugin = CardPlugin()

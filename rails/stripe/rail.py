@@ -14,8 +14,9 @@ from ledger.money import USD, Money
 from rails.contract import (
     Capabilities,
     Health,
-    Hint,
     Instructions,
+    Notification,
+    NotificationRejected,
     Observation,
     Order,
     RailProtocolError,
@@ -23,7 +24,8 @@ from rails.contract import (
     Refund,
 )
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused, StripeCalls
-from rails.stripe.hints import (
+from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
+from rails.stripe.webhooks import (
     EVENT_TYPES,
     FOLLOWED,
     Subject,
@@ -32,7 +34,6 @@ from rails.stripe.hints import (
     our_payment_id,
     read_subject,
 )
-from rails.stripe.reading import read_refund, read_session
 
 SHORTEST = timedelta(minutes=31)
 """Stripe keeps a session open for at least 30 minutes; one more for the way there."""
@@ -110,7 +111,7 @@ class CardRail:
     def _instructions(self, order: Order, session: Json) -> Instructions:
         self._remember(order.payment_id, session["id"])
         # The URL of a session is there only while it is open; its reference is for ever.
-        return Instructions(kind="redirect", reference=session["id"], url=session["url"])
+        return Instructions(kind="redirect", reference=session["id"], url=session.get("url"))
 
     async def _find_session(self, payment_id: str) -> Json | None:
         since = int((self._clock() - timedelta(hours=25)).timestamp())
@@ -120,7 +121,7 @@ class CardRail:
             for session in page["data"]:
                 if our_payment_id(session) == payment_id:
                     return dict(session)
-            if not page["has_more"]:
+            if not page["has_more"] or not page["data"]:
                 return None
             after = page["data"][-1]["id"]
         return None
@@ -133,17 +134,16 @@ class CardRail:
             session = await self._calls.session(reference)
         except Refused as refused:
             raise RailProtocolError(f"Stripe does not know this session: {refused.code}") from refused
-        intent = session["payment_intent"]
-        charge = intent["latest_charge"] if intent else None
+        charged = read_charged(session)
         refunds: Sequence[Json] = ()
         disputes: Sequence[Json] = ()
-        if charge is not None:
-            self._remember(intent["id"], reference)
-            refunds = charge["refunds"]["data"]
-            if charge["refunds"]["has_more"]:
-                refunds = await self._calls.refunds(intent["id"])
-            if charge["disputed"]:
-                disputes = await self._calls.disputes(intent["id"])
+        if charged is not None:
+            self._remember(charged.intent, reference)
+            refunds = charged.refunds
+            if charged.more_refunds:
+                refunds = await self._calls.refunds(charged.intent)
+            if charged.disputed:
+                disputes = await self._calls.disputes(charged.intent)
         return read_session(session, refunds, disputes)
 
     async def cancel(self, reference: str) -> Observation:
@@ -182,29 +182,33 @@ class CardRail:
             raise ValueError("the card rail refunds US dollars")
         try:
             return await self._refund(reference, amount.minor, key)
-        except (RailUnavailable, KeyReused) as error:
+        except (RailUnavailable, RailProtocolError, KeyReused) as error:
             self._logger.warning("card_refund_unknown", error=type(error).__name__)
             return Refund.UNKNOWN
 
     async def _refund(self, reference: str, minor: int, key: str) -> Refund:
         try:
-            intent = (await self._calls.session(reference))["payment_intent"]
+            intent = read_intent(await self._calls.session(reference))
             if intent is None:
                 return Refund.FAILED
-            for refund in await self._calls.refunds(intent["id"]):
-                if (refund["metadata"] or {}).get("refund_key") == key:
+            for refund in await self._calls.refunds(intent):
+                if refund_key(refund) == key:
                     return read_refund(refund)
-            return read_refund(await self._calls.create_refund(intent["id"], minor, key))
+            return read_refund(await self._calls.create_refund(intent, minor, key))
         except Refused as refused:
             self._logger.info("card_refund_refused", code=refused.code)
             return Refund.FAILED
 
-    # --- hints -----------------------------------------------------------------------------------
+    # --- notifications -----------------------------------------------------------------------------------
 
-    def verify_hint(self, headers: Mapping[str, str], body: bytes) -> Sequence[Hint]:
-        """Check a webhook message. Raises `HintRejected`; a message about others gives no hint."""
+    def verify_notification(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
+        """Check a webhook message. Raises `NotificationRejected`; a message about others gives no notification."""
         now: datetime = self._clock()
-        subject = read_subject(open_message(headers, body, self._rules, now))
+        event = open_message(headers, body, self._rules, now)
+        try:
+            subject = read_subject(event)
+        except RailProtocolError as error:
+            raise NotificationRejected("The message does not say what it is about.") from error
         if subject is None:
             return ()
         known = self._known(subject)
@@ -212,9 +216,9 @@ class CardRail:
             return ()
         # Who it is about may have to be asked for, which `listen` does; till then: look at all.
         reference = known[0] if known else None
-        return (Hint(reference=reference, hint_id=subject.event_id),)
+        return (Notification(reference=reference, notification_id=subject.event_id),)
 
-    async def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+    async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
         """Every event since `cursor` (an event id), oldest first, then new ones as they are listed."""
         failures = 0
         while True:
@@ -222,9 +226,9 @@ class CardRail:
                 page, cursor = await self._events_after(cursor)
                 for event in page:
                     cursor = event["id"]
-                    hint = await self._hint(event)
-                    if hint is not None:
-                        yield hint
+                    notification = await self._notification(event)
+                    if notification is not None:
+                        yield notification
                 failures = 0
                 if page:
                     continue
@@ -261,14 +265,19 @@ class CardRail:
             if not page["has_more"] or not page["data"]:
                 return oldest
 
-    async def _hint(self, event: Json) -> Hint | None:
-        subject = read_subject(event)
+    async def _notification(self, event: Json) -> Notification | None:
+        try:
+            subject = read_subject(event)
+        except RailProtocolError:
+            # Whatever it is about: asking about everything misses nothing, and the next event is heard.
+            self._logger.warning("card_event_unreadable", event_id=event["id"])
+            return Notification(reference=None, cursor=event["id"], notification_id=event["id"])
         if subject is None:
             return None
         known = self._known(subject) or (await self._ask_session(subject),)
         if known == (None,):
             return None
-        return Hint(reference=known[0], cursor=event["id"], hint_id=event["id"])
+        return Notification(reference=known[0], cursor=event["id"], notification_id=event["id"])
 
     async def _ask_session(self, subject: Subject) -> str | None:
         if subject.intent is None:

@@ -2,79 +2,121 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ledger.money import USD, Money
-from rails.contract import Observation, Piece, PieceState, RailProtocolError, Refund, Standing
+from rails.contract import (
+    FundsReceipt,
+    Observation,
+    PaymentRequestStatus,
+    RailProtocolError,
+    ReceiptState,
+    Refund,
+)
+from rails.reading import understood
 
 Json = dict[str, Any]
+AMOUNT_MAX = 10**15
+"""Minor units: more than anybody has."""
 
+_CODE = re.compile(r"[a-z0-9_]{1,80}")
 _GONE = ("succeeded", "pending", "requires_action")
 """A refund in one of these states has left our balance; `failed` and `canceled` came back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What has to be asked further about a session that was paid."""
+
+    intent: str
+    refunds: Sequence[Json]
+    more_refunds: bool
+    disputed: bool
+
+
+def read_charged(session: Json) -> Charged | None:
+    """The charge of a session; None while there is none. Raises `RailProtocolError`."""
+    with understood("Stripe"):
+        intent = session["payment_intent"]
+        charge = intent["latest_charge"] if intent else None
+        if charge is None:
+            return None
+        refunds = charge["refunds"]
+        return Charged(
+            _text(intent["id"]), refunds["data"], bool(refunds["has_more"]), bool(charge["disputed"])
+        )
+
+
 def read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> Observation:
-    """Everything known about one Checkout session, its payment intent expanded."""
+    """Everything known about one Checkout session, its payment intent expanded. Raises `RailProtocolError`."""
+    with understood("Stripe"):
+        return _read_session(session, refunds, disputes)
+
+
+def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> Observation:
     intent = session["payment_intent"]
     if isinstance(intent, str):
         raise RailProtocolError("Stripe did not expand the payment intent")
-    piece = None if intent is None else read_piece(intent, refunds, disputes)
-    standing = _standing(session, intent)
+    receipt = None if intent is None else read_receipt(intent, refunds, disputes)
+    status = _status(session, intent)
     return Observation(
-        reference=session["id"],
-        standing=standing,
-        pieces=() if piece is None else (piece,),
-        decline_code=_decline_code(intent) if standing is Standing.DECLINED else None,
+        reference=_text(session["id"]),
+        status=status,
+        receipts=() if receipt is None else (receipt,),
+        decline_code=_decline_code(intent) if status is PaymentRequestStatus.DECLINED else None,
     )
 
 
-def _standing(session: Json, intent: Json | None) -> Standing:
+def _status(session: Json, intent: Json | None) -> PaymentRequestStatus:
     declined = intent is not None and intent["last_payment_error"] is not None
     match session["status"]:
         case "open":
-            return Standing.DECLINED if declined else Standing.OPEN
+            return PaymentRequestStatus.DECLINED if declined else PaymentRequestStatus.OPEN
         case "complete":
             # A delayed method that bounced after the session was completed.
-            return Standing.DECLINED if declined else Standing.CLOSED
+            return PaymentRequestStatus.DECLINED if declined else PaymentRequestStatus.CLOSED
         case "expired":
             # An expired session is no failed payment, whatever was tried before.
-            return Standing.EXPIRED
+            return PaymentRequestStatus.EXPIRED
         case status:
             raise RailProtocolError(f"Stripe reported an unknown session status {status!r}")
 
 
 def _decline_code(intent: Json | None) -> str:
     error = (intent or {}).get("last_payment_error") or {}
-    return str(error.get("decline_code") or error.get("code") or error.get("type") or "card_declined")
+    code = error.get("decline_code") or error.get("code") or error.get("type")
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else "card_declined"
 
 
-def read_piece(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> Piece | None:
+def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> FundsReceipt | None:
     """The money of one payment intent, or None while there is none."""
     charge = intent["latest_charge"]
     match intent["status"]:
         case "requires_payment_method" | "requires_confirmation" | "requires_action" | "canceled":
             return None
         case "processing" | "requires_capture":
-            state, amount = PieceState.SEEN, intent["amount"]
+            state, amount = ReceiptState.SEEN, _amount(intent["amount"])
         case "succeeded":
-            state, amount = PieceState.SETTLED, intent["amount_received"]
+            state, amount = ReceiptState.SETTLED, _amount(intent["amount_received"])
         case status:
             raise RailProtocolError(f"Stripe reported an unknown payment intent status {status!r}")
     if intent["currency"] != "usd":
         raise RailProtocolError(f"a payment of ours came in {intent['currency']!r}")
     taken = 0
-    if state is PieceState.SETTLED:
-        state, taken = _taken(intent["amount_received"], refunds, disputes)
-    return Piece(
-        money_ref=f"stripe:{intent['id']}",
+    if state is ReceiptState.SETTLED:
+        state, taken = _taken(amount, refunds, disputes)
+    return FundsReceipt(
+        money_ref=f"stripe:{_text(intent['id'])}",
         amount=Money(amount, USD),
         state=state,
         first_seen_at=datetime.fromtimestamp((charge or intent)["created"], UTC),
         fee=_fee(charge),
         reversed_amount=Money(taken, USD) if taken else None,
-        proof=charge["id"] if charge else intent["id"],
+        external_ref=_text(charge["id"] if charge else intent["id"]),
     )
 
 
@@ -83,38 +125,70 @@ def _fee(charge: Json | None) -> Money | None:
     # Stripe books the fee a moment after the charge: not known is not nought.
     if transaction is None or transaction["currency"] != "usd":
         return None
-    return Money(transaction["fee"], USD)
+    return Money(_amount(transaction["fee"]), USD)
 
 
-def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> tuple[PieceState, int]:
+def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> tuple[ReceiptState, int]:
     """What outside refunds and disputes took, and what state that leaves the money in."""
     refunded = sum(
-        refund["amount"] for refund in refunds if refund["status"] in _GONE and not is_ours(refund)
+        _amount(refund["amount"]) for refund in refunds if refund["status"] in _GONE and not is_ours(refund)
     )
     withdrawn = {dispute["id"]: _withdrawn(dispute) for dispute in disputes}
     taken = min(refunded + sum(withdrawn.values()), received)
     if any(withdrawn[dispute["id"]] and dispute["status"] != "lost" for dispute in disputes):
-        return PieceState.DISPUTED, taken
-    return (PieceState.REVERSED if taken else PieceState.SETTLED), taken
+        return ReceiptState.DISPUTED, taken
+    return (ReceiptState.REVERSED if taken else ReceiptState.SETTLED), taken
 
 
 def _withdrawn(dispute: Json) -> int:
     """What a dispute holds back now: nothing for an inquiry, nothing once it was reinstated."""
-    net = sum(transaction["amount"] for transaction in dispute["balance_transactions"])
-    return min(int(dispute["amount"]), -net) if net < 0 else 0
+    net = sum(_signed(transaction["amount"]) for transaction in dispute["balance_transactions"])
+    return min(_amount(dispute["amount"]), -net) if net < 0 else 0
+
+
+def read_intent(session: Json) -> str | None:
+    """The payment intent of a session. Raises `RailProtocolError`."""
+    with understood("Stripe"):
+        intent = session["payment_intent"]
+        return None if intent is None else _text(intent["id"])
 
 
 def is_ours(refund: Json) -> bool:
     """Whether our core asked for this refund; its credits were taken before it was sent."""
-    return "refund_key" in (refund["metadata"] or {})
+    return refund_key(refund) is not None
+
+
+def refund_key(refund: Json) -> str | None:
+    """Under which key our core asked for this refund; None if it did not."""
+    metadata = refund.get("metadata")
+    return metadata.get("refund_key") if isinstance(metadata, dict) else None
 
 
 def read_refund(refund: Json) -> Refund:
     """How a refund of ours stands."""
-    match refund["status"]:
+    match refund.get("status"):
         case "succeeded" | "pending":
             return Refund.SENT
         case "failed" | "canceled":
             return Refund.FAILED
         case _:
             return Refund.UNKNOWN
+
+
+def _signed(value: Any) -> int:
+    if type(value) is not int or abs(value) > AMOUNT_MAX:
+        raise ValueError("not an amount")
+    return value
+
+
+def _amount(value: Any) -> int:
+    if _signed(value) < 0:
+        raise ValueError("a negative amount")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    """A name that ends in our tables."""
+    if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
+        raise ValueError("not a name")
+    return value

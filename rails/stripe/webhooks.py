@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,8 @@ from typing import Any
 import stripe
 
 from ledger.identifiers import is_identifier
-from rails.contract import HintRejected
+from rails.contract import NotificationRejected, RejectionReason
+from rails.reading import understood
 
 Json = dict[str, Any]
 
@@ -65,33 +67,52 @@ class Subject:
 
 
 def read_subject(event: Json) -> Subject | None:
-    """What this event is about, or None if it cannot be about a payment of ours."""
-    kind = event["type"]
-    if kind not in EVENT_TYPES:
-        return None
-    value = event["data"]["object"]
-    payment_id = our_payment_id(value)
-    match value["object"]:
-        case "checkout.session":
-            return Subject(event["id"], kind, session=value["id"]) if payment_id else None
-        case "payment_intent":
-            return (
-                Subject(event["id"], kind, intent=value["id"], payment_id=payment_id) if payment_id else None
-            )
-        case "charge":
-            # Charges inherit the metadata that we gave their payment intent.
-            intent = value["payment_intent"]
-            return Subject(event["id"], kind, intent=intent, payment_id=payment_id) if payment_id else None
-        case "refund" | "dispute":
-            intent = value["payment_intent"]
-            return Subject(event["id"], kind, intent=intent) if intent else None
-        case _:
+    """What this event is about, or None if it cannot be about a payment of ours.
+
+    Raises `RailProtocolError` if it says so in a way that we do not understand.
+    """
+    with understood("Stripe"):
+        kind = event["type"]
+        if kind not in EVENT_TYPES:
             return None
+        event_id = _identifier(event["id"], "evt")
+        value = event["data"]["object"]
+        if value["object"] in ("refund", "dispute"):
+            intent = _intent_of(value)
+            return Subject(event_id, kind, intent=intent) if intent else None
+        payment_id = our_payment_id(value)
+        if payment_id is None:
+            return None
+        match value["object"]:
+            case "checkout.session":
+                return Subject(event_id, kind, session=_identifier(value["id"], "cs"))
+            case "payment_intent":
+                intent = _identifier(value["id"], "pi")
+                return Subject(event_id, kind, intent=intent, payment_id=payment_id)
+            case "charge":
+                # Charges inherit the metadata that we gave their payment intent.
+                return Subject(event_id, kind, intent=_intent_of(value), payment_id=payment_id)
+            case _:
+                return None
+
+
+def _intent_of(value: Json) -> str | None:
+    """The payment intent of a charge, a refund or a dispute; old charges have none."""
+    intent = value["payment_intent"]
+    return None if intent is None else _identifier(intent, "pi")
+
+
+def _identifier(text: Any, prefix: str) -> str:
+    """One of Stripe's ids: what is in it ends in our tables."""
+    if not isinstance(text, str) or not re.fullmatch(rf"{prefix}_[A-Za-z0-9_]{{1,250}}", text):
+        raise ValueError("not an id of Stripe")
+    return text
 
 
 def our_payment_id(value: Json) -> str | None:
     """The payment id that we put into an object's metadata."""
-    payment_id = (value.get("metadata") or {}).get("payment_id")
+    metadata = value.get("metadata")
+    payment_id = metadata.get("payment_id") if isinstance(metadata, dict) else None
     return payment_id if isinstance(payment_id, str) and is_identifier(payment_id, "pay") else None
 
 
@@ -106,36 +127,52 @@ class WebhookRules:
 
 
 def open_message(headers: Mapping[str, str], body: bytes, rules: WebhookRules, now: datetime) -> Json:
-    """The event inside a genuine message. Raises `HintRejected`.
+    """The event inside a genuine message. Raises `NotificationRejected`.
 
     The signature is HMAC-SHA256 over `<t>.<raw body>` in the `Stripe-Signature` header; the SDK
     checks it, we check its age against our own clock.
     """
-    header = next((value for name, value in headers.items() if name.lower() == "stripe-signature"), None)
-    try:
-        stripe.WebhookSignature.verify_header(body, header, rules.secret, None)
-    except (stripe.SignatureVerificationError, UnicodeDecodeError):
-        raise HintRejected("The Stripe-Signature header does not match the body.") from None
-    if _signed_at(header or "") < now.timestamp() - rules.tolerance_seconds:
-        raise HintRejected("The message was signed too long ago.")
+    header = next((value for name, value in headers.items() if name.lower() == "stripe-signature"), "")
+    _check_signature(header, body, rules.secret)
+    _check_age(header, now, rules.tolerance_seconds)
     try:
         event = json.loads(body)
-    except ValueError:
-        raise HintRejected("The message is not JSON.") from None
+    except (ValueError, RecursionError):
+        raise NotificationRejected("The message is not JSON.") from None
     if not _is_event(event):
-        raise HintRejected("The message is not a Stripe event.")
+        raise NotificationRejected("The message is not a Stripe event.")
     if event["api_version"] != rules.api_version:
-        raise HintRejected(
-            f"The message has the shapes of API version {str(event['api_version'])[:40]}; set the webhook "
-            f"endpoint's API version to {rules.api_version}."
+        raise NotificationRejected(
+            f"The message has the shapes of API version {str(event['api_version'])[:40]!r}; set the webhook "
+            f"endpoint's API version to {rules.api_version}.",
+            reason=RejectionReason.VERSION,
         )
     if event["livemode"] is not rules.livemode:
-        raise HintRejected("The message is from Stripe's other mode (live or test).")
+        raise NotificationRejected(
+            "The message is from Stripe's other mode (live or test).", reason=RejectionReason.MODE
+        )
     return dict(event)
 
 
-def _signed_at(header: str) -> int:
-    return next(int(part[2:]) for part in header.split(",") if part.startswith("t="))
+def _check_signature(header: str, body: bytes, secret: str) -> None:
+    try:
+        # The SDK compares as text, which only ASCII can be.
+        genuine = header.isascii() and stripe.WebhookSignature.verify_header(body, header, secret, None)
+    except (stripe.SignatureVerificationError, ValueError, TypeError):
+        genuine = False
+    if not genuine:
+        raise NotificationRejected(
+            "The Stripe-Signature header does not match the body.", reason=RejectionReason.SIGNATURE
+        )
+
+
+def _check_age(header: str, now: datetime, tolerance_seconds: int) -> None:
+    """A clock of theirs may be a little ahead of ours; a message of tomorrow is nobody's."""
+    age = int(now.timestamp()) - next(int(part[2:]) for part in header.split(",") if part.startswith("t="))
+    if age > tolerance_seconds:
+        raise NotificationRejected("The message was signed too long ago.", reason=RejectionReason.AGE)
+    if age < -tolerance_seconds:
+        raise NotificationRejected("The message was signed in the future.", reason=RejectionReason.AGE)
 
 
 def _is_event(event: Any) -> bool:
@@ -145,4 +182,4 @@ def _is_event(event: Any) -> bool:
     if not {"id", "type", "api_version", "livemode"} <= event.keys() or not isinstance(data, dict):
         return False
     value = data.get("object")
-    return isinstance(value, dict) and isinstance(value.get("object"), str)
+    return isinstance(event["type"], str) and isinstance(value, dict) and isinstance(value.get("object"), str)

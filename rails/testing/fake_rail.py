@@ -18,50 +18,65 @@ from ledger.clock import Clock
 from ledger.money import BTC, USD, USDT, Asset, Money
 from rails.contract import (
     Capabilities,
+    FundsReceipt,
     Health,
-    Hint,
-    HintRejected,
     Instructions,
+    Notification,
+    NotificationRejected,
     Observation,
     Order,
-    Piece,
-    PieceState,
+    PaymentRequestStatus,
     RailProtocolError,
     RailUnavailable,
+    ReceiptState,
     Refund,
-    Standing,
+    RejectionReason,
 )
 
 WEBHOOK_SECRET = b"a secret of the fake network"
 
 
+class _Message(msgspec.Struct):
+    """A webhook's body."""
+
+    reference: str
+    id: str
+
+
 @dataclass(slots=True)
 class _Way:
-    """One way to pay, as the network knows it."""
+    """One payment request, as the network knows it."""
 
     order: Order
     reference: str
-    standing: Standing = Standing.OPEN
-    pieces: dict[str, Piece] = field(default_factory=dict)
+    status: PaymentRequestStatus = PaymentRequestStatus.OPEN
+    receipts: dict[str, FundsReceipt] = field(default_factory=dict)
     decline_code: str | None = None
 
 
 class FakeNetwork:
-    """The outside world of a `FakeRail`."""
+    """The outside world of a `FakeRail`.
 
-    def __init__(self, clock: Clock, *, finality: PieceState = PieceState.SEEN) -> None:
+    `finality` is the state in which money arrives. Networks beside each other need names of their own:
+    references and money are named after them.
+    """
+
+    def __init__(
+        self, clock: Clock, *, finality: ReceiptState = ReceiptState.SEEN, name: str = "fake"
+    ) -> None:
         self._clock = clock
         self._finality = finality
+        self._name = name
         self._ways: dict[str, _Way] = {}
-        self._hints: list[str] = []
+        self._notifications: list[str] = []
         self._refunds: dict[str, Refund] = {}
         self._changed = asyncio.Condition()
         self.down = False
         """Every call to the rail fails."""
         self.answers_to_lose = 0
         """That many calls take effect, and then fail as if the answer had been lost."""
-        self.hints_per_change = 1
-        """0 drops hints, 2 duplicates them."""
+        self.notifications_per_change = 1
+        """0 drops notifications, 2 duplicates them."""
         self.refund_outcome = Refund.SENT
         self.refunded: list[tuple[str, Money, str | None]] = []
         """Every outgoing payment."""
@@ -69,76 +84,86 @@ class FakeNetwork:
         """Every call made to the rail, in order: `open`, `observe` …"""
 
     def way(self, reference: str) -> _Way:
-        """The way to pay named by `reference`."""
+        """The payment request named by `reference`."""
         try:
             return self._ways[reference]
         except KeyError:
             raise RailProtocolError(f"the fake network knows no {reference!r}") from None
 
     def register(self, order: Order) -> _Way:
-        """Open a way to pay, once per payment."""
-        reference = f"fake-{order.payment_id}"
+        """Open a payment request, once per payment."""
+        reference = f"{self._name}-{order.payment_id}"
         return self._ways.setdefault(reference, _Way(order=order, reference=reference))
 
     async def pay(self, reference: str, amount: Money) -> str:
         """A payer pays `amount`, now. Returns the money's reference."""
         way = self.way(reference)
-        money_ref = f"fake:{way.order.ordinal}:{len(way.pieces) + 1}"
-        state = PieceState.HELD if way.order.hold else self._finality
-        piece = Piece(
-            money_ref=money_ref, amount=amount, state=state, first_seen_at=self._clock(), proof=money_ref
+        money_ref = f"{self._name}:{way.order.ordinal}:{len(way.receipts) + 1}"
+        state = ReceiptState.HELD if way.order.hold else self._finality
+        receipt = FundsReceipt(
+            money_ref=money_ref,
+            amount=amount,
+            state=state,
+            first_seen_at=self._clock(),
+            external_ref=money_ref,
         )
-        await self.put(reference, piece)
+        await self.put(reference, receipt)
         return money_ref
 
-    async def put(self, reference: str, piece: Piece) -> None:
-        """Set one piece of money to exactly this, whatever it was before."""
-        self.way(reference).pieces[piece.money_ref] = piece
-        await self.hint(reference)
+    async def put(self, reference: str, receipt: FundsReceipt) -> None:
+        """Set one funds receipt to exactly this, whatever it was before."""
+        self.way(reference).receipts[receipt.money_ref] = receipt
+        await self.notification(reference)
 
     async def change(
-        self, reference: str, money_ref: str, state: PieceState, reversed_minor: int | None = None
+        self, reference: str, money_ref: str, state: ReceiptState, reversed_minor: int | None = None
     ) -> None:
-        """Move one piece of money to another state."""
-        piece = self.way(reference).pieces[money_ref]
-        back = None if reversed_minor is None else Money(reversed_minor, piece.amount.asset)
-        await self.put(reference, replace(piece, state=state, reversed_amount=back))
+        """Move one funds receipt to another state."""
+        receipt = self.way(reference).receipts[money_ref]
+        back = None if reversed_minor is None else Money(reversed_minor, receipt.amount.asset)
+        await self.put(reference, replace(receipt, state=state, reversed_amount=back))
 
     async def forget(self, reference: str, money_ref: str) -> None:
         """Money that was on its way vanishes without a trace."""
-        del self.way(reference).pieces[money_ref]
-        await self.hint(reference)
+        del self.way(reference).receipts[money_ref]
+        await self.notification(reference)
 
     async def settle(self) -> None:
         """All money on its way arrives."""
         for way in self._ways.values():
-            for piece in list(way.pieces.values()):
-                if piece.state is PieceState.SEEN:
-                    await self.change(way.reference, piece.money_ref, PieceState.SETTLED)
+            for receipt in list(way.receipts.values()):
+                if receipt.state is ReceiptState.SEEN:
+                    await self.change(way.reference, receipt.money_ref, ReceiptState.SETTLED)
 
     def forget_way(self, reference: str) -> None:
-        """A way to pay that the network knows no more."""
+        """A payment request that the network knows no more."""
         del self._ways[reference]
 
-    async def stand(self, reference: str, standing: Standing, decline_code: str | None = None) -> None:
-        """Expire, decline or close a way to pay."""
+    async def stand(
+        self, reference: str, status: PaymentRequestStatus, decline_code: str | None = None
+    ) -> None:
+        """Expire, decline or close a payment request."""
         way = self.way(reference)
-        way.standing, way.decline_code = standing, decline_code
-        await self.hint(reference)
+        way.status, way.decline_code = status, decline_code
+        await self.notification(reference)
 
-    async def hint(self, reference: str) -> None:
+    async def notification(self, reference: str) -> None:
         """Say that something may have changed."""
         async with self._changed:
-            self._hints.extend([reference] * self.hints_per_change)
+            self._notifications.extend([reference] * self.notifications_per_change)
             self._changed.notify_all()
 
-    async def hint_at(self, place: int) -> Hint:
-        """The hint at this place in the network's own order; waits for it."""
+    async def notification_at(self, place: int) -> Notification:
+        """The notification at this place in the network's own order; waits for it."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.down or place < len(self._hints))
+            await self._changed.wait_for(lambda: self.down or place < len(self._notifications))
             if self.down:
                 raise RailUnavailable("the fake network is down")
-            return Hint(reference=self._hints[place], cursor=str(place + 1), hint_id=f"fake-hint-{place}")
+            return Notification(
+                reference=self._notifications[place],
+                cursor=str(place + 1),
+                notification_id=f"fake-hint-{place}",
+            )
 
     async def set_down(self, down: bool) -> None:
         """Break or mend the connection; listeners notice at once."""
@@ -166,10 +191,15 @@ class FakeNetwork:
         return self._refunds.setdefault(key, self.refund_outcome)
 
     @staticmethod
-    def webhook(reference: str, hint_id: str) -> tuple[dict[str, str], bytes]:
+    def webhook(reference: str, notification_id: str) -> tuple[dict[str, str], bytes]:
         """A signed message about one reference."""
-        body = msgspec.json.encode({"id": hint_id, "reference": reference})
-        return {"fake-signature": hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()}, body
+        body = msgspec.json.encode({"id": notification_id, "reference": reference})
+        return FakeNetwork.signature(body), body
+
+    @staticmethod
+    def signature(body: bytes) -> dict[str, str]:
+        """The header that makes any body genuine."""
+        return {"fake-signature": hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()}
 
 
 def fake_capabilities(assets: tuple[Asset, ...] = (BTC, USDT, USD), label: str = "Fake") -> Capabilities:
@@ -196,7 +226,7 @@ class FakeRail:
         self.closed = False
 
     async def open(self, order: Order) -> Instructions:
-        """Open a way to pay, once per payment."""
+        """Open a payment request, once per payment."""
         self._network.check("open")
         way = self._network.register(order)
         self._network.answer()
@@ -215,16 +245,16 @@ class FakeRail:
         way = self._network.way(reference)
         return Observation(
             reference=reference,
-            standing=way.standing,
-            pieces=tuple(way.pieces.values()),
+            status=way.status,
+            receipts=tuple(way.receipts.values()),
             decline_code=way.decline_code,
         )
 
-    async def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
-        """Every hint since `cursor`, then new ones as they come."""
+    async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
+        """Every notification since `cursor`, then new ones as they come."""
         place = int(cursor or 0)
         while True:
-            yield await self._network.hint_at(place)
+            yield await self._network.notification_at(place)
             place += 1
 
     async def health(self) -> Health:
@@ -237,39 +267,46 @@ class FakeRail:
         """Nothing to let go of."""
         self.closed = True
 
-    def verify_hint(self, headers: Mapping[str, str], body: bytes) -> Sequence[Hint]:
+    def verify_notification(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
         """Check the signature, then read the message."""
         expected = hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(headers.get("fake-signature", ""), expected):
-            raise HintRejected("the signature does not match")
-        message = msgspec.json.decode(body)
-        return [Hint(reference=message["reference"], hint_id=message["id"])]
+        if not hmac.compare_digest(headers.get("fake-signature", "").encode(), expected.encode()):
+            raise NotificationRejected("The signature does not match.", reason=RejectionReason.SIGNATURE)
+        try:
+            message = msgspec.json.decode(body, type=_Message)
+        except (msgspec.DecodeError, RecursionError):
+            raise NotificationRejected("The message cannot be read.") from None
+        return [Notification(reference=message.reference, notification_id=message.id)]
 
     async def cancel(self, reference: str) -> Observation:
-        """Close an unpaid way to pay."""
+        """Close an unpaid payment request."""
         self._network.check("cancel")
         way = self._network.way(reference)
-        if not way.pieces and way.standing is Standing.OPEN:
-            await self._network.stand(reference, Standing.CLOSED)
+        if not way.receipts and way.status is PaymentRequestStatus.OPEN:
+            await self._network.stand(reference, PaymentRequestStatus.CLOSED)
         return await self.observe(reference)
 
     async def capture(self, reference: str) -> Observation:
         """Take the held money."""
-        return await self._resolve(reference, PieceState.SETTLED, "capture")
+        return await self._resolve(reference, ReceiptState.SETTLED, "capture")
 
     async def release(self, reference: str) -> Observation:
-        """Give the held money back."""
-        return await self._resolve(reference, PieceState.RETURNED, "release")
+        """Give the held money back, and take none any more."""
+        return await self._resolve(reference, ReceiptState.RETURNED, "release")
 
     async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
         """Send money back, once per key."""
         self._network.check("refund")
         return self._network.refund_once(key, reference, amount, destination)
 
-    async def _resolve(self, reference: str, state: PieceState, call: str) -> Observation:
+    async def _resolve(self, reference: str, state: ReceiptState, call: str) -> Observation:
         self._network.check(call)
-        for piece in list(self._network.way(reference).pieces.values()):
-            if piece.state is PieceState.HELD:
-                await self._network.change(reference, piece.money_ref, state)
+        way = self._network.way(reference)
+        for receipt in list(way.receipts.values()):
+            if receipt.state is ReceiptState.HELD:
+                await self._network.change(reference, receipt.money_ref, state)
+        settled = any(receipt.state is ReceiptState.SETTLED for receipt in way.receipts.values())
+        if call == "release" and way.status is PaymentRequestStatus.OPEN and not settled:
+            way.status = PaymentRequestStatus.CLOSED
         self._network.answer()
         return await self.observe(reference)

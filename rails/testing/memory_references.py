@@ -9,7 +9,7 @@ from rails.contract import OpenReference
 
 
 class MemoryReferences:
-    """A `ReferenceBook` in memory. References are never forgotten."""
+    """A `ReferenceStore` in memory. References are never forgotten."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, OpenReference]] = {}
@@ -19,7 +19,7 @@ class MemoryReferences:
         return len(self._rows.get(rail, {})) + 1
 
     def add(self, rail: str, reference: str, payment_id: PaymentId, ordinal: int) -> None:
-        """Remember a way to pay; adding the same one again changes nothing."""
+        """Remember a payment request; adding the same one again changes nothing."""
         row = OpenReference(reference=reference, payment_id=payment_id, ordinal=ordinal)
         self._rows.setdefault(rail, {}).setdefault(reference, row)
 

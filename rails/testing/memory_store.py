@@ -8,17 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from ledger.identifiers import PaymentId
-from rails.contract import Hint, OpenReference
-from rails.store import StoredHint, StoredInstructions, StoredReference
+from rails.contract import Notification, OpenReference
+from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 """`MemoryLog.tables`."""
 
 
 @dataclass(slots=True)
-class _HintRow:
-    hint: StoredHint
-    hint_id: str | None
+class _NotificationRow:
+    notification: StoredNotification
+    notification_id: str | None
     state: str
     due_at: datetime
     problem: str | None = None
@@ -30,7 +30,9 @@ class MemoryRailStore:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._cursors: dict[str, str] = {}
-        self._hints: dict[int, _HintRow] = {}
+        self._notifications: dict[int, _NotificationRow] = {}
+        self._stored = 0
+        self._retries: dict[tuple[str, RetryTask], tuple[datetime, int]] = {}
 
     async def payment(self, payment_id: str) -> Mapping[str, Any] | None:
         """See `RailStore`."""
@@ -50,10 +52,6 @@ class MemoryRailStore:
             shown=row["instructions"], return_url=row["return_url"], description=row["description"]
         )
 
-    async def erase_instructions(self, payment_id: str) -> None:
-        """See `RailStore`."""
-        self._rows.pop(("rail_instructions", payment_id), None)
-
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """See `RailStore`."""
         for row in self._table("rail_references"):
@@ -62,7 +60,7 @@ class MemoryRailStore:
         return None
 
     async def all(self, rail: str) -> Sequence[OpenReference]:
-        """See `ReferenceBook`."""
+        """See `ReferenceStore`."""
         rows = [r for r in self._table("rail_references") if r["rail"] == rail and r["reference"]]
         return [
             OpenReference(
@@ -93,26 +91,79 @@ class MemoryRailStore:
                 and row["watch_until"] is not None
                 and row["watch_until"] >= now
                 and row["payment_id"] > after
+                and self._ripe(row, now, RetryTask.OBSERVE)
             ),
             "payment_id",
             limit,
         )
 
-    async def unpriced(self, rail: str, after: str, limit: int) -> Sequence[PaymentId]:
+    async def unpriced(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""
         return self._ids(
-            lambda row: row["rail"] == rail and row["unpriced"] and row["payment_id"] > after,
+            lambda row: (
+                row["rail"] == rail
+                and row["unpriced"]
+                and row["payment_id"] > after
+                and self._ripe(row, now, RetryTask.OBSERVE)
+            ),
             "payment_id",
             limit,
         )
 
-    async def overdue(self, rail: str, now: datetime, limit: int) -> Sequence[PaymentId]:
+    async def overdue(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""
         return self._ids(
-            lambda row: row["rail"] == rail and row["unpaid"] and row["quote_expires_at"] <= now,
-            "quote_expires_at",
+            lambda row: (
+                row["rail"] == rail
+                and row["unpaid"]
+                and row["quote_expires_at"] <= now
+                and row["payment_id"] > after
+                and self._ripe(row, now, RetryTask.EXPIRE)
+            ),
+            "payment_id",
             limit,
         )
+
+    async def postpone(
+        self,
+        payment_id: PaymentId,
+        task: RetryTask,
+        rail: str,
+        due_at: datetime,
+        attempts: int,
+        problem: str,
+    ) -> None:
+        """See `RailStore`."""
+        self._retries[(payment_id, task)] = (due_at, attempts)
+
+    async def resume(self, payment_id: PaymentId, task: RetryTask) -> None:
+        """See `RailStore`."""
+        self._retries.pop((payment_id, task), None)
+
+    async def postponed(self, task: RetryTask, payments: Sequence[PaymentId]) -> Mapping[str, int]:
+        """See `RailStore`."""
+        return {
+            payment_id: self._retries[(payment_id, task)][1]
+            for payment_id in payments
+            if (payment_id, task) in self._retries
+        }
+
+    async def forget_retries(self, now: datetime, limit: int) -> int:
+        """See `RailStore`."""
+        ended = [key for key in self._retries if not self._to_be_tried(*key, now)][:limit]
+        for key in ended:
+            del self._retries[key]
+        return len(ended)
+
+    def _to_be_tried(self, payment_id: str, task: RetryTask, now: datetime) -> bool:
+        row = self._rows.get(("rail_payments", payment_id))
+        if row is None or task is RetryTask.EXPIRE:
+            return row is not None and row["unpaid"]
+        return row["unpriced"] or (row["watch_until"] is not None and row["watch_until"] >= now)
+
+    def _ripe(self, row: Mapping[str, Any], now: datetime, task: RetryTask) -> bool:
+        retry = self._retries.get((row["payment_id"], task))
+        return retry is None or retry[0] <= now
 
     async def cursor(self, rail: str) -> str | None:
         """See `RailStore`."""
@@ -122,57 +173,75 @@ class MemoryRailStore:
         """See `RailStore`."""
         self._cursors[rail] = cursor
 
-    async def store_hint(self, rail: str, hint: Hint, now: datetime) -> bool:
+    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
         """See `RailStore`."""
-        if hint.hint_id is not None and any(
-            row.hint.rail == rail and row.hint_id == hint.hint_id for row in self._hints.values()
+        if notification.notification_id is not None and any(
+            row.notification.rail == rail and row.notification_id == notification.notification_id
+            for row in self._notifications.values()
         ):
             return False
-        stored = StoredHint(
-            id=len(self._hints) + 1, rail=rail, reference=hint.reference, tries=0, received_at=now
+        self._stored += 1
+        stored = StoredNotification(
+            id=self._stored,
+            rail=rail,
+            reference=notification.reference,
+            attempts=0,
+            received_at=now,
         )
-        self._hints[stored.id] = _HintRow(hint=stored, hint_id=hint.hint_id, state="waiting", due_at=now)
+        self._notifications[stored.id] = _NotificationRow(
+            notification=stored, notification_id=notification.notification_id, state="waiting", due_at=now
+        )
         return True
 
-    async def due_hints(self, rail: str, now: datetime, limit: int) -> Sequence[StoredHint]:
+    async def due_notifications(self, rail: str, now: datetime, limit: int) -> Sequence[StoredNotification]:
         """See `RailStore`."""
         due = [row for row in self._waiting(rail) if row.due_at <= now]
-        return [row.hint for row in sorted(due, key=lambda row: (row.due_at, row.hint.id))[:limit]]
+        return [
+            row.notification for row in sorted(due, key=lambda row: (row.due_at, row.notification.id))[:limit]
+        ]
 
     async def next_due_at(self, rail: str) -> datetime | None:
         """See `RailStore`."""
         return min((row.due_at for row in self._waiting(rail)), default=None)
 
-    async def close_hint(self, hint: int, state: str) -> None:
+    async def close_notification(self, notification: int, state: str) -> None:
         """See `RailStore`."""
-        self._hints[hint].state = state
+        self._notifications[notification].state = state
 
-    async def postpone_hint(self, hint: int, due_at: datetime, problem: str) -> None:
+    async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """See `RailStore`."""
-        row = self._hints[hint]
-        old = row.hint
-        row.hint = StoredHint(
+        row = self._notifications[notification]
+        old = row.notification
+        row.notification = StoredNotification(
             id=old.id,
             rail=old.rail,
             reference=old.reference,
-            tries=old.tries + 1,
+            attempts=old.attempts + 1,
             received_at=old.received_at,
         )
         row.due_at, row.problem = due_at, problem
 
-    async def waiting_hints(self, rail: str) -> int:
+    async def waiting_notifications(self, rail: str) -> int:
         """See `RailStore`."""
         return len(self._waiting(rail))
 
-    async def forget_hints(self, before: datetime, limit: int) -> int:
+    async def forget_notifications(self, before: datetime, limit: int) -> int:
         """See `RailStore`."""
-        old = [i for i, row in self._hints.items() if row.state == "done" and row.hint.received_at < before]
-        for hint in old[:limit]:
-            self._hints[hint].state = "forgotten"
+        old = [
+            i
+            for i, row in self._notifications.items()
+            if row.state == "done" and row.notification.received_at < before
+        ]
+        for notification in old[:limit]:
+            del self._notifications[notification]
         return len(old[:limit])
 
-    def _waiting(self, rail: str) -> list[_HintRow]:
-        return [row for row in self._hints.values() if row.hint.rail == rail and row.state == "waiting"]
+    def _waiting(self, rail: str) -> list[_NotificationRow]:
+        return [
+            row
+            for row in self._notifications.values()
+            if row.notification.rail == rail and row.state == "waiting"
+        ]
 
     def _table(self, name: str) -> list[dict[str, Any]]:
         return [row for (table, _), row in self._rows.items() if table == name]

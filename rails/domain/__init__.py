@@ -1,0 +1,1 @@
+"""What a payment is and what is credited for it: pure, without I/O."""

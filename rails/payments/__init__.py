@@ -1,0 +1,1 @@
+"""The payment core: opens, observes, records."""

@@ -1,0 +1,1 @@
+"""What the payment core keeps beside the log."""

@@ -1,0 +1,99 @@
+"""The outside of a rail as a test can move it: the payer, the network, and what may go wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from ledger.clock import Clock
+from ledger.money import Asset
+from rails.contract import Instructions, Rail, ReferenceStore
+
+
+class Impossible(Exception):
+    """The outside world itself refuses this, so that no money moves."""
+
+
+class World(Protocol):
+    """The outside of a rail, moved by the test."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that rails of this world are started with."""
+
+    async def start(self, references: ReferenceStore) -> Rail:
+        """A fresh rail on the same outside world, as after a restart of our process."""
+
+    async def pay(
+        self, instructions: Instructions, amount: int | None = None, asset: Asset | None = None
+    ) -> None:
+        """A payer pays: what is asked, or `amount` minor units, or in another asset. Raises `Impossible`."""
+
+    async def settle_world(self) -> None:
+        """Let everything under way become final: mine blocks, let processing end."""
+
+    async def expire(self, instructions: Instructions) -> None:
+        """Let the time to pay run out."""
+
+
+@runtime_checkable
+class PaysForeignAssets(Protocol):
+    """A world where a payer can send an asset that was not asked for."""
+
+    @property
+    def foreign_asset(self) -> Asset:
+        """An asset that `pay(asset=…)` takes although an order in the default asset did not ask for it."""
+
+
+@runtime_checkable
+class Reverses(Protocol):
+    """A world where settled money can be taken back (reorg, outside refund, chargeback)."""
+
+    async def reverse(self, instructions: Instructions) -> None:
+        """Take back, wholly, the money paid for these instructions."""
+
+
+@runtime_checkable
+class Disputes(Protocol):
+    """A world where a payer can dispute a settled payment."""
+
+    async def dispute(self, instructions: Instructions) -> None:
+        """Open a dispute that withdraws the funds."""
+
+    async def end_dispute(self, instructions: Instructions, *, won: bool) -> None:
+        """We win (funds come back) or lose it."""
+
+
+@runtime_checkable
+class Declines(Protocol):
+    """A world where the payer's attempt can be refused."""
+
+    async def decline(self, instructions: Instructions) -> None:
+        """The payer tries, and is refused."""
+
+
+@runtime_checkable
+class Outages(Protocol):
+    """A world whose connection to the rail can break."""
+
+    async def break_down(self) -> None:
+        """From now on the rail cannot reach the outside."""
+
+    async def restore(self) -> None:
+        """It can again."""
+
+
+@runtime_checkable
+class LosesAnswers(Protocol):
+    """A world that can do what was asked and lose the answer."""
+
+    async def lose_next_answer(self) -> None:
+        """The next call of the rail takes effect, and then fails."""
+
+
+@runtime_checkable
+class SendsWebhooks(Protocol):
+    """A world that tells us by HTTP."""
+
+    async def webhook(self, instructions: Instructions) -> tuple[Mapping[str, str], bytes]:
+        """Headers and raw body of a genuine message about these instructions."""
