@@ -1,4 +1,4 @@
-"""`python -m generation.worker [--config worker.toml] [--check]`; settings also by environment."""
+"""`python -m worker [--config worker.toml] [--check]`; settings also by environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,41 +17,57 @@ from urllib.parse import urlparse
 import httpx
 import structlog
 
-from generation.comfyui.client import ComfyClient, Patience
-from generation.comfyui.library import load_graphs
-from generation.worker.api import WorkerApi
-from generation.worker.config import ConfigurationFault, WorkerConfig, load_config
-from generation.worker.credentials import CredentialFile
-from generation.worker.files import ComfyFiles
-from generation.worker.gate import gpu_health_check
-from generation.worker.job import Tools
-from generation.worker.loop import RegistrationRefused, Worker
-from generation.worker.process import ComfyProcess, LocalProcess, UnmanagedProcess
-from ledger.clock import system_clock
+from worker.api import ApiFault, WorkerApi
+from worker.clock import system_clock
+from worker.comfyui.client import ComfyClient, RetryPause
+from worker.comfyui.faults import ComfyFault, GraphUnknown
+from worker.comfyui.library import GraphLibrary, load_graphs
+from worker.config import ConfigurationFault, WorkerConfig, load_config
+from worker.credentials import CredentialFile
+from worker.files import ComfyFiles
+from worker.job import Tools
+from worker.loop import RegistrationRefused, Worker
+from worker.process import ComfyProcess, LocalProcess, UnmanagedProcess
+from worker.readiness import GateClosed, Readiness
+from worker.sole_user import ComfyUITaken, claim_comfyui, owner_id
 
 EXIT_CONFIGURATION = 2
 EXIT_REFUSED = 3
 EXIT_UNHEALTHY = 4
+EXIT_TAKEN = 5
+
+
+# What is counted as sent should be on its way: without this, megabytes wait in the kernel behind a slow line.
+_SEND_WHAT_LEAVES = (socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", 25), 128 * 1024)
 
 
 def main(argv: list[str]) -> int:
     """Run until SIGTERM or SIGINT; with `--check` only the boot gate."""
-    parser = argparse.ArgumentParser(prog="generation.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__)
     parser.add_argument("--config", type=Path, default=None, help="a TOML file")
     parser.add_argument("--check", action="store_true", help="run the boot gate, say what it found, exit")
-    wish = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     _log_as_json()
     log = structlog.get_logger("worker")
     try:
-        config = load_config(os.environ, wish.config)
+        config = load_config(os.environ, arguments.config)
+        graphs_of(config)
     except ConfigurationFault as fault:
         log.critical("configuration", reason=str(fault))
         return EXIT_CONFIGURATION
     try:
-        return asyncio.run(_check(config) if wish.check else _serve(config))
+        held = claim_comfyui(config.comfyui_url)
+    except ComfyUITaken as fault:
+        log.critical("comfyui_taken", reason=str(fault))
+        return EXIT_TAKEN
+    try:
+        return asyncio.run(_check(config) if arguments.check else _serve(config))
     except RegistrationRefused as fault:
         log.critical("registration_refused", reason=str(fault))
         return EXIT_REFUSED
+    finally:
+        if held is not None:
+            held.close()
 
 
 async def _serve(config: WorkerConfig) -> int:
@@ -59,15 +76,15 @@ async def _serve(config: WorkerConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, shutdown.set)
     # Addresses are taken as they are: proxies of the environment are not meant for them.
-    async with httpx.AsyncClient(trust_env=False) as http, httpx.AsyncClient(trust_env=False) as local:
+    transport = httpx.AsyncHTTPTransport(trust_env=False, socket_options=[_SEND_WHAT_LEAVES])
+    async with (
+        httpx.AsyncClient(trust_env=False, transport=transport) as http,
+        httpx.AsyncClient(trust_env=False) as local,
+    ):
         tools = make_tools(config, http, local)
-        worker = Worker(
-            tools,
-            _process(config),
-            CredentialFile(config.data_dir),
-            ComfyFiles(config.comfyui_folder, config.keep_files),
-            shutdown,
-        )
+        files = ComfyFiles(config.comfyui_folder, config.keep_files)
+        readiness = Readiness(tools, _process(config), files)
+        worker = Worker(tools, readiness, CredentialFile(config.data_dir), shutdown)
         await worker.run()
     return 0
 
@@ -75,34 +92,54 @@ async def _serve(config: WorkerConfig) -> int:
 async def _check(config: WorkerConfig) -> int:
     async with httpx.AsyncClient(trust_env=False) as http:
         tools = make_tools(config, http, http)
-        report = await gpu_health_check(
-            tools.comfy,
-            tools.graphs,
-            wanted=config.graphs,
-            gate_graph=config.gate_graph,
-            models=config.models,
-            limit_seconds=config.gate_seconds,
-            monotonic=time.monotonic,
-        )
-    for check in report.checks:
-        structlog.get_logger("worker.gate").info(
-            "checked", check=check.name, passed=check.passed, seen=check.seen
-        )
-    return 0 if report.passed else EXIT_UNHEALTHY
+        files = ComfyFiles(config.comfyui_folder, config.keep_files)
+        readiness = Readiness(tools, UnmanagedProcess(), files)
+        log = structlog.get_logger("worker.gate")
+        mine = CredentialFile(config.data_dir).read(config.api_url)
+        try:
+            await readiness.prove()
+            if mine is None:
+                log.info("not_checked", check="upload", reason="this worker is not registered yet")
+            else:
+                tools.api.token = mine.token
+                await readiness.prove_upload()
+        except (GateClosed, ComfyFault, ApiFault) as fault:
+            log.warning("not_ready", reason=str(fault))
+            return EXIT_UNHEALTHY
+    return 0
 
 
 def make_tools(config: WorkerConfig, http: httpx.AsyncClient, local: httpx.AsyncClient) -> Tools:
     """Wire the parts: `http` talks to the API and the object store, `local` to ComfyUI."""
-    graphs = load_graphs()
+    comfy = ComfyClient(
+        config.comfyui_url,
+        local,
+        wait_max=RetryPause(stall=config.stall_seconds),
+        owner=owner_id(config.data_dir),
+    )
     return Tools(
         api=WorkerApi(config.api_url, http),
-        comfy=ComfyClient(config.comfyui_url, local, patience=Patience(stall=config.stall_seconds)),
-        graphs=graphs.only(config.graphs) if config.graphs else graphs,
+        comfy=comfy,
+        graphs=graphs_of(config),
         config=config,
         clock=system_clock,
         monotonic=time.monotonic,
         jitter=random.Random(),
     )
+
+
+def graphs_of(config: WorkerConfig) -> GraphLibrary:
+    """The graphs that ship with the worker, the operator's own, and of these the wanted ones.
+
+    Raises `ConfigurationFault` with what is wrong with a file or a label.
+    """
+    try:
+        graphs = load_graphs()
+        if config.graphs_folder is not None:
+            graphs = graphs.joined(load_graphs(config.graphs_folder))
+        return graphs.only(config.graphs) if config.graphs else graphs
+    except (OSError, ValueError, GraphUnknown) as fault:
+        raise ConfigurationFault(f"graphs: {fault}") from fault
 
 
 def _process(config: WorkerConfig) -> ComfyProcess:

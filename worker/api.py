@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from generation.worker.backoff import Backoff
-from generation.worker.protocol import (
+from worker.backoff import Backoff
+from worker.protocol import (
+    WORKER_STATE,
     ClaimAnswer,
     ClaimedJob,
     ClaimRequest,
     CompleteRequest,
     FailRequest,
     GiveBackRequest,
+    GraphsRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
     RegisterAnswer,
     RegisterRequest,
+    SelfTestRequest,
     SketchSource,
+    StateAnswer,
     UploadTarget,
 )
 
 SKETCH_LIMIT_BYTES = 32 * 1024 * 1024
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -58,8 +63,18 @@ class LeaseLost(Exception):
     """The job belongs to another lease now: report nothing more about it."""
 
 
+class Quarantined(NamedTuple):
+    """The API gives this worker no jobs until it has tested itself, which is due in so many seconds."""
+
+    test_in_seconds: float
+
+
 class WrongBytes(Exception):
     """A download is not what its digest says."""
+
+
+def _ignore() -> None:
+    """Nobody wants to know how far it is."""
 
 
 class WorkerApi:
@@ -79,11 +94,38 @@ class WorkerApi:
         """A new token before the old expires. Raises `ApiFault`."""
         return await self._ask("v1/worker/renew", None, RegisterAnswer)
 
-    async def claim(self, wait_seconds: float) -> ClaimedJob | None:
+    async def offer(self, request: GraphsRequest) -> None:
+        """Say which graphs this worker can run now. Raises `ApiFault`."""
+        await self._post("v1/worker/graphs", request, self._seconds)
+
+    async def trial_target(self) -> UploadTarget:
+        """Where this worker may send something that is no image of a job. Raises `ApiFault`."""
+        return await self._ask("v1/worker/trial-upload", None, UploadTarget)
+
+    async def trial_upload(self, content: bytes, seconds: float) -> None:
+        """Send these bytes to the object store, once. Raises `ApiFault`, `TimeoutError` after so many seconds."""
+        target = await self.trial_target()
+        async with asyncio.timeout(seconds):
+            await self.upload(target, content, "image/png", Backoff(random.Random(0)), attempts=1)
+        await self.end_trial()
+
+    async def end_trial(self) -> None:
+        """What was sent for trial is not needed any more. Raises `ApiFault`."""
+        await self._post("v1/worker/trial-upload/end", None, self._seconds)
+
+    async def self_tested(self, request: SelfTestRequest) -> StateAnswer:
+        """Report the outcome of a self-test. Returns this worker's state. Raises `ApiFault`."""
+        return await self._ask("v1/worker/self-test", request, StateAnswer)
+
+    async def claim(self, wait_seconds: float) -> ClaimedJob | Quarantined | None:
         """Wait for a job on the server's side. Raises `ApiFault`."""
         request = ClaimRequest(wait_seconds=wait_seconds)
         answer = await self._post("v1/worker/claim", request, wait_seconds + self._seconds)
-        return None if answer.status_code == 204 else _parsed(answer, ClaimAnswer).job
+        if answer.status_code != 204:
+            return _parsed(answer, ClaimAnswer).job
+        if answer.headers.get(WORKER_STATE) != "quarantined":
+            return None
+        return Quarantined(_retry_after(answer.headers))
 
     async def drain(self) -> None:
         """Announce that this worker takes no more jobs; a waiting claim returns."""
@@ -126,12 +168,18 @@ class WorkerApi:
                     raise
                 await asyncio.sleep(backoff.next_seconds(fault.retry_after_seconds))
 
-    async def download(self, source: SketchSource, backoff: Backoff, attempts: int = 4) -> bytes:
-        """Fetch a sketch and check its digest. Raises `WrongBytes` or `ApiFault`."""
+    async def download(
+        self,
+        source: SketchSource,
+        backoff: Backoff,
+        attempts: int = 4,
+        on_bytes: Callable[[], None] = _ignore,
+    ) -> bytes:
+        """Fetch a sketch and check its digest; `on_bytes` after each part. Raises `WrongBytes` or `ApiFault`."""
         address = urljoin(self._base, source.url)
         for attempt in range(1, attempts + 1):
             try:
-                content = await self._fetch(address)
+                content = await self._fetch(address, on_bytes)
                 if hashlib.sha256(content).hexdigest() == source.sha256:
                     return content
                 if attempt == attempts:
@@ -142,7 +190,7 @@ class WorkerApi:
             await asyncio.sleep(backoff.next_seconds())
         raise WrongBytes("no attempt was allowed")
 
-    async def _fetch(self, address: str) -> bytes:
+    async def _fetch(self, address: str, on_bytes: Callable[[], None]) -> bytes:
         try:
             async with self._http.stream(
                 "GET", address, timeout=self._seconds, headers=self._own(address)
@@ -151,6 +199,7 @@ class WorkerApi:
                 content = bytearray()
                 async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
                     content += chunk
+                    on_bytes()
                     if len(content) > SKETCH_LIMIT_BYTES:
                         raise WrongBytes("the sketch is too large")
                 return bytes(content)
@@ -158,15 +207,27 @@ class WorkerApi:
             raise ApiFault(None, type(fault).__name__) from fault
 
     async def upload(
-        self, target: UploadTarget, content: bytes, content_type: str, backoff: Backoff, attempts: int = 6
+        self,
+        target: UploadTarget,
+        content: bytes,
+        content_type: str,
+        backoff: Backoff,
+        attempts: int = 6,
+        on_bytes: Callable[[], None] = _ignore,
     ) -> None:
-        """PUT to the presigned address, streaming, retrying what may pass. Raises `ApiFault`."""
+        """PUT to the presigned address, streaming, retrying what may pass; `on_bytes` after each part.
+
+        Raises `ApiFault`.
+        """
         address = urljoin(self._base, target.url)
         headers = {"Content-Type": content_type, **target.headers, "Content-Length": str(len(content))}
         for attempt in range(1, attempts + 1):
             try:
                 answer = await self._http.put(
-                    address, content=_chunks(content), headers=headers, timeout=max(60.0, self._seconds)
+                    address,
+                    content=_chunks(content, on_bytes),
+                    headers=headers,
+                    timeout=max(60.0, self._seconds),
                 )
                 _raise_for_status(answer)
                 return
@@ -200,9 +261,10 @@ class WorkerApi:
         return answer
 
 
-async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+async def _chunks(content: bytes, on_bytes: Callable[[], None]) -> AsyncIterator[bytes]:
     for start in range(0, len(content), _CHUNK_BYTES):
         yield content[start : start + _CHUNK_BYTES]
+        on_bytes()
 
 
 def _raise_for_status(answer: httpx.Response) -> None:
@@ -212,14 +274,14 @@ def _raise_for_status(answer: httpx.Response) -> None:
     if "json" in answer.headers.get("Content-Type", "") and answer.is_closed:
         try:
             code = str(answer.json().get("code", code))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             code = "http_error"
     raise ApiFault(answer.status_code, code, _retry_after(answer.headers))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     text = headers.get("Retry-After", "")
-    return min(60.0, float(text)) if text.isdigit() else 0.0
+    return min(60.0, float(text)) if text.isascii() and text.isdecimal() else 0.0
 
 
 def _parsed(answer: httpx.Response, shape: type[Answer]) -> Answer:

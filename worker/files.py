@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from generation.comfyui.client import StoredImage
+from worker.comfyui.client import StoredImage
 
 
 class ComfyFiles:

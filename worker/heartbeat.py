@@ -9,18 +9,22 @@ from typing import Literal, TypeAlias
 
 import structlog
 
-from generation.comfyui.run import RunProgress
-from generation.worker.api import ApiFault, WorkerApi
-from generation.worker.pictures import small_preview
-from generation.worker.protocol import ClaimedJob, HeartbeatRequest, Progress
+from worker.api import ApiFault, WorkerApi
+from worker.comfyui.run import RunProgress
+from worker.pictures import small_preview
+from worker.protocol import ClaimedJob, HeartbeatRequest, Progress
 
 Verdict: TypeAlias = Literal["cancel", "lost"]
 
 LEAST_GAP_SECONDS = 0.4
 
 
-class Heart:
-    """Beats every `interval_seconds`, and sooner when progress moves. `verdict` is set at most once."""
+class HeartbeatLoop:
+    """Beats every `interval_seconds`, and sooner when steps are made. `on_verdict` is called at most once.
+
+    While models are loaded no message comes, for minutes where gigabytes are read. That is known of a ComfyUI
+    that has just started: until its first step, for `cold_seconds` at most, each beat counts as a move.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Heart:
         interval_seconds: float,
         monotonic: Callable[[], float],
         on_verdict: Callable[[Verdict], None],
+        cold_seconds: float = 0.0,
     ) -> None:
         self._api = api
         self._job = job
@@ -40,7 +45,9 @@ class Heart:
         self._progress: Progress | None = None
         self._preview: bytes | None = None
         self._held_since = monotonic()
-        self._log = structlog.get_logger("worker.heart").bind(job_id=job.id, epoch=job.epoch)
+        self._moves = 0
+        self._cold_until = monotonic() + cold_seconds
+        self._log = structlog.get_logger("worker.heartbeat").bind(job_id=job.id, epoch=job.epoch)
 
     @property
     def share_done(self) -> float:
@@ -49,6 +56,7 @@ class Heart:
 
     def observe(self, progress: RunProgress) -> None:
         """Take progress or a preview from the run; sent with the next beat."""
+        self._moves += 1
         if progress.preview is not None:
             self._preview = progress.preview
         if progress.maximum > 0:
@@ -57,6 +65,10 @@ class Heart:
                 return
             self._progress = seen
         self._moved.set()
+
+    def count(self) -> None:
+        """Something moved that is no step: bytes of the sketch or of the image. Told with the next beat."""
+        self._moves += 1
 
     async def beat(self) -> None:
         """Until a verdict; cancel the task when the job has ended."""
@@ -75,8 +87,13 @@ class Heart:
             self._moved.clear()
 
     async def _once(self) -> Verdict | None:
+        if self._progress is None and self._monotonic() < self._cold_until:
+            self._moves += 1
         request = HeartbeatRequest(
-            epoch=self._job.epoch, progress=self._progress, preview=await self._encoded()
+            epoch=self._job.epoch,
+            progress=self._progress,
+            moved=self._moves,
+            preview=await self._encoded(),
         )
         try:
             answer = await self._api.heartbeat(self._job.id, request)
@@ -84,7 +101,7 @@ class Heart:
             self._log.warning("heartbeat_failed", status=fault.status, code=fault.code)
             if fault.forbidden:
                 return "lost"
-            # Nobody answered for as long as the lease runs: it has been given to another box.
+            # Nobody answered for as long as the lease runs: it has been given to another worker.
             lapsed = self._monotonic() - self._held_since >= self._job.lease_seconds
             return "lost" if lapsed else None
         self._held_since = self._monotonic()

@@ -6,30 +6,30 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
-from generation.comfyui.client import ComfyClient, StoredImage
-from generation.comfyui.faults import ComfyFault, RunInterrupted
-from generation.comfyui.library import GraphLibrary
-from generation.comfyui.run import GraphRun, RunResult
-from generation.worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes, seconds_until
-from generation.worker.backoff import Backoff
-from generation.worker.config import WorkerConfig
-from generation.worker.heart import Heart
-from generation.worker.pictures import content_type_of, fitted_sketch, looks_blank
-from generation.worker.protocol import (
+from worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes, seconds_until
+from worker.backoff import Backoff
+from worker.clock import Clock
+from worker.comfyui.client import ComfyClient, StoredImage
+from worker.comfyui.faults import ComfyFault, FailureClass, RunInterrupted
+from worker.comfyui.library import Graph, GraphLibrary
+from worker.comfyui.run import GraphRun, RunResult
+from worker.config import WorkerConfig
+from worker.heartbeat import HeartbeatLoop
+from worker.pictures import content_type_of, fitted_sketch, looks_blank
+from worker.protocol import (
     ClaimedJob,
     CompleteRequest,
     FailRequest,
     GiveBackRequest,
     UploadTarget,
 )
-from ledger.clock import Clock
 
 NEARLY_DONE = 0.5
 
@@ -47,27 +47,48 @@ class JobEnd(StrEnum):
 
 
 class BlankImage(ComfyFault):
-    """The image server produced a blank image."""
+    """All of its pixels are alike."""
 
     code = "blank_image"
+    message = "The image server produced a blank image."
 
 
 class ImageTooLarge(ComfyFault):
-    """The image is larger than the storage accepts."""
+    """It has more bytes than the upload may have: how many that are is the platform's choice."""
 
     code = "image_too_large"
+    message = "The image is larger than the storage accepts."
+    failure: ClassVar[FailureClass] = "service"
 
 
 class StorageFault(ComfyFault):
-    """The image could not be stored."""
+    """The store was reached and refused the image, each time."""
 
     code = "storage_failed"
+    message = "The image could not be stored."
+    failure: ClassVar[FailureClass] = "service"
+
+
+class StorageUnreached(ComfyFault):
+    """No attempt at the upload got an answer: it may be this machine's network."""
+
+    code = "storage_unreached"
+    message = "The storage could not be reached."
 
 
 class SketchMissing(ComfyFault):
-    """The sketch could not be fetched."""
+    """The store was reached and did not give the sketch, or gave other bytes, each time."""
 
     code = "sketch_missing"
+    message = "The sketch could not be fetched."
+    failure: ClassVar[FailureClass] = "service"
+
+
+class SketchUnreached(ComfyFault):
+    """No attempt at the download got an answer: it may be this machine's network."""
+
+    code = "sketch_unreached"
+    message = "The sketch could not be reached."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +112,8 @@ class JobRun:
     job: ClaimedJob
     shutdown: asyncio.Event
     heartbeat_seconds: float
+    cold: bool = False
+    """Whether ComfyUI has started since it last made a picture: its models are still to be loaded."""
     fault: ComfyFault | None = None
     files: list[StoredImage] = field(default_factory=list)
     prompt_id: str = ""
@@ -104,16 +127,20 @@ class JobRun:
         self._log = structlog.get_logger("worker.job").bind(job_id=self.job.id, epoch=self.job.epoch)
         self.prompt_id = str(self.tools.comfy.new_id())
         began = self.tools.monotonic()
-        heart = Heart(
+        heartbeat = HeartbeatLoop(
             self.tools.api,
             self.job,
             interval_seconds=self.heartbeat_seconds,
             monotonic=self.tools.monotonic,
             on_verdict=self._end_early,
+            cold_seconds=self._cold_seconds,
         )
-        helpers = [asyncio.create_task(heart.beat()), asyncio.create_task(self._watch_shutdown(heart))]
+        helpers = [
+            asyncio.create_task(heartbeat.beat()),
+            asyncio.create_task(self._watch_shutdown(heartbeat)),
+        ]
         try:
-            end = await self._work(heart)
+            end = await self._work(heartbeat)
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -122,11 +149,15 @@ class JobRun:
         self._log.info("job_ended", end=end.value, graph=self.job.graph, took_ms=took)
         return end
 
-    async def _work(self, heart: Heart) -> JobEnd:
+    @property
+    def _cold_seconds(self) -> float:
+        return self.tools.config.cold_seconds if self.cold else 0.0
+
+    async def _work(self, heartbeat: HeartbeatLoop) -> JobEnd:
         try:
-            content, gpu_ms = await self._paint(heart)
+            content, gpu_ms = await self._paint(heartbeat)
             self._uploading = True
-            await self._store(content)
+            await self._store(content, heartbeat)
         except ComfyFault as fault:
             return await self._ended_by(fault)
         report = CompleteRequest(
@@ -138,12 +169,15 @@ class JobRun:
         )
         return await self._report(report, JobEnd.COMPLETED)
 
-    async def _paint(self, heart: Heart) -> tuple[bytes, int]:
+    async def _paint(self, heartbeat: HeartbeatLoop) -> tuple[bytes, int]:
         graph = self.tools.graphs.get(self.job.graph)
         try:
-            sketch = await self.tools.api.download(self.job.sketch, self._backoff())
-        except (ApiFault, WrongBytes) as fault:
+            sketch = await self.tools.api.download(self.job.sketch, self._backoff(), on_bytes=heartbeat.count)
+        except WrongBytes as fault:
             raise SketchMissing(str(fault)) from fault
+        except ApiFault as fault:
+            kind = SketchUnreached if fault.status is None else SketchMissing
+            raise kind(str(fault)) from fault
         inputs = self.job.inputs
         fitted = await asyncio.to_thread(fitted_sketch, sketch, inputs.width, inputs.height)
         name = f"llamasketch-{self.job.id}-{self.job.epoch}"
@@ -155,33 +189,60 @@ class JobRun:
         if self._stop.is_set():
             raise RunInterrupted("stopped before it began")
         began = self.tools.monotonic()
-        result = await self._run(filled, graph.output, heart)
+        result = await self._run(filled, graph, heartbeat)
         self.files.extend(result.files)
         content = result.images[0]
         if await asyncio.to_thread(looks_blank, content):
             raise BlankImage(node=graph.output)
         return content, max(0, round((self.tools.monotonic() - began) * 1000))
 
-    async def _run(self, filled: dict[str, Any], output: str, heart: Heart) -> RunResult:
+    async def _run(self, filled: dict[str, Any], graph: Graph, heartbeat: HeartbeatLoop) -> RunResult:
         left = seconds_until(self.job.deadline, self.tools.clock())
-        limit = max(1.0, min(self.tools.config.job_seconds, left))
+        limit = max(1.0, min(self.tools.config.job_seconds + self._cold_seconds, left))
         run = GraphRun(self.tools.comfy, self._stop)
-        return await run(filled, output, heart.observe, prompt_id=self.prompt_id, limit_seconds=limit)
+        return await run(
+            filled,
+            graph.output,
+            heartbeat.observe,
+            prompt_id=self.prompt_id,
+            limit_seconds=limit,
+            loaders=graph.loaders,
+            cold_seconds=self._cold_seconds,
+        )
 
-    async def _store(self, content: bytes) -> None:
+    async def _store(self, content: bytes, heartbeat: HeartbeatLoop) -> None:
+        """Upload. Whatever stops the job stops this, too: nobody would take what it sends."""
         target: UploadTarget = self.job.upload
         if len(content) > target.max_bytes:
             raise ImageTooLarge(f"{len(content)} of {target.max_bytes} bytes")
         try:
-            await self.tools.api.upload(target, content, content_type_of(content), self._backoff())
+            await self._unless_stopped(
+                self.tools.api.upload(
+                    target, content, content_type_of(content), self._backoff(), on_bytes=heartbeat.count
+                )
+            )
         except ApiFault as fault:
-            raise StorageFault(str(fault)) from fault
+            kind = StorageUnreached if fault.status is None else StorageFault
+            raise kind(str(fault)) from fault
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Raises `RunInterrupted` if the job is stopped before the work is done."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise RunInterrupted("stopped while the image was sent")
+            task.result()
+        finally:
+            for one in (task, stop):
+                one.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _ended_by(self, fault: ComfyFault) -> JobEnd:
         """Report a fault; where we stopped the run ourselves, say why instead."""
         if self._why == "lost":
             return JobEnd.LOST
-        if self._why and fault.failure == "infrastructure":
+        if self._why and fault.failure != "input":
             # Stopped by us. A run that would not let go is still a reason to look at the server.
             self.fault = None if isinstance(fault, RunInterrupted) else fault
             end = JobEnd.CANCELLED if self._why == "cancel" else JobEnd.GIVEN_BACK
@@ -213,9 +274,9 @@ class JobRun:
         self._why = self._why or why
         self._stop.set()
 
-    async def _watch_shutdown(self, heart: Heart) -> None:
+    async def _watch_shutdown(self, heartbeat: HeartbeatLoop) -> None:
         await self.shutdown.wait()
-        if self._uploading or heart.share_done >= NEARLY_DONE:
+        if self._uploading or heartbeat.share_done >= NEARLY_DONE:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.tools.config.grace_seconds):
                     await self._stop.wait()

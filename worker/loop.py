@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from generation.comfyui.faults import ComfyFault
-from generation.worker.api import ApiFault, seconds_until
-from generation.worker.backoff import Backoff
-from generation.worker.credentials import CredentialFile, Credentials
-from generation.worker.files import ComfyFiles
-from generation.worker.gate import GateReport, gpu_health_check
-from generation.worker.job import JobEnd, JobRun, Tools
-from generation.worker.process import ComfyProcess
-from generation.worker.protocol import (
+from worker.api import ApiFault, Quarantined, seconds_until
+from worker.backoff import Backoff
+from worker.comfyui.faults import ComfyFault
+from worker.credentials import CredentialFile, Credentials
+from worker.job import JobEnd, JobRun, StorageUnreached, Tools
+from worker.protocol import (
     PROTOCOL_VERSION,
     Capabilities,
     ClaimedJob,
     GiveBackRequest,
+    GraphsRequest,
     RegisterAnswer,
     RegisterRequest,
+    SelfTestRequest,
 )
+from worker.readiness import GateClosed, Readiness
 
 WORKER_VERSION = "0.1.0"
 RENEW_BEFORE_SECONDS = 600.0
@@ -47,22 +48,22 @@ class Worker:
     """One worker; one job at a time."""
 
     tools: Tools
-    process: ComfyProcess
+    readiness: Readiness
     credentials: CredentialFile
-    files: ComfyFiles
     shutdown: asyncio.Event
     _mine: Credentials | None = None
-    _gate: GateReport | None = None
-    _jobs_since_restart: int = 0
+    _offered: tuple[str, ...] | None = None
+    """The graphs that the API knows of; None where that is not known."""
 
     async def run(self) -> None:
         """Until `shutdown`. Raises `RegistrationRefused`; everything else is waited out."""
         log = structlog.get_logger("worker")
         try:
-            # What a former life of this worker left in the queue is nobody's any more.
-            self._gate = await self._until_ready(self._comfyui_well)
+            await self._until_ready(self.readiness.prove)
             await self._until_ready(self._register)
-            log.info("ready", worker_id=self._credentials().worker_id, graphs=list(self._gate.graphs))
+            await self._until_ready(self._offer)
+            await self._until_ready(self.readiness.prove_upload)
+            log.info("ready", worker_id=self._credentials().worker_id, graphs=list(self.readiness.graphs))
             while not self.shutdown.is_set():
                 await self._serve_one()
         except Stopped:
@@ -72,13 +73,19 @@ class Worker:
 
     async def _serve_one(self) -> None:
         await self._until_ready(self._renew_when_due)
+        for look in (self.readiness.warm, self.readiness.look_again):
+            if await self._until_ready(look):
+                await self._until_ready(self._offer)
         job = await self._until_ready(self._claim)
+        if isinstance(job, Quarantined):
+            await self._in_quarantine(job)
+            return
         if job is None:
             return
-        run = JobRun(self.tools, job, self.shutdown, self._credentials().heartbeat_seconds)
+        cold = await self.readiness.is_cold(job.graph)
+        run = JobRun(self.tools, job, self.shutdown, self._credentials().heartbeat_seconds, cold)
         end = await run()
-        await asyncio.to_thread(self.files.delete, run.files)
-        self._jobs_since_restart += 1
+        await asyncio.to_thread(self.readiness.files.delete, run.files)
         with contextlib.suppress(ComfyFault):
             await self.tools.comfy.forget(run.prompt_id)
         if self.shutdown.is_set():
@@ -92,19 +99,19 @@ class Worker:
         if self._mine is not None and seconds_until(self._mine.expires_at, self.tools.clock()) > 0:
             self.tools.api.token = self._mine.token
             return await self._resume()
-        if self.tools.config.registration_token is None or self._gate is None:
+        if self.tools.config.registration_token is None or self.readiness.report is None:
             raise RegistrationRefused("no valid worker token is stored and no registration token is given")
+        report = self.readiness.report
         request = RegisterRequest(
             token=self.tools.config.registration_token,
             name=self.tools.config.name,
             version=WORKER_VERSION,
             protocol=PROTOCOL_VERSION,
-            capabilities=Capabilities(
-                graphs=list(self._gate.graphs), gpu=self._gate.gpu, vram_mb=self._gate.vram_mb
-            ),
+            capabilities=Capabilities(graphs=list(report.graphs), gpu=report.gpu, vram_mb=report.vram_mb),
         )
         try:
             await self._keep(await self.tools.api.register(request))
+            self._offered = report.graphs
         except ApiFault as fault:
             if fault.passing:
                 raise
@@ -112,7 +119,7 @@ class Worker:
         return True
 
     async def _resume(self) -> bool:
-        """The box may have said at its last stop that it takes no more jobs."""
+        """The worker may have said at its last stop that it takes no more jobs."""
         try:
             await self.tools.api.resume()
         except ApiFault as fault:
@@ -160,7 +167,30 @@ class Worker:
 
     # --- claiming ---
 
-    async def _claim(self) -> ClaimedJob | None:
+    async def _in_quarantine(self, quarantined: Quarantined) -> None:
+        """Wait until a test is due, or somebody trusts this worker again; then test and report."""
+        if quarantined.test_in_seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(quarantined.test_in_seconds, self.tools.config.claim_seconds)):
+                    await self.shutdown.wait()
+            return
+        reason = await self._self_test()
+        request = SelfTestRequest(passed=not reason, reason=reason[:500])
+        answer = await self._until_ready(partial(self.tools.api.self_tested, request))
+        structlog.get_logger("worker").info(
+            "self_tested", passed=request.passed, state=answer.state, reason=reason[:200]
+        )
+
+    async def _self_test(self) -> str:
+        """What is wrong; empty if a picture can be made and sent."""
+        try:
+            await self._comfyui_well_again()
+            await self.readiness.prove_upload()
+        except (ApiFault, ComfyFault, GateClosed) as fault:
+            return str(fault) or type(fault).__name__
+        return ""
+
+    async def _claim(self) -> ClaimedJob | Quarantined | None:
         claim = asyncio.create_task(self.tools.api.claim(self.tools.config.claim_seconds))
         leave = asyncio.create_task(self.shutdown.wait())
         try:
@@ -179,13 +209,13 @@ class Worker:
                 task.cancel()
             await asyncio.gather(claim, leave, return_exceptions=True)
 
-    async def _end_claim(self, claim: asyncio.Task[ClaimedJob | None]) -> None:
+    async def _end_claim(self, claim: asyncio.Task[ClaimedJob | Quarantined | None]) -> None:
         """Draining ends the long poll; a job that slipped in goes straight back."""
         with contextlib.suppress(ApiFault, TimeoutError):
             await self.tools.api.drain()
             async with asyncio.timeout(_DRAIN_SECONDS):
                 job = await claim
-            if job is not None:
+            if isinstance(job, ClaimedJob):
                 await self.tools.api.report(
                     job.id, GiveBackRequest(epoch=job.epoch), self._backoff(), attempts=2
                 )
@@ -198,56 +228,30 @@ class Worker:
 
     # --- ComfyUI ---
 
-    async def _pass_gate(self) -> GateReport:
-        config = self.tools.config
-        await asyncio.to_thread(self.files.prune)
-        report = await gpu_health_check(
-            self.tools.comfy,
-            self.tools.graphs,
-            wanted=config.graphs,
-            gate_graph=config.gate_graph,
-            models=config.models,
-            limit_seconds=config.gate_seconds,
-            monotonic=self.tools.monotonic,
-        )
-        log = structlog.get_logger("worker.gate")
-        for check in report.checks:
-            log.info("checked", check=check.name, passed=check.passed, seen=check.seen)
-        if not report.passed:
-            raise GateClosed(report.reason)
-        return report
-
     async def _look_after_comfyui(self, run: JobRun, end: JobEnd) -> None:
-        """After each job: recycle when due, and take no job before the server is well again."""
-        broken = run.fault is not None and run.fault.failure == "infrastructure"
-        wants_restart = run.fault is not None and run.fault.restart
-        if wants_restart or await self._is_worn():
-            restarted = await self.process.restart()
-            structlog.get_logger("worker").info("comfyui_recycled", restarted=restarted)
-            self._jobs_since_restart = 0
-            broken = broken or restarted
-        if broken:
-            self._gate = await self._until_ready(self._comfyui_well)
+        """After each job: take no other before ComfyUI is well again, and images can be sent."""
+        if isinstance(run.fault, StorageUnreached):
+            await self._until_ready(self.readiness.prove_upload)
+        if await self.readiness.broken_by(run, end):
+            await self._until_ready(self._comfyui_well_again)
         elif end is not JobEnd.COMPLETED:
-            await self._until_ready(self._comfyui_idle)
+            await self._until_ready(self.readiness.idle)
 
-    async def _is_worn(self) -> bool:
-        config = self.tools.config
-        if config.recycle_jobs and self._jobs_since_restart >= config.recycle_jobs:
-            return True
-        rss = await self.process.rss_bytes() if config.recycle_rss_mb else None
-        return rss is not None and rss > config.recycle_rss_mb * 1048576
-
-    async def _comfyui_idle(self) -> bool:
-        await self.tools.comfy.clear()
-        view = await self.tools.comfy.queue()
-        if view.running or view.pending:
-            raise GateClosed("ComfyUI has not let go of an earlier picture")
+    async def _comfyui_well_again(self) -> bool:
+        """Raises `GateClosed`; whatever the gate says, the API hears what can be offered."""
+        try:
+            await self.readiness.prove_again()
+        finally:
+            await self._offer()
         return True
 
-    async def _comfyui_well(self) -> GateReport:
-        await self._comfyui_idle()
-        return replace(await self._pass_gate())
+    async def _offer(self) -> bool:
+        """Tell the API what this worker can run, where that is not what it knows."""
+        graphs = self.readiness.graphs
+        if graphs != self._offered and self.tools.api.token is not None:
+            await self.tools.api.offer(GraphsRequest(graphs=list(graphs)))
+            self._offered = graphs
+        return True
 
     # --- waiting ---
 
@@ -272,7 +276,3 @@ class Worker:
 
     def _backoff(self) -> Backoff:
         return Backoff(self.tools.jitter, first_seconds=0.3, longest_seconds=15.0)
-
-
-class GateClosed(Exception):
-    """This box may not work yet."""

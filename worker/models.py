@@ -1,4 +1,4 @@
-"""Model files on this box's disk: whether they are, byte for byte, what a graph declares."""
+"""Model files on this worker's disk: whether they are, byte for byte, what a graph declares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Seen(msgspec.Struct, frozen=True):
 class ModelFiles:
     """ComfyUI's models folder. What was read is remembered in `model-digests.json` in `state`.
 
-    Gigabytes take a while to read; a box that restarts should not do it anew. Whoever can change a
+    Gigabytes take a while to read; a worker that restarts should not do it anew. Whoever can change a
     file and put its time back is not who this is against: it finds broken downloads and wrong versions.
     """
 

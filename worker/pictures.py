@@ -6,23 +6,34 @@ import io
 
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from generation.comfyui.faults import NodeRefused
-from generation.worker.protocol import PREVIEW_LIMIT_BYTES, PREVIEW_SIDE_PIXELS
+from worker.comfyui.faults import SketchRefused
+from worker.protocol import PREVIEW_LIMIT_BYTES, PREVIEW_SIDE_PIXELS
 
 _PIXEL_LIMIT = 4096 * 4096
+_CELLS = 192
+_CONTRAST_MIN = 16
+"""As the API refuses sketches by (`generation.images.blankness`), so that none is taken there and refused here."""
 
 
-class SketchUnreadable(NodeRefused):
-    """The sketch is not a readable image."""
+class SketchUnreadable(SketchRefused):
+    """It cannot be decoded, or has too many pixels."""
 
     code = "sketch_unreadable"
+    message = "The sketch is not a readable image."
+
+
+class SketchBlank(SketchRefused):
+    """Nothing on it stands out: there is nothing to follow."""
+
+    code = "blank_sketch"
+    message = "The sketch is empty."
 
 
 def fitted_sketch(content: bytes, width: int, height: int) -> bytes:
     """The sketch as an opaque PNG of exactly this size, padded with paper white.
 
     Transparency becomes white here, because ComfyUI's LoadImage would make it black.
-    Raises `SketchUnreadable`.
+    Raises `SketchUnreadable`, `SketchBlank`.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -33,8 +44,18 @@ def fitted_sketch(content: bytes, width: int, height: int) -> bytes:
         raise SketchUnreadable(type(fault).__name__) from fault
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
-    fitted = ImageOps.pad(paper.convert("RGB"), (width, height), Image.Resampling.LANCZOS, color="white")
+    drawn = paper.convert("RGB")
+    if sketch_is_blank(drawn):
+        raise SketchBlank
+    fitted = ImageOps.pad(drawn, (width, height), Image.Resampling.LANCZOS, color="white")
     return _png(fitted)
+
+
+def sketch_is_blank(picture: Image.Image) -> bool:
+    """Whether no line stands out, once single pixels are averaged away. `picture` is opaque."""
+    cell = -(-max(picture.size) // _CELLS)
+    seen = picture.reduce(cell) if cell > 1 else picture
+    return all(_spread(band) < _CONTRAST_MIN for band in seen.split())
 
 
 def small_preview(content: bytes) -> bytes | None:
@@ -54,13 +75,16 @@ def small_preview(content: bytes) -> bytes | None:
 
 
 def looks_blank(content: bytes) -> bool:
-    """Whether an image is unreadable or of one colour: a broken box's black picture."""
+    """Whether an image is unreadable or of one colour: a broken worker's black picture."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            bands = image.convert("RGB").split()
+            return _one_colour(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return True
-    return all(_spread(band) < 3 for band in bands)
+
+
+def _one_colour(image: Image.Image) -> bool:
+    return all(_spread(band) < 3 for band in image.split())
 
 
 def _spread(band: Image.Image) -> float:

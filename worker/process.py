@@ -33,10 +33,10 @@ class UnmanagedProcess:
 class LocalProcess:
     """A server on this machine, found by its listening port, restarted by a command."""
 
-    def __init__(self, port: int, restart_command: Sequence[str], patience_seconds: float = 60.0) -> None:
+    def __init__(self, port: int, restart_command: Sequence[str], wait_seconds_max: float = 60.0) -> None:
         self._port = port
         self._command = list(restart_command)
-        self._patience = patience_seconds
+        self._retry_pause = wait_seconds_max
 
     async def rss_bytes(self) -> int | None:
         """Resident memory of the process that listens on the port (Linux only)."""
@@ -57,7 +57,7 @@ class LocalProcess:
             *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._retry_pause):
                 return await process.wait() == 0
         except TimeoutError:
             process.kill()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 PROTOCOL_VERSION = 1
 PREVIEW_SIDE_PIXELS = 128
@@ -17,6 +17,13 @@ PREVIEW_LIMIT_BYTES = 12_000
 
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Epoch: TypeAlias = Annotated[int, Field(ge=1)]
+Moment: TypeAlias = Annotated[
+    datetime,
+    Field(strict=False),
+    PlainSerializer(datetime.isoformat, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""An aware time; written with its offset, `2026-01-02T03:04:05.678901+00:00`."""
 
 
 class WireModel(BaseModel):
@@ -26,7 +33,7 @@ class WireModel(BaseModel):
 
 
 class Capabilities(WireModel):
-    """What a box can do. `gpu` is a name for people."""
+    """What a worker can do. `gpu` is a name for people."""
 
     graphs: list[Annotated[str, Field(max_length=80)]] = Field(min_length=1, max_length=64)
     gpu: str = Field(max_length=120)
@@ -48,9 +55,26 @@ class RegisterAnswer(WireModel):
 
     worker_id: str
     token: str
-    expires_at: datetime = Field(strict=False)
+    expires_at: Moment
     heartbeat_seconds: float = 5
     lease_seconds: float = 30
+
+
+class GraphsRequest(WireModel):
+    """`POST /v1/worker/graphs`: what this worker can run now; none while it can run nothing. Safe to repeat."""
+
+    graphs: list[Annotated[str, Field(max_length=80)]] = Field(max_length=64)
+
+
+class SelfTestRequest(WireModel):
+    """`POST /v1/worker/self-test`: what came of the test that a claim's `Worker-State` header asked for."""
+
+    passed: bool
+    reason: str = Field(default="", max_length=500)
+
+
+WORKER_STATE = "Worker-State"
+"""Header of a claim's 204: the worker's state. With `quarantined`, a self-test is due once `Retry-After` is over."""
 
 
 class ClaimRequest(WireModel):
@@ -95,7 +119,7 @@ class ClaimedJob(WireModel):
     sketch: SketchSource
     upload: UploadTarget
     lease_seconds: float = Field(gt=0)
-    deadline: datetime = Field(strict=False)
+    deadline: Moment
 
 
 class ClaimAnswer(WireModel):
@@ -112,10 +136,16 @@ class Progress(WireModel):
 
 
 class HeartbeatRequest(WireModel):
-    """`POST /v1/worker/jobs/{id}/heartbeat`. `preview` is a base64 JPEG of at most 128 pixels."""
+    """`POST /v1/worker/jobs/{id}/heartbeat`. `preview` is a base64 JPEG of at most 128 pixels.
+
+    `moved` counts everything that moved since the job began: steps, nodes that began or ended, parts of the
+    sketch and of the image that were transferred, and, for a bounded time, models that are being loaded. The
+    lease is extended if it grew, or if the progress changed.
+    """
 
     epoch: Epoch
     progress: Progress | None = None
+    moved: int = Field(default=0, ge=0)
     preview: str | None = Field(default=None, max_length=PREVIEW_LIMIT_BYTES * 4 // 3 + 4)
 
 
@@ -123,7 +153,7 @@ class HeartbeatAnswer(WireModel):
     """`lost`: the lease is someone else's now, stop and report nothing."""
 
     command: Literal["continue", "cancel", "lost"]
-    lease_expires_at: datetime | None = Field(default=None, strict=False)
+    lease_expires_at: Moment | None = None
 
 
 class CompleteRequest(WireModel):
@@ -137,17 +167,21 @@ class CompleteRequest(WireModel):
 
 
 class FailRequest(WireModel):
-    """`POST /v1/worker/jobs/{id}/fail`. `code` is stable; `detail` holds no prompt. Safe to repeat."""
+    """`POST /v1/worker/jobs/{id}/fail`. `code` is stable; `detail` holds no prompt. Safe to repeat.
+
+    `input`: the request's own, final. `infrastructure`: this worker's. `service`: the platform's (its store
+    refused a download or an upload). The last two are tried again.
+    """
 
     epoch: Epoch
-    failure: Literal["input", "infrastructure"]
+    failure: Literal["input", "infrastructure", "service"]
     code: str = Field(max_length=80)
     detail: str = Field(default="", max_length=500)
     node: str | None = Field(default=None, max_length=120)
 
 
 class GiveBackRequest(WireModel):
-    """`POST /v1/worker/jobs/{id}/give-back`: unharmed, for another box. Safe to repeat."""
+    """`POST /v1/worker/jobs/{id}/give-back`: unharmed, for another worker. Safe to repeat."""
 
     epoch: Epoch
 

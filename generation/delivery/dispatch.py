@@ -11,31 +11,37 @@ import asyncio
 import base64
 import contextlib
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import sqlalchemy as sa
 import structlog
 
-from generation.claiming import Claim, ClaimDesk
-from generation.completion import Completion, Report, upload_key
-from generation.ending import end_without_charge, expire, past_deadline, rows_of
-from generation.errors import JobNotFound, StaleLease
-from generation.funding import FundingKeeper
-from generation.images import RESULT_BYTES_MAX, is_preview
-from generation.job import Job, JobState, NotTheHolder, report_to, require_leased, unrecorded, verdict_on
-from generation.job_events import JobCancelled, JobFailed, JobRequeued, JobStarted
-from generation.metrics import Metrics
-from generation.moderation import Moderation
-from generation.queue import JobQueue
-from generation.refused import HISTORY_MAX, WORKER_LOST, why_refused
-from generation.signals import Signals
-from generation.storage import ObjectStore, UploadTarget
-from generation.tables import QUEUE
-from generation.workers import Worker, WorkerRegistry
+from generation.delivery.completion import Completion, Report
+from generation.domain.commands import EndAttempt, ExpireJob, FailureKind, Lease, StartJob
+from generation.domain.deciding import Situation
+from generation.domain.errors import JobNotFound, NotDue, NotTheHolder, StaleLease
+from generation.domain.events import JobFailed
+from generation.domain.job import Job
+from generation.domain.reasons import Reason
+from generation.domain.rejections import HISTORY_MAX, rejection_cause
+from generation.domain.rows import JobProgress, QueueEntry
+from generation.domain.states import JobState
+from generation.fleet.registry import Worker, WorkerRegistry
+from generation.images.checking import RESULT_BYTES_MAX, is_preview
+from generation.images.moderation import Moderation
+from generation.images.object_store import ObjectStore, UploadTarget
+from generation.jobs.funding import FundingProcess
+from generation.jobs.metrics import Metrics
+from generation.jobs.orphaned_uploads import upload_key
+from generation.jobs.recording import record, record_report, report_to, rows_of, situation, state_of
+from generation.queueing.claiming import Claim, ClaimBatcher
+from generation.queueing.queue import JobQueue
+from generation.queueing.signals import Signals
+from generation.store.tables import QUEUE
 from ledger.clock import Clock
-from ledger.identifiers import CommandKey, JobId
-from ledger.log.model import Draft, LogWriter, Transaction
+from ledger.identifiers import AccountId, CommandKey, JobId
+from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
 
 __all__ = ["HEARTBEAT_SECONDS", "LEASE", "Assignment", "Dispatch", "Report", "upload_key"]
@@ -43,13 +49,15 @@ __all__ = ["HEARTBEAT_SECONDS", "LEASE", "Assignment", "Dispatch", "Report", "up
 LEASE = timedelta(seconds=30)
 HEARTBEAT_SECONDS = 5
 UPLOAD_MARGIN = timedelta(minutes=10)
+TRIAL_TIME = timedelta(minutes=10)
+TRIAL_BYTES_MAX = 4 * 1024 * 1024
 SWEEP_LIMIT = 100
-GIVEN_BACK = "given_back"
+BLAME_WORKER, BLAME_JOB, BLAME_NOBODY = "worker", "job", "nobody"
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed job with everything that a box needs to paint it."""
+    """A claimed job with everything that a worker needs to paint it."""
 
     claim: Claim
     prompt: str
@@ -60,15 +68,6 @@ class Assignment:
     sketch_url: str
     sketch_sha256: str
     upload: UploadTarget
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why an attempt gave no image. `input` is the job's fault, `infrastructure` the box's."""
-
-    failure: str
-    code: str
-    node: str | None = None
 
 
 class Dispatch:
@@ -86,7 +85,7 @@ class Dispatch:
         registry: WorkerRegistry,
         clock: Clock,
         metrics: Metrics | None = None,
-        keeper: FundingKeeper | None = None,
+        funding_process: FundingProcess | None = None,
     ) -> None:
         self._log = log
         self._reader = reader
@@ -96,7 +95,7 @@ class Dispatch:
         self._registry = registry
         self._clock = clock
         self.metrics = metrics or Metrics()
-        self._desk = ClaimDesk(queue.engine, clock, LEASE, self.metrics.claim_batch.observe)
+        self._claims = ClaimBatcher(queue.engine, clock, LEASE, self.metrics.claim_batch.observe)
         self._completion = Completion(
             log=log,
             reader=reader,
@@ -105,27 +104,29 @@ class Dispatch:
             moderation=moderation,
             registry=registry,
             metrics=self.metrics,
-            keeper=keeper,
+            funding_process=funding_process,
         )
-        self._logger = structlog.get_logger("generation.dispatch")
+        self._logger = structlog.get_logger("generation.delivery.dispatch")
 
     # --- claiming ---
 
     async def claim(
         self, worker: Worker, *, wait_seconds: float, gone: asyncio.Event | None = None
     ) -> Assignment | None:
-        """The next job for this box, waiting for one up to `wait_seconds`.
+        """The next job for this worker, waiting for one up to `wait_seconds`.
 
-        `gone` is set when the box has hung up: it gets nothing then, and what it was about to get goes
-        back. Otherwise a box that died while it waited would take the next job with it for a lease's time.
+        `gone` is set when the worker has hung up: it gets nothing then, and what it was about to get goes
+        back. Otherwise a worker that died while it waited would take the next job with it for a lease's time.
         """
-        if worker.state != "active":
-            return None
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_seconds
+        if worker.state != "active":
+            await self._hold(until, gone)
+            return None
         while gone is None or not gone.is_set():
             # Whatever arrives from here on wakes us, also while we look.
             news = self._signals.news()
+            await self._registry.note_waiting(worker.worker_id)
             assignment = await self._claim_once(worker)
             if gone is not None and gone.is_set():
                 await self._take_back(worker, assignment)
@@ -137,6 +138,14 @@ class Dispatch:
             await self._signals.wait_for_work(min(1.0, remaining), news)
         return None
 
+    async def _hold(self, until: float, gone: asyncio.Event | None) -> None:
+        """Let a worker that gets nothing wait as long as it asked for, or it would ask again at once."""
+        loop = asyncio.get_running_loop()
+        while (remaining := until - loop.time()) > 0 and not self._signals.closed:
+            if gone is not None and gone.is_set():
+                return
+            await self._signals.wait_for_work(min(1.0, remaining), self._signals.news())
+
     async def _take_back(self, worker: Worker, assignment: Assignment | None) -> None:
         if assignment is not None:
             with contextlib.suppress(StaleLease):
@@ -144,7 +153,7 @@ class Dispatch:
 
     async def _claim_once(self, worker: Worker) -> Assignment | None:
         while True:
-            claim = await self._desk.claim(worker.worker_id, worker.graphs)
+            claim = await self._claims.claim(worker.worker_id, worker.graphs)
             if claim is None:
                 return None
             if await self._start(worker, claim):
@@ -156,15 +165,14 @@ class Dispatch:
                     return assignment
 
     async def _start(self, worker: Worker, claim: Claim) -> bool:
-        def decide(draft: Draft) -> bool:
-            job: Job = draft.state(claim.job_id)
-            row = draft.get(QUEUE, claim.job_id)
-            leased = row is not None and row["epoch"] == claim.epoch and row["worker_id"] == worker.worker_id
-            if job.state is not JobState.QUEUED or row is None or not leased:
-                return False
-            draft.append(claim.job_id, [JobStarted(worker_id=worker.worker_id, epoch=claim.epoch)])
-            draft.put(QUEUE, {**row, "state": "running", "attempts": job.attempts + 1})
-            return True
+        def decide(uow: UnitOfWork) -> bool:
+            row = uow.get(QUEUE, claim.job_id)
+            at = Situation(
+                job_id=claim.job_id,
+                job=uow.state(claim.job_id),
+                entry=None if row is None else QueueEntry.from_row(row),
+            )
+            return bool(record(uow, at, StartJob(Lease(worker.worker_id, claim.epoch))))
 
         receipt = await self._log.submit(
             Transaction(
@@ -181,8 +189,7 @@ class Dispatch:
     async def _assignment(self, claim: Claim) -> Assignment | None:
         inputs = claim.inputs
         if inputs is None:
-            failed = JobFailed(reason="inputs_erased", failure="input")
-            await self._completion.finish(claim.job_id, failed, reason="failed")
+            await self._completion.fail_erased(claim.job_id)
             return None
         left = claim.deadline - self._clock() + UPLOAD_MARGIN
         return Assignment(
@@ -199,26 +206,35 @@ class Dispatch:
             ),
         )
 
+    async def trial_upload(self, worker: Worker) -> UploadTarget:
+        """Where this worker can try how fast it sends. Nothing refers to what it leaves there."""
+        key = upload_key(JobId(worker.worker_id), 0)
+        return await self._store.upload_target(key, expires_in=TRIAL_TIME, max_bytes=TRIAL_BYTES_MAX)
+
+    async def end_trial(self, worker: Worker) -> None:
+        """Delete what this worker sent. One that does not say so leaves it to the sweep of unreferenced objects."""
+        await self._store.delete(upload_key(JobId(worker.worker_id), 0))
+
     # --- reports ---
 
     async def heartbeat(
-        self, worker: Worker, job_id: JobId, epoch: int, progress: tuple[int, int], preview: bytes | None
-    ) -> tuple[str, Any]:
+        self, worker: Worker, job_id: JobId, epoch: int, progress: JobProgress, preview: bytes | None
+    ) -> tuple[Literal["continue", "cancel", "lost"], datetime | None]:
         """(`continue` | `cancel` | `lost`, lease end). Progress goes to whoever watches."""
         row = await self._queue.heartbeat(job_id, worker.worker_id, epoch, self._clock(), LEASE, progress)
         if row is None:
-            await self._count_refused("heartbeat", worker.worker_id, job_id, epoch)
+            await self._count_rejected("heartbeat", worker.worker_id, job_id, epoch)
             return "lost", None
         message: dict[str, Any] = {
             "event": "progress",
             "id": job_id,
-            "state": "running",
-            "value": progress[0],
-            "max": progress[1],
+            "state": JobState.RUNNING.value,
+            "value": progress.value,
+            "max": progress.maximum,
         }
         if preview and is_preview(preview):
             message["preview"] = "data:image/jpeg;base64," + base64.b64encode(preview).decode()
-        await self._signals.tell(row.account_id, message)
+        await self._signals.publish(row.account_id, message)
         return ("cancel" if row.cancel_asked else "continue"), row.lease_expires_at
 
     async def complete(self, worker: Worker, job_id: JobId, report: Report) -> str:
@@ -230,101 +246,103 @@ class Dispatch:
         try:
             state = await self._completion.complete(worker, job_id, report)
         except (StaleLease, JobNotFound):
-            await self._count_refused("complete", worker.worker_id, job_id, report.epoch)
+            await self._count_rejected("complete", worker.worker_id, job_id, report.epoch)
             raise
         if state is None:
             # The file is gone if the same report was taken meanwhile: then that is the answer.
             state = await self._completion.ended_by(worker, job_id, report)
         if state is None:
-            return await self.fail(worker, job_id, report.epoch, failure="infrastructure", code="bad_result")
+            return await self.fail(
+                worker, job_id, report.epoch, failure="infrastructure", code=Reason.BAD_RESULT.value
+            )
         return state
 
     async def fail(
         self, worker: Worker, job_id: JobId, epoch: int, *, failure: str, code: str, node: str | None = None
     ) -> str:
-        """An attempt failed. `input` is final; `infrastructure` is tried elsewhere, three times.
+        """An attempt failed. `input` is final; `infrastructure` and `service` are tried again, three times.
 
-        The same failure at the same node on two boxes is the job's fault, and the boxes are forgiven.
+        The same failure at the same node on two workers is the job's fault, and the workers are forgiven.
         """
-        return await self._end_attempt(
-            worker.worker_id, job_id, epoch, Failure(failure=failure, code=code, node=node)
-        )
+        lease = Lease(worker.worker_id, epoch)
+        return await self._end_attempt(job_id, EndAttempt(lease=lease, kind=failure, code=code, node=node))
 
     async def give_back(self, worker: Worker, job_id: JobId, epoch: int) -> str:
-        """A box that shuts down returns its job unharmed."""
-        return await self._end_attempt(
-            worker.worker_id, job_id, epoch, Failure(failure=GIVEN_BACK, code=GIVEN_BACK)
+        """A worker that shuts down returns its job unharmed."""
+        given_back = FailureKind.GIVEN_BACK
+        attempt = EndAttempt(
+            lease=Lease(worker.worker_id, epoch), kind=given_back.value, code=given_back.value
         )
+        return await self._end_attempt(job_id, attempt)
 
-    async def _end_attempt(self, worker_id: str, job_id: JobId, epoch: int, failure: Failure) -> str:
-        row = await self._queue.queue_row(job_id)
-        job: Job = (await self._reader.state(job_id)).state if row is None else Job(account_id=row.account_id)
-        if row is None and job.state is JobState.UNKNOWN:
-            await self._count_refused("end", worker_id, job_id, epoch)
+    async def _end_attempt(self, job_id: JobId, attempt: EndAttempt) -> str:
+        worker_id, epoch = attempt.lease.worker_id, attempt.lease.epoch
+        account_id = await self._account_of(job_id)
+        if account_id is None:
+            await self._count_rejected("end", worker_id, job_id, epoch)
             raise JobNotFound()
-
-        def decide(draft: Draft) -> dict[str, Any]:
-            state: Job = draft.state(job_id)
-            with unrecorded():
-                require_leased(state, worker_id=worker_id, epoch=epoch)
-            held_by = [attempt.worker_id for attempt in state.failures]
-            return {"blame": _close_attempt(draft, job_id, worker_id, failure), "before": held_by}
-
+        transaction = Transaction(
+            key=CommandKey(f"{job_id}:{epoch}:{worker_id}:end"),
+            actor=f"worker:{worker_id}",
+            body=["end_attempt", job_id, epoch],
+            streams=(account_id, job_id),
+            rows=rows_of(job_id),
+            decide=lambda uow: _close_attempt(uow, job_id, attempt),
+        )
         try:
-            receipt = await report_to(
-                self._log,
-                Transaction(
-                    key=CommandKey(f"{job_id}:{epoch}:{worker_id}:end"),
-                    actor=f"worker:{worker_id}",
-                    body=["end_attempt", job_id, epoch],
-                    streams=(job.account_id, job_id),
-                    rows=rows_of(job_id),
-                    decide=decide,
-                ),
-            )
+            receipt = await report_to(self._log, transaction)
         except NotTheHolder as stale:
-            await self._count_refused("end", worker_id, job_id, epoch)
+            await self._count_rejected("end", worker_id, job_id, epoch)
             raise stale.refusal from None
         blame, state = receipt.result["blame"]
-        # A box that died after its upload has left the picture behind: nobody can report it any more.
+        # A worker that died after its upload has left the picture behind: nobody can report it any more.
         await self._store.delete(upload_key(job_id, epoch))
         if not receipt.replayed:
-            await self._account_for(worker_id, failure, blame, receipt.result["before"], state)
+            await self._account_for(job_id, account_id, attempt, blame, state)
         return str(state)
 
-    async def _count_refused(self, report: str, worker_id: str, job_id: JobId, epoch: int) -> None:
+    async def _account_of(self, job_id: JobId) -> AccountId | None:
+        """Whose job it is, None if there is no such job."""
+        entry = await self._queue.entry(job_id)
+        if entry is not None:
+            return entry.account_id
+        job: Job = (await self._reader.state(job_id)).state
+        return None if job.state is JobState.UNKNOWN else job.account_id
+
+    async def _count_rejected(self, report: str, worker_id: str, job_id: JobId, epoch: int) -> None:
         history = await self._reader.events(job_id, limit=HISTORY_MAX)
-        cause = why_refused(history, worker_id=worker_id, epoch=epoch)
+        cause = rejection_cause(history, worker_id=worker_id, epoch=epoch)
         self.metrics.refused.labels(report, cause).inc()
-        # A box that is late is the weather; one that says what it cannot know is not.
-        say = self._logger.warning if cause in ("forged_epoch", "other_box") else self._logger.info
-        say("report_refused", report=report, cause=cause, job_id=job_id, worker_id=worker_id, epoch=epoch)
+        # A worker that is late is the weather; one that reports what it cannot know is not.
+        log = self._logger.warning if cause in ("forged_epoch", "other_worker") else self._logger.info
+        log("report_refused", report=report, cause=cause, job_id=job_id, worker_id=worker_id, epoch=epoch)
 
     async def _account_for(
-        self, worker_id: str, failure: Failure, blame: str, before: list[str], state: str
+        self, job_id: JobId, account_id: AccountId, attempt: EndAttempt, blame: str, state: str
     ) -> None:
-        if blame == "box":
-            await self._registry.note_failure(worker_id)
-        elif blame == "job":
-            await self._registry.forgive(before)
-        if state == JobState.QUEUED.value:
-            lost = "lost" if failure.code == WORKER_LOST else "failed"
-            self.metrics.requeues.labels(GIVEN_BACK if failure.failure == GIVEN_BACK else lost).inc()
-            await self._signals.work_arrived()
-        else:
-            self.metrics.outcomes.labels(state).inc()
+        if blame == BLAME_WORKER:
+            await self._registry.note_failure(attempt.lease.worker_id, job_id, account_id, attempt.code)
+        elif blame == BLAME_JOB:
+            await self._registry.quarantine.forgive(job_id)
+        if state != JobState.QUEUED.value:
+            self.metrics.ended(state)
+            return
+        given_back = attempt.kind == FailureKind.GIVEN_BACK
+        why = "given_back" if given_back else "lost" if attempt.code == Reason.WORKER_LOST else "failed"
+        self.metrics.requeues.labels(why).inc()
+        await self._signals.work_arrived()
 
     # --- time ---
 
     async def sweep(self) -> int:
         """Requeue what lost its lease and expire what is past its deadline; bounded per call."""
         await self._registry.flush()
-        rows = await self._queue.lapsed(self._clock(), SWEEP_LIMIT)
-        done = await asyncio.gather(*(self._lapse(row) for row in rows), return_exceptions=True)
+        entries = await self._queue.lapsed(self._clock(), SWEEP_LIMIT)
+        done = await asyncio.gather(*(self._lapse(entry) for entry in entries), return_exceptions=True)
         faults = [error for error in done if isinstance(error, BaseException)]
         for error in faults[:3]:
             self._logger.error("sweep_of_job_failed", error=repr(error))
-        return len(rows) - len(faults)
+        return len(entries) - len(faults)
 
     async def close(self) -> None:
         """Write what was counted since the last sweep."""
@@ -332,88 +350,59 @@ class Dispatch:
             await self._registry.flush()
 
     async def resume(self, worker: Worker) -> None:
-        """A box has started (again): what it was painting when it died is lost now, not when the lease ends."""
+        """A worker has started (again): what it was painting when it died is lost now, not when the lease ends."""
         await self._registry.resume(worker.worker_id)
-        for row in await self._queue.held_by(worker.worker_id):
-            await self._lose(row)
+        for entry in await self._queue.held_by(worker.worker_id):
+            await self._lose(entry)
 
-    async def _lapse(self, row: Any) -> None:
-        """The box went silent: as if it had reported an infrastructure failure. Or time is over."""
-        if row.state != "running" or row.deadline <= self._clock():
-            await self._expire_job(JobId(row.job_id), row.account_id)
+    async def _lapse(self, entry: QueueEntry) -> None:
+        """The worker went silent: as if it had reported an infrastructure failure. Or time is over."""
+        if entry.state is not JobState.RUNNING or entry.deadline <= self._clock():
+            await self._expire_job(entry)
         else:
-            await self._lose(row)
+            await self._lose(entry)
 
-    async def _lose(self, row: Any) -> None:
-        job_id = JobId(row.job_id)
+    async def _lose(self, entry: QueueEntry) -> None:
+        lost = EndAttempt(
+            lease=Lease(entry.worker_id or "", entry.epoch),
+            kind=FailureKind.INFRASTRUCTURE.value,
+            code=Reason.WORKER_LOST.value,
+        )
         try:
-            await self._end_attempt(
-                row.worker_id, job_id, row.epoch, Failure(failure="infrastructure", code=WORKER_LOST)
-            )
+            await self._end_attempt(entry.job_id, lost)
         except StaleLease:
-            self._logger.info("lease_already_resolved", job_id=job_id)
+            self._logger.info("lease_already_resolved", job_id=entry.job_id)
 
-    async def _expire_job(self, job_id: JobId, account_id: str) -> None:
-        def decide(draft: Draft) -> str | None:
-            job: Job = draft.state(job_id)
-            if job.state.final or job.state is JobState.UNKNOWN:
-                draft.delete(QUEUE, job_id)
-                return None  # it ended by other means, and was counted there
-            if not past_deadline(draft, job):
-                raise _NotDue
-            return expire(draft, job_id)
+    async def _expire_job(self, entry: QueueEntry) -> None:
+        job_id = entry.job_id
 
+        def decide(uow: UnitOfWork) -> str | None:
+            if record(uow, situation(uow, job_id), ExpireJob()):
+                return state_of(uow, job_id)
+            uow.delete(QUEUE, job_id)
+            return None  # it ended by other means, and was counted there
+
+        transaction = Transaction(
+            key=CommandKey(f"{job_id}:expire"),
+            actor="system:sweeper",
+            body=["expire", job_id],
+            streams=(entry.account_id, job_id),
+            rows=rows_of(job_id),
+            decide=decide,
+        )
         try:
-            receipt = await self._log.submit(
-                Transaction(
-                    key=CommandKey(f"{job_id}:expire"),
-                    actor="system:sweeper",
-                    body=["expire", job_id],
-                    streams=(account_id, job_id),
-                    rows=rows_of(job_id),
-                    decide=decide,
-                )
-            )
-        except _NotDue:
-            return
+            receipt = await self._log.submit(transaction)
+        except NotDue:
+            return  # another clock said otherwise
         if receipt.result is not None and not receipt.replayed:
-            self.metrics.outcomes.labels(str(receipt.result)).inc()
+            self.metrics.ended(str(receipt.result))
 
 
-class _NotDue(Exception):
-    """Another clock said otherwise; nothing is recorded, so that it can be asked again."""
-
-
-def _close_attempt(draft: Draft, job_id: JobId, worker_id: str, failure: Failure) -> tuple[str, str]:
-    """Decide what becomes of a job whose attempt gave nothing: (who is to blame, the new state)."""
-    job: Job = draft.state(job_id)
-    row = draft.get(QUEUE, job_id)
-    if row is None:
-        raise NotTheHolder(StaleLease(state=job.state.value, epoch=job.epoch))
-    given_back, broken = failure.failure == GIVEN_BACK, failure.failure == "infrastructure"
-    blame = "box" if broken else "nobody"
-    if row["cancel_asked"]:
-        return blame, end_without_charge(draft, job_id, JobCancelled(by="person"), reason="cancelled")
-    if past_deadline(draft, job):
-        return blame, expire(draft, job_id)
-    verdict = (
-        verdict_on(job, worker_id=worker_id, code=failure.code, node=failure.node)
-        if broken
-        else failure.failure
-    )
-    if not given_back and verdict is not None:
-        event = JobFailed(reason=failure.code, failure=verdict)
-        state = end_without_charge(draft, job_id, event, reason="failed")
-        return ("job" if verdict == "poison" else blame), state
-    requeued = JobRequeued(
-        worker_id=worker_id,
-        epoch=job.epoch,
-        reason=failure.code,
-        counts=not given_back,
-        node=failure.node,
-    )
-    draft.append(job_id, [requeued])
-    refused = [*row["refused_workers"], worker_id] if broken else row["refused_workers"]
-    free = {"state": "queued", "worker_id": None, "lease_expires_at": None, "leased_at": None}
-    draft.put(QUEUE, {**row, **free, "refused_workers": refused})
-    return blame, JobState.QUEUED.value
+def _close_attempt(uow: UnitOfWork, job_id: JobId, attempt: EndAttempt) -> dict[str, Any]:
+    """Who is to blame, and the new state (`blame`)."""
+    at = situation(uow, job_id)
+    events = record_report(uow, at, attempt)
+    broken = attempt.kind == FailureKind.INFRASTRUCTURE
+    poison = any(isinstance(event, JobFailed) and event.failure == FailureKind.POISON for event in events)
+    blame = BLAME_JOB if poison else BLAME_WORKER if broken else BLAME_NOBODY
+    return {"blame": [blame, state_of(uow, job_id)]}

@@ -44,9 +44,9 @@ class JobRequeued(Event, frozen=True, kw_only=True):
     epoch: int
     reason: str
     counts: bool = True
-    """Whether it was a failed attempt; a box that gives its work back did not fail."""
+    """Whether it was a failed attempt; a worker that gives its work back did not fail."""
     node: str | None = None
-    """The graph's node that failed, where the box knows it."""
+    """The graph's node that failed, where the worker knows it."""
 
 
 class JobSettling(Event, frozen=True, kw_only=True):

@@ -1,58 +1,18 @@
 """A job: requested (or awaiting payment) → queued → running → (settling) → one of six ends.
 
-`decide_*` functions may refuse a wish; `evolve` never refuses a fact.
+`generation.domain.deciding` may refuse a command; `evolve` never refuses a fact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from enum import StrEnum
 
 import msgspec
 
-from generation import job_events as e
-from generation.errors import JobAlreadyEnded, JobNotFound, StaleLease
-from ledger.errors import Refusal
+from generation.domain import events as e
+from generation.domain.states import JobState
 from ledger.identifiers import AccountId, HoldId
-from ledger.log.model import Category, Event, LogWriter, Receipt, Transaction
-
-ATTEMPTS_MAX = 3
-"""Attempts on different workers before an infrastructure failure becomes final."""
-
-
-class JobState(StrEnum):
-    """Where a job stands, in the API's words."""
-
-    UNKNOWN = "unknown"
-    AWAITING_PAYMENT = "awaiting_payment"
-    QUEUED = "queued"
-    RUNNING = "running"
-    SETTLING = "settling"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
-    EXPIRED = "expired"
-    BLOCKED = "blocked"
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing can happen to the job any more."""
-        return self in _FINAL
-
-
-_FINAL = frozenset(
-    {
-        JobState.COMPLETED,
-        JobState.FAILED,
-        JobState.CANCELLED,
-        JobState.SUPERSEDED,
-        JobState.EXPIRED,
-        JobState.BLOCKED,
-    }
-)
+from ledger.log.model import Category, Event
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -139,65 +99,6 @@ def evolve(job: Job, event: Event) -> Job:
 
 def _with(job: Job, **changes: object) -> Job:
     return msgspec.structs.replace(job, **changes)
-
-
-def require_open(job: Job) -> None:
-    """Refuse what only makes sense for a job that has not ended."""
-    if job.state is JobState.UNKNOWN:
-        raise JobNotFound()
-    if job.state.final:
-        raise JobAlreadyEnded(state=job.state.value)
-
-
-def require_leased(job: Job, *, worker_id: str, epoch: int) -> None:
-    """Refuse whoever does not hold the job's present lease."""
-    if job.state is JobState.UNKNOWN:
-        raise JobNotFound()
-    if job.state is not JobState.RUNNING or job.epoch != epoch or job.worker_id != worker_id:
-        raise StaleLease(state=job.state.value, epoch=job.epoch)
-
-
-class NotTheHolder(Exception):
-    """A report came from somebody who does not hold the lease. Nothing is recorded about it: a
-    forged report must not use up the command key of the true one.
-    """
-
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-        super().__init__(refusal.message)
-
-
-@contextmanager
-def unrecorded() -> Iterator[None]:
-    """Turn refusals into `NotTheHolder`."""
-    try:
-        yield
-    except Refusal as refusal:
-        raise NotTheHolder(refusal) from None
-
-
-async def report_to(log: LogWriter, transaction: Transaction) -> Receipt:
-    """Submit what a box reports: a report that was taken before gets its first answer again.
-
-    Raises `NotTheHolder`.
-    """
-    try:
-        return await log.submit(transaction)
-    except NotTheHolder:
-        return await log.submit(msgspec.structs.replace(transaction, suspected=True))
-
-
-def verdict_on(job: Job, *, worker_id: str, code: str, node: str | None) -> str | None:
-    """How a job ends that has just failed on this box, None if it is worth another box.
-
-    The same failure at the same node on two boxes is the job's own fault (`poison`); three failed
-    attempts are enough in any case (`infrastructure`).
-    """
-    if node is not None:
-        for earlier in job.failures:
-            if (earlier.code, earlier.node) == (code, node) and earlier.worker_id != worker_id:
-                return "poison"
-    return "infrastructure" if len(job.failures) + 1 >= ATTEMPTS_MAX else None
 
 
 JOBS = Category(

@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
-from generation.job import Job, JobState
+from generation.domain.job import Job
+from generation.domain.states import JobState
+
+
+class Reason(StrEnum):
+    """Why a job failed or was cancelled, where we decide it. Other codes come from workers, rails and ledger."""
+
+    INPUTS_ERASED = "inputs_erased"
+    BAD_RESULT = "bad_result"
+    """What was uploaded is no image that we would deliver."""
+    WORKER_LOST = "worker_lost"
+    HOLD_CLOSED = "hold_closed"
+    NOT_PAID = "not_paid"
+    PAYMENT_FAILED = "payment_failed"
+
+
+class CancelledBy(StrEnum):
+    """Who did not want a job any more."""
+
+    PERSON = "person"
+    SESSION_PAUSED = "session_paused"
+
 
 UNKNOWN = "It could not be painted."
 NOT_CHARGED = "You were not charged."
@@ -12,7 +34,7 @@ NOT_CHARGED = "You were not charged."
 FAILURES: Mapping[str, str] = {
     # The request itself: the same would fail everywhere.
     "blank_sketch": "The sketch is empty. Draw something first.",
-    "graph_refused": "Our painters do not accept this request. Change the prompt or the sketch.",
+    "inputs_refused": "Our painters do not accept this request. Change the prompt or the sketch.",
     "inputs_erased": "The sketch was erased before it could be painted.",
     "node_refused": "This sketch or prompt cannot be made into an image. Change one of them.",
     "sketch_unreadable": "The sketch is not a picture that can be read. Draw or upload it again.",
@@ -20,7 +42,10 @@ FAILURES: Mapping[str, str] = {
     "bad_result": "The painters gave back something that is not an image. Try again.",
     "blank_image": "The painters gave back an empty image. Try again, or change the prompt.",
     "comfyui_fault": "Something broke in the machine that was painting it. Try again.",
+    "driver_failed": "The graphics card that was painting it stopped working. Try again.",
     "given_back": "The machine painting it was switched off. Try again.",
+    "graph_refused": "The painters cannot make this kind of image at the moment. Try again.",
+    "graph_unknown": "The painters do not know this kind of image yet. Try again later.",
     "image_too_large": "The image came out too large to be kept. Try again, or use a simpler sketch.",
     "node_failed": "The machine failed while it was painting. Try again.",
     "out_of_memory": "The painters ran out of memory. Try again in a minute.",
@@ -31,7 +56,9 @@ FAILURES: Mapping[str, str] = {
     "server_died": "The machine stopped while it was painting. Try again.",
     "server_unreachable": "The painting machine did not answer. Try again.",
     "sketch_missing": "The painters could not fetch the sketch. Try again.",
+    "sketch_unreached": "The painters could not reach the sketch. Try again.",
     "storage_failed": "The image was painted but could not be stored. Try again.",
+    "storage_unreached": "The image was painted but could not be sent to us. Try again.",
     "worker_lost": "The machines painting it went away, several times. Try again.",
     # The credits reserved for it.
     "account_in_debt": "Credits used before are still to be paid. What you paid stays on your balance.",
@@ -45,14 +72,15 @@ FAILURES: Mapping[str, str] = {
     # A payment for this image alone.
     "amount_too_large": "The price is above the most that can be paid this way. Pay another way.",
     "amount_too_small": "The price is below the least that can be paid this way. Pay another way.",
-    "asset_not_accepted": "This way to pay does not take that asset. Choose another one.",
-    "cannot_hold": "This way to pay cannot be used for a single image. Top up instead.",
+    "asset_not_accepted": "This payment method does not take that asset. Choose another one.",
+    "cannot_hold": "This payment method cannot be used for a single image. Top up instead.",
     "not_paid": "It was not paid in time.",
     "payment_failed": "The payment went back before the image was ready.",
-    "rail_closed": "This way to pay is closed at the moment. Pay another way.",
+    "payment_retracted": "The payment for it could not be opened. Ask again.",
+    "rail_closed": "This payment method is closed at the moment. Choose another one.",
     "too_many_open_payments": "Too many of your payments are open. Finish or cancel one first.",
     "topup_unclear": "It was not clear how much should be paid. Ask again.",
-    "unknown_rail": "There is no such way to pay. Choose another one.",
+    "unknown_rail": "There is no such payment method. Choose another one.",
 }
 """By the code of `JobFailed.reason`."""
 

@@ -1,14 +1,15 @@
-"""What can be asked for: a wish for an image, and the answer to it."""
+"""What can be asked for: a request for an image, and the answer to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from generation.funding import Opened
-from generation.images import Sketch
-from generation.queue import Tier
-from generation.quotas import NetworkQuota
+from generation.domain.fairness import Tier
+from generation.domain.funding import FundingOrder, Opened
+from generation.domain.quotas import NetworkQuota
+from generation.domain.sessions import SessionLimits
+from generation.domain.sketches import Sketch
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
 
 PIXELS_PER_CREDIT = 1024 * 1024
@@ -25,9 +26,18 @@ class Limits:
     variations_max: int = 16
     """Variations per live session."""
 
+    @property
+    def of_session(self) -> SessionLimits:
+        """Those that bound one live session."""
+        return SessionLimits(self.session_credits_max, self.variations_max)
+
+
+SKETCH_GRAPH = "sketch@1"
+"""The graph that ships with the worker and is sold."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class GenerationRequest:
     """One request for an image, validated. `job_id`, `hold_id` and `key` come with it so that
     the same request always means the same job.
     """
@@ -51,12 +61,34 @@ class Wish:
     funding: str | None = None
     """How it is paid, if a payment is made for it alone; None takes credits."""
     networks: tuple[NetworkQuota, ...] = field(default=())
+    graph: str = SKETCH_GRAPH
+    """What workers run for it."""
     repeated: bool = False
     """Whether the client has sent this before, as far as we know."""
 
+    @property
+    def price(self) -> int:
+        """In credits."""
+        return price_of(self.sketch.width, self.sketch.height)
+
+    @property
+    def session_key(self) -> str | None:
+        """The name of its session's row; None if it is neither a frame nor a variation."""
+        in_session = self.session_id is not None and (self.live or self.variation)
+        return session_key(self.account_id, self.session_id) if in_session else None
+
+    def order(self) -> FundingOrder:
+        """What is to be paid, where a payment is made for it alone."""
+        return FundingOrder(
+            job_id=self.job_id,
+            account_id=self.account_id,
+            method=self.funding or "",
+            price_credits=self.price,
+        )
+
 
 class Accepted(NamedTuple):
-    """The answer to a wish. `opened` says how to pay where a payment is made for it alone."""
+    """The answer to a request. `opened` says how to pay where a payment is made for it alone."""
 
     job_id: JobId
     state: str
@@ -67,3 +99,8 @@ class Accepted(NamedTuple):
 def price_of(width: int, height: int) -> int:
     """Credits for an image of this size in pixels: one per started megapixel of 1024 × 1024."""
     return max(1, -(-width * height // PIXELS_PER_CREDIT))
+
+
+def session_key(account_id: str, session_id: str | None) -> str:
+    """The name of a session's row. `session_id` is the digest that jobs carry."""
+    return f"{account_id}/{session_id}"

@@ -1,40 +1,42 @@
-"""Who may take jobs: registration by a one-time token, short-lived credentials per box."""
+"""Who may take jobs: registration by a one-time token, short-lived credentials per worker."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from generation.batching import Batcher
-from generation.errors import WorkerNotAllowed
-from generation.tables import registration_tokens, workers
+from generation.domain.errors import WorkerNotAllowed
+from generation.fleet import quarantine
+from generation.store.batching import Batcher
+from generation.store.tables import registration_tokens, workers
 from ledger.clock import Clock
-from ledger.identifiers import Identifiers
+from ledger.identifiers import AccountId, Identifiers, JobId
 
 TOKEN_LIFETIME = timedelta(hours=12)
-QUARANTINE_AFTER = 3
-"""Infrastructure failures of different jobs in a row before a box gets no more work."""
 PRESENT_WITHIN = timedelta(seconds=90)
-"""A box that was not heard of for longer counts as gone (three missed pings of 30 s)."""
+"""A worker that was not heard of for longer counts as gone (three missed pings of 30 s)."""
+
+SEEN_WITHIN = timedelta(seconds=15)
+"""A worker that could take a job now is heard of at least this often: it waits for one, or sends heartbeats."""
 
 GONE = "gone"
-"""The state of a box whose credentials were revoked: whatever it shows, it is nobody. It may register anew."""
+"""The state of a worker whose credentials were revoked: whatever it shows, it is nobody. It may register anew."""
 AUTHENTIC_FOR = timedelta(seconds=1)
 NOTED_EVERY = timedelta(seconds=5)
-"""How exactly it is noted when a box was last heard of."""
+"""How exactly it is noted when a worker was last heard of."""
 SEEN_MAX = 10_000
 _BY_TOKEN = sa.text(
     """
-    SELECT token_digest, worker_id, name, capabilities, state, seen_at FROM workers
+    SELECT token_digest, worker_id, name, capabilities, state, seen_at, self_test_at FROM workers
     WHERE token_digest = ANY(:digests) AND token_expires_at > :now AND state <> 'gone'
     """
 )
@@ -49,7 +51,7 @@ _SEEN = sa.text(
 """Not worth waiting for the disk."""
 _DELIVERED = sa.text(
     """
-    UPDATE workers w SET failures_in_a_row = 0, jobs_done = w.jobs_done + d.jobs,
+    UPDATE workers w SET jobs_done = w.jobs_done + d.jobs,
            gpu_milliseconds = w.gpu_milliseconds + d.spent
     FROM unnest(CAST(:workers AS text[]), CAST(:jobs AS bigint[]), CAST(:spent AS bigint[]))
          AS d(worker_id, jobs, spent)
@@ -59,7 +61,7 @@ _DELIVERED = sa.text(
 
 
 class Credentials(NamedTuple):
-    """What a box gets when it registers or renews. The token is shown once and stored hashed."""
+    """What a worker gets when it registers or renews. The token is shown once and stored hashed."""
 
     worker_id: str
     token: str
@@ -67,25 +69,27 @@ class Credentials(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """An authenticated box."""
+    """An authenticated worker."""
 
     worker_id: str
     name: str
     graphs: tuple[str, ...]
     state: str
+    self_test_at: datetime | None = None
+    """When a quarantined worker should test itself."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A box as this process knows it."""
+    """A worker as this process knows it."""
 
     worker: Worker
     as_of: datetime
-    heard_at: datetime
+    reported_at: datetime
 
 
 class RegistrationTokens:
-    """Tokens by which one box can register, once, for a while. Minting them needs no database."""
+    """Tokens by which one worker can register, once, for a while. Minting them needs no database."""
 
     def __init__(self, secret: bytes, clock: Clock) -> None:
         self._secret = secret
@@ -117,9 +121,9 @@ class RenewedTokens:
 
     A renewed token is signed together with the digest of the token it takes over from. So the old one
     stays valid until the new one is used (or its own time is over): an answer that never arrives locks
-    no box out, it just asks again. With the first use the old one and all other unused successors
+    no worker out, it just asks again. With the first use the old one and all other unused successors
     stop working, so that there are never two tokens in use. Leaving the old one valid until it expires
-    would have been simpler, and a token that leaked from a box would have outlived its renewal by hours.
+    would have been simpler, and a token that leaked from a worker would have outlived its renewal by hours.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -151,7 +155,7 @@ class RenewedTokens:
 
 
 class WorkerRegistry:
-    """Registers, authenticates and keeps an eye on boxes."""
+    """Registers, authenticates and keeps an eye on workers."""
 
     def __init__(
         self,
@@ -171,11 +175,14 @@ class WorkerRegistry:
         self._known: dict[bytes, _Known] = {}
         self._lookups: Batcher[bytes, _Known] = Batcher(self._look_up)
         self._delivered: dict[str, tuple[int, int]] = {}
+        self.quarantine = quarantine.Quarantine(engine, clock, self._forget_known)
+        self._waiting: dict[str, datetime] = {}
+        self._waiting_noted_at = datetime.min.replace(tzinfo=UTC)
 
     async def register(
         self, token: str, *, name: str, version: str, capabilities: Mapping[str, Any]
     ) -> Credentials:
-        """Take in a box. Raises `WorkerNotAllowed` for a forged, expired or used token."""
+        """Take in a worker. Raises `WorkerNotAllowed` for a forged, expired or used token."""
         if not self.tokens.genuine(token):
             raise WorkerNotAllowed("the registration token is not valid")
         now = self._clock()
@@ -215,9 +222,9 @@ class WorkerRegistry:
         return Credentials(worker.worker_id, token, expires_at)
 
     async def authenticate(self, token: str) -> Worker:
-        """The box that this token belongs to. Raises `WorkerNotAllowed`.
+        """The worker that this token belongs to. Raises `WorkerNotAllowed`.
 
-        An answer is good for a second in this process: a box that reports many small jobs need not
+        An answer is good for a second in this process: a worker that reports many small jobs need not
         be looked up each time, and what another process decides about it is late by that much.
         """
         now = self._clock()
@@ -229,26 +236,26 @@ class WorkerRegistry:
             known = await self._lookups.get(digest)
         if known is None:
             raise WorkerNotAllowed("the worker token is not valid")
-        known.heard_at = now
+        known.reported_at = now
         return known.worker
 
     async def _look_up(self, digests: Sequence[bytes]) -> dict[bytes, _Known]:
-        """These boxes as they are now. Those heard of lately will ask soon too: they are looked up along."""
+        """These workers as they are now. Those heard of lately will ask soon too: they are looked up along."""
         now = self._clock()
         lately = {
-            digest: known for digest, known in self._known.items() if now - known.heard_at < NOTED_EVERY
+            digest: known for digest, known in self._known.items() if now - known.reported_at < NOTED_EVERY
         }
         wanted = list({*digests, *lately})[:SEEN_MAX]
         async with self._engine.begin() as connection:
             rows = (await connection.execute(_BY_TOKEN, {"digests": wanted, "now": now})).all()
-            heard = {row.worker_id: _heard(row, now, digests, lately) for row in rows}
-            noted = [row for row in rows if heard[row.worker_id] - row.seen_at > NOTED_EVERY]
+            reported_by = {row.worker_id: _reported_at(row, now, digests, lately) for row in rows}
+            noted = [row for row in rows if reported_by[row.worker_id] - row.seen_at > NOTED_EVERY]
             if noted:
                 names = [row.worker_id for row in noted]
-                times = [heard[name] for name in names]
+                times = [reported_by[name] for name in names]
                 await connection.execute(_SEEN, {"workers": names, "times": times})
         self._known = {
-            row.token_digest: _Known(_worker(row), now, max(row.seen_at, heard[row.worker_id]))
+            row.token_digest: _Known(_worker(row), now, max(row.seen_at, reported_by[row.worker_id]))
             for row in rows
         }
         return self._known
@@ -258,7 +265,7 @@ class WorkerRegistry:
             return await self._taken_over(connection, token, now)
 
     async def _taken_over(self, connection: AsyncConnection, token: str, now: datetime) -> bool:
-        """Whether this is a renewed token, which from now on is the box's only one."""
+        """Whether this is a renewed token, which from now on is the worker's only one."""
         worker_id = self._renewed.worker_of(token)
         if worker_id is None:
             return False
@@ -277,11 +284,18 @@ class WorkerRegistry:
         return True
 
     async def drain(self, worker_id: str) -> None:
-        """No more jobs for this box; what it has, it finishes."""
-        await self._update(worker_id, state="draining")
+        """No more jobs for this worker; what it has, it finishes. One in quarantine gets none anyway, and stays there."""
+        statement = (
+            sa.update(workers)
+            .where(workers.c.worker_id == worker_id, workers.c.state == "active")
+            .values(state="draining")
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)
+        self._known.clear()
 
     async def resume(self, worker_id: str) -> None:
-        """The box has started again after a drain. Quarantine is not the box's to lift."""
+        """The worker has started again after a drain. Quarantine is not the worker's to lift."""
         statement = (
             sa.update(workers)
             .where(workers.c.worker_id == worker_id, workers.c.state == "draining")
@@ -289,6 +303,28 @@ class WorkerRegistry:
         )
         async with self._engine.begin() as connection:
             await connection.execute(statement)
+
+    async def offer(self, worker_id: str, graphs: Sequence[str]) -> None:
+        """The worker can run these graphs now, and no other; none if it can run nothing."""
+        graphs_now = sa.func.jsonb_set(
+            workers.c.capabilities, sa.literal(["graphs"], ARRAY(sa.Text())), sa.literal(list(graphs), JSONB)
+        )
+        await self._update(worker_id, capabilities=graphs_now)
+
+    async def note_waiting(self, worker_id: str) -> None:
+        """A worker's claim is still open: it is there, although it asks only once in a while.
+
+        Asked about each of them each second; written for all of them together, each `NOTED_EVERY`.
+        """
+        now = self._clock()
+        self._waiting[worker_id] = now
+        if now - self._waiting_noted_at < NOTED_EVERY:
+            return
+        self._waiting_noted_at = now
+        waiting, self._waiting = self._waiting, {}
+        parameters = {"workers": list(waiting), "times": list(waiting.values())}
+        async with self._engine.begin() as connection:
+            await connection.execute(_SEEN, parameters)
 
     def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
         """Count a delivered image; written by the next `flush`. The events are the truth."""
@@ -307,32 +343,16 @@ class WorkerRegistry:
         }
         async with self._engine.begin() as connection:
             await connection.execute(_DELIVERED, parameters)
+            await quarantine.clear(connection, delivered)
 
-    async def note_failure(self, worker_id: str) -> None:
-        """Count an infrastructure failure; the third in a row puts the box in quarantine."""
+    async def note_failure(self, worker_id: str, job_id: JobId, account_id: AccountId, code: str) -> None:
+        """Count a failure that is this worker's, after what it delivered before."""
         await self.flush()
-        failures = workers.c.failures_in_a_row + 1
-        bad = sa.and_(failures >= QUARANTINE_AFTER, workers.c.state == "active")
-        await self._update(
-            worker_id,
-            failures_in_a_row=failures,
-            state=sa.case((bad, "quarantined"), else_=workers.c.state),
-        )
+        await self.quarantine.note_failure(worker_id, job_id, account_id, code)
 
-    async def forgive(self, worker_ids: Iterable[str]) -> None:
-        """A failure that these boxes were blamed for was the job's own."""
-        fewer = sa.func.greatest(workers.c.failures_in_a_row - 1, 0)
-        healed = sa.and_(fewer < QUARANTINE_AFTER, workers.c.state == "quarantined")
-        for worker_id in worker_ids:
-            await self._update(
-                worker_id,
-                failures_in_a_row=fewer,
-                state=sa.case((healed, "active"), else_=workers.c.state),
-            )
-
-    async def release_from_quarantine(self, worker_id: str) -> None:
-        """An operator trusts the box again."""
-        await self._update(worker_id, state="active", failures_in_a_row=0)
+    def _forget_known(self) -> None:
+        """Somebody's state has changed: everybody is looked up anew."""
+        self._known.clear()
 
     async def _update(self, worker_id: str, **values: Any) -> None:
         self._known.clear()
@@ -342,23 +362,25 @@ class WorkerRegistry:
             )
 
     async def present(self) -> list[Any]:
-        """Boxes heard of lately, with all their columns but the token."""
+        """Workers heard of lately, with all their columns but the token."""
         since = self._clock() - PRESENT_WITHIN
         query = sa.select(workers).where(workers.c.seen_at > since).order_by(workers.c.registered_at)
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).all())
 
 
-def _heard(row: Any, now: datetime, asking: Sequence[bytes], lately: Mapping[bytes, _Known]) -> datetime:
+def _reported_at(
+    row: Any, now: datetime, asking: Sequence[bytes], lately: Mapping[bytes, _Known]
+) -> datetime:
     if row.token_digest in asking:
         return now
     known = lately.get(row.token_digest)
-    return row.seen_at if known is None else known.heard_at
+    return row.seen_at if known is None else known.reported_at
 
 
 def _worker(row: Any) -> Worker:
     graphs = tuple(str(graph) for graph in row.capabilities.get("graphs", ()))
-    return Worker(row.worker_id, row.name, graphs, row.state)
+    return Worker(row.worker_id, row.name, graphs, row.state, row.self_test_at)
 
 
 def _digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What operators ask about boxes, jobs and the queue: read from PostgreSQL, cheap enough for every scrape."""
+"""What operators ask about workers, jobs and the queue: read from PostgreSQL, cheap enough for every scrape."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from generation.tables import job_funding, job_queue, job_results, workers
-from generation.workers import PRESENT_WITHIN
+from generation.domain.states import JobState
+from generation.fleet.registry import PRESENT_WITHIN
+from generation.store.tables import job_funding, job_queue, job_results, workers
 
 
 class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,8 +21,8 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """By state, without the ended."""
     people_waiting: int
     oldest_wait_seconds: int
-    boxes: dict[str, int]
-    """Boxes heard of lately, by state."""
+    workers: dict[str, int]
+    """Workers heard of lately, by state."""
     payments: dict[str, int]
     """Payments made for one job alone that are under way, by state."""
     delivered: int
@@ -37,20 +38,20 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
 async def figures(engine: AsyncEngine, now: datetime, window: timedelta = timedelta(hours=1)) -> QueueFigures:
     """Count everything at once."""
     states = sa.select(job_queue.c.state, sa.func.count()).group_by(job_queue.c.state)
-    boxes = (
+    present = (
         sa.select(workers.c.state, sa.func.count())
         .where(workers.c.seen_at > now - PRESENT_WITHIN)
         .group_by(workers.c.state)
     )
     paying = sa.select(job_funding.c.state, sa.func.count()).group_by(job_funding.c.state)
-    queued = job_queue.c.state == "queued"
+    queued = job_queue.c.state == JobState.QUEUED.value
     waiting = sa.select(
         sa.func.count(sa.distinct(job_queue.c.account_id)).filter(queued),
         sa.func.min(job_queue.c.requested_at).filter(queued),
     )
     async with engine.connect() as connection:
         by_state = {row[0]: row[1] for row in await connection.execute(states)}
-        by_box = {row[0]: row[1] for row in await connection.execute(boxes)}
+        by_worker_state = {row[0]: row[1] for row in await connection.execute(present)}
         by_payment = {row[0]: row[1] for row in await connection.execute(paying)}
         people, oldest = (await connection.execute(waiting)).one()
         done = (await connection.execute(_delivered(now - window))).one()
@@ -59,7 +60,7 @@ async def figures(engine: AsyncEngine, now: datetime, window: timedelta = timede
         jobs=by_state,
         people_waiting=people,
         oldest_wait_seconds=0 if oldest is None else max(0, int((now - oldest).total_seconds())),
-        boxes=by_box,
+        workers=by_worker_state,
         payments=by_payment,
         delivered=done.images,
         wait_p50=int(done.wait_p50 or 0),

@@ -1,7 +1,7 @@
 """Where pictures are kept: one interface, local disk and S3/R2 behind it.
 
-Keys are made by us (`jobs/<job>/<epoch>.png`), never by clients. Links are signed, expire, and
-nothing can be listed.
+Keys are made by us (`uploads/<job>/<epoch>`), never by clients. Links are signed, expire, and
+nobody outside can list anything.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -23,13 +23,16 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotFoundError
 from obstore.store import S3Store
 
-from generation.errors import ObjectMissing, ObjectTaken
-from generation.hands import Hands, Threads
-from generation.images import RESULT_BYTES_MAX
+from generation.domain.errors import ObjectMissing, ObjectTaken
+from generation.images.checking import RESULT_BYTES_MAX
+from generation.images.executors import Executor, ThreadExecutor
 from ledger.clock import Clock
 
 T = TypeVar("T")
 READERS = 4
+LIST_PAGE = 1_000
+_CLOSED, _CLOSED_FOLDER = 0o600, 0o700
+"""People's pictures are nobody else's on this machine."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -62,6 +65,9 @@ class ObjectStore(Protocol):
     async def delete(self, key: str) -> None:
         """Delete an object; deleting none is fine."""
 
+    def listed(self, folder: str) -> AsyncIterator[Sequence[Listed]]:
+        """All objects whose keys begin with `folder/`, in pages and in no order."""
+
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """A link by which one object can be PUT, for a while."""
 
@@ -75,6 +81,13 @@ class StoredObject(NamedTuple):
     key: str
     data: bytes
     content_type: str
+
+
+class Listed(NamedTuple):
+    """An object that is there, and since when."""
+
+    key: str
+    written_at: datetime
 
 
 class LinkSigner:
@@ -111,7 +124,7 @@ class LinkSigner:
 class DiskStore:
     """Objects as files under one folder; links point to the gateway's `/v1/objects/…`.
 
-    What was put survives a power cut: `sync` (of an open file) waits for the disk. `hands` do the work.
+    What was put survives a power cut: `sync` (of an open file) waits for the disk. `executor` does the work.
     """
 
     def __init__(
@@ -120,13 +133,13 @@ class DiskStore:
         signer: LinkSigner,
         base_url: str,
         *,
-        hands: Hands | None = None,
+        executor: Executor | None = None,
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._folder = str(folder)
         self._sync = sync
-        self._readers = Threads(READERS)
-        self._hands = hands or Threads()
+        self._readers = ThreadExecutor(READERS)
+        self._executor = executor or ThreadExecutor()
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
@@ -139,7 +152,7 @@ class DiskStore:
         await self._write([(self._path(stored.key), stored.data) for stored in objects], replace=False)
 
     async def _write(self, files: Sequence[tuple[str, bytes]], *, replace: bool) -> None:
-        await self._hands.run(write_files, self._folder, files, replace, self._sync)
+        await self._executor.run(write_files, self._folder, files, replace, self._sync)
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
@@ -148,11 +161,17 @@ class DiskStore:
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        return await self._hands.run(use_file, self._path(key), limit_bytes, work)
+        return await self._executor.run(use_file, self._path(key), limit_bytes, work)
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         await self._readers.run(delete_file, self._folder, self._path(key))
+
+    async def listed(self, folder: str) -> AsyncIterator[Sequence[Listed]]:
+        """See `ObjectStore.listed`. Unfinished files of a process that died are listed too."""
+        pages = _pages(self._folder, folder)
+        while page := await self._readers.run(next, pages, ()):
+            yield page
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`."""
@@ -204,10 +223,10 @@ def _write(top: str, path: str, data: bytes, replace: bool, sync: Callable[[int]
     temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
     changed = [folder]
     try:
-        file = os.open(temporary, _NEW, 0o666)
+        file = os.open(temporary, _NEW, _CLOSED)
     except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)
-        file = os.open(temporary, _NEW, 0o666)
+        _make_folders(folder)
+        file = os.open(temporary, _NEW, _CLOSED)
         if os.path.dirname(folder) == top:
             changed.append(top)
     try:
@@ -225,6 +244,17 @@ def _write(top: str, path: str, data: bytes, replace: bool, sync: Callable[[int]
             os.unlink(temporary)
         raise
     return changed
+
+
+def _make_folders(folder: str) -> None:
+    missing: list[str] = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for each in reversed(missing):
+        # Not os.makedirs: it gives its mode to the last folder only. Another process may be first.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(each, _CLOSED_FOLDER)
 
 
 def _name_once(temporary: str, path: str, data: bytes) -> None:
@@ -258,6 +288,21 @@ def read_file(path: str, limit_bytes: int) -> bytes:
     return data
 
 
+def _pages(top: str, folder: str) -> Iterator[Sequence[Listed]]:
+    page: list[Listed] = []
+    for path, _, names in os.walk(f"{top}/{folder}"):
+        for name in names:
+            file = f"{path}/{name}"
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                written_at = datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
+                page.append(Listed(os.path.relpath(file, top), written_at))
+            if len(page) == LIST_PAGE:
+                yield page
+                page = []
+    if page:
+        yield page
+
+
 def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
     """What `work` makes of a file's bytes."""
     return work(read_file(path, limit_bytes))
@@ -266,14 +311,14 @@ def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
 class BucketStore:
     """Objects in an S3-compatible bucket; links are presigned by the bucket's own scheme."""
 
-    def __init__(self, store: S3Store, hands: Hands | None = None) -> None:
+    def __init__(self, store: S3Store, executor: Executor | None = None) -> None:
         self._store = store
-        self._hands = hands or Threads()
+        self._executor = executor or ThreadExecutor()
 
     @classmethod
-    def connect(cls, bucket: str, *, hands: Hands | None = None, **config: Any) -> BucketStore:
+    def connect(cls, bucket: str, *, executor: Executor | None = None, **config: Any) -> BucketStore:
         """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options)."""
-        return cls(S3Store(bucket, **config), hands)
+        return cls(S3Store(bucket, **config), executor)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
@@ -295,7 +340,7 @@ class BucketStore:
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        return await self._hands.run(work, await self.get(key, limit_bytes=limit_bytes))
+        return await self._executor.run(work, await self.get(key, limit_bytes=limit_bytes))
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""
@@ -313,6 +358,11 @@ class BucketStore:
             await obstore.delete_async(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
+
+    async def listed(self, folder: str) -> AsyncIterator[Sequence[Listed]]:
+        """See `ObjectStore.listed`."""
+        async for page in obstore.list(self._store, f"{folder}/", chunk_size=LIST_PAGE):
+            yield [Listed(found["path"], found["last_modified"]) for found in page]
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`. The size is checked when the object is verified."""

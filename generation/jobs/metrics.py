@@ -6,8 +6,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from generation.job import JobState
-from generation.refused import Cause
+from generation.domain.rejections import Cause
+from generation.domain.states import JobState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -26,7 +26,7 @@ class Metrics:
         )
         self.gpu_seconds = Histogram(
             "llamasketch_gpu_seconds_per_image",
-            "GPU time of a delivered image, as its box says.",
+            "GPU time of a delivered image, as its worker says.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -56,7 +56,7 @@ class Metrics:
         )
         self.refused = Counter(
             "llamasketch_worker_reports_refused",
-            "Reports of boxes that do not hold the lease.",
+            "Reports of workers that do not hold the lease.",
             ["report", "cause"],
             registry=self.registry,
         )

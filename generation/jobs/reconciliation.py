@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 
-from generation.ending import expire, past_deadline, rows_of
-from generation.job import Job, JobState
-from generation.metrics import Metrics
-from generation.queue import JobQueue
-from generation.tables import QUEUE, job_inputs, job_queue, job_results
+from generation.domain.commands import ExpireJob
+from generation.domain.errors import NotDue
+from generation.domain.job import Job
+from generation.domain.requests import session_key
+from generation.domain.rows import QueueEntry
+from generation.domain.states import JobState
+from generation.jobs.metrics import Metrics
+from generation.jobs.recording import record, rows_of, situation
+from generation.queueing.queue import JobQueue
+from generation.store.tables import QUEUE, job_inputs, job_queue, job_results
 from ledger.clock import Clock
 from ledger.domain import holds as holds_
+from ledger.domain.applying import release_in
 from ledger.domain.commands import ReleaseHold
-from ledger.domain.drafts import release_in
 from ledger.identifiers import Identifiers, JobId
-from ledger.log.model import Draft, LogWriter, Transaction
+from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
 
 PAGE = 200
@@ -99,7 +104,7 @@ class Reconciler:
             return list((await connection.execute(query)).scalars())
 
     async def _candidates(self) -> AsyncIterator[Sequence[tuple[str, str]]]:
-        """(account, job) of every row of the queue and of recent wishes that left none, page by page."""
+        """(account, job) of every row of the queue and of recent requests that left none, page by page."""
         since = self._clock() - LOOK_BACK
         known = sa.union(sa.select(job_queue.c.job_id), sa.select(job_results.c.job_id))
         lost = sa.and_(job_inputs.c.requested_at > since, job_inputs.c.job_id.not_in(known))
@@ -123,23 +128,24 @@ class Reconciler:
     async def _job(self, account_id: str, job_id: JobId) -> str:
         """Look at one job without a lock; decide under it only if something seems wrong."""
         job: Job = (await self._reader.state(job_id)).state
-        row = await self._queue.queue_row(job_id)
+        row = await self._queue.entry(job_id)
         if (row is not None) == (not job.state.final and job.state is not JobState.UNKNOWN):
             return "jobs" if row is not None else "ended"
 
-        def decide(draft: Draft) -> str:
-            now: Job = draft.state(job_id)
-            present = draft.get(QUEUE, job_id)
+        def decide(uow: UnitOfWork) -> str:
+            now: Job = uow.state(job_id)
+            present = uow.get(QUEUE, job_id)
             if now.state.final or now.state is JobState.UNKNOWN:
-                draft.delete(QUEUE, job_id)
+                uow.delete(QUEUE, job_id)
                 return "rows_without_job" if present is not None else "ended"
             if present is not None:
                 return "jobs"
-            if past_deadline(draft, now):
-                expire(draft, job_id)
-                return "jobs_ended"
-            draft.put(QUEUE, _restored(job_id, now, draft))
-            return "rows_restored"
+            try:
+                record(uow, situation(uow, job_id), ExpireJob())
+            except NotDue:
+                uow.put(QUEUE, _restored(job_id, now, uow.now).to_row())
+                return "rows_restored"
+            return "jobs_ended"
 
         found = await self._submit(account_id, job_id, decide)
         if found == "jobs_ended":
@@ -148,26 +154,26 @@ class Reconciler:
 
     async def _account(self, account_id: str, total: dict[str, int]) -> int:
         """Holds of an account: each must stand for a job that has not ended. Others are let go."""
-        standing = 0
+        summary = 0
         account = (await self._reader.state(account_id)).state
         for hold in list(holds_.each(account.holds)):
             if not hold.job_id.startswith("job_"):
                 continue
             job: Job = (await self._reader.state(hold.job_id)).state
             if not job.state.final and job.hold_id == hold.hold_id:
-                standing += 1
+                summary += 1
                 continue
             found = await self._let_go(account_id, JobId(hold.job_id), hold.hold_id)
             total["holds_released"] += found == "released"
-        return standing
+        return summary
 
     async def _let_go(self, account_id: str, job_id: JobId, hold_id: str) -> str:
-        def decide(draft: Draft) -> str:
-            job: Job = draft.state(job_id)
-            hold = holds_.get(draft.state(account_id).holds, hold_id)
+        def decide(uow: UnitOfWork) -> str:
+            job: Job = uow.state(job_id)
+            hold = holds_.get(uow.state(account_id).holds, hold_id)
             if hold is None or (not job.state.final and job.hold_id == hold_id):
-                return "standing"
-            release_in(draft, account_id, ReleaseHold(hold_id=hold_id, reason="reconciled"))
+                return "open"
+            release_in(uow, account_id, ReleaseHold(hold_id=hold_id, reason="reconciled"))
             return "released"
 
         return await self._submit(account_id, job_id, decide)
@@ -186,23 +192,23 @@ class Reconciler:
         return str(receipt.result)
 
 
-def _restored(job_id: JobId, job: Job, draft: Draft) -> dict[str, Any]:
-    """A row for a job that lost its own. If it was running, its lease has lapsed: the sweeper goes on."""
+def _restored(job_id: JobId, job: Job, now: datetime) -> QueueEntry:
+    """An entry for a job that lost its own. If it was running, its lease has lapsed: the sweeper goes on."""
     running = job.state is JobState.RUNNING
-    return {
-        "job_id": job_id,
-        "account_id": job.account_id,
-        "session_id": f"{job.account_id}/{job.session_id}" if job.live else None,
-        "graph": job.graph,
-        "state": job.state.value,
-        "tag": 0,
-        "rank": 0,
-        "requested_at": draft.now,
-        "deadline": job.deadline,
-        "refused_workers": [attempt.worker_id for attempt in job.failures],
-        "epoch": job.epoch,
-        "attempts": job.attempts,
-        "worker_id": job.worker_id if running else None,
-        "lease_expires_at": draft.now if running else None,
-        "held": job.hold_id is not None,
-    }
+    return QueueEntry(
+        job_id=job_id,
+        account_id=job.account_id,
+        session_id=session_key(job.account_id, job.session_id) if job.live else None,
+        graph=job.graph,
+        state=job.state,
+        tag=0,
+        rank=0,
+        requested_at=now,
+        deadline=job.deadline or now,
+        refused_workers=[attempt.worker_id for attempt in job.failures],
+        epoch=job.epoch,
+        attempts=job.attempts,
+        worker_id=job.worker_id if running else None,
+        lease_expires_at=now if running else None,
+        held=job.hold_id is not None,
+    )

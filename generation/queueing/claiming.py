@@ -1,4 +1,4 @@
-"""Leasing jobs to boxes: many claims that wait in this process share one short transaction.
+"""Leasing jobs to workers: many claims that wait in this process share one short transaction.
 
 Every fourth claim goes by the fair order of people alone, without anybody's bonus.
 
@@ -6,10 +6,11 @@ Every fourth claim goes by the fair order of people alone, without anybody's bon
 epoch, expiry) is taken here; the job's stream is told afterwards, through the log. So this
 transaction need not wait for the disk: the log's next COMMIT carries it along.
 
-A box that failed on a job gets it again only while no other box is there that could try: a fleet of
-one would else let it wait until its deadline.
+A worker that failed on a job gets it again only while no other worker is there that could try: a fleet of
+one would else let it wait until its deadline. Who waits or works is heard of all the time: a worker that has
+been silent for fifteen seconds keeps nobody waiting.
 
-Only boxes that are active in the database get anything: a box may be drained or put in quarantine,
+Only workers that are active in the database get anything: a worker may be drained or put in quarantine,
 by whatever process, while it waits.
 """
 
@@ -23,23 +24,23 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from generation.queue import SLOT
-from generation.workers import PRESENT_WITHIN
+from generation.domain.fairness import SLOT
+from generation.fleet.registry import SEEN_WITHIN
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId
 
 CLAIMS_PER_ROUND = 64
 SPARE_ROWS = 8
-"""Rows looked at beyond the number of boxes, since a row may refuse some of them."""
+"""Rows looked at beyond the number of workers, since a row may refuse some of them."""
 
 FAIR_EVERY = 4
 
 _CANDIDATES = """
-    WITH boxes AS MATERIALIZED (
+    WITH asking AS MATERIALIZED (
         SELECT coalesce(jsonb_agg(w.worker_id), '[]') AS active FROM workers w
         WHERE w.worker_id = ANY(:workers) AND w.state = 'active')
     SELECT set_config('synchronous_commit', 'off', true), q.job_id, q.account_id, q.graph, q.epoch, q.tag,
-           q.deadline, q.requested_at, r.refused_workers, (SELECT active FROM boxes) AS active_workers,
+           q.deadline, q.requested_at, r.refused_workers, (SELECT active FROM asking) AS active_workers,
            i.prompt, i.seed, i.strength, i.width, i.height, i.sketch_key, i.sketch_sha256
     FROM job_queue q LEFT JOIN job_inputs i ON i.job_id = q.job_id
     CROSS JOIN LATERAL (SELECT CASE WHEN q.refused_workers = '[]' OR EXISTS (
@@ -49,7 +50,7 @@ _CANDIDATES = """
     ) THEN q.refused_workers ELSE '[]' END AS refused_workers) r
     WHERE q.state = 'queued' AND q.graph = ANY(:graphs) AND q.deadline > :now
       AND (q.lease_expires_at IS NULL OR q.lease_expires_at < :now)
-      AND NOT r.refused_workers @> (SELECT active FROM boxes)
+      AND NOT r.refused_workers @> (SELECT active FROM asking)
       AND (q.session_id IS NULL OR NOT coalesce(
         (SELECT s.paused FROM live_sessions s WHERE s.session_id = q.session_id), false))
     ORDER BY q.{order}, q.job_id LIMIT :limit
@@ -61,7 +62,8 @@ _LEASE = sa.text(
     """
     WITH leased AS (
         UPDATE job_queue q SET worker_id = l.worker_id, epoch = q.epoch + 1, leased_at = :now,
-               lease_expires_at = :until, progress_value = 0, progress_max = 0
+               lease_expires_at = :until, progress_value = 0, progress_max = 0,
+               progress_moved = 0
         FROM unnest(CAST(:jobs AS text[]), CAST(:workers AS text[])) AS l(job_id, worker_id)
         WHERE q.job_id = l.job_id
         RETURNING q.tag)
@@ -71,7 +73,7 @@ _LEASE = sa.text(
 _WEIGHT = sa.text(
     "SELECT coalesce(sum(weight), 1) FROM (SELECT max(weight) AS weight FROM job_queue GROUP BY account_id) w"
 )
-_WEIGHED_SECONDS = 1.0
+_WEIGHED_FOR = timedelta(seconds=1)
 
 
 class Claim(NamedTuple):
@@ -92,7 +94,7 @@ class _Ask(NamedTuple):
     answer: asyncio.Future[Claim | None]
 
 
-class ClaimDesk:
+class ClaimBatcher:
     """Answers claims in rounds. One per process; every method belongs to its event loop."""
 
     def __init__(
@@ -108,7 +110,7 @@ class ClaimDesk:
         self._lease_time = lease
         self._given = 0
         self._weight = 1
-        self._weighed_at = -_WEIGHED_SECONDS
+        self._weighed_at: datetime | None = None
         self._asks: list[_Ask] = []
         self._round: asyncio.Task[None] | None = None
 
@@ -129,7 +131,7 @@ class ClaimDesk:
             await self._serve([ask for ask in asks if not ask.answer.done()])
 
     async def _serve(self, asks: Sequence[_Ask]) -> None:
-        """Answer every one of these asks, whatever happens; a box that asked twice gets its job once."""
+        """Answer every one of these asks, whatever happens; a worker that asked twice gets its job once."""
         claims: dict[str, Claim] = {}
         fault: Exception | None = None
         try:
@@ -156,15 +158,15 @@ class ClaimDesk:
         more = False
         async with self._engine.begin() as connection:
             for statement, count in ((_FAIRLY, fair), (_BY_RANK, len(waiting))):
-                boxes = [worker_id for worker_id in waiting if worker_id not in claims][:count]
-                if boxes:
-                    spare = len(claims) + (SPARE_ROWS if len(boxes) > 1 else 0)
-                    rows = await _candidates(connection, statement, boxes, graphs, now, spare)
+                worker_ids = [worker_id for worker_id in waiting if worker_id not in claims][:count]
+                if worker_ids:
+                    spare = len(claims) + (SPARE_ROWS if len(worker_ids) > 1 else 0)
+                    rows = await _candidates(connection, statement, worker_ids, graphs, now, spare)
                     taken = {claim.job_id for claim in claims.values()}
-                    claims |= _match([row for row in rows if row.job_id not in taken], boxes)
-                    more = len(rows) >= len(boxes)
+                    claims |= _match([row for row in rows if row.job_id not in taken], worker_ids)
+                    more = len(rows) >= len(worker_ids)
             if claims:
-                moved = len(claims) * SLOT // 8 // await self._active_weight(connection)
+                moved = len(claims) * SLOT // 8 // await self._active_weight(connection, now)
                 await _write(connection, claims, now, now + self._lease_time, moved)
         if claims and self._on_batch is not None:
             self._on_batch(len(claims))
@@ -174,19 +176,18 @@ class ClaimDesk:
             claims |= await self._lease(unserved[:1])
         return claims
 
-    async def _active_weight(self, connection: AsyncConnection) -> int:
+    async def _active_weight(self, connection: AsyncConnection, now: datetime) -> int:
         """The weights of all people who have work here, as of a second ago at most."""
-        present = asyncio.get_running_loop().time()
-        if present - self._weighed_at >= _WEIGHED_SECONDS:
+        if self._weighed_at is None or abs(now - self._weighed_at) >= _WEIGHED_FOR:
             self._weight = max(1, int((await connection.execute(_WEIGHT)).scalar_one()))
-            self._weighed_at = present
+            self._weighed_at = now
         return self._weight
 
 
 async def _candidates(
     connection: AsyncConnection,
     statement: sa.TextClause,
-    boxes: Sequence[str],
+    worker_ids: Sequence[str],
     graphs: Sequence[str],
     now: datetime,
     spare: int,
@@ -194,15 +195,15 @@ async def _candidates(
     parameters = {
         "graphs": list(graphs),
         "now": now,
-        "present": now - PRESENT_WITHIN,
-        "workers": list(boxes),
-        "limit": len(boxes) + spare,
+        "present": now - SEEN_WITHIN,
+        "workers": list(worker_ids),
+        "limit": len(worker_ids) + spare,
     }
     return (await connection.execute(statement, parameters)).all()
 
 
 def _match(rows: Sequence[Any], workers: Sequence[str]) -> dict[str, Claim]:
-    """Give each row, in order of rank, to the first waiting box that is active and has not failed on it."""
+    """Give each row, in order of rank, to the first waiting worker that is active and has not failed on it."""
     free = list(dict.fromkeys(workers))
     claims: dict[str, Claim] = {}
     for row in rows:

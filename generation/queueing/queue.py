@@ -1,14 +1,11 @@
 """The queue: a table claimed with SKIP LOCKED, ordered by weighted fair queueing.
 
-Every person has a virtual time. A job's tag is the later of the queue's virtual time and its
-owner's, and moves the owner's on by cost / weight; so a hundred waiting jobs of one person lie
-far behind the first job of another. Each claim moves the queue's virtual time on, to the claimed tag
+The order among people is in `generation.domain.fairness`. Each claim moves the queue's virtual time on, to the claimed tag
 or by an eighth of that claim's share among everybody who waits: slower than the tags of somebody who
 hogs the queue, so that it stays behind his next job, and yet past whoever waits while new people
 keep coming.
-A job's rank is its tag less its tier's bonus. Three claims of four go by rank, the fourth by tag
-alone: whoever has no bonus waits longer, but not for ever, however many others have one.
-Virtual time is an integer; one image of a person of weight 1 is `SLOT`.
+Three claims of four go by rank, the fourth by tag alone: whoever has no bonus waits longer, but not for
+ever, however many others have one.
 """
 
 from __future__ import annotations
@@ -20,34 +17,23 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from generation import queue_sql as sql
-from generation.batching import Batcher
-from generation.pace import Pace, PaceWatch
-from generation.workers import PRESENT_WITHIN
+from generation.domain.quotas import NetworkQuota
+from generation.domain.rows import FundingEntry, JobProgress, QueueEntry
+from generation.domain.sessions import LiveSession
+from generation.fleet.registry import PRESENT_WITHIN
+from generation.queueing import statements as sql
+from generation.queueing.pace import Pace, PaceWatch
+from generation.store.batching import Batcher
+from generation.store.tables import network_allowances
 from ledger.identifiers import AccountId, JobId
 
-SLOT = 1_000_000
 KNOWN_WITHIN = timedelta(hours=24)
-"""A box that was not heard of for longer is no promise that its kind of image can ever be made."""
+"""A worker that was not heard of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
-TOLD_SESSIONS_KEPT = timedelta(days=30)
+SEEDS_MAX = 20_000
+"""Seeds that are kept in memory: a job's never changes."""
+CHANGED_SESSIONS_KEPT = timedelta(days=30)
 """Those that a person has paused or limited: a pause must not end by itself."""
-
-
-class Tier(NamedTuple):
-    """How a plan is served."""
-
-    weight: int
-    bonus_slots: int
-    """How many single-image turns ahead of others it stands."""
-    in_flight_max: int
-
-
-FREE = Tier(weight=1, bonus_slots=0, in_flight_max=24)
-PAID = Tier(weight=2, bonus_slots=2, in_flight_max=200)
-PRIORITY = Tier(weight=4, bonus_slots=20, in_flight_max=400)
-VARIATION_SLOTS = 8
-"""How many single-image turns variations of a live session stand behind its frames."""
 
 
 class Place(NamedTuple):
@@ -56,8 +42,8 @@ class Place(NamedTuple):
     position: int
     """1 is next."""
     running: int
-    boxes: int
-    """Boxes heard of lately that can run it."""
+    workers: int
+    """Workers heard of lately that can run it."""
     rank: int
     virtual_time: int
     """The queue's: a rank beyond it lets those pass who come meanwhile."""
@@ -65,27 +51,14 @@ class Place(NamedTuple):
     """How fast virtual time moves, as far as this process knows."""
 
 
-class Standing(NamedTuple):
+class QueueSummary(NamedTuple):
     """What a request needs to know about the queue before it is decided."""
 
     virtual_time: int
     in_flight: int
     queued: int
     servable: bool = True
-    """False if boxes are known and none of them can ever run the graph."""
-
-
-class Turn(NamedTuple):
-    """A job's place: in the order by rank, and in the fair order."""
-
-    rank: int
-    tag: int
-
-
-def turn_of(virtual_time: int, finish: int, cost_credits: int, tier: Tier) -> tuple[Turn, int]:
-    """(place, new finish of its owner) of a job: see the module's words."""
-    start = max(virtual_time, finish)
-    return Turn(start - tier.bonus_slots * SLOT, start), start + cost_credits * SLOT // tier.weight
+    """False if workers are known and none of them can ever run the graph."""
 
 
 class JobQueue:
@@ -96,24 +69,34 @@ class JobQueue:
         # A single question needs no BEGIN before it and no ROLLBACK after it.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._watch = PaceWatch()
-        self._rows: Batcher[str, Any] = Batcher(self._load_rows)
+        self._entries: Batcher[str, QueueEntry] = Batcher(self._load_entries)
+        self._seeds: Batcher[str, int] = Batcher(self._load_seeds)
+        self._known_seeds: dict[str, int] = {}
 
     @property
     def engine(self) -> AsyncEngine:
         """Where the queue lives."""
         return self._engine
 
-    async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
+    async def summary(self, account_id: AccountId, graph: str, now: datetime) -> QueueSummary:
         """The queue's virtual time, the person's jobs in flight, all that wait, and who could serve it."""
         known = {"account_id": account_id, "graphs": [graph], "known_since": now - KNOWN_WITHIN}
         async with self._reading.connect() as connection:
-            found = await connection.execute(sql.STANDING, known)
+            found = await connection.execute(sql.SUMMARY, known)
             virtual_time, in_flight, queued, servable = found.one()
-        return self._stood(Standing(virtual_time or 0, in_flight, queued, servable), now)
+        return self._noted(QueueSummary(virtual_time or 0, in_flight, queued, servable), now)
 
-    def _stood(self, standing: Standing, now: datetime) -> Standing:
-        self._watch.note(now, standing.virtual_time, waiting=standing.queued > 0)
-        return standing
+    async def used_today(self, quotas: Sequence[NetworkQuota]) -> dict[str, int]:
+        """Free credits counted at these networks, by key; those without any are left out."""
+        keys = [quota.key for quota in quotas]
+        query = sa.select(network_allowances.c.id, network_allowances.c.used)
+        async with self._reading.connect() as connection:
+            found = await connection.execute(query.where(network_allowances.c.id.in_(keys)))
+            return {row.id: row.used for row in found}
+
+    def _noted(self, summary: QueueSummary, now: datetime) -> QueueSummary:
+        self._watch.note(now, summary.virtual_time, waiting=summary.queued > 0)
+        return summary
 
     async def ensure_clock(self) -> None:
         """Create the queue's clock row where it is missing."""
@@ -129,16 +112,16 @@ class JobQueue:
         epoch: int,
         now: datetime,
         lease: timedelta,
-        progress: tuple[int, int],
+        progress: JobProgress,
     ) -> Any | None:
-        """Note progress. The lease is extended only if progress moved; None if the lease is lost."""
-        value, maximum = progress
+        """Note progress. The lease is extended only if something moved; None if the lease is lost."""
         report = {
             "job": job_id,
             "worker": worker_id,
             "lease_epoch": epoch,
-            "value": value,
-            "maximum": maximum,
+            "value": progress.value,
+            "maximum": progress.maximum,
+            "moved": progress.moved,
             "until": now + lease,
         }
         async with self._engine.begin() as connection:
@@ -151,13 +134,13 @@ class JobQueue:
         async with self._engine.begin() as connection:
             await connection.execute(sql.ASK_CANCEL, {"job": job_id})
 
-    async def lapsed(self, now: datetime, limit: int) -> Sequence[Any]:
+    async def lapsed(self, now: datetime, limit: int) -> Sequence[QueueEntry]:
         """Jobs whose lease or deadline has passed, oldest first."""
-        return await self._all(sql.LAPSED, now=now, most=limit)
+        return _entries(await self._all(sql.LAPSED, now=now, most=limit))
 
-    async def held_by(self, worker_id: str) -> Sequence[Any]:
-        """What a box is painting, as far as is known here."""
-        return await self._all(sql.HELD_BY, worker=worker_id)
+    async def held_by(self, worker_id: str) -> Sequence[QueueEntry]:
+        """What a worker is making, as far as is known here."""
+        return _entries(await self._all(sql.HELD_BY, worker=worker_id))
 
     async def place(self, job_id: JobId, now: datetime) -> Place | None:
         """Where a queued job stands, None if it is not queued."""
@@ -168,30 +151,42 @@ class JobQueue:
         virtual_time = row.virtual_time or 0
         self._watch.note(now, virtual_time, waiting=True)
         pace = self._watch.pace(now, virtual_time)
-        return Place(row.before + 1, row.running, row.boxes, row.rank, virtual_time, pace)
+        return Place(row.before + 1, row.running, row.workers, row.rank, virtual_time, pace)
 
-    async def queue_row(self, job_id: JobId) -> Any | None:
-        """The queue's row of a job, None once it has ended."""
-        return await self._rows.get(job_id)
+    async def entry(self, job_id: JobId) -> QueueEntry | None:
+        """The queue's entry of a job, None once it has ended."""
+        return await self._entries.get(job_id)
 
-    async def _load_rows(self, job_ids: Sequence[str]) -> dict[str, Any]:
-        return {row.job_id: row for row in await self._all(sql.ROWS, job_ids=job_ids)}
+    async def _load_entries(self, job_ids: Sequence[str]) -> dict[str, QueueEntry]:
+        return {entry.job_id: entry for entry in _entries(await self._all(sql.ROWS, job_ids=job_ids))}
 
-    async def inputs(self, job_id: JobId) -> Any | None:
-        """What a job is to be painted from; None if it was erased."""
-        return await self._one(sql.INPUTS_OF, key=job_id)
+    async def seed(self, job_id: JobId) -> int | None:
+        """The seed of a job, None if its inputs are not there (any more)."""
+        seed = self._known_seeds.get(job_id)
+        if seed is None:
+            seed = await self._seeds.get(job_id)
+            if seed is not None:
+                self._known_seeds[job_id] = seed
+            if len(self._known_seeds) > SEEDS_MAX:
+                del self._known_seeds[next(iter(self._known_seeds))]
+        return seed
+
+    async def _load_seeds(self, job_ids: Sequence[str]) -> dict[str, int]:
+        return {row.job_id: row.seed for row in await self._all(sql.SEEDS, job_ids=job_ids)}
 
     async def result(self, job_id: JobId) -> Any | None:
         """Where a job's image is; None if there is none (any more)."""
         return await self._one(sql.RESULT_OF, key=job_id)
 
-    async def funding(self, job_id: JobId) -> Any | None:
+    async def funding(self, job_id: JobId) -> FundingEntry | None:
         """The payment made for this job alone, None if there is none (any more)."""
-        return await self._one(sql.FUNDING_OF, key=job_id)
+        row = await self._one(sql.FUNDING_OF, key=job_id)
+        return None if row is None else FundingEntry.from_row(row._asdict())
 
-    async def session(self, session_key: str) -> Any | None:
-        """A live session's row."""
-        return await self._one(sql.SESSION_OF, key=session_key)
+    async def session(self, session_key: str) -> LiveSession | None:
+        """A live session, None if it was never used or is forgotten."""
+        row = await self._one(sql.SESSION_OF, key=session_key)
+        return None if row is None else LiveSession.from_row(row._asdict())
 
     async def waiting_in_paused(self, session_key: str | None = None, limit: int = 100) -> Sequence[Any]:
         """(job, account, session) of what waits although its live session is paused: in this one, or anywhere."""
@@ -205,7 +200,7 @@ class JobQueue:
 
     async def prune(self, now: datetime, limit: int = 500) -> int:
         """Forget idle live sessions, people whose turn is long past, and yesterday's quotas."""
-        old, older = now - SESSIONS_KEPT, now - TOLD_SESSIONS_KEPT
+        old, older = now - SESSIONS_KEPT, now - CHANGED_SESSIONS_KEPT
         known = {"old": old, "older": older, "now": now, "most": limit}
         gone = 0
         for statement in sql.PRUNE:
@@ -220,3 +215,7 @@ class JobQueue:
     async def _all(self, statement: sa.Executable, **known: Any) -> Sequence[Any]:
         async with self._reading.connect() as connection:
             return (await connection.execute(statement, known)).all()
+
+
+def _entries(rows: Sequence[Any]) -> list[QueueEntry]:
+    return [QueueEntry.from_row(row._asdict()) for row in rows]

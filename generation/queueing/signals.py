@@ -1,4 +1,4 @@
-"""Wake-ups and progress: hints that may get lost without harm. PostgreSQL is the truth."""
+"""Wake-ups and progress: notifications that may get lost without harm. PostgreSQL is the truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 JOBS_CHANNEL = "llamasketch:jobs"
 ACCOUNT_CHANNEL = "llamasketch:account:"
 WATCHED_MAX = 64
-"""Messages that wait for one watcher. Each is a hint, and replaced by a newer one: the oldest are dropped."""
+"""Messages that wait for one watcher. Each is a notification, and replaced by a newer one: the oldest are dropped."""
 
 
 class Signals(Protocol):
@@ -33,7 +33,7 @@ class Signals(Protocol):
     async def wait_for_work(self, timeout_seconds: float, news: asyncio.Event | None = None) -> None:
         """Return when work may have arrived, or after the time-out."""
 
-    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+    async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """Send a small JSON message to whoever watches this account now."""
 
     def watch(self, account_id: str) -> contextlib.AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
@@ -55,6 +55,10 @@ class LocalSignals:
         for account_id in self._watchers:
             self.deliver(account_id, {"event": "closed"})
 
+    def session_ended(self, account_id: str) -> None:
+        """Whoever watches this account in this process looks again whether they still may."""
+        self.deliver(account_id, {"event": "session_ended"})
+
     async def work_arrived(self) -> None:
         """See `Signals.work_arrived`."""
         self.wake()
@@ -74,7 +78,7 @@ class LocalSignals:
             async with asyncio.timeout(timeout_seconds):
                 await (news or self._arrived).wait()
 
-    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+    async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""
         self.deliver(account_id, message)
 
@@ -109,7 +113,7 @@ class RedisSignals(LocalSignals):
         super().__init__()
         self._client = client
         self._sending: set[asyncio.Future[None]] = set()
-        self._log = structlog.get_logger("generation.signals")
+        self._log = structlog.get_logger("generation.queueing.signals")
         self.connected = False
 
     async def work_arrived(self) -> None:
@@ -117,7 +121,7 @@ class RedisSignals(LocalSignals):
         self.wake()
         await self._publish(JOBS_CHANNEL, b"1")
 
-    async def tell(self, account_id: str, message: dict[str, Any]) -> None:
+    async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""
         if not await self._publish(ACCOUNT_CHANNEL + account_id, msgspec.json.encode(message)):
             self.deliver(account_id, message)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from generation.tables import (
+from generation.domain.states import JobState
+from generation.store.tables import (
     fair_shares,
     job_funding,
     job_inputs,
@@ -47,10 +48,10 @@ _graphs = workers.c.capabilities["graphs"]
 
 _known = sa.and_(workers.c.state != "gone", workers.c.seen_at > _time("known_since"))
 _able = sa.exists().where(_known, _graphs.contains(sa.bindparam("graphs", type_=_graphs.type)))
-STANDING = sa.select(
+SUMMARY = sa.select(
     _virtual_time,
     sa.select(sa.func.count()).where(_queue.account_id == _text("account_id")).scalar_subquery(),
-    sa.select(sa.func.count()).where(_queue.state == "queued").scalar_subquery(),
+    sa.select(sa.func.count()).where(_queue.state == JobState.QUEUED.value).scalar_subquery(),
     sa.or_(_able, ~sa.exists().where(_known)),
 )
 
@@ -58,9 +59,9 @@ STANDING = sa.select(
 
 _mine, _other = job_queue.alias("mine"), job_queue.alias("other")
 _before = sa.tuple_(_other.c.rank, _other.c.job_id) < sa.tuple_(_mine.c.rank, _mine.c.job_id)
-_ahead = sa.select(sa.func.count()).where(_other.c.state == "queued", _before)
-_running = sa.select(sa.func.count()).where(_queue.state == "running")
-_boxes = sa.select(sa.func.count()).where(
+_ahead = sa.select(sa.func.count()).where(_other.c.state == JobState.QUEUED.value, _before)
+_running = sa.select(sa.func.count()).where(_queue.state == JobState.RUNNING.value)
+_workers = sa.select(sa.func.count()).where(
     workers.c.state == "active",
     workers.c.seen_at > _time("present_since"),
     _graphs.contains(sa.func.to_jsonb(_mine.c.graph)),
@@ -68,26 +69,31 @@ _boxes = sa.select(sa.func.count()).where(
 PLACE = sa.select(
     _ahead.correlate(_mine).scalar_subquery().label("before"),
     _running.scalar_subquery().label("running"),
-    _boxes.correlate(_mine).scalar_subquery().label("boxes"),
+    _workers.correlate(_mine).scalar_subquery().label("workers"),
     _virtual_time.label("virtual_time"),
     _mine.c.rank,
-).where(_mine.c.job_id == _text("job_id"), _mine.c.state == "queued")
+).where(_mine.c.job_id == _text("job_id"), _mine.c.state == JobState.QUEUED.value)
 
-# --- a box's heartbeat: job, worker, lease_epoch, value, maximum, until ---
+# --- a worker's heartbeat: job, worker, lease_epoch, value, maximum, moved, until ---
 
-_moved = sa.or_(_queue.progress_value != _number("value"), _queue.progress_max != _number("maximum"))
+_moved = sa.or_(
+    _queue.progress_value != _number("value"),
+    _queue.progress_max != _number("maximum"),
+    _queue.progress_moved < _number("moved"),
+)
 HEARTBEAT = (
     sa.update(job_queue)
     .where(
         _queue.job_id == _text("job"),
         _queue.worker_id == _text("worker"),
         _queue.epoch == _number("lease_epoch"),
-        _queue.state == "running",
+        _queue.state == JobState.RUNNING.value,
     )
     .values(
         lease_expires_at=sa.case((_moved, _time("until")), else_=_queue.lease_expires_at),
         progress_value=_number("value"),
         progress_max=_number("maximum"),
+        progress_moved=sa.func.greatest(_queue.progress_moved, _number("moved")),
     )
     .returning(_queue.lease_expires_at, _queue.cancel_asked, _queue.account_id)
 )
@@ -96,17 +102,21 @@ ASK_CANCEL = sa.update(job_queue).where(_queue.job_id == _text("job")).values(ca
 
 # --- jobs of the queue: now and most; worker; job_ids ---
 
-_overdue = sa.and_(_queue.state != "settling", _queue.deadline <= _time("now"))
-_silent = sa.and_(_queue.state == "running", _queue.lease_expires_at < _time("now"))
+_overdue = sa.and_(_queue.state != JobState.SETTLING.value, _queue.deadline <= _time("now"))
+_silent = sa.and_(_queue.state == JobState.RUNNING.value, _queue.lease_expires_at < _time("now"))
 LAPSED = (
     sa.select(job_queue).where(sa.or_(_silent, _overdue)).order_by(_queue.deadline).limit(_number("most"))
 )
-HELD_BY = sa.select(job_queue).where(_queue.worker_id == _text("worker"), _queue.state == "running")
+HELD_BY = sa.select(job_queue).where(
+    _queue.worker_id == _text("worker"), _queue.state == JobState.RUNNING.value
+)
 ROWS = sa.select(job_queue).where(_queue.job_id == sa.any_(sa.bindparam("job_ids", type_=ARRAY(sa.Text()))))
 
 # --- one row by its key ---
 
-INPUTS_OF = sa.select(job_inputs).where(job_inputs.c.job_id == _text("key"))
+SEEDS = sa.select(job_inputs.c.job_id, job_inputs.c.seed).where(
+    job_inputs.c.job_id == sa.any_(sa.bindparam("job_ids", type_=ARRAY(sa.Text())))
+)
 RESULT_OF = sa.select(job_results).where(job_results.c.job_id == _text("key"))
 FUNDING_OF = sa.select(job_funding).where(job_funding.c.job_id == _text("key"))
 SESSION_OF = sa.select(live_sessions).where(live_sessions.c.session_id == _text("key"))
@@ -116,7 +126,7 @@ SESSION_OF = sa.select(live_sessions).where(live_sessions.c.session_id == _text(
 WAITING_IN_PAUSED = (
     sa.select(_queue.job_id, _queue.account_id, _queue.session_id)
     .join(live_sessions, live_sessions.c.session_id == _queue.session_id)
-    .where(live_sessions.c.paused, _queue.state == "queued")
+    .where(live_sessions.c.paused, _queue.state == JobState.QUEUED.value)
     .limit(_number("most"))
 )
 WAITING_IN_ONE_PAUSED = WAITING_IN_PAUSED.where(live_sessions.c.session_id == _text("session"))
@@ -129,10 +139,10 @@ RECENT_MILLISECONDS = (
 
 # --- what nobody needs any more: old and older, or now; and most ---
 
-_told = sa.or_(live_sessions.c.paused, live_sessions.c.cap_credits.is_not(None))
+_sent = sa.or_(live_sessions.c.paused, live_sessions.c.cap_credits.is_not(None))
 _forgettable = sa.and_(
     live_sessions.c.updated_at < _time("old"),
-    sa.or_(sa.not_(_told), live_sessions.c.updated_at < _time("older")),
+    sa.or_(sa.not_(_sent), live_sessions.c.updated_at < _time("older")),
 )
 _idle = sa.select(live_sessions.c.session_id).where(_forgettable)
 _past = fair_shares.c.finish <= _virtual_time

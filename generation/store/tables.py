@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from ledger.followups.rows import failing_index, retry_columns
 from ledger.log.model import SideTable
 
 metadata = sa.MetaData()
@@ -38,6 +39,13 @@ job_queue = sa.Table(
     _time("leased_at", nullable=True),
     sa.Column("progress_value", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress_max", sa.Integer, nullable=False, server_default="0"),
+    sa.Column(
+        "progress_moved",
+        sa.Integer,
+        nullable=False,
+        server_default="0",
+        comment="all that moved in this lease",
+    ),
     sa.Column("cancel_asked", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("job_queue_claim", "rank", "job_id", postgresql_where=sa.text("state = 'queued'")),
     sa.Index("job_queue_fair", "tag", "job_id", postgresql_where=sa.text("state = 'queued'")),
@@ -109,7 +117,9 @@ job_funding = sa.Table(
     sa.Column("reference", sa.Text, comment="the payment, once its way to pay is open"),
     sa.Column("result", JSONB, comment="the verified image's facts while the payment is settled"),
     _time("due_at"),
+    *retry_columns(),
     sa.Index("job_funding_due", "due_at", postgresql_where=sa.text("state <> 'held'")),
+    failing_index("job_funding"),
 )
 
 fair_shares = sa.Table(
@@ -135,22 +145,28 @@ network_allowances = sa.Table(
     _time("expires_at"),
 )
 
-job_returns = sa.Table(
-    "job_returns",
+job_usage_reversals = sa.Table(
+    "job_usage_reversals",
     metadata,
     sa.Column("job_id", sa.Text, primary_key=True),
     sa.Column("session_id", sa.Text, comment="the live session that counts its price"),
     sa.Column("credits", sa.BigInteger, nullable=False),
     sa.Column("free_credits", sa.Integer, nullable=False),
     sa.Column("networks", JSONB, nullable=False, comment="ids of the network allowances that count it"),
+    _time("due_at"),
+    *retry_columns(),
+    sa.Index("job_usage_reversals_due", "due_at"),
+    failing_index("job_usage_reversals"),
 )
 
-job_leftovers = sa.Table(
-    "job_leftovers",
+job_orphaned_uploads = sa.Table(
+    "job_orphaned_uploads",
     metadata,
     sa.Column("job_id", sa.Text, primary_key=True),
     _time("due_at"),
-    sa.Index("job_leftovers_due", "due_at"),
+    *retry_columns(),
+    sa.Index("job_orphaned_uploads_due", "due_at"),
+    failing_index("job_orphaned_uploads"),
 )
 
 workers = sa.Table(
@@ -163,11 +179,23 @@ workers = sa.Table(
     sa.Column("token_digest", sa.LargeBinary, nullable=False),
     _time("token_expires_at"),
     sa.Column("state", sa.Text, nullable=False, comment="active, draining, quarantined or gone"),
-    sa.Column("failures_in_a_row", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("self_tests", sa.Integer, nullable=False, server_default="0", comment="since its last image"),
+    _time("self_test_at", nullable=True),
     _time("registered_at"),
     _time("seen_at"),
     sa.Column("jobs_done", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("gpu_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+worker_failures = sa.Table(
+    "worker_failures",
+    metadata,
+    sa.Column("worker_id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    _time("failed_at"),
+    sa.Index("worker_failures_job", "job_id"),
 )
 
 registration_tokens = sa.Table(
@@ -185,5 +213,5 @@ SESSIONS = SideTable(live_sessions)
 SHARES = SideTable(fair_shares)
 NETWORKS = SideTable(network_allowances)
 FUNDING = SideTable(job_funding)
-RETURNS = SideTable(job_returns)
-LEFTOVERS = SideTable(job_leftovers)
+USAGE_REVERSALS = SideTable(job_usage_reversals)
+ORPHANED_UPLOADS = SideTable(job_orphaned_uploads)

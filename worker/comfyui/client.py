@@ -1,8 +1,9 @@
-"""An async client for one ComfyUI server on loopback (protocol: ComfyUI 0.8, as recorded)."""
+"""An async client for one ComfyUI server on loopback (protocol: ComfyUI 0.8 to 0.25)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any
 
 import httpx
 
-from generation.comfyui.faults import GraphRefused, RunLost, ServerDied, ServerUnreachable
+from worker.comfyui.faults import GraphRefused, RunLost, ServerDied, ServerUnreachable, understood
 
 JsonObject = dict[str, Any]
+OWNER_MARK = "llamasketch_worker"
+"""In a prompt's extra data: which worker put it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +34,18 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """Ids of prompts, running and pending."""
+    """Ids of prompts, running and pending, and those of them that carry the owner's mark."""
 
     running: frozenset[str]
     pending: frozenset[str]
+    own: frozenset[str] = frozenset()
 
     def __contains__(self, prompt_id: object) -> bool:
         return prompt_id in self.running or prompt_id in self.pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPause:
     """How long the client waits, in seconds, and how often it asks."""
 
     request: float = 10.0
@@ -62,13 +66,16 @@ class ComfyClient:
         base_url: str,
         http: httpx.AsyncClient,
         *,
-        patience: Patience | None = None,
+        wait_max: RetryPause | None = None,
         new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+        owner: str | None = None,
         sleep: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self.patience = patience or Patience()
+        self.wait_max = wait_max or RetryPause()
         self.new_id = new_id
+        self.owner = owner or str(new_id())
+        """Put on every prompt: whatever else is in the queue is not ours to touch."""
         self.sleep = sleep
         self._http = http
 
@@ -76,7 +83,7 @@ class ComfyClient:
         """One request; any answer is returned, whatever its status."""
         try:
             return await self._http.request(
-                method, self.base_url + path, timeout=self.patience.request, **options
+                method, self.base_url + path, timeout=self.wait_max.request, **options
             )
         except httpx.TransportError as fault:
             raise ServerUnreachable(f"{method} {path}: {type(fault).__name__}") from fault
@@ -85,8 +92,7 @@ class ComfyClient:
         answer = await self.request("GET", path)
         if answer.status_code != httpx.codes.OK:
             raise ServerUnreachable(f"GET {path}: {answer.status_code}")
-        body = answer.json()
-        return body if isinstance(body, dict) else {}
+        return _json_object(answer)
 
     async def system_stats(self) -> JsonObject:
         """`/system_stats`: versions, memory, devices."""
@@ -99,16 +105,27 @@ class ComfyClient:
     async def queue(self) -> QueueView:
         """Which prompts run and which wait."""
         body = await self._object("/queue")
-        running, pending = (
-            frozenset(str(item[1]) for item in body.get(name, ()))
-            for name in ("queue_running", "queue_pending")
+        with understood("/queue"):
+            running, pending = (
+                {str(item[1]): item[3] for item in body.get(name, ())}
+                for name in ("queue_running", "queue_pending")
+            )
+        marks = running | pending
+        own = frozenset(
+            prompt_id
+            for prompt_id, extra in marks.items()
+            if isinstance(extra, Mapping) and extra.get(OWNER_MARK) == self.owner
         )
-        return QueueView(running, pending)
+        return QueueView(frozenset(running), frozenset(pending), own)
 
     async def history(self, prompt_id: str) -> JsonObject | None:
         """The history entry; None while the prompt is unknown, waiting or running."""
         entry = (await self._object(f"/history/{prompt_id}")).get(prompt_id)
         return entry if isinstance(entry, dict) else None
+
+    async def free(self) -> None:
+        """Unload all models and empty the caches; done when the queue comes to it. Older servers cannot."""
+        await self.request("POST", "/free", json={"unload_models": True, "free_memory": True})
 
     async def forget(self, prompt_id: str) -> None:
         """Remove a history entry, so that the server's memory does not grow."""
@@ -120,8 +137,8 @@ class ComfyClient:
         answer = await self.request("POST", "/upload/image", files=files)
         if answer.status_code != httpx.codes.OK:
             raise ServerUnreachable(f"upload answered {answer.status_code}")
-        body = answer.json()
-        return StoredImage(body["name"], body.get("subfolder", ""), body.get("type", "input"))
+        with understood("/upload/image"):
+            return stored_image(answer.json(), "name", "input")
 
     async def download(self, image: StoredImage) -> bytes | None:
         """The content of a stored image; None when the file is gone."""
@@ -136,7 +153,8 @@ class ComfyClient:
         the queue and the history are asked, and it is never posted a second time. Raises
         `GraphRefused`, `RunLost` (not queued) or `ServerDied`.
         """
-        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        mark = {OWNER_MARK: self.owner}
+        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id, "extra_data": mark}
         try:
             answer = await self.request("POST", "/prompt", json=body)
         except ServerUnreachable:
@@ -146,7 +164,8 @@ class ComfyClient:
             await self._find_after_lost_answer(prompt_id)
             return
         verdict = _json_object(answer)
-        node_errors = verdict.get("node_errors") or {}
+        refused_nodes = verdict.get("node_errors") or {}
+        node_errors = refused_nodes if isinstance(refused_nodes, dict) else {"?": refused_nodes}
         if answer.status_code == httpx.codes.OK and not node_errors:
             return
         if answer.status_code == httpx.codes.OK:
@@ -156,14 +175,14 @@ class ComfyClient:
 
     async def _find_after_lost_answer(self, prompt_id: str) -> None:
         gone: ServerUnreachable | None = None
-        for _ in range(self.patience.submit_checks):
+        for _ in range(self.wait_max.submit_checks):
             try:
                 if prompt_id in await self.queue() or await self.history(prompt_id) is not None:
                     return
                 gone = None
             except ServerUnreachable as fault:
                 gone = fault
-            await self.sleep(self.patience.interrupt_pause)
+            await self.sleep(self.wait_max.interrupt_pause)
         if gone is not None:
             raise ServerDied(gone.detail) from gone
         raise RunLost("the prompt was not queued")
@@ -174,7 +193,7 @@ class ComfyClient:
         `/interrupt` answers 200 and may still be lost when the run is just starting, and is
         ignored for a pending prompt, as is a queue delete for a running one. So: look, act, look.
         """
-        for _ in range(self.patience.interrupt_attempts):
+        for _ in range(self.wait_max.interrupt_attempts):
             view = await self.queue()
             if prompt_id in view.pending:
                 await self.request("POST", "/queue", json={"delete": [prompt_id]})
@@ -182,34 +201,42 @@ class ComfyClient:
                 await self.request("POST", "/interrupt", json={"prompt_id": prompt_id})
             else:
                 return True
-            await self.sleep(self.patience.interrupt_pause)
+            await self.sleep(self.wait_max.interrupt_pause)
         return prompt_id not in await self.queue()
 
     async def clear(self) -> None:
-        """Drop everything pending and interrupt what runs; for a worker that owns the server."""
-        await self.request("POST", "/queue", json={"clear": True})
-        for prompt_id in (await self.queue()).running:
+        """Take out and interrupt what this owner left in the queue, and nothing of anybody else's."""
+        for prompt_id in (await self.queue()).own:
             await self.remove(prompt_id)
+
+
+def stored_image(about: Mapping[str, Any], named: str, kind: str) -> StoredImage:
+    """A file as an answer names it. Raises what `understood` is for."""
+    image = StoredImage(about[named], about.get("subfolder", ""), about.get("type", kind))
+    if not all(isinstance(part, str) for part in (image.filename, image.subfolder, image.kind)):
+        raise TypeError("not the name of a file")
+    return image
 
 
 def describe_refusal(verdict: Mapping[str, Any]) -> str:
     """A line for people from a 400 body or a 200 with `node_errors`."""
-    said: list[str] = []
+    reported: list[str] = []
     error = verdict.get("error")
     if isinstance(error, Mapping):
-        said.append(f"{error.get('message', '')} {error.get('details', '')}".strip())
-    for node_id, node in (verdict.get("node_errors") or {}).items():
-        reasons: Sequence[Mapping[str, Any]] = node.get("errors", ())
-        said += [
-            f"{node.get('class_type')}#{node_id}: {reason.get('message')} ({reason.get('details')})"
-            for reason in reasons
-        ]
-    return "; ".join(said)[:500] or "refused without a reason"
+        reported.append(f"{error.get('message', '')} {error.get('details', '')}".strip())
+    with contextlib.suppress(ServerUnreachable), understood("the refusal"):
+        for node_id, node in (verdict.get("node_errors") or {}).items():
+            reasons: Sequence[Mapping[str, Any]] = node.get("errors", ())
+            reported += [
+                f"{node.get('class_type')}#{node_id}: {reason.get('message')} ({reason.get('details')})"
+                for reason in reasons
+            ]
+    return "; ".join(reported)[:500] or "refused without a reason"
 
 
 def _json_object(answer: httpx.Response) -> JsonObject:
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from generation.comfyui.faults import GraphRefused
+from worker.comfyui.faults import GraphUnknown, InputsRefused, ServerUnreachable, understood
+
+GIVEN = frozenset({"prompt", "seed", "strength", "width", "height", "sketch", "filename_prefix"})
+"""What a worker can fill in: a job's inputs, its sketch, and where the image is to be saved."""
+_LABEL = re.compile(r"[a-z0-9_-]{1,40}@[0-9]{1,4}")
 
 
 class GraphInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +52,10 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """(node, field) pairs whose value is the name of a model file."""
     sha256: dict[str, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]] = {}
     """What these model files must be, by name, where that is known."""
+    sold: bool = True
+    """Whether people pay for its images. What is not sold is for tests, and makes no worker useful."""
+    vram_mb: int = 0
+    """Free memory of the GPU that it needs, models included; 0 where that is not known."""
     graph: dict[str, Any]
 
     @property
@@ -54,8 +63,14 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """As jobs name it: `sketch@1`."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def loaders(self) -> frozenset[str]:
+        """The nodes that load the person's image."""
+        images = (declared for declared in self.inputs.values() if declared.type == "image")
+        return frozenset(node for declared in images for node, _ in declared.to)
+
     def fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the graph with these inputs. Raises `GraphRefused` for what is not allowed.
+        """A copy of the graph with these inputs. Raises `InputsRefused` for what is not allowed.
 
         Values that the graph does not declare are ignored: one job describes itself to every graph.
         """
@@ -83,6 +98,13 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Nodes gain required inputs between versions and model files go missing: better to know
         it at boot than from a customer's job.
         """
+        try:
+            with understood("/object_info"):
+                return self._complaints(object_info)
+        except ServerUnreachable as fault:
+            return [fault.detail]
+
+    def _complaints(self, object_info: Mapping[str, Any]) -> list[str]:
         found: list[str] = []
         for node_id, node in self.graph.items():
             name = node["class_type"]
@@ -99,11 +121,6 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             if node_id == self.output and not info.get("output_node"):
                 found.append(f"{name}#{node_id} is not an output node")
         return found
-
-    def models_missing(self, object_info: Mapping[str, Any]) -> bool:
-        """Whether a server that has all the nodes lacks nothing but model files: it may not be ready yet."""
-        complaints = self.complaints(object_info)
-        return bool(complaints) and all(complaint.startswith("model file") for complaint in complaints)
 
     def _choices_missing(self, node_id: str, node: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
         filled_later = {tuple(place) for declared in self.inputs.values() for place in declared.to}
@@ -133,18 +150,18 @@ def _checked(name: str, declared: GraphInput, value: Any) -> Any:
         value = declared.default
     if value is None:
         if declared.required:
-            raise GraphRefused(f"input {name} is missing")
+            raise InputsRefused(f"input {name} is missing")
         return None
     match declared.type:
         case "text" | "image":
             if not isinstance(value, str) or len(value) > (declared.max_length or 1_000):
-                raise GraphRefused(f"input {name} is not a text of allowed length")
+                raise InputsRefused(f"input {name} is not a text of allowed length")
         case "integer":
             if not isinstance(value, int) or isinstance(value, bool):
-                raise GraphRefused(f"input {name} is not an integer")
+                raise InputsRefused(f"input {name} is not an integer")
         case "number":
             if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-                raise GraphRefused(f"input {name} is not a number")
+                raise InputsRefused(f"input {name} is not a number")
     if isinstance(value, int | float):
         _check_range(name, declared, value)
     return value
@@ -153,13 +170,13 @@ def _checked(name: str, declared: GraphInput, value: Any) -> Any:
 def _check_range(name: str, declared: GraphInput, value: float) -> None:
     low, high = declared.minimum, declared.maximum
     if (low is not None and value < low) or (high is not None and value > high):
-        raise GraphRefused(
+        raise InputsRefused(
             f"input {name} is outside {low}..{high}"
             if low is not None and high is not None
             else f"input {name} is out of range"
         )
     if declared.multiple_of and value % declared.multiple_of:
-        raise GraphRefused(f"input {name} is not a multiple of {declared.multiple_of}")
+        raise InputsRefused(f"input {name} is not a multiple of {declared.multiple_of}")
 
 
 class GraphLibrary:
@@ -173,34 +190,70 @@ class GraphLibrary:
         return sorted(self._graphs)
 
     def get(self, label: str) -> Graph:
-        """The graph of this label. Raises `GraphRefused`."""
+        """The graph of this label. Raises `GraphUnknown`."""
         if label not in self._graphs:
-            raise GraphRefused(f"graph {label} is unknown to this worker")
+            raise GraphUnknown(f"graph {label} is unknown to this worker")
         return self._graphs[label]
 
+    def joined(self, others: GraphLibrary) -> GraphLibrary:
+        """These and the others. Raises `ValueError` where both have a graph of one name and version."""
+        twice = sorted(set(self._graphs) & set(others._graphs))
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is there already: give yours another name or version")
+        return GraphLibrary({**self._graphs, **others._graphs})
+
     def only(self, labels: Sequence[str]) -> GraphLibrary:
-        """Those of these labels. Raises `GraphRefused` for an unknown one."""
+        """Those of these labels. Raises `GraphUnknown` for an unknown one."""
         return GraphLibrary({label: self.get(label) for label in labels})
 
 
 def load_graphs(folder: Path | None = None) -> GraphLibrary:
     """Load all graph files of a folder; by default those that ship with this package.
 
-    Raises `msgspec.ValidationError` or `ValueError` when a file is not what its name says.
+    Raises `OSError`, or `ValueError` with what is wrong in which file.
     """
-    source = folder if folder is not None else resources.files("generation.comfyui.graphs")
+    source = folder if folder is not None else resources.files("worker.comfyui.graphs")
     graphs: dict[str, Graph] = {}
-    for entry in source.iterdir():
+    for entry in sorted(source.iterdir(), key=lambda entry: entry.name):
         if not entry.name.endswith(".json"):
             continue
-        graph = msgspec.json.decode(entry.read_bytes(), type=Graph)
+        try:
+            graph = msgspec.json.decode(entry.read_bytes(), type=Graph)
+        except msgspec.DecodeError as fault:
+            raise type(fault)(f"{entry.name}: {fault}") from fault
         if f"{graph.label}.json" != entry.name:
             raise ValueError(f"{entry.name} holds graph {graph.label}")
-        unknown = [place for one in graph.inputs.values() for place in one.to if place[0] not in graph.graph]
-        if unknown or graph.output not in graph.graph:
-            raise ValueError(f"{entry.name} names nodes that it does not have")
-        named = {graph.graph[node]["inputs"][field] for node, field in graph.models}
-        if not named.issuperset(graph.sha256):
-            raise ValueError(f"{entry.name} has digests of files that it does not use")
+        for wrong in _wrong_with(graph):
+            raise ValueError(f"{entry.name} {wrong}")
         graphs[graph.label] = graph
     return GraphLibrary(graphs)
+
+
+def _wrong_with(graph: Graph) -> Iterator[str]:
+    """What keeps this from being a graph that a worker can run, whatever its ComfyUI has."""
+    if _LABEL.fullmatch(graph.label) is None:
+        yield "is not named by small letters, digits, _ and -, and a version of up to four digits"
+    for node_id, node in graph.graph.items():
+        if not isinstance(node, Mapping) or not {"class_type", "inputs"} <= set(node):
+            yield f"has a node {node_id} without class_type or inputs: save the graph in the API format"
+            return
+    places = [tuple(place) for declared in graph.inputs.values() for place in declared.to]
+    if graph.output not in graph.graph or any(
+        node not in graph.graph for node, _ in (*places, *graph.models)
+    ):
+        yield "names nodes that it does not have"
+        return
+    yield from (f"has no {field} in node {node}" for node, field in _absent(graph, (*places, *graph.models)))
+    unknown = sorted(name for name, one in graph.inputs.items() if one.required and name not in GIVEN)
+    if unknown:
+        yield f"requires inputs that no job has: {', '.join(unknown)}"
+    others = (one.megapixels_with for one in graph.inputs.values())
+    if any(other is not None and other not in graph.inputs for other in others):
+        yield "counts megapixels with an input that it does not have"
+    named = {graph.graph[node]["inputs"].get(field) for node, field in graph.models}
+    if not named.issuperset(graph.sha256):
+        yield "has digests of files that it does not use"
+
+
+def _absent(graph: Graph, places: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    return (place for place in places if place[1] not in graph.graph[place[0]]["inputs"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from generation.comfyui.client import ComfyClient, JsonObject, StoredImage
-from generation.comfyui.faults import (
+from worker.comfyui.client import ComfyClient, JsonObject, StoredImage, stored_image
+from worker.comfyui.faults import (
     ComfyFault,
     OutputMissing,
     RunHung,
@@ -18,19 +18,24 @@ from generation.comfyui.faults import (
     ServerDied,
     ServerUnreachable,
     fault_of_error,
+    understood,
 )
-from generation.comfyui.socket import ComfySocket, Frame, Message, Picture, open_socket
+from worker.comfyui.socket import ComfySocket, Frame, Message, Picture, open_socket
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far the run is. `preview` is an image as the server sent it (JPEG or PNG)."""
+    """Something moved: a step, or a node that began or ended. The steps are the running node's, 0 of 0 before any.
+
+    `preview` is an image as the server sent it (JPEG or PNG).
+    """
 
     value: int
     maximum: int
     preview: bytes | None = None
 
 
+STEPS_MAX = 1_000_000
 Observer = Callable[[RunProgress], None]
 
 
@@ -71,15 +76,27 @@ class _Watch:
                 if data.get("node") is None and frame.prompt_id == self.prompt_id:
                     self.finished.set()
                 self.running_node = data.get("node")
-                self.moved += 1
-            case Message(kind="progress", data=data):
-                self.moved += 1
-                self.value, self.maximum = int(data["value"]), int(data["max"])
-                self.observe(RunProgress(self.value, self.maximum))
-            case Message(kind="execution_start" | "execution_cached" | "executed" | "execution_success"):
-                self.moved += 1
+                self._move()
+            case Message(
+                kind="progress", data={"value": int() | float() as value, "max": int() | float() as maximum}
+            ):
+                if 0 <= value <= maximum <= STEPS_MAX and maximum >= 1:
+                    self.value, self.maximum = int(value), int(maximum)
+                self._move()
+            case Message(
+                kind="execution_start"
+                | "execution_cached"
+                | "executed"
+                | "execution_success"
+                | "progress_state"
+            ):
+                self._move()
             case _:
                 return
+
+    def _move(self) -> None:
+        self.moved += 1
+        self.observe(RunProgress(self.value, self.maximum))
 
 
 class GraphRun:
@@ -87,7 +104,7 @@ class GraphRun:
 
     def __init__(self, client: ComfyClient, cancel: asyncio.Event | None = None) -> None:
         self._client = client
-        self._patience = client.patience
+        self._retry_pause = client.wait_max
         self._cancel = cancel or asyncio.Event()
 
     async def __call__(
@@ -98,20 +115,26 @@ class GraphRun:
         *,
         prompt_id: str | None = None,
         limit_seconds: float = 600.0,
+        loaders: Collection[str] = (),
+        cold_seconds: float = 0.0,
     ) -> RunResult:
-        """Run and fetch the images of `output_node`. Raises a `ComfyFault` for every other end."""
+        """Run and fetch the images of `output_node`; `loaders` are the nodes that load the person's image.
+
+        Models that are still to be loaded may take `cold_seconds` without a sign, before the first step.
+        Raises a `ComfyFault` for every other end.
+        """
         watch = _Watch(prompt_id or str(self._client.new_id()), output_node, observe)
         try:
             async with (
                 asyncio.timeout(limit_seconds),
                 open_socket(
-                    self._client.base_url, self._client.new_id().hex, self._patience.request
+                    self._client.base_url, self._client.new_id().hex, self._retry_pause.request
                 ) as socket,
             ):
                 listener = asyncio.create_task(self._listen(socket, watch))
                 try:
                     await self._client.submit(graph, watch.prompt_id, socket.client_id)
-                    entry = await self._wait(watch)
+                    entry = await self._wait(watch, cold_seconds)
                 finally:
                     listener.cancel()
                     await asyncio.gather(listener, return_exceptions=True)
@@ -121,14 +144,14 @@ class GraphRun:
         except asyncio.CancelledError:
             await asyncio.shield(self._give_up(watch.prompt_id))
             raise
-        return await self._collect(entry, watch)
+        return await self._collect(entry, watch, loaders)
 
     async def _listen(self, socket: ComfySocket, watch: _Watch) -> None:
         async for frame in socket.frames():
             watch.take(frame)
         watch.socket_open = False
 
-    async def _wait(self, watch: _Watch) -> JsonObject:
+    async def _wait(self, watch: _Watch, cold_seconds: float) -> JsonObject:
         """Until the history has the entry. The socket only says when to look sooner."""
         unreachable = absent = 0
         seen, still_for = watch.moved, 0.0
@@ -143,20 +166,22 @@ class GraphRun:
                 queued = watch.prompt_id in await self._client.queue()
             except ServerUnreachable as fault:
                 unreachable += 1
-                if not watch.socket_open or unreachable >= self._patience.dead_polls:
+                if not watch.socket_open or unreachable >= self._retry_pause.dead_polls:
                     raise ServerDied(fault.detail) from fault
                 continue
             unreachable = 0
             absent = 0 if queued else absent + 1
-            if absent >= self._patience.lost_polls:
+            if absent >= self._retry_pause.lost_polls:
                 raise RunLost("neither in queue nor in history: the server was restarted")
             still_for = (
-                0.0 if watch.moved != seen or not watch.socket_open else still_for + self._patience.poll
+                0.0 if watch.moved != seen or not watch.socket_open else still_for + self._retry_pause.poll
             )
             seen = watch.moved
-            if still_for >= self._patience.stall:
+            # No message comes while models are loaded: the first step ends the cold stage.
+            allowed = max(self._retry_pause.stall, 0.0 if watch.maximum else cold_seconds)
+            if still_for >= allowed:
                 await self._give_up(watch.prompt_id)
-                raise RunHung(f"no progress for {self._patience.stall:g} s")
+                raise RunHung(f"no progress for {allowed:g} s")
             if ended:
                 # `executing null` comes after the history is written; only a restart gets here.
                 watch.finished.clear()
@@ -165,7 +190,7 @@ class GraphRun:
         """Wait for the finish signal, a cancel, or the next poll; True for the finish signal."""
         waits = {asyncio.create_task(watch.finished.wait()), asyncio.create_task(self._cancel.wait())}
         try:
-            await asyncio.wait(waits, timeout=self._patience.poll, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._retry_pause.poll, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -186,14 +211,12 @@ class GraphRun:
         with contextlib.suppress(ComfyFault):
             await self._client.remove(prompt_id)
 
-    async def _collect(self, entry: JsonObject, watch: _Watch) -> RunResult:
+    async def _collect(self, entry: JsonObject, watch: _Watch, loaders: Collection[str]) -> RunResult:
         if not _succeeded(entry):
-            _raise_for(entry)
-        output = entry.get("outputs", {}).get(watch.output_node, {})
-        files = tuple(
-            StoredImage(image["filename"], image.get("subfolder", ""), image.get("type", "output"))
-            for image in output.get("images", ())
-        )
+            _raise_for(entry, loaders)
+        with understood("the history"):
+            output = entry.get("outputs", {}).get(watch.output_node, {})
+            files = tuple(stored_image(image, "filename", "output") for image in output.get("images", ()))
         if watch.pictures and not files:
             return RunResult(tuple(watch.pictures), ())
         images = [await self._client.download(file) for file in files]
@@ -204,15 +227,17 @@ class GraphRun:
 
 
 def _succeeded(entry: Mapping[str, Any]) -> bool:
-    status = entry.get("status") or {}
-    return status.get("status_str") == "success" and bool(status.get("completed"))
+    with understood("the history"):
+        status = entry.get("status") or {}
+        return status.get("status_str") == "success" and bool(status.get("completed"))
 
 
-def _raise_for(entry: Mapping[str, Any]) -> NoReturn:
+def _raise_for(entry: Mapping[str, Any], loaders: Collection[str]) -> NoReturn:
     # An interrupt and an error both read "error" in status_str: only the messages tell them apart.
-    for kind, data in (entry.get("status") or {}).get("messages", ()):
-        if kind == "execution_error":
-            raise fault_of_error(data)
-        if kind == "execution_interrupted":
-            raise RunInterrupted("interrupted by someone else")
+    with understood("the history"):
+        for kind, data in (entry.get("status") or {}).get("messages", ()):
+            if kind == "execution_error":
+                raise fault_of_error(data, loaders)
+            if kind == "execution_interrupted":
+                raise RunInterrupted("interrupted by someone else")
     raise ComfyFault("the run ended without success and without a reason")

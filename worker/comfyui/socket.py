@@ -12,7 +12,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from generation.comfyui.faults import ServerUnreachable
+from worker.comfyui.faults import ServerUnreachable
 
 _PREVIEW = 1
 _PREVIEW_WITH_METADATA = 4
@@ -30,7 +30,8 @@ class Message:
     @property
     def prompt_id(self) -> str | None:
         """The prompt it speaks of, if any."""
-        return self.data.get("prompt_id")
+        found = self.data.get("prompt_id")
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,19 @@ class Picture:
 
 
 Frame: TypeAlias = Message | Picture
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: dict[str, Any] | None = None
+
+
+class _About(msgspec.Struct):
+    """What is written in front of an image of type 4."""
+
+    image_type: str = "image/jpeg"
+    prompt_id: str | None = None
+    node_id: str | None = None
 
 
 class ComfySocket:
@@ -68,10 +82,10 @@ def decode_frame(raw: str | bytes) -> Frame | None:
     """Decode one frame; None for kinds and shapes unknown to us."""
     if isinstance(raw, str):
         try:
-            message = msgspec.json.decode(raw)
-            return Message(str(message["type"]), dict(message.get("data") or {}))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+            message = msgspec.json.decode(raw, type=_Event)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
             return None
+        return Message(message.type, message.data or {})
     if len(raw) < 8:
         return None
     kind, second = struct.unpack(">II", raw[:8])
@@ -79,11 +93,10 @@ def decode_frame(raw: str | bytes) -> Frame | None:
         return Picture(raw[8:], _IMAGE_TYPES[second], None, None)
     if kind == _PREVIEW_WITH_METADATA and len(raw) >= 8 + second:
         try:
-            about = msgspec.json.decode(raw[8 : 8 + second], type=dict[str, Any])
-        except msgspec.DecodeError:
+            about = msgspec.json.decode(raw[8 : 8 + second], type=_About)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
             return None
-        content_type = str(about.get("image_type", "image/jpeg"))
-        return Picture(raw[8 + second :], content_type, about.get("prompt_id"), about.get("node_id"))
+        return Picture(raw[8 + second :], about.image_type, about.prompt_id, about.node_id)
     return None
 
 

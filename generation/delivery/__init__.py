@@ -1,0 +1,1 @@
+"""Work handed to workers, and its results taken back."""

@@ -1,0 +1,1 @@
+"""Workers: who they are and how they do."""

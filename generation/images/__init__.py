@@ -1,0 +1,1 @@
+"""Pictures: checked, moderated, and kept."""

@@ -1,0 +1,290 @@
+"""Pictures from strangers and from rented workers: decoded, bounded, checked, re-encoded.
+
+Nothing that arrives is passed on as it came. All of this is CPU work: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import struct
+import zlib
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from generation.domain.errors import ResultRejected, SketchRejected
+from generation.domain.sketches import Sketch
+from generation.images.blankness import BLANK, is_blank
+from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, inspect
+
+SKETCH_BYTES_MAX = 4_000_000
+_SQUARE_MAX = 4096
+SKETCH_PIXELS_MAX = _SQUARE_MAX * _SQUARE_MAX
+STORED_PIXELS_MAX = 1024 * 1024
+"""What the graph scales every sketch to: more would be stored and sent for nothing."""
+SKETCH_STORED_BYTES_MAX = 4_000_000
+"""Noise of that size has 3.2 MB as a PNG, whatever was uploaded: far less than the store serves."""
+SIDE_MIN = 16
+OUTPUT_SIDE = 1024
+"""The longer side of an image at standard size, in pixels."""
+RESULT_BYTES_MAX = 24_000_000
+THUMBNAIL_SIDE = 320
+PREVIEW_SIDE = 128
+PREVIEW_BYTES_MAX = 16_000
+FORMATS = {
+    "image/png": "PNG",
+    "image/x-png": "PNG",
+    "image/jpeg": "JPEG",
+    "image/jpg": "JPEG",
+    "image/pjpeg": "JPEG",
+    "image/webp": "WEBP",
+}
+"""By the names that are in use for them. What a file is, its own bytes say."""
+_TAKEN = "a PNG, JPEG or WebP"
+_BEGINNINGS = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "WEBP"}
+_OTHER_BEGINNINGS = (
+    (0, b"GIF8", "a GIF"),
+    (0, b"BM", "a BMP"),
+    (0, b"II*\0", "a TIFF"),
+    (0, b"MM\0*", "a TIFF"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<svg", "an SVG"),
+    (0, b"<?xml", "an SVG"),
+    (4, b"ftypavif", "an AVIF"),
+    (4, b"ftyphe", "a HEIC photograph"),
+    (4, b"ftypmif1", "a HEIC photograph"),
+)
+"""Where, and with which bytes, what people send instead begins."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation: how the pixels are turned to be seen as they were taken."""
+_UNREADABLE = (
+    Unreadable,
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises at bytes that only look like a picture."""
+_BLANK_SPREAD = 6
+"""Below this difference between the darkest and the lightest value a picture shows nothing."""
+
+
+class Result(NamedTuple):
+    """A verified image and its thumbnail."""
+
+    data: bytes
+    thumbnail: bytes
+    sha256: str
+    width: int
+    height: int
+
+
+def inspect_sketch(data: bytes, content_type: str) -> Inspected:
+    """What an upload says about itself, without decoding it: a few milliseconds whatever it is.
+
+    Its bytes say what it is; `content_type` is only what to call something that is no picture of ours.
+    Raises `SketchRejected` with a code and a sentence.
+    """
+    if len(data) > SKETCH_BYTES_MAX:
+        raise too_large(len(data), data)
+    kind = _sketch_kind(data, content_type)
+    try:
+        found = inspect(data, kind)
+    except Unreadable as error:
+        raise _unreadable() from error
+    except Animated as error:
+        raise SketchRejected("sketch_animated", "A sketch is one picture; this one moves.") from error
+    except TooComplex as error:
+        raise too_complex() from error
+    if found.width * found.height > SKETCH_PIXELS_MAX or min(found.width, found.height) < SIDE_MIN:
+        width, height = upright(found)
+        raise SketchRejected(
+            "sketch_size",
+            f"The sketch has {width} × {height} pixels ({width * height:,}). It needs {SIDE_MIN} at least on each "
+            f"side, and may have {SKETCH_PIXELS_MAX:,} in all at most: {_SQUARE_MAX} × {_SQUARE_MAX}, for example.",
+        )
+    return found
+
+
+def too_large(size_bytes: int, data: bytes = b"") -> SketchRejected:
+    """What is told to whoever sent too many bytes: how many they are, and how many pixels, if that can be seen."""
+    pixels = ""
+    with contextlib.suppress(Unreadable, Animated, TooComplex):
+        width, height = upright(inspect(data, _kind_of(data)))
+        pixels = f" and {width} × {height} pixels"
+    detail = (
+        f"The sketch has {size_bytes:,} bytes{pixels}. "
+        f"It may have {SKETCH_BYTES_MAX:,} bytes and {_SQUARE_MAX} × {_SQUARE_MAX} pixels at most."
+    )
+    return SketchRejected("sketch_too_large", detail)
+
+
+def _sketch_kind(data: bytes, content_type: str) -> str:
+    try:
+        return _kind_of(data)
+    except Unreadable:
+        pass
+    start = data[:64].lstrip()
+    is_ours = content_type.partition(";")[0].strip().lower() in FORMATS
+    for at, begin, name in _OTHER_BEGINNINGS:
+        if start[at:].lower().startswith(begin.lower()):
+            code = "sketch_unreadable" if is_ours else "sketch_type"
+            raise SketchRejected(code, f"This file is {name}. A sketch is {_TAKEN}.")
+    if is_ours:
+        raise _unreadable()
+    raise SketchRejected("sketch_type", f"A sketch is {_TAKEN}.")
+
+
+def read_sketch(data: bytes, content_type: str) -> Sketch:
+    """Decode a sketch, scale it to what a graph uses, and re-encode it. Raises `SketchRejected`."""
+    found = inspect_sketch(data, content_type)
+    try:
+        drawn = _drawn(found, _kind_of(data))
+    except MemoryError as error:
+        raise too_complex() from error
+    except _UNREADABLE as error:
+        raise _unreadable() from error
+    if is_blank(drawn):
+        raise SketchRejected("blank_sketch", BLANK)
+    output = _encode(drawn, "PNG", compress_level=3)
+    if len(output) > SKETCH_STORED_BYTES_MAX:
+        raise too_complex()
+    width, height = output_size(*upright(found))
+    return Sketch(output, hashlib.sha256(output).hexdigest(), width, height)
+
+
+def upright(found: Inspected) -> tuple[int, int]:
+    """Width and height as the picture is looked at."""
+    size = (found.width, found.height)
+    return size if found.orientation < 5 else size[::-1]
+
+
+def _unreadable() -> SketchRejected:
+    return SketchRejected("sketch_unreadable", "The sketch is not a picture that can be read.")
+
+
+def too_complex() -> SketchRejected:
+    """What is told to whoever sent a file that takes too much to read."""
+    detail = "Reading this sketch takes more than a sketch is worth. Save it as a plain PNG or JPEG."
+    return SketchRejected("sketch_too_complex", detail)
+
+
+def _drawn(found: Inspected, kind: str) -> Image.Image:
+    with Image.open(io.BytesIO(found.data), formats=[kind]) as picture:
+        if picture.size != (found.width, found.height):
+            raise ValueError("the decoder sees another size")
+        # A JPEG is asked for as much as is needed before it is decoded: an eighth of the work for large ones.
+        plain = _plain(picture)
+        if found.width * found.height > STORED_PIXELS_MAX:
+            plain.thumbnail(_fitting(found.width, found.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        plain.load()
+        flat = _flat(plain)
+    turn = _TURNS.get(found.orientation)
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """In a mode that can be scaled well: not by palette, and with what is transparent as a channel."""
+    if picture.mode.startswith("I"):  # 16 bits: the upper eight say all that eyes can see
+        return Image.frombytes("L", picture.size, picture.tobytes("raw", "I;16B")[::2])
+    if "transparency" in picture.info or picture.mode in ("P", "PA"):
+        return picture.convert("RGBA")
+    return picture.convert("L") if picture.mode == "1" else picture
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """The same shape with as many pixels as are kept."""
+    return (
+        max(1, math.isqrt(STORED_PIXELS_MAX * width // height)),
+        max(1, math.isqrt(STORED_PIXELS_MAX * height // width)),
+    )
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """On white paper."""
+    if "A" not in picture.getbands():
+        return picture.convert("RGB")
+    shown = picture.convert("RGBA")
+    flat = Image.new("RGB", shown.size, "white")
+    flat.paste(shown, mask=shown.getchannel("A"))
+    return flat
+
+
+def output_size(width: int, height: int) -> tuple[int, int]:
+    """The standard size of the same shape: longer side 1024, both sides multiples of 16, at most 4:1."""
+    longer, shorter = max(width, height), min(width, height)
+    small = max(OUTPUT_SIDE // 4, OUTPUT_SIDE * shorter // longer // 16 * 16)
+    return (OUTPUT_SIDE, small) if width >= height else (small, OUTPUT_SIDE)
+
+
+def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
+    """Check what a worker uploaded, and re-encode it. Raises `ResultRejected`."""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ResultRejected("the uploaded file is not the one that was reported")
+    try:
+        kind = _kind_of(data)
+        found = inspect(data, kind)
+        if max(found.width, found.height) > max_side or min(found.width, found.height) < SIDE_MIN:
+            raise ResultRejected("the image has an impossible size")
+        with Image.open(io.BytesIO(found.data), formats=[kind]) as picture:
+            if picture.size != (found.width, found.height):
+                raise ValueError("the decoder sees another size")
+            flat = picture.convert("RGB")
+    except (Animated, TooComplex) as error:
+        raise ResultRejected("the image has more frames, scans or parts than a picture needs") from error
+    except _UNREADABLE as error:
+        raise ResultRejected("the uploaded file is not an image") from error
+    low, high = flat.convert("L").getextrema()
+    if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]
+        raise ResultRejected("the image is blank")
+    width, height = flat.size
+    clean = _encode(flat, "PNG", compress_level=1)
+    flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return Result(clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height)
+
+
+def _kind_of(data: bytes) -> str:
+    """The format by the first bytes. Raises `Unreadable`."""
+    for begin, kind in _BEGINNINGS.items():
+        if data.startswith(begin):
+            return kind
+    raise Unreadable
+
+
+def is_preview(data: bytes) -> bool:
+    """Whether this is a JPEG of at most 128 pixels a side: what may be shown before it is paid for.
+
+    Reads the header only; a browser that is sent a broken picture shows none.
+    """
+    if len(data) > PREVIEW_BYTES_MAX:
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+            return max(picture.size) <= PREVIEW_SIDE
+    except _UNREADABLE:
+        return False
+
+
+def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:
+    output = io.BytesIO()
+    picture.save(output, kind, **options)
+    return output.getvalue()

@@ -1,0 +1,1 @@
+"""Requests for images and the life of a job."""

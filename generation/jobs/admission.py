@@ -1,0 +1,263 @@
+"""Whether a request becomes a job, decided under the log's lock: bounds, session, price, place.
+
+Read `admit` from top to bottom: it is the whole of a reservation.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from generation.domain import fairness, quotas, sessions
+from generation.domain.commands import RequestJob, SupersedeJob
+from generation.domain.deciding import Situation
+from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
+from generation.domain.fairness import NO_TURN, VARIATION_SLOTS, Turn
+from generation.domain.requests import GenerationRequest, Limits
+from generation.domain.rows import FundingEntry, FundingStep, QueueEntry
+from generation.domain.sessions import LiveSession, SessionMoved
+from generation.domain.states import JobState
+from generation.jobs.recording import record, rows_of, session_of, situation, state_of
+from generation.queueing.queue import QueueSummary
+from generation.store.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
+from ledger.domain.applying import hold_in, move_in
+from ledger.domain.commands import HoldCredits, MoveHold
+from ledger.domain.refusals import InsufficientCredits
+from ledger.identifiers import AccountId, JobId
+from ledger.log.model import SideTable, UnitOfWork
+
+OPENING_AGAIN = timedelta(seconds=2)
+"""When the sweep opens a payment request that could not be opened at once."""
+
+
+class Asked(NamedTuple):
+    """A request with what was read for it before the lock. `replaced` is the frame that waits in its session."""
+
+    request: GenerationRequest
+    digest: str
+    """Keyed digest of prompt, sketch and parameters."""
+    summary: QueueSummary
+    replaced: JobId | None
+
+
+class Place(NamedTuple):
+    """What a job gets in the line, and how its hold was counted."""
+
+    turn: Turn
+    free_credits: int = 0
+    """Credits of the daily allowance in its hold."""
+    networks: list[str] | None = None
+    """Where those were counted."""
+
+
+def streams(asked: Asked) -> list[str]:
+    """The streams that `admit` reads and writes."""
+    replaced = [] if asked.replaced is None else [asked.replaced]
+    return [asked.request.account_id, asked.request.job_id, *replaced]
+
+
+def rows(asked: Asked) -> list[tuple[SideTable, str]]:
+    """The rows that `admit` reads and writes."""
+    request = asked.request
+    declared = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in request.networks)]
+    if request.session_key is not None:
+        declared.append((SESSIONS, request.session_key))
+    return declared if asked.replaced is None else [*declared, *rows_of(asked.replaced)]
+
+
+def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
+    """Make the job, and hold its price. Returns its state, and which waiting frame it replaced."""
+    request = asked.request
+    if uow.state(request.job_id).state is not JobState.UNKNOWN:
+        return {"state": state_of(uow, request.job_id)}  # asked for under another key: never a second time
+    _check_bounds(uow, asked, limits)
+    deadline = uow.now + timedelta(seconds=limits.job_seconds)
+    superseded = False
+    if request.funding is not None:
+        place = _await_payment(uow, request)
+    else:
+        taken = _enter_session(uow, asked, limits, deadline)
+        superseded = taken is not None
+        place = taken or _hold_price(uow, asked, deadline)
+    _record(uow, asked, deadline)
+    state: JobState = uow.state(request.job_id).state
+    uow.put(QUEUE, _entry(request, uow.now, deadline, place, state).to_row())
+    uow.put(INPUTS, _inputs(request, uow.now))
+    answer = {"state": state.value}
+    return {**answer, "superseded": asked.replaced or ""} if superseded else answer
+
+
+def sketch_key(request: GenerationRequest) -> str:
+    """By the command and not by the job: a refused attempt must not delete what a later one needs."""
+    return f"sketches/{request.key.replace(':', '-')}.png"
+
+
+def take_turn(
+    uow: UnitOfWork, account_id: AccountId, virtual_time: int, price: int, tier: fairness.Tier
+) -> Turn:
+    """The next place of this person in the line. The transaction declares their row of `fair_shares`."""
+    share = uow.get(SHARES, account_id)
+    turn, finish = fairness.turn_of(virtual_time, share["finish"] if share else 0, price, tier)
+    uow.put(SHARES, {"account_id": account_id, "finish": finish})
+    return turn
+
+
+def _check_bounds(uow: UnitOfWork, asked: Asked, limits: Limits) -> None:
+    summary, tier = asked.summary, asked.request.tier
+    if not summary.servable:
+        raise NoWorkerCanServe(graph=asked.request.graph)
+    if summary.queued >= limits.queue_max:
+        raise QueueFull()
+    # Counted twice: by rows, which include unpaid jobs, and by holds, which no race can get past.
+    held = sum(len(bucket) for bucket in uow.state(asked.request.account_id).holds)
+    if max(summary.in_flight, held) >= tier.in_flight_max:
+        raise TooManyInFlight(limit=tier.in_flight_max)
+
+
+def _await_payment(uow: UnitOfWork, request: GenerationRequest) -> Place:
+    """The intent is stored together with the job; the payment request is opened afterwards."""
+    order = request.order()
+    entry = FundingEntry(
+        job_id=order.job_id,
+        account_id=order.account_id,
+        method=order.method,
+        price_credits=order.price_credits,
+        state=FundingStep.OPENING,
+        due_at=uow.now + OPENING_AGAIN,
+    )
+    uow.put(FUNDING, entry.to_row())
+    return Place(NO_TURN)
+
+
+def _enter_session(uow: UnitOfWork, asked: Asked, limits: Limits, deadline: datetime) -> Place | None:
+    """Let a frame or variation into its live session.
+
+    A frame takes over hold and place of the waiting one, if there is one: then nothing more is spent.
+    """
+    request, key = asked.request, asked.request.session_key
+    if key is None:
+        return None
+    session = session_of(uow, key) or LiveSession(session_id=key, updated_at=uow.now)
+    if not request.variation and session.waiting_job != asked.replaced and not session.paused:
+        raise SessionMoved
+    session = sessions.entered(
+        session,
+        job_id=request.job_id,
+        seq=None if request.variation else request.seq or 0,
+        cap_credits=request.session_cap,
+        limits=limits.of_session,
+        now=uow.now,
+    )
+    taken = None
+    if asked.replaced is not None and not request.variation:
+        taken = _take_over(uow, request, asked.replaced, deadline)
+    if taken is None:
+        session = sessions.charged(session, request.price, limits.of_session)
+    uow.put(SESSIONS, session.to_row())
+    return taken
+
+
+def _take_over(
+    uow: UnitOfWork, request: GenerationRequest, replaced: JobId, deadline: datetime
+) -> Place | None:
+    """Supersede the waiting frame. None if it does not wait any more: a started one is left alone."""
+    at = situation(uow, replaced)
+    if not record(uow, at, SupersedeJob(by_job=request.job_id)):
+        return None
+    assert at.entry is not None
+    assert at.job.hold_id is not None
+    move = MoveHold(
+        hold_id=at.job.hold_id, to_hold_id=request.hold_id, job_id=request.job_id, deadline=deadline
+    )
+    move_in(uow, request.account_id, move)
+    # Ahead of whoever came between: the place is the old frame's.
+    turn = Turn(at.entry.rank, at.entry.tag).just_before()
+    return Place(turn, at.entry.free_credits, at.entry.networks)
+
+
+def _hold_price(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
+    """Hold the price; count what of it is free at the person's networks; take the next turn.
+
+    Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and `AllowanceSharedOut`.
+    """
+    request = asked.request
+    used = {quota.key: _used(uow, quota.key) for quota in request.networks}
+    shared_out = quotas.exhausted(request.networks, used, request.price)
+    command = HoldCredits(
+        hold_id=request.hold_id,
+        job_id=request.job_id,
+        credits=request.price,
+        deadline=deadline,
+        allowance=shared_out is None,
+    )
+    try:
+        free = hold_in(uow, request.account_id, command).allowance_credits
+    except InsufficientCredits:
+        if shared_out is None:
+            raise
+        raise AllowanceSharedOut(cap=shared_out) from None
+    counted = request.networks if free else ()
+    for quota in counted:
+        row = {"id": quota.key, "used": used[quota.key] + free, "expires_at": quota.expires_at}
+        uow.put(NETWORKS, row)
+    turn = take_turn(uow, request.account_id, asked.summary.virtual_time, request.price, request.tier)
+    if request.variation:
+        turn = turn.behind(VARIATION_SLOTS)
+    return Place(turn, free if counted else 0, [quota.key for quota in counted] or None)
+
+
+def _used(uow: UnitOfWork, key: str) -> int:
+    row = uow.get(NETWORKS, key)
+    return int(row["used"]) if row else 0
+
+
+def _record(uow: UnitOfWork, asked: Asked, deadline: datetime) -> None:
+    request = asked.request
+    command = RequestJob(
+        account_id=request.account_id,
+        hold_id=request.hold_id if request.funding is None else None,
+        price_credits=request.price,
+        graph=request.graph,
+        deadline=deadline,
+        input_digest=asked.digest,
+        live=request.live,
+        session_id=request.session_id,
+        seq=request.seq,
+    )
+    record(uow, Situation(job_id=request.job_id, job=uow.state(request.job_id)), command)
+
+
+def _entry(
+    request: GenerationRequest, now: datetime, deadline: datetime, place: Place, state: JobState
+) -> QueueEntry:
+    entry = QueueEntry(
+        job_id=request.job_id,
+        account_id=request.account_id,
+        session_id=request.session_key,
+        graph=request.graph,
+        state=state,
+        rank=0,
+        tag=0,
+        weight=request.tier.weight,
+        held=request.funding is None,
+        free_credits=place.free_credits,
+        networks=place.networks,
+        requested_at=now,
+        deadline=deadline,
+    )
+    return entry.at(place.turn)
+
+
+def _inputs(request: GenerationRequest, now: datetime) -> dict[str, object]:
+    return {
+        "job_id": request.job_id,
+        "account_id": request.account_id,
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "strength": request.strength_permille,
+        "width": request.sketch.width,
+        "height": request.sketch.height,
+        "sketch_key": sketch_key(request),
+        "sketch_sha256": request.sketch.sha256,
+        "requested_at": now,
+    }

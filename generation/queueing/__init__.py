@@ -1,0 +1,1 @@
+"""The queue: order, claims, estimates, quotas, wake-ups."""

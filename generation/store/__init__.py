@@ -1,0 +1,1 @@
+"""The tables of the generation side, and how they are asked together."""

@@ -1,1 +1,0 @@
-"""The worker: one program for GPU boxes and for the CPU stand-in. `python -m generation.worker`."""
