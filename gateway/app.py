@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
-from gateway.authentication import current_principal
-from gateway.middleware import BodyLimit, RequestContext
-from gateway.problems import Problem, install_problem_handlers, problem_of_http
-from gateway.reference import install_reference
+from gateway.auth.networks import Origins
+from gateway.bounds.bodies import BodyLimit, HeldBodies
+from gateway.http.middleware import RequestContext
+from gateway.http.problems import Problem, install_problem_handlers, problem_of_http
+from gateway.reference.page import install_reference
 from gateway.routes import (
     account,
     events,
@@ -30,12 +33,13 @@ from gateway.routes import (
     topups,
     worker,
 )
-from gateway.services import running_services
 from gateway.settings import Settings
 from gateway.web.pages import Pages, build_router, load_pages
+from gateway.wiring.dependencies import PeopleDep, current_principal, http_of, payments_of
+from gateway.wiring.services import running_services
 from ledger.clock import Clock, system_clock
 from rails.contract import RailPlugin
-from rails.registry import installed_plugins
+from rails.payments.registry import installed_plugins
 
 NODE_MODULES = Path(__file__).resolve().parents[1] / "node_modules"
 DESCRIPTION = """
@@ -93,20 +97,31 @@ def create_app(
     )
     install_problem_handlers(app)
     _answer_browsers_with_pages(app, pages)
+    _include_routes(app, settings)
+    _show_pages(app, pages, settings)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(
+        BodyLimit,
+        seconds_max=settings.body_seconds,
+        held=HeldBodies(settings.body_bytes, settings.body_bytes_address),
+        origins=Origins(settings.trusted_proxies),
+    )
+    app.add_middleware(RequestContext, tls=settings.public_url.startswith("https"))
+    return app
+
+
+def _include_routes(app: FastAPI, settings: Settings) -> None:
     for module in (account, generations, live, topups, events, session, worker, health, metrics):
         app.include_router(module.router)
     if not settings.object_store_url:
         app.include_router(objects.router)
     if settings.embedded:
-        # Imported by name, since a production image has no sandbox package at all.
-        wallet = importlib.import_module("sandbox.wallet.routes")
-        app.include_router(wallet.build_router(current_principal, Problem))
+        for entry in importlib.metadata.entry_points(group="llamasketch.embedded_routers"):
+            # An image of the API alone has no sandbox.
+            if find_spec(entry.module.partition(".")[0]) is None:
+                continue
+            app.include_router(entry.load()(current_principal, payments_of, http_of, _refused))
         app.add_api_route("/.well-known/jwks.json", _jwks, include_in_schema=False)
-    _show_pages(app, pages, settings)
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(RequestContext)
-    return app
 
 
 def _show_pages(app: FastAPI, pages: Pages, settings: Settings) -> None:
@@ -115,9 +130,34 @@ def _show_pages(app: FastAPI, pages: Pages, settings: Settings) -> None:
     app.include_router(build_router(pages, sandbox=settings.embedded))
 
 
-async def _jwks(request: Request) -> dict[str, Any]:
-    issuer = request.app.state.services.people.issuer
-    return {"keys": []} if issuer is None else dict(issuer.jwks())
+def _refused(status: int, code: str, detail: str) -> Problem:
+    """How a plugged-in router says no: its codes are its own."""
+    return Problem(code, detail, status=status)
+
+
+async def _jwks(people: PeopleDep) -> dict[str, Any]:
+    return {"keys": []} if people.issuer is None else people.issuer.jwks()
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What may be asked of this address: the framework names the methods of one of its routes alone."""
+    return sorted(
+        {method for route in _each(request.app.routes) for method in _methods(route, request.scope)}
+    )
+
+
+def _each(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _each(included.routes)
+
+
+def _methods(route: BaseRoute, scope: Scope) -> set[str]:
+    matches = isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+    return set(getattr(route, "methods", None) or ()) if matches else set()
 
 
 def _answer_browsers_with_pages(app: FastAPI, pages: Pages) -> None:
@@ -125,9 +165,13 @@ def _answer_browsers_with_pages(app: FastAPI, pages: Pages) -> None:
 
     async def missing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            error.headers = {**(error.headers or {}), "Allow": ", ".join(_methods_at(request))}
         wants_page = "text/html" in request.headers.get("accept", "")
         if wants_page and not request.url.path.startswith("/v1/"):
-            return pages.error(error.status_code)
+            page = pages.error(error.status_code)
+            page.headers.update(error.headers or {})
+            return page
         return problem_of_http(error).response()
 
     app.add_exception_handler(HTTPException, missing)

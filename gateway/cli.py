@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-workers_app = typer.Typer(help="GPU boxes: list them, let them in, drain them.", rich_markup_mode=None)
+workers_app = typer.Typer(help="Workers: list them, let them in, drain them.", rich_markup_mode=None)
 bench_app = typer.Typer(help="Measure on this machine.", no_args_is_help=False, rich_markup_mode=None)
 app.add_typer(workers_app, name="workers", invoke_without_command=True)
 app.add_typer(bench_app, name="bench", invoke_without_command=True)
@@ -23,31 +26,11 @@ app.add_typer(bench_app, name="bench", invoke_without_command=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def run(context: typer.Context) -> None:
-    """Run the whole stack on this machine until Ctrl-C (--port, --host, --data)."""
-    from gateway.supervisor.__main__ import main as supervise
+@app.callback()
+def _logs() -> None:
+    from gateway.logging import configure_command_logging
 
-    raise typer.Exit(supervise(context.args))
-
-
-@app.command()
-def demo(
-    sketch: Annotated[
-        Path | None, typer.Option(help="A PNG, JPEG or WebP; without one a llama is drawn.")
-    ] = None,
-    url: Annotated[str | None, typer.Option(help="Another stack than the one on the data folder.")] = None,
-    prompt: Annotated[str, typer.Option()] = "a watercolour llama at sunset",
-    as_json: AsJson = False,
-) -> None:
-    """The main job without a browser: images, three top-ups, a failure, the statement, the proof.
-
-    Runs against the running stack, or one of its own in a temporary folder. Ends with 1 if
-    anything does not add up.
-    """
-    from gateway.commands.demo import run_demo
-
-    raise typer.Exit(run_demo(sketch=sketch, url=url, prompt=prompt, as_json=as_json))
+    configure_command_logging()
 
 
 @app.command()
@@ -109,6 +92,41 @@ def jobs(
     raise typer.Exit(show_jobs(job, account=account, limit=limit, as_json=as_json))
 
 
+@app.command("check-config")
+def check_config(as_json: AsJson = False) -> None:
+    """Everything that is wrong with the settings, at once. Ends with 1 if anything is."""
+    from gateway.commands.check_config import run_check_config
+
+    raise typer.Exit(run_check_config(as_json=as_json))
+
+
+@app.command("prepare-database")
+def prepare_database() -> None:
+    """As the owner (DATABASE_OWNER_URL): the newest schema, and the role of DATABASE_URL with few rights."""
+    from gateway.commands.prepare_database import run_prepare_database
+
+    raise typer.Exit(run_prepare_database())
+
+
+@app.command()
+def followups(as_json: AsJson = False) -> None:
+    """What waits to be done after the fact, what of it fails, and why."""
+    from gateway.commands.followups import show_followups
+
+    raise typer.Exit(show_followups(as_json=as_json))
+
+
+@app.command()
+def objects(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what nothing refers to.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stored sketches, uploads and images, and what of them nothing refers to."""
+    from gateway.commands.objects import show_objects
+
+    raise typer.Exit(show_objects(delete=delete, as_json=as_json))
+
+
 @app.command()
 def queue(as_json: AsJson = False) -> None:
     """How many wait and run, for how long, and for whom."""
@@ -119,7 +137,7 @@ def queue(as_json: AsJson = False) -> None:
 
 @workers_app.callback()
 def workers(context: typer.Context, as_json: AsJson = False) -> None:
-    """GPU boxes: list them, let them in, drain them."""
+    """GPU workers: list them, let them in, drain them."""
     if context.invoked_subcommand is None:
         from gateway.commands.operators import show_workers
 
@@ -128,7 +146,7 @@ def workers(context: typer.Context, as_json: AsJson = False) -> None:
 
 @workers_app.command("drain")
 def drain(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
-    """No more jobs for this box; what it has, it finishes."""
+    """No more jobs for this worker; what it has, it finishes."""
     from gateway.commands.operators import set_worker_state
 
     raise typer.Exit(set_worker_state(worker, "draining"))
@@ -136,7 +154,7 @@ def drain(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
 
 @workers_app.command("trust")
 def trust(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
-    """Give a drained or quarantined box work again."""
+    """Give a drained or quarantined worker work again."""
     from gateway.commands.operators import set_worker_state
 
     raise typer.Exit(set_worker_state(worker, "active"))
@@ -144,7 +162,7 @@ def trust(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
 
 @workers_app.command("revoke")
 def revoke(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
-    """Shut a box out for good: its credentials are worth nothing within a second."""
+    """Shut a worker out for good: its credentials are worth nothing within a second."""
     from gateway.commands.operators import set_worker_state
 
     raise typer.Exit(set_worker_state(worker, "gone"))
@@ -152,7 +170,7 @@ def revoke(worker: Annotated[str, typer.Argument(help="wrk_…")]) -> None:
 
 @workers_app.command("token")
 def token(hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24) -> None:
-    """Print a token with which one box can register, once."""
+    """Print a token with which one worker can register, once."""
     from gateway.commands.operators import mint_token
 
     raise typer.Exit(mint_token(hours))
@@ -191,17 +209,33 @@ _bench(
 _bench(
     "sketchers",
     "A thousand simulated people on the real queue for an hour: waits, fairness, estimates "
-    "(--people, --boxes, --seconds, --drawing, --json).",
+    "(--people, --workers, --seconds, --drawing, --json).",
 )
 _bench(
     "journey",
     "The main job in a browser: starts, memory, click to image, payment to page (--json, --rounds 30, --cold).",
 )
+_bench(
+    "hostile",
+    "Attacks of strangers: what they cost them and us, and what an honest visitor feels (--json, --only NAME, --seconds 4).",
+)
+
+
+@cache
+def command_line() -> typer.Typer:
+    """Every command: those above, and what the entry points of `llamasketch.commands` add.
+
+    An entry point whose package is not on this machine is passed over: a production image has no sandbox.
+    """
+    for entry in entry_points(group="llamasketch.commands"):
+        if find_spec(entry.module.partition(".")[0]) is not None:
+            entry.load()(app)
+    return app
 
 
 def main() -> None:
     """The entry point `llamasketch`."""
-    app()
+    command_line()()
 
 
 if __name__ == "__main__":

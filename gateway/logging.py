@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with request, job and account ids and no secrets."""
+"""Structured logs: a server's are one JSON object a line, with request, job and account ids and no secrets."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def configure_logging(*, level: str = "INFO") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def configure_command_logging() -> None:
+    """Send warnings to standard error as lines of text: standard output is the command's answer alone."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # Looked up for each line: whoever runs commands in their own process may redirect it.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
 
 
 def _hide_secrets(

@@ -5,26 +5,34 @@ from __future__ import annotations
 import hashlib
 import hmac
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.configuration import SETTINGS, is_production
+from generation.domain.requests import SKETCH_GRAPH
+from rails.configuration import check
+
 WORKER_REGISTRATION = "worker-registration"
-DEFAULT_SECRETS = frozenset({"", "change-me", "changeme", "secret", "development"})
 
 
 class Settings(BaseSettings):
     """What the API, the command line and the background tasks need to know."""
 
-    model_config = SettingsConfigDict(env_prefix="LLAMASKETCH_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LLAMASKETCH_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     database_url: str = Field(validation_alias="DATABASE_URL")
     redis_url: str = Field(validation_alias="REDIS_URL")
-    environment: Literal["embedded", "production"] = "embedded"
+    environment: Literal["embedded", "production"] = "production"
+    """Trying out must be asked for: nobody runs the built-in issuer by forgetting a setting."""
     secret_key: SecretStr
     public_url: str = "http://127.0.0.1:8000"
     data: Path = Path("var")
+    metrics_token: SecretStr = SecretStr("")
+    """What Prometheus sends; without it `/metrics` is answered on this machine while trying out, else nowhere."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     """Addresses or networks whose forwarding header counts."""
     object_store_url: str = ""
@@ -37,6 +45,8 @@ class Settings(BaseSettings):
     """The issuer of people's tokens; empty means the built-in one."""
     oidc_audience: str = "llamasketch"
     oidc_jwks_url: str = ""
+    graph: str = Field(default=SKETCH_GRAPH, pattern=r"^[a-z0-9_-]{1,40}@[0-9]{1,4}$")
+    """The graph that images are made with: one that ships with the worker, or of the operator's own."""
     network_allowance_address: int = 60
     """Free images per UTC day and IPv4 address or IPv6 /64."""
     network_allowance_site: int = 240
@@ -49,6 +59,52 @@ class Settings(BaseSettings):
     recovery_attempts_per_minute: int = 6
     """Guesses at recovery codes per address prefix."""
 
+    upload_megabytes_per_hour: int = 1024
+    """Megabytes of sketches per account."""
+    upload_megabytes_per_hour_network: int = 4096
+    """Megabytes of sketches per address prefix."""
+    upload_processes: int = 2
+    """Processes of this API process that decode people's uploads, one at a time each."""
+    uploads_waiting_network: int = 16
+    """Uploads of one network that may wait for their turn."""
+    uploads_waiting: int = 256
+    """Uploads of everybody together that may wait for their turn."""
+    upload_cpu_seconds: int = 3
+    """Processor seconds that reading one upload may take."""
+
+    connections: int = Field(default=8192, ge=16)
+    """Open connections; fewer where the operating system gives fewer descriptors."""
+    connections_address: int = Field(default=1024, ge=8)
+    """Of one IPv4 address or IPv6 /64."""
+    connections_site: int = Field(default=2048, ge=8)
+    """Of one IPv4 /24 or IPv6 /48."""
+    header_bytes: int = Field(default=32_768, ge=4096)
+    """Of one request's head."""
+    header_fields: int = Field(default=100, ge=20)
+    header_seconds: float = Field(default=10.0, gt=0)
+    """From the connection, or the first byte of a further request, to the whole head."""
+    body_seconds: float = Field(default=60.0, gt=0)
+    """From the head to the whole body."""
+    idle_seconds: float = Field(default=5.0, gt=0)
+    """Between two requests on one connection."""
+    idle_seconds_proxy: float = Field(default=75.0, gt=0)
+    """The same, for configured proxies."""
+    unread_seconds: float = Field(default=60.0, gt=0)
+    """For which a client may leave an answer unread."""
+    refusals_per_second: float = Field(default=10.0, gt=0)
+    """Of one IPv4 address or IPv6 /64, and four times as many of its site, before what it sends next waits."""
+    requests_at_once_address: int = Field(default=4, ge=1)
+    """Of one IPv4 address or IPv6 /64, that are worked on at the same time; those that wait for others do not count."""
+    body_bytes_address: int = Field(default=64_000_000, ge=6_000_000)
+    """Of bodies that are held for one IPv4 address or IPv6 /48 at the same time."""
+    body_bytes: int = Field(default=256_000_000, ge=6_000_000)
+    """Of bodies that are held for everybody at the same time."""
+    streams_account: int = Field(default=8, ge=1)
+    """Open event streams of one account; a browser needs one for all its tabs."""
+    streams_address: int = Field(default=128, ge=1)
+    """Of one IPv4 address or IPv6 /48."""
+    streams: int = Field(default=1024, ge=1)
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -58,21 +114,16 @@ class Settings(BaseSettings):
             else value
         )
 
-    @model_validator(mode="after")
-    def _production_is_strict(self) -> Settings:
-        if (
-            len(self.secret_key.get_secret_value()) < 32
-            or self.secret_key.get_secret_value() in DEFAULT_SECRETS
-        ):
-            raise ValueError("LLAMASKETCH_SECRET_KEY must be a random secret of at least 32 characters")
-        if self.environment == "production":
-            if not self.oidc_issuer:
-                raise ValueError(
-                    "production needs LLAMASKETCH_OIDC_ISSUER: the built-in issuer is for trying out"
-                )
-            if not self.public_url.startswith("https://"):
-                raise ValueError("production needs an https:// address in LLAMASKETCH_PUBLIC_URL")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _by_the_rules(cls, data: Any) -> Any:
+        """However settings are made, the rules of `gateway/configuration.py` hold for them."""
+        if isinstance(data, dict):
+            environ = {_variable(name): text for name, value in data.items() if (text := _text(value))}
+            findings = check(SETTINGS, environ, production=is_production(environ))
+            if findings:
+                raise ValueError("; ".join(finding.problem for finding in findings))
+        return data
 
     @property
     def embedded(self) -> bool:
@@ -92,3 +143,14 @@ class Settings(BaseSettings):
 def derive_secret(secret_key: str, purpose: str) -> bytes:
     """32 bytes that depend on the purpose and tell nothing about the key."""
     return hmac.new(secret_key.encode(), purpose.encode(), hashlib.sha256).digest()
+
+
+def _variable(field: str) -> str:
+    """The environment's name of a field; a name that it has already stays."""
+    return field if field.isupper() else f"LLAMASKETCH_{field.upper()}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

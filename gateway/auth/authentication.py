@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Protocol
+from datetime import timedelta
+from typing import Protocol
 from urllib.parse import urlsplit
 
-import structlog
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
-from gateway.identity import (
+from gateway.auth.identity import (
     SESSION_COOKIE,
     VISITOR_COOKIE,
     VISITOR_LIFETIME,
+    Credential,
     Principal,
     Role,
     VisitorTokens,
+    cookie_name,
 )
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from ledger.identifiers import AccountId, Identifiers
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -31,16 +32,40 @@ class TokenReader(Protocol):
         """Who it is, None if the token is of another kind. Raises `Problem` 401 if it is bad."""
 
 
+class EndedTokens(Protocol):
+    """Knows, without asking anybody, which tokens were ended before their time."""
+
+    def is_ended(self, account_id: AccountId, credential: Credential) -> bool:
+        """Whether this token counts no more."""
+
+
+class NoneEnded:
+    """Where tokens only end by themselves."""
+
+    def is_ended(self, account_id: AccountId, credential: Credential) -> bool:
+        """See `EndedTokens.is_ended`."""
+        return False
+
+
 class Authenticator:
     """Knows every way of saying who one is."""
 
     def __init__(
-        self, *, visitors: VisitorTokens, readers: tuple[TokenReader, ...], public_url: str, embedded: bool
+        self,
+        *,
+        visitors: VisitorTokens,
+        readers: tuple[TokenReader, ...],
+        public_url: str,
+        embedded: bool,
+        ended: EndedTokens | None = None,
     ) -> None:
+        self._ended = ended or NoneEnded()
         self._visitors = visitors
         self._readers = readers
         self._public_origin = _origin_of(public_url)
         self._embedded = embedded
+        secure = self._public_origin.startswith("https")
+        self._cookies = [cookie_name(name, secure=secure) for name in (SESSION_COOKIE, VISITOR_COOKIE)]
 
     async def principal(self, request: Request) -> Principal | None:
         """The caller; None if it brought nothing. Raises `Problem` 401 for bad credentials, 403 for
@@ -51,7 +76,7 @@ class Authenticator:
                 raise unauthenticated("Use `Authorization: Bearer <token>`.")
             return await self._by_token(token.strip(), by_cookie=False)
         self._check_origin(request)
-        for cookie in (SESSION_COOKIE, VISITOR_COOKIE):
+        for cookie in self._cookies:
             value = request.cookies.get(cookie)
             if value:
                 found = await self._by_cookie(value)
@@ -70,28 +95,36 @@ class Authenticator:
     async def _by_token(self, token: str, *, by_cookie: bool) -> Principal:
         account_id = self._visitors.read(token)
         if account_id is not None:
-            return Principal(Role.VISITOR, account_id, by_cookie)
+            return self._lasting(
+                Principal(Role.VISITOR, account_id, by_cookie, self._visitors.credential(token))
+            )
         for reader in self._readers:
             found = await reader.principal(token)
             if found is not None:
-                return Principal(found.role, found.account_id, by_cookie, found.scopes)
+                return self._lasting(Principal(found.role, found.account_id, by_cookie, found.credential))
         raise unauthenticated("This token is not valid.")
+
+    def _lasting(self, principal: Principal) -> Principal:
+        credential = principal.credential
+        if credential is not None and self._ended.is_ended(principal.account_id, credential):
+            raise unauthenticated("This token was signed out.")
+        return principal
 
     def _check_origin(self, request: Request) -> None:
         """Another site's page may write nothing without a token, not even without our cookie: signing
         a stranger in, or handing out a visitor, would be its work too."""
         foreign = "origin" in request.headers and not self._same_origin(request)
         if foreign and request.method not in _SAFE:
-            raise Problem(403, "foreign_origin", "Writes without a token must come from our own pages.")
+            raise Problem("foreign_origin", "Writes without a token must come from our own pages.")
 
     def _check_cookie_write(self, request: Request) -> None:
         if request.method in _SAFE:
             return
         if not self._same_origin(request):
-            raise Problem(403, "foreign_origin", "Writes with a cookie must come from our own pages.")
+            raise Problem("foreign_origin", "Writes with a cookie must come from our own pages.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise Problem(415, "json_only", "Writes with a cookie need Content-Type: application/json.")
+            raise Problem("json_only", "Writes with a cookie need Content-Type: application/json.")
 
     def _same_origin(self, request: Request) -> bool:
         origin = request.headers.get("origin", "")
@@ -119,15 +152,25 @@ def _origin_of(url: str) -> str:
 
 def unauthenticated(detail: str) -> Problem:
     """401 with the challenge that RFC 9110 asks for."""
-    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def set_visitor_cookie(response: Response, token: str, *, secure: bool) -> None:
-    """Give the browser its visitor token: out of reach of scripts and of other sites."""
+    """Give the browser its visitor token."""
+    _set_cookie(response, VISITOR_COOKIE, token, VISITOR_LIFETIME, secure=secure)
+
+
+def set_session_cookie(response: Response, token: str, lifetime: timedelta, *, secure: bool) -> None:
+    """Keep somebody signed in."""
+    _set_cookie(response, SESSION_COOKIE, token, lifetime, secure=secure)
+
+
+def _set_cookie(response: Response, name: str, token: str, lifetime: timedelta, *, secure: bool) -> None:
+    """Out of reach of scripts and of other sites."""
     response.set_cookie(
-        VISITOR_COOKIE,
+        cookie_name(name, secure=secure),
         token,
-        max_age=int(VISITOR_LIFETIME.total_seconds()),
+        max_age=int(lifetime.total_seconds()),
         httponly=True,
         samesite="lax",
         secure=secure,
@@ -135,30 +178,12 @@ def set_visitor_cookie(response: Response, token: str, *, secure: bool) -> None:
     )
 
 
-async def current_principal(request: Request) -> Principal:
-    """Dependency: whoever is asking. Raises `Problem` 401 if nobody says who."""
-    principal: Principal | None = await request.app.state.services.authenticator.principal(request)
-    if principal is None:
-        raise unauthenticated("Get a visitor token with POST /v1/visitors, or sign in.")
-    structlog.contextvars.bind_contextvars(account_id=principal.account_id)
-    await request.app.state.services.limiter.check(request, principal)
-    return principal
-
-
-Caller = Annotated[Principal, Depends(current_principal)]
-
-
-def require(*roles: Role) -> Callable[[Request], Awaitable[Principal]]:
-    """Dependency: a caller with one of these roles. Raises `Problem` 401 or 403."""
-
-    async def check(request: Request) -> Principal:
-        principal = await current_principal(request)
-        if principal.role not in roles:
-            raise Problem(403, "not_allowed", "Your role does not allow this.")
-        return principal
-
-    check.roles = roles  # type: ignore[attr-defined]
-    return check
+def forget_cookie(response: Response, name: str, *, secure: bool) -> None:
+    """Take a cookie out of this browser."""
+    # A browser takes back a cookie of this name only if the attributes are those that the name demands.
+    response.delete_cookie(
+        cookie_name(name, secure=secure), path="/", secure=secure, httponly=True, samesite="lax"
+    )
 
 
 def new_visitor(identifiers: Identifiers, visitors: VisitorTokens) -> tuple[AccountId, str]:

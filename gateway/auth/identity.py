@@ -1,4 +1,4 @@
-"""Who is asking. Visitors carry a signed token (cookie or bearer), people a JWT, programs an API key.
+"""Who is asking. Visitors carry a signed token (cookie or bearer), people a JWT.
 
 A visitor's token names a credit account that may not exist yet: its stream starts with the first
 accepted job. Nothing is stored for somebody who only looks.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from ledger.clock import Clock
@@ -18,20 +18,36 @@ from ledger.identifiers import AccountId, is_identifier
 
 VISITOR_COOKIE = "ls_visitor"
 SESSION_COOKIE = "ls_session"
+HOST_ONLY = "__Host-"
+"""Browsers keep such a cookie only over TLS, for all of this host and no other: a neighbour cannot plant one."""
 VISITOR_LIFETIME = timedelta(days=400)
 _VISITOR_PREFIX = "lsv1"
 
 
-class Role(StrEnum):
-    """What somebody may do; each route names the roles it serves."""
+def cookie_name(name: str, *, secure: bool) -> str:
+    """What a cookie is called where cookies travel by TLS, and where not."""
+    return f"{HOST_ONLY}{name}" if secure else name
 
-    ANYONE = "anyone"
+
+class Role(StrEnum):
+    """As what somebody is known."""
+
     VISITOR = "visitor"
     PERSON = "person"
-    API_KEY = "api_key"
-    WORKER = "worker"
-    ACCOUNTANT = "accountant"
-    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The token that somebody came with: enough to end it, useless to come with."""
+
+    digest: bytes
+    issued_at: datetime
+    expires_at: datetime
+
+
+def token_digest(token: str) -> bytes:
+    """Of what is signed: the signature itself may be written in several ways."""
+    return hashlib.sha256(token.rpartition(".")[0].encode()).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,8 @@ class Principal:
     account_id: AccountId
     by_cookie: bool
     """Whether the browser sent it by itself: then writes need an Origin and a JSON content type."""
-    scopes: frozenset[str] = frozenset()
+    credential: Credential | None = field(default=None, compare=False)
+    """What it came with, if that can be ended before its time."""
 
     @property
     def actor(self) -> str:
@@ -57,9 +74,9 @@ class VisitorTokens:
         self._secret = secret
         self._clock = clock
 
-    def issue(self, account_id: AccountId) -> str:
-        """A token that speaks for this account."""
-        issued = int(self._clock().timestamp())
+    def issue(self, account_id: AccountId, *, after: datetime | None = None) -> str:
+        """A token that speaks for this account, counted as issued later than `after`."""
+        issued = max(int(self._clock().timestamp()), 0 if after is None else int(after.timestamp()) + 1)
         return f"{_VISITOR_PREFIX}.{account_id}.{issued}.{self._sign(account_id, issued)}"
 
     def read(self, token: str) -> AccountId | None:
@@ -74,6 +91,11 @@ class VisitorTokens:
             return None
         age = self._clock().timestamp() - issued
         return account_id if -300 <= age <= VISITOR_LIFETIME.total_seconds() else None
+
+    def credential(self, token: str) -> Credential:
+        """What ends with a token that `read` has found genuine."""
+        issued_at = datetime.fromtimestamp(int(token.split(".")[2]), UTC)
+        return Credential(token_digest(token), issued_at, issued_at + VISITOR_LIFETIME)
 
     def _sign(self, account_id: AccountId, issued: int) -> str:
         message = f"{_VISITOR_PREFIX}.{account_id}.{issued}".encode()

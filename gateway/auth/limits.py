@@ -7,30 +7,38 @@ from typing import Any
 import redis.asyncio as redis
 import structlog
 from fastapi import Request
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
+from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
-from gateway.identity import Principal
-from gateway.networks import Origins, prefixes
-from gateway.problems import Problem
+from gateway.auth.identity import Principal
+from gateway.auth.networks import Origins, prefixes
+from gateway.http.problems import Problem
 from gateway.settings import Settings
+
+KILOBYTE = 1024
 
 
 class Limiter:
-    """Says when somebody asks too often. Reads are free; writes count."""
+    """Says when somebody asks too often, or sends too much. Reads are free; writes count."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         # `limits` hands unknown options on to the client, whatever their type.
         options: dict[str, Any] = {"connection_pool": client.connection_pool}
         storage = RedisStorage(settings.redis_url, implementation="redispy", **options)
-        self._shared = MovingWindowRateLimiter(storage)
-        self._local = MovingWindowRateLimiter(MemoryStorage())
+        memory = MemoryStorage()
+        self._requests = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(memory)
+        # A counter: a moving window would store an entry for every kilobyte.
+        self._kilobytes = SlidingWindowCounterRateLimiter(storage), SlidingWindowCounterRateLimiter(memory)
         self._origins = Origins(settings.trusted_proxies)
         self._per_principal = RateLimitItemPerMinute(settings.requests_per_minute)
         self._per_network = RateLimitItemPerMinute(settings.requests_per_minute_network)
-        self._log = structlog.get_logger("gateway.limits")
+        self._kilobytes_of_principal = RateLimitItemPerHour(settings.upload_megabytes_per_hour * KILOBYTE)
+        self._kilobytes_of_network = RateLimitItemPerHour(
+            settings.upload_megabytes_per_hour_network * KILOBYTE
+        )
+        self._log = structlog.get_logger("gateway.auth.limits")
 
     async def check(self, request: Request, principal: Principal | None) -> None:
         """Count a write. Raises `Problem` 429 with Retry-After."""
@@ -45,12 +53,29 @@ class Limiter:
         """Count one guess at a secret. Raises `Problem` 429."""
         await self._hit(RateLimitItemPerMinute(per_minute), purpose, who)
 
-    async def _hit(self, item: RateLimitItemPerMinute, *keys: str) -> None:
+    async def upload(self, request: Request, principal: Principal, size_bytes: int) -> None:
+        """Count the bytes of a sketch, before anything is done with them. Raises `Problem` 429."""
+        kilobytes = size_bytes // KILOBYTE + 1
+        network = prefixes(self._origins.address(request))[-1]
+        for item, *keys in (
+            (self._kilobytes_of_network, "upload", network),
+            (self._kilobytes_of_principal, "upload", principal.account_id),
+        ):
+            if not await self._counted(self._kilobytes, item, *keys, cost=kilobytes):
+                raise Problem("upload_quota_used_up", headers={"Retry-After": "600"})
+
+    async def _hit(self, item: RateLimitItem, *keys: str) -> None:
+        if not await self._counted(self._requests, item, *keys):
+            detail = "Too many requests. Wait a little."
+            raise Problem("rate_limited", detail, headers={"Retry-After": "10"})
+
+    async def _counted(
+        self, limiters: tuple[RateLimiter, RateLimiter], item: RateLimitItem, *keys: str, cost: int = 1
+    ) -> bool:
+        """Whether this much is still allowed. While Redis is away each process counts for itself."""
+        shared, local = limiters
         try:
-            allowed = await self._shared.hit(item, *keys)
+            return await shared.hit(item, *keys, cost=cost)
         except (RedisError, OSError) as error:
             self._log.debug("limits_in_memory", error=type(error).__name__)
-            allowed = await self._local.hit(item, *keys)
-        if not allowed:
-            detail = "Too many requests. Wait a little."
-            raise Problem(429, "rate_limited", detail, headers={"Retry-After": "10"})
+            return await local.hit(item, *keys, cost=cost)

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from fastapi import Request
 
-from gateway.identity import NetworkKeys
-from generation.quotas import NetworkQuota
+from gateway.auth.identity import NetworkKeys
+from generation.domain.quotas import NetworkQuota
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,6 +34,10 @@ class Origins:
             if not self._is_trusted(address):
                 return address
         return peer
+
+    def trusts(self, host: str) -> bool:
+        """Whether a peer is a configured proxy."""
+        return self._is_trusted(_parse(host))
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address.version == net.version and address in net for net in self._trusted)

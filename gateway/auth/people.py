@@ -1,4 +1,4 @@
-"""People: JSON web tokens of any OIDC issuer, the built-in issuer, recovery codes, merging guests."""
+"""People: JSON web tokens of any OIDC issuer, the built-in issuer, recovery codes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import secrets
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.authentication import TokenReader, unauthenticated
-from gateway.identity import Principal, Role, VisitorTokens
-from gateway.problems import Problem
+from gateway.auth.authentication import TokenReader, unauthenticated
+from gateway.auth.identity import Credential, Principal, Role, token_digest
+from gateway.database.tables import guests, people
+from gateway.http.problems import Problem
 from gateway.settings import Settings
-from gateway.tables import guests, people
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, Identifiers, encode_crockford
 
@@ -31,14 +31,43 @@ BUILT_IN_KEY_ID = "built-in"
 JWKS_FRESH_SECONDS = 3600
 JWKS_RETRY_SECONDS = 30
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
-_CODE_BITS = 80
+_CODE_BYTES = 10
+_LATEST = 253_000_000_000.0
+"""Seconds since 1970: as late as a date can be written."""
 _CODE_PREFIX = "LLAMA"
+
+
+_MISREAD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    jwt.PyJWTError,
+)
+"""What reading a token or an issuer's keys may raise if somebody else wrote them."""
+
+
+def _is_name(text: object) -> bool:
+    """Whether a table can keep it."""
+    return isinstance(text, str) and 0 < len(text) <= 500 and text.isprintable()
 
 
 class BuiltInIssuer:
     """Signs people in by their word alone: for trying out, never in production."""
 
-    def __init__(self, *, secret: bytes, issuer: str, audience: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        issuer: str,
+        audience: str,
+        clock: Clock,
+        nonce: Callable[[], str] | None = None,
+    ) -> None:
+        """`nonce` makes every token another one, also for the same person in the same second."""
+        self._nonce = nonce
         self._key = Ed25519PrivateKey.from_private_bytes(secret)
         self._issuer = issuer
         self._audience = audience
@@ -55,6 +84,9 @@ class BuiltInIssuer:
             "iat": now,
             "exp": now + SESSION_LIFETIME,
         }
+        if self._nonce is not None:
+            # Two sessions of one second are two, and one that begins in the second of an end is none of the ended.
+            claims |= {"iat": now.timestamp(), "jti": self._nonce()}
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": BUILT_IN_KEY_ID})
 
     def jwks(self) -> dict[str, Any]:
@@ -74,7 +106,7 @@ class KeySet:
         self._fixed = fixed is not None
         self._asked_at: float | None = None
         self._lock = asyncio.Lock()
-        self._log = structlog.get_logger("gateway.people")
+        self._log = structlog.get_logger("gateway.auth.people")
 
     async def key(self, key_id: str) -> jwt.PyJWK | None:
         """The key with this id; an unknown id asks the issuer again, at most twice a minute."""
@@ -96,7 +128,7 @@ class KeySet:
             response = await self._http.get(self._url, timeout=5)
             response.raise_for_status()
             self._keys = _parse(response.json())
-        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+        except (httpx.HTTPError, *_MISREAD) as error:
             self._log.warning("jwks_not_read", error=type(error).__name__)
 
 
@@ -105,9 +137,16 @@ def _parse(document: dict[str, Any]) -> dict[str, jwt.PyJWK]:
     for entry in document.get("keys", []):
         if entry.get("use", "sig") == "sig" and entry.get("kid"):
             # A key of a kind we cannot use must not cost us the others.
-            with contextlib.suppress(jwt.PyJWTError):
+            with contextlib.suppress(*_MISREAD):
                 keys[str(entry["kid"])] = jwt.PyJWK(entry)
     return keys
+
+
+def _credential(token: str, claims: dict[str, Any]) -> Credential:
+    """An issuer that does not say when gets every token of its ended by signing out everywhere."""
+    times = [claims.get("iat", 0), claims["exp"]]
+    issued_at, expires_at = (datetime.fromtimestamp(min(float(time), _LATEST), UTC) for time in times)
+    return Credential(token_digest(token), issued_at, expires_at)
 
 
 class People:
@@ -121,13 +160,11 @@ class People:
         identifiers: Identifiers,
         engine: AsyncEngine,
         http: httpx.AsyncClient,
-        visitors: VisitorTokens,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._identifiers = identifiers
         self._engine = engine
-        self._visitors = visitors
         self._code_secret = settings.secret_for("recovery-codes")
         self.issuer = None if settings.oidc_issuer else self._built_in(settings)
         self._issuer_name = settings.oidc_issuer or settings.public_url
@@ -140,6 +177,7 @@ class People:
             issuer=settings.public_url,
             audience=settings.oidc_audience,
             clock=self._clock,
+            nonce=lambda: self._identifiers.new("ses"),
         )
 
     @property
@@ -153,7 +191,7 @@ class People:
             return None
         claims = await self._claims(token)
         account_id = await self._account_of(claims["sub"], claims.get("email"))
-        return Principal(Role.PERSON, account_id, by_cookie=False)
+        return Principal(Role.PERSON, account_id, by_cookie=False, credential=_credential(token, claims))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -170,9 +208,9 @@ class People:
                 options={"require": ["exp", "iss", "aud", "sub"]},
                 leeway=30,
             )
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except _MISREAD as error:
             raise unauthenticated("This token is not valid, or has expired.") from error
-        if "\x00" in claims["sub"]:
+        if not _is_name(claims["sub"]):
             raise unauthenticated("This token names nobody.")
         return claims
 
@@ -190,7 +228,7 @@ class People:
                     issuer=self._issuer_name,
                     subject=subject,
                     account_id=self._identifiers.account(),
-                    email=email if isinstance(email, str) and "\x00" not in email else None,
+                    email=email if _is_name(email) else None,
                     created_at=self._clock(),
                 )
                 .on_conflict_do_nothing()
@@ -208,19 +246,30 @@ class People:
             is_guest = (await connection.execute(guest)).one_or_none() is not None
         return {"kind": "guest" if is_guest else "visitor", "email": None}
 
-    async def first_recovery_code(self, account_id: AccountId) -> str | None:
-        """A guest's recovery code, given out once; None ever after. Stored as a keyed digest."""
-        text = encode_crockford(secrets.randbits(_CODE_BITS))[-16:].upper()
-        code = "-".join((_CODE_PREFIX, *(text[n : n + 4] for n in range(0, 16, 4))))
+    async def recovery_code(self, account_id: AccountId) -> str | None:
+        """A guest's recovery code; asking makes the account a guest's. Stored as a keyed digest.
+
+        It follows from the account and our secret, so that an answer that was lost can be given again: the
+        same code each time. None for guests whose code was made otherwise (before, or with another secret):
+        theirs still opens the account.
+        """
+        code = self._code_of(account_id)
+        digest = self._digest(code)
         statement = (
             insert(guests)
-            .values(account_id=account_id, code_digest=self._digest(code), created_at=self._clock())
+            .values(account_id=account_id, code_digest=digest, created_at=self._clock())
             .on_conflict_do_nothing()
-            .returning(guests.c.account_id)
         )
+        kept = sa.select(guests.c.code_digest).where(guests.c.account_id == account_id)
         async with self._engine.begin() as connection:
-            fresh = (await connection.execute(statement)).one_or_none() is not None
-        return code if fresh else None
+            await connection.execute(statement)
+            is_theirs = (await connection.execute(kept)).scalar_one() == digest
+        return code if is_theirs else None
+
+    def _code_of(self, account_id: AccountId) -> str:
+        signed = hmac.new(self._code_secret, f"code of {account_id}".encode(), hashlib.sha256).digest()
+        text = encode_crockford(int.from_bytes(signed[:_CODE_BYTES]))[-16:].upper()
+        return "-".join((_CODE_PREFIX, *(text[n : n + 4] for n in range(0, 16, 4))))
 
     async def recover(self, code: str) -> AccountId:
         """The guest account that a recovery code opens. Raises `Problem` 404."""
@@ -228,7 +277,7 @@ class People:
         async with self._engine.connect() as connection:
             found = (await connection.execute(query)).scalar_one_or_none()
         if found is None:
-            raise Problem(404, "recovery_code_unknown", "This recovery code is not known.")
+            raise Problem("recovery_code_unknown", "This recovery code is not known.")
         return AccountId(found)
 
     def _digest(self, code: str) -> bytes:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from generation.job import Job
-from generation.job_events import JobCompleted, JobRequested
+from generation.domain.events import JobCompleted, JobRequested
+from generation.domain.job import Job
 from ledger.domain.events import CreditsGranted, CreditsHeld, HoldCaptured, HoldMoved
 from ledger.log.model import Envelope
-from rails.payment_events import PaymentReinstated, PaymentSettled
-from rails.payment_state import Payment
+from rails.domain.events import PaymentReinstated, PaymentSettled
+from rails.domain.state import Payment
 
 
 class PaymentAudit:
-    """Each piece of money is credited once, whatever payment it was for."""
+    """Each funds receipt is credited once, whatever payment it was for."""
 
     def __init__(self) -> None:
         self._credited: set[int] = set()
@@ -59,7 +59,7 @@ class JobAudit:
         return ()
 
 
-def told_together(events: Sequence[Envelope]) -> Iterable[tuple[Envelope, str]]:
+def returned_together(events: Sequence[Envelope]) -> Iterable[tuple[Envelope, str]]:
     """A settlement with its grant, a request with its hold, a delivery with its capture. See `CommandAudit`."""
     granted = {e.event.lot_id for e in events if isinstance(e.event, CreditsGranted)}
     holds = {e.event.hold_id for e in events if isinstance(e.event, CreditsHeld)}

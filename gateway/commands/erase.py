@@ -10,16 +10,16 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from gateway.commands import stack
-from gateway.services import object_store
-from gateway.tables import api_keys, guests, idempotency_keys, people
-from generation.completion import upload_key
-from generation.hands import Threads
-from generation.storage import LinkSigner, ObjectStore
-from generation.tables import job_inputs, job_results, live_sessions
+from gateway.database.tables import guests, idempotency_keys, people
+from gateway.wiring.generation import object_store
+from generation.images.executors import ThreadExecutor
+from generation.images.object_store import LinkSigner, ObjectStore
+from generation.jobs.orphaned_uploads import upload_key
+from generation.store.tables import job_inputs, job_results, live_sessions
 from ledger.clock import system_clock
 from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
-from rails.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
+from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
 SPARE_LEASES = 3
@@ -47,7 +47,9 @@ async def erase_person(sqlalchemy_url: str, store: ObjectStore, account_id: str)
 
 
 async def _object_keys(connection: AsyncConnection, account_id: str) -> list[str]:
-    sketches = sa.select(job_inputs.c.sketch_key).where(job_inputs.c.account_id == account_id)
+    sketches = sa.select(job_inputs.c.sketch_key).where(
+        job_inputs.c.account_id == account_id, job_inputs.c.sketch_key != ""
+    )
     results = sa.select(job_results.c.image_key, job_results.c.thumbnail_key).where(
         job_results.c.account_id == account_id
     )
@@ -59,7 +61,7 @@ async def _object_keys(connection: AsyncConnection, account_id: str) -> list[str
 
 
 async def _uploads(connection: AsyncConnection, account_id: str) -> list[str]:
-    """Where boxes may have left a picture that they never reported: one place for each lease."""
+    """Where workers may have left a picture that they never reported: one place for each lease."""
     jobs = sa.select(job_inputs.c.job_id).where(job_inputs.c.account_id == account_id)
     started = (
         sa.select(stored_events.c.originator_id, sa.func.count())
@@ -87,7 +89,6 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         ),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
-        "api_keys": sa.delete(api_keys).where(api_keys.c.account_id == account_id),
         "idempotency_keys": sa.delete(idempotency_keys).where(idempotency_keys.c.principal == account_id),
     }
     return {name: (await connection.execute(statement)).rowcount for name, statement in statements.items()}
@@ -109,7 +110,9 @@ async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:
 def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
     """Find whom it is about, ask, erase."""
     settings = stack.settings()
-    store = object_store(settings, LinkSigner(settings.secret_for("object-links"), system_clock), Threads())
+    store = object_store(
+        settings, LinkSigner(settings.secret_for("object-links"), system_clock), ThreadExecutor()
+    )
     accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
     if not accounts:
         stack.fail("Nobody is known by this address.", code=1)
@@ -122,6 +125,6 @@ def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
         stack.print_json(done)
     else:
         for account, counts in done.items():
-            told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-            typer.echo(f"{account}: {told} erased.")
+            returned = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+            typer.echo(f"{account}: {returned} erased.")
     return 0

@@ -13,8 +13,9 @@ import typer
 from psycopg.rows import tuple_row
 
 from gateway.commands import stack
-from generation.tables import job_queue, job_results, queue_clock, workers
-from generation.workers import GONE, PRESENT_WITHIN, RegistrationTokens
+from generation.fleet.quarantine import failed_accounts
+from generation.fleet.registry import GONE, PRESENT_WITHIN, RegistrationTokens
+from generation.store.tables import job_queue, job_results, queue_clock, worker_failures, workers
 from ledger.clock import system_clock
 from ledger.identifiers import is_identifier
 from ledger.log.encoding import EventRow, decode_row
@@ -36,7 +37,8 @@ def _ask(query: sa.Select[Any]) -> list[dict[str, Any]]:
         engine.dispose()
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
+def show_table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
+    """Rows for people, in columns; a sentence if there are none."""
     if not rows:
         typer.echo(nothing)
         return
@@ -53,7 +55,7 @@ def _text(value: Any) -> str:
 
 
 def show_workers(*, as_json: bool) -> int:
-    """Every box that is or was here; `present` if it was heard of lately."""
+    """Every worker that is or was here; `present` if it was heard of lately."""
     query = sa.select(
         workers.c.worker_id,
         workers.c.name,
@@ -61,7 +63,8 @@ def show_workers(*, as_json: bool) -> int:
         workers.c.state,
         workers.c.jobs_done,
         workers.c.gpu_milliseconds,
-        workers.c.failures_in_a_row,
+        failed_accounts(),
+        workers.c.self_test_at,
         workers.c.capabilities,
         workers.c.registered_at,
         workers.c.seen_at,
@@ -76,9 +79,9 @@ def show_workers(*, as_json: bool) -> int:
     else:
         columns = (
             *("worker_id", "name", "state", "present", "jobs_done", "gpu_milliseconds_per_image"),
-            *("images_per_gpu_hour", "failures_in_a_row", "seen_at"),
+            *("images_per_gpu_hour", "failed_accounts", "self_test_at", "seen_at"),
         )
-        _table(rows, columns, "No box has ever registered.")
+        show_table(rows, columns, "No worker has ever registered.")
     return 0
 
 
@@ -122,22 +125,24 @@ def _last_hour() -> dict[str, int | None]:
 
 
 def set_worker_state(worker_id: str, state: str) -> int:
-    """Drain a box, trust it again, or shut it out for good."""
+    """Drain a worker, trust it again, or shut it out for good."""
     values: dict[str, Any] = {"state": state}
     if state == GONE:
         values["token_expires_at"] = system_clock()
     if state == "active":
-        values["failures_in_a_row"] = 0
+        values |= {"self_test_at": None, "self_tests": 0}
     engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
     try:
         with engine.begin() as connection:
             mine = workers.c.worker_id == worker_id
             update = sa.update(workers).where(mine, workers.c.state != GONE).values(**values)
             found = connection.execute(update).rowcount
+            if state == "active":
+                connection.execute(sa.delete(worker_failures).where(worker_failures.c.worker_id == worker_id))
     finally:
         engine.dispose()
     if not found:
-        stack.fail("There is no such box.", code=1)
+        stack.fail("There is no such worker.", code=1)
     typer.echo(f"{worker_id} is {state}.")
     return 0
 
@@ -149,6 +154,7 @@ def mint_token(hours: int) -> int:
     key = stack.environment().get("LLAMASKETCH_SECRET_KEY")
     if not key:
         stack.fail("LLAMASKETCH_SECRET_KEY is not known here: run it where the stack runs.")
+    stack.refuse_unless_sound("LLAMASKETCH_SECRET_KEY")
     tokens = RegistrationTokens(derive_secret(key, WORKER_REGISTRATION), system_clock)
     typer.echo(tokens.mint(valid_for=timedelta(hours=hours)))
     return 0
@@ -182,9 +188,9 @@ def show_jobs(job_id: str | None, *, account: str | None, limit: int, as_json: b
         stack.print_json({"in_flight": in_flight, "delivered": delivered})
         return 0
     columns = ("job_id", "account_id", "state", "attempts", "worker_id", "requested_at", "deadline")
-    _table(in_flight, columns, "No job is in flight.")
+    show_table(in_flight, columns, "No job is in flight.")
     typer.echo("")
-    _table(
+    show_table(
         delivered, ("job_id", "account_id", "gpu_milliseconds", "completed_at"), "No image was delivered yet."
     )
     return 0
@@ -216,8 +222,8 @@ def _history(job_id: str, *, as_json: bool) -> int:
         stack.print_json({"job": job_id, "events": list(events)})
         return 0
     for event in events:
-        told = ", ".join(f"{name} {value}" for name, value in event["data"].items() if value is not None)
-        typer.echo(f"{_text(event['recorded_at'])}  {event['event']}  by {event['actor']}\n    {told}")
+        returned = ", ".join(f"{name} {value}" for name, value in event["data"].items() if value is not None)
+        typer.echo(f"{_text(event['recorded_at'])}  {event['event']}  by {event['actor']}\n    {returned}")
     return 0
 
 
@@ -237,8 +243,8 @@ def show_queue(*, as_json: bool) -> int:
         .order_by(sa.desc("jobs"))
         .limit(10)
     )
-    boxes = _ask(
-        sa.select(workers.c.state, sa.func.count().label("boxes"))
+    present = _ask(
+        sa.select(workers.c.state, sa.func.count().label("workers"))
         .where(workers.c.seen_at > now - PRESENT_WITHIN)
         .group_by(workers.c.state)
     )
@@ -249,7 +255,7 @@ def show_queue(*, as_json: bool) -> int:
         "queued": queued["jobs"],
         "running": by_state.get("running", {"jobs": 0})["jobs"],
         "longest_wait_seconds": int((now - queued["oldest"]).total_seconds()) if queued["oldest"] else 0,
-        "workers": {row["state"]: row["boxes"] for row in boxes},
+        "workers": {row["state"]: row["workers"] for row in present},
         "virtual_time": clock[0]["virtual_time"] if clock else 0,
         "most_in_flight": people,
         "last_hour": (hour := _last_hour()),
@@ -260,7 +266,7 @@ def show_queue(*, as_json: bool) -> int:
     typer.echo(
         f"{summary['queued']} waiting (longest {summary['longest_wait_seconds']} s), {summary['running']} running"
     )
-    typer.echo("boxes: " + (", ".join(f"{n} {s}" for s, n in summary["workers"].items()) or "none"))
+    typer.echo("workers: " + (", ".join(f"{n} {s}" for s, n in summary["workers"].items()) or "none"))
     typer.echo(
         f"last hour: {hour['images']} images for {hour['credits']} credits, "
         f"{_text(hour['gpu_milliseconds_per_image'])} ms of GPU time each, "

@@ -31,8 +31,8 @@ def announce(data: Path, stack: RunningStack) -> None:
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        said = {"pid": os.getpid(), "url": stack.url, "environment": dict(stack.environment)}
-        json.dump(said, file, indent=2)
+        reported = {"pid": os.getpid(), "url": stack.url, "environment": dict(stack.environment)}
+        json.dump(reported, file, indent=2)
     unfinished.replace(data / FILE)
 
 
@@ -44,14 +44,14 @@ def withdraw(data: Path) -> None:
 def find(data: Path) -> RunningStack | None:
     """The stack that runs on this data folder and is ready, or None."""
     try:
-        said = json.loads((data / FILE).read_text())
+        reported = json.loads((data / FILE).read_text())
         with (data / "lock").open() as lock:
             # A killed supervisor leaves its announcement, but not its lock.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         # The next one takes the lock a moment before it clears away what a killed one said.
-        speaks = Path(f"/proc/{said['pid']}").exists()
-        return RunningStack(said["url"], said["environment"]) if speaks else None
+        speaks = Path(f"/proc/{reported['pid']}").exists()
+        return RunningStack(reported["url"], reported["environment"]) if speaks else None
     except FileNotFoundError:
         return None
     return None

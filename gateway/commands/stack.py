@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 import typer
 
-from gateway.supervisor.running import find
+from gateway.commands.running import find
 from ledger.clock import system_clock
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
@@ -61,10 +61,18 @@ def settings() -> Settings:
     try:
         return Settings.model_validate(known)
     except ValidationError as error:
-        missing = ", ".join(str(part["loc"][-1]) for part in error.errors())
-        fail(
-            f"The settings are not complete ({missing}): run it where the stack runs, or with its environment."
-        )
+        wrong = "; ".join(str(part["msg"]).removeprefix("Value error, ") for part in error.errors())
+        fail(f"{wrong}. Run it where the stack runs, or with its environment.")
+
+
+def refuse_unless_sound(name: str) -> None:
+    """End the command with a sentence if this setting breaks its rules."""
+    from gateway.configuration import SETTINGS, is_production
+    from rails.configuration import check
+
+    environ, one = environment(), [setting for setting in SETTINGS if setting.name == name]
+    for finding in check(one, environ, production=is_production(environ)):
+        fail(f"{finding.problem}.")
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -74,9 +82,9 @@ def sqlalchemy_url(url: str) -> str:
 
 def categories() -> Categories:
     """Every kind of stream that there is."""
-    from generation.job import JOBS
+    from generation.domain.job import JOBS
     from ledger.domain.account import ACCOUNTS
-    from rails.payment_state import PAYMENTS
+    from rails.domain.state import PAYMENTS
 
     return Categories((ACCOUNTS, PAYMENTS, JOBS))
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import typer
 
 from gateway.commands import stack
-from gateway.commands.audits import JobAudit, PaymentAudit, told_together
+from gateway.commands.audits import JobAudit, PaymentAudit, returned_together
 from ledger.clock import system_clock
 from ledger.errors import CorruptLog
 from ledger.log.findings import Finding, Findings, Progress, silent
@@ -30,7 +30,7 @@ def verify_everything(url: str, *, seals: Sequence[Seal] = (), progress: Progres
         url,
         stack.categories(),
         audits={"acct": accounts, "pay": PaymentAudit(), "job": jobs},
-        command_audits=(told_together,),
+        command_audits=(returned_together,),
         seals=seals,
         findings=findings,
         progress=progress,
@@ -110,11 +110,11 @@ def run_verify(*, as_json: bool, seal_files: Sequence[Path], public_key: str | N
     if as_json:
         stack.print_json({**msgspec.to_builtins(report), "seconds": round(seconds, 3)})
     else:
-        _say(report, seconds)
+        _print(report, seconds)
     return 0 if report.ok else 1
 
 
-def _say(report: Report, seconds: float) -> None:
+def _print(report: Report, seconds: float) -> None:
     typer.echo(
         f"{report.batches:,} batches, {report.events:,} events in {report.streams:,} streams, "
         f"{report.outcomes:,} outcomes, {report.snapshots:,} snapshots: read in {seconds:.1f} s."

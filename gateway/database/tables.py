@@ -1,11 +1,8 @@
-"""The gateway's own rows: idempotency keys, people, guests, API keys. Nothing here is an event."""
+"""The gateway's own rows: idempotency keys, people, guests. Nothing here is an event."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
-from ledger.log.model import SideTable
 
 metadata = sa.MetaData()
 
@@ -41,20 +38,34 @@ guests = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("code_digest", sa.LargeBinary, unique=True, comment="of the recovery code"),
-    sa.Column("merged_into", sa.Text),
     _time("created_at"),
 )
 
-api_keys = sa.Table(
-    "api_keys",
+ended_sessions = sa.Table(
+    "ended_sessions",
     metadata,
-    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, primary_key=True, comment="of the token"),
     sa.Column("account_id", sa.Text, nullable=False),
-    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
-    sa.Column("scopes", JSONB, nullable=False),
-    sa.Column("label", sa.Text, nullable=False),
-    _time("created_at"),
-    _time("revoked_at", nullable=True),
+    _time("expires_at"),
+    sa.Column(
+        "changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()
+    ),
+    sa.Index("ended_sessions_changed", "changed_at"),
+    sa.Index("ended_sessions_expires", "expires_at"),
 )
 
-GUESTS = SideTable(guests)
+session_epochs = sa.Table(
+    "session_epochs",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column(
+        "ended_before",
+        sa.DateTime(timezone=True),
+        nullable=False,
+        comment="tokens issued until then count no more",
+    ),
+    sa.Column(
+        "changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()
+    ),
+    sa.Index("session_epochs_changed", "changed_at"),
+)

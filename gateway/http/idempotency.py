@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.problems import Problem
-from gateway.tables import idempotency_keys as keys
+from gateway.database.tables import idempotency_keys as keys
+from gateway.http.problems import Problem
 from ledger.clock import Clock
 from ledger.identifiers import CommandKey
 
@@ -44,6 +44,20 @@ class IdempotencyKeys:
         self._engine = engine
         self._clock = clock
 
+    async def known(self, *, principal: str, route: str, key: str | None, body: bytes) -> bool:
+        """Whether this key was used before. Raises as `map` does."""
+        if key is None:
+            return False
+        digest = _digest_of(key, body)
+        async with self._engine.connect() as connection:
+            found = await connection.execute(
+                sa.select(keys.c.body_digest).where(*self._where(principal, route, key))
+            )
+            row = found.one_or_none()
+        if row is not None and row.body_digest != digest:
+            raise _conflict()
+        return row is not None
+
     async def map(self, *, principal: str, route: str, key: str | None, body: bytes, new_id: str) -> Mapped:
         """The id that this key stands for: `new_id`, or the first one it was given.
 
@@ -52,11 +66,7 @@ class IdempotencyKeys:
         """
         if key is None:
             return Mapped(new_id, 0, fresh=True)
-        if not _SHAPE.fullmatch(key):
-            raise Problem(
-                400, "bad_idempotency_key", "An Idempotency-Key has 1 to 255 printable ASCII characters."
-            )
-        digest = hashlib.sha256(body).digest()
+        digest = _digest_of(key, body)
         put = (
             insert(keys)
             .values(
@@ -77,7 +87,7 @@ class IdempotencyKeys:
                 await connection.execute(sa.select(keys).where(*self._where(principal, route, key)))
             ).one()
         if known.body_digest != digest:
-            raise Problem(409, "idempotency_conflict", "This Idempotency-Key was used with another body.")
+            raise _conflict()
         return Mapped(known.resource_id, known.attempt, fresh=False)
 
     async def reopen(self, *, principal: str, route: str, key: str | None, attempt: int) -> None:
@@ -94,3 +104,13 @@ class IdempotencyKeys:
     @staticmethod
     def _where(principal: str, route: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
         return keys.c.principal == principal, keys.c.route == route, keys.c.key == key
+
+
+def _digest_of(key: str, body: bytes) -> bytes:
+    if not _SHAPE.fullmatch(key):
+        raise Problem("bad_idempotency_key", "An Idempotency-Key has 1 to 255 printable ASCII characters.")
+    return hashlib.sha256(body).digest()
+
+
+def _conflict() -> Problem:
+    return Problem("idempotency_conflict", "This Idempotency-Key was used with another body.")

@@ -1,9 +1,9 @@
-"""RFC 9457: every error as `application/problem+json`. The only file with HTTP statuses of refusals."""
+"""RFC 9457: every error as `application/problem+json`. Statuses come from `gateway.http.codes`."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -15,44 +15,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from generation.errors import GenerationError, SketchRejected, WorkerNotAllowed
+from gateway.http.codes import BUSY, OWN, PUBLIC, STATUS, TITLE
+from generation.domain.errors import GenerationError, UploadRefused, WorkerNotAllowed
 from ledger.errors import (
     IdempotencyConflict,
+    InvariantViolated,
     LedgerError,
     LogUnavailable,
     OutcomeUnknown,
     Refusal,
     TooBusy,
 )
-from rails.contract import HintRejected, RailError, RailUnavailable
+from rails.contract import NotificationRejected, RailError, RailUnavailable
+from rails.payments.service import NotificationsFull
 
 TYPE_BASE = "https://llamasketch.com/problems/"
 MEDIA_TYPE = "application/problem+json"
-
-REFUSAL_STATUS: Mapping[str, int] = {
-    "insufficient_credits": 402,
-    "account_in_debt": 402,
-    "allowance_shared_out": 402,
-    "session_spend_cap_reached": 402,
-    "job_not_found": 404,
-    "payment_not_found": 404,
-    "unknown_rail": 404,
-    "no_webhooks": 404,
-    "too_many_in_flight": 429,
-    "too_many_variations": 429,
-    "too_many_open_payments": 429,
-    "queue_full": 503,
-    "no_worker_can_serve": 503,
-    "rail_closed": 503,
-    "amount_too_small": 422,
-    "amount_too_large": 422,
-    "unsupported_asset": 422,
-    "asset_not_accepted": 422,
-    "topup_unclear": 422,
-    "cannot_hold": 422,
-    "invalid_amount": 422,
-}
-"""By refusal code; any other refusal is a conflict with what is so: 409."""
 
 UNFINISHED = frozenset({401, 402, 429})
 """With these, and with 5xx, an Idempotency-Key stays open: the same request may still run, once."""
@@ -65,48 +43,51 @@ _DATABASE_AWAY = (
     sqlalchemy.exc.TimeoutError,
 )
 
-_HTTP_CODES = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}
+STANDS_FOR: Sequence[tuple[tuple[type[Exception], ...], str, int | None]] = (
+    ((IdempotencyConflict,), "idempotency_conflict", None),
+    ((TooBusy, LogUnavailable, OutcomeUnknown), "ledger_unavailable", 2),
+    ((InvariantViolated,), "invariant_violated", None),
+    (_DATABASE_AWAY, "database_unavailable", 2),
+    ((WorkerNotAllowed,), "worker_not_allowed", None),
+    ((NotificationRejected,), "hint_rejected", None),
+    ((NotificationsFull,), "notifications_full", 30),
+    ((RailUnavailable,), "rail_unavailable", 5),
+    ((RailError,), "rail_failed", None),
+)
+"""Which code stands for which errors, and after how many seconds to ask again. The first that fits counts."""
 
-_TITLES = {
-    400: "Bad request",
-    401: "Who are you?",
-    402: "Payment required",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Too slow",
-    409: "Conflict",
-    410: "Gone",
-    411: "Length required",
-    413: "Too large",
-    415: "Unsupported content type",
-    422: "Cannot be processed",
-    426: "Upgrade required",
-    429: "Too many requests",
-    500: "Something broke on our side",
-    502: "Bad answer from a payment rail",
-    503: "Not available right now",
-}
+FRAMEWORK_CODES = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}
+"""By the status of the framework's own errors."""
 
 
 class Problem(Exception):
-    """An answer that is not a success; `extra` becomes members of the document."""
+    """An answer that is not a success; `extra` becomes members of the document.
+
+    The code decides the status, the title, and the detail unless a more exact one is given. Only what is
+    plugged in brings codes that are not ours, and then their status and detail.
+    """
 
     def __init__(
-        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
     ) -> None:
-        self.status = status
+        self.status = STATUS[code] if status is None else status
         self.code = code
-        self.detail = detail
+        self.detail = OWN[code].text if detail is None else detail
         self.headers = dict(headers or {})
         self.extra = extra
-        super().__init__(detail)
+        super().__init__(self.detail)
 
     def document(self) -> dict[str, Any]:
         """The problem document."""
         return {
             "type": TYPE_BASE + self.code,
-            "title": _TITLES.get(self.status, "Error"),
+            "title": TITLE.get(self.code, TITLE[Refusal.code]),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
@@ -129,42 +110,36 @@ def problem_of(error: Exception) -> Problem:
         case Problem():
             return error
         case Refusal():
-            status = REFUSAL_STATUS.get(error.code, 409)
-            return Problem(status, error.code, error.message, **_public(error.details))
-        case IdempotencyConflict():
-            return Problem(409, "idempotency_conflict", "This Idempotency-Key was used with another body.")
-        case TooBusy() | LogUnavailable() | OutcomeUnknown():
-            detail = "The ledger does not answer right now. Nothing is lost; send the same request again."
-            return Problem(503, "ledger_unavailable", detail, headers={"Retry-After": "2"})
-        case _ if isinstance(error, _DATABASE_AWAY):
-            detail = "The database does not answer right now. Nothing is lost; send the same request again."
-            return Problem(503, "database_unavailable", detail, headers={"Retry-After": "2"})
-        case SketchRejected():
-            status = {"sketch_too_large": 413, "sketch_type": 415}.get(error.code, 422)
-            return Problem(status, error.code, error.detail)
-        case WorkerNotAllowed():
-            return Problem(401, "worker_not_allowed", "These worker credentials are not valid.")
-        case HintRejected():
-            return Problem(400, "hint_rejected", "The notification is not authentic.")
-        case RailUnavailable():
-            detail = "This way to pay does not answer right now. Try again, or pay another way."
-            return Problem(503, "rail_unavailable", detail, headers={"Retry-After": "5"})
-        case RailError():
-            return Problem(502, "rail_failed", "This way to pay answered in a way we do not understand.")
+            # A rail that somebody else installed may refuse in its own words: a conflict, as any refusal is.
+            status = STATUS.get(error.code, STATUS[Refusal.code])
+            return Problem(error.code, error.message, status=status, **_public(error))
+        case UploadRefused():
+            retry = {"Retry-After": str(error.retry_seconds)} if error.retry_seconds else None
+            return Problem(error.code, error.detail, headers=retry)
         case _:
-            return Problem(500, "internal", "Something broke on our side. You were not charged for it.")
+            return _stand_in(error)
 
 
-def _public(details: Mapping[str, Any]) -> dict[str, Any]:
-    reserved = {"type", "title", "status", "detail", "code"}
-    return {name: value for name, value in details.items() if name not in reserved}
+def _stand_in(error: Exception) -> Problem:
+    for kinds, code, retry_after_seconds in STANDS_FOR:
+        if isinstance(error, kinds):
+            again = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
+            return Problem(code, headers=again)
+    return Problem("internal")
+
+
+def _public(refusal: Refusal) -> dict[str, Any]:
+    """What the asker may read of a refusal: the details that are written down as public for its code."""
+    public = PUBLIC.get(refusal.code, frozenset())
+    return {name: value for name, value in refusal.details.items() if name in public}
 
 
 def problem_of_http(error: HTTPException) -> Problem:
-    """The framework's own errors. It says 400 of bodies that it cannot read at all."""
-    code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
-    detail = "The body is not valid JSON." if code == "malformed_json" else str(error.detail)
-    return Problem(error.status_code, code, detail, headers=error.headers)
+    """The framework's own errors. It says 400 of bodies that it cannot read at all.
+
+    An error that it does not raise today would be one that we do not know: our fault until somebody says otherwise.
+    """
+    return Problem(FRAMEWORK_CODES.get(error.status_code, "internal"), headers=error.headers)
 
 
 def leaves_key_open(error: Exception) -> bool:
@@ -185,7 +160,7 @@ def log_fault(path: str, problem: Problem, error: Exception) -> None:
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)[-8:]
     ]
-    structlog.get_logger("gateway.problems").error(
+    structlog.get_logger("gateway.http.problems").error(
         "request_failed", path=path, code=problem.code, error=type(error).__name__, at=places
     )
 
@@ -195,7 +170,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         problem = problem_of(error)
-        if problem.status >= 500:
+        if problem.status >= 500 and problem.code not in BUSY:
             log_fault(request.url.path, problem, error)
         return problem.response()
 
@@ -207,12 +182,12 @@ def install_problem_handlers(app: FastAPI) -> None:
         ]
         malformed = any(item["type"] == "json_invalid" for item in error.errors())
         if malformed:
-            return Problem(400, "malformed_json", "The body is not valid JSON.", errors=found).response()
+            return Problem("malformed_json", errors=found).response()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and any(f["location"][0] == "body" for f in found):
-            return Problem(415, "json_only", "Send JSON, with Content-Type: application/json.").response()
+            return Problem("json_only").response()
         detail = "; ".join(f"{'.'.join(f['location'][1:])}: {f['message']}" for f in found[:3])
-        return Problem(422, "invalid_request", detail or "The request is not valid.", errors=found).response()
+        return Problem("invalid_request", detail or None, errors=found).response()
 
     for kind in (Problem, LedgerError, GenerationError, RailError, *_DATABASE_AWAY):
         app.add_exception_handler(kind, known)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, FastAPI, Request, Response
 from markupsafe import Markup, escape
 
-from gateway.openapi import SKETCH, ProblemCode, complete, problem_codes
+from gateway.reference.openapi import SKETCH, ProblemCode, complete, problem_codes
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.settings import Settings
 from gateway.web.pages import Pages
@@ -18,11 +18,14 @@ from gateway.web.pages import Pages
 TEMPLATE = "reference.html"
 GROUPS: Mapping[str, tuple[str, str]] = {
     "generations": ("Images", "Ask, follow, cancel, fetch."),
-    "top-ups": ("Paying in", "Open a way to pay and watch what arrives."),
+    "top-ups": ("Paying in", "Open a payment request and watch what arrives."),
     "account": ("Account", "What there is, and what happened to it."),
     "events": ("The stream", "One for everything that moves."),
     "session": ("Signing in", "For browsers. A program needs only its bearer token."),
-    "worker": ("Workers", "What a GPU box says. Everything but registration needs the box's own token."),
+    "worker": (
+        "Workers",
+        "What a GPU worker reports. Everything but registration needs the worker's own token.",
+    ),
     "health": ("Health", "For load balancers and monitors."),
 }
 """Titles of the tags, in the page's order."""
@@ -196,25 +199,25 @@ class _Reader:
         return str(shape.get("type", "any")) + null
 
     def _limits(self, raw: Mapping[str, Any]) -> str:
-        shape, said = self._resolved(raw), []
+        shape, reported = self._resolved(raw), []
         low, high = shape.get("minimum"), shape.get("maximum")
         if low is not None or high is not None:
-            said.append(
+            reported.append(
                 f"{_number(low)} to {_number(high)}" if high is not None else f"at least {_number(low)}"
             )
         if shape.get("minLength") and shape.get("maxLength"):
-            said.append(f"{shape['minLength']} to {_number(shape['maxLength'])} characters")
+            reported.append(f"{shape['minLength']} to {_number(shape['maxLength'])} characters")
         elif shape.get("maxLength"):
-            said.append(f"at most {_number(shape['maxLength'])} characters")
+            reported.append(f"at most {_number(shape['maxLength'])} characters")
         if shape.get("maxItems"):
-            said.append(f"at most {shape['maxItems']} items")
+            reported.append(f"at most {shape['maxItems']} items")
         if shape.get("pattern", "").startswith(_NO_CONTROLS):
-            said.append("no control characters")
+            reported.append("no control characters")
         elif shape.get("pattern"):
-            said.append(f"matches {shape['pattern']}")
+            reported.append(f"matches {shape['pattern']}")
         if raw.get("default") is not None:
-            said.append(f"{json.dumps(raw['default'])} if left out")
-        return "; ".join(said)
+            reported.append(f"{json.dumps(raw['default'])} if left out")
+        return "; ".join(reported)
 
 
 def _curl(path: str, method: str, found: Mapping[str, Any], body: Any | None) -> str:
@@ -224,7 +227,7 @@ def _curl(path: str, method: str, found: Mapping[str, Any], body: Any | None) ->
     if path == "/v1/events":
         parts = [f'curl -N "$URL{address}"']
     if security:
-        parts.append(f'-H "Authorization: Bearer {"$BOX" if "box" in security[0] else "$TOKEN"}"')
+        parts.append(f'-H "Authorization: Bearer {"$WORKER_TOKEN" if "worker" in security[0] else "$TOKEN"}"')
     if any(one["name"] == "idempotency-key" for one in found.get("parameters", ())):
         parts.append('-H "Idempotency-Key: my-order-1"')
     if body is not None:
@@ -243,7 +246,7 @@ def _access(security: Sequence[Mapping[str, Any]] | None) -> str:
         return "Anybody"
     if {} in security:
         return "Anybody; a bearer token or cookie says who"
-    return "The box's token" if "box" in security[0] else "Bearer token or cookie"
+    return "The worker's token" if "worker" in security[0] else "Bearer token or cookie"
 
 
 def _number(value: Any) -> str:

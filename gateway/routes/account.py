@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import RowMapping
 
-from gateway.authentication import Caller, new_visitor, set_visitor_cookie
-from gateway.problems import Problem
-from gateway.routes.shapes import AccountOut, PlansOut, StatementOut, VisitorOut, answers
-from gateway.services import Services
+from gateway.auth.authentication import new_visitor, set_visitor_cookie
+from gateway.auth.identity import Role
+from gateway.http.problems import Problem
+from gateway.routes.bounded import BoundedRoute
+from gateway.routes.presenting import account_state, shaped
+from gateway.routes.shapes import (
+    AccountOut,
+    EntryOut,
+    PackOut,
+    PersonOut,
+    PlanOut,
+    PlansOut,
+    ReferenceOut,
+    StatementOut,
+    VisitorOut,
+    answers,
+)
+from gateway.wiring.dependencies import (
+    Caller,
+    IdentifiersDep,
+    LedgerDep,
+    LimiterDep,
+    LogReaderDep,
+    OptionalCaller,
+    PeopleDep,
+    ProjectionsDep,
+    SettingsDep,
+    StatementsDep,
+    VisitorTokensDep,
+)
 from ledger.plans import PACKS, PLANS
 
-router = APIRouter(prefix="/v1", tags=["account"])
+router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["account"])
 ReferenceType = Literal["generation", "topup", "plan", "adjustment", "refund", "account"]
 EntryKind = Literal[
     "granted",
@@ -37,31 +63,37 @@ EntryKind = Literal[
 STATEMENT_PARAMETERS = frozenset({"cursor", "limit", "type", "kind", "reference"})
 
 
-@router.post("/visitors", status_code=201, summary="Begin as a visitor", **answers(VisitorOut, status=201))
-async def create_visitor(request: Request) -> dict[str, str]:
+@router.post("/visitors", status_code=201, summary="Begin as a visitor", **answers(VisitorOut))
+async def create_visitor(
+    request: Request, limiter: LimiterDep, identifiers: IdentifiersDep, visitors: VisitorTokensDep
+) -> VisitorOut:
     """A bearer token for a fresh visitor with today's free images. Keep it: it is the only key."""
-    services: Services = request.app.state.services
-    await services.limiter.check(request, None)
-    account_id, token = new_visitor(services.identifiers, services.visitors)
-    return {"account_id": account_id, "token": token}
+    await limiter.check(request, None)
+    account_id, token = new_visitor(identifiers, visitors)
+    return VisitorOut(account_id=account_id, token=token)
 
 
 @router.get("/account", summary="Balance, plan and lots", **answers(AccountOut))
-async def account(request: Request, response: Response) -> dict[str, Any]:
+async def account(
+    response: Response,
+    caller: OptionalCaller,
+    ledger: LedgerDep,
+    people: PeopleDep,
+    identifiers: IdentifiersDep,
+    visitors: VisitorTokensDep,
+    settings: SettingsDep,
+) -> AccountOut:
     """Always reflects the caller's own acknowledged commands. A browser that brings nothing
     becomes a visitor and gets a cookie."""
-    services: Services = request.app.state.services
-    principal = await services.authenticator.principal(request)
-    if principal is None:
-        account_id, token = new_visitor(services.identifiers, services.visitors)
-        set_visitor_cookie(response, token, secure=services.settings.public_url.startswith("https"))
-        role = "visitor"
+    if caller is None:
+        account_id, token = new_visitor(identifiers, visitors)
+        set_visitor_cookie(response, token, secure=settings.public_url.startswith("https"))
+        role = Role.VISITOR
     else:
-        account_id, role = principal.account_id, principal.role.value
-    shown = await services.account_view(account_id)
-    shown["role"] = role
-    shown["person"] = await services.people.profile(account_id)
-    return shown
+        account_id, role = caller.account_id, caller.role
+    state = account_state(account_id, await ledger.account(account_id))
+    profile = await people.profile(account_id)
+    return AccountOut(**dict(state), role=role.value, person=PersonOut.model_validate(profile))
 
 
 @router.get(
@@ -72,27 +104,25 @@ async def account(request: Request, response: Response) -> dict[str, Any]:
 async def statement(
     request: Request,
     caller: Caller,
+    projections: ProjectionsDep,
+    reader: LogReaderDep,
+    statements: StatementsDep,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     type: Annotated[ReferenceType | None, Query()] = None,  # noqa: A002 - the API's word
     kind: Annotated[EntryKind | None, Query()] = None,
     reference: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_:.@-]{1,120}$")] = None,
-) -> dict[str, Any]:
+) -> StatementOut:
     """Newest first, in pages; `next_cursor` is null on the last one. `type`, `kind` and `reference`
     narrow it, together if several are given."""
-    services: Services = request.app.state.services
     unknown = sorted(set(request.query_params) - STATEMENT_PARAMETERS)
     if unknown:
         # Passed over in silence, a misspelt filter would look like an answer.
-        raise Problem(422, "invalid_request", f"There is no parameter {unknown[0][:40]!r} here.")
-    if not await services.projections.wait_for(await services.reader.head()):
-        raise Problem(
-            503,
-            "statement_behind",
-            "The statement is being brought up to date.",
-            headers={"Retry-After": "2"},
-        )
-    rows = await services.statements.page(
+        raise Problem("invalid_request", f"There is no parameter {unknown[0][:40]!r} here.")
+    if not await projections.wait_for(await reader.head()):
+        detail = "The statement is being brought up to date."
+        raise Problem("statement_behind", detail, headers={"Retry-After": "2"})
+    rows = await statements.page(
         caller.account_id,
         before=int(cursor) if cursor else None,
         limit=limit + 1,
@@ -101,35 +131,34 @@ async def statement(
         reference_id=reference,
     )
     shown = rows[:limit]
-    more = len(rows) > limit
-    return {
-        "entries": [_entry(row) for row in shown],
-        "next_cursor": str(shown[-1]["position"]) if more else None,
-    }
+    return StatementOut(
+        entries=[_entry(row) for row in shown],
+        next_cursor=str(shown[-1]["position"]) if len(rows) > limit else None,
+    )
 
 
-def _entry(row: Any) -> dict[str, Any]:
+def _entry(row: RowMapping) -> EntryOut:
     painted = row["kind"] == "captured" and row["reference_type"] == "generation"
     image = f"/v1/generations/{row['reference_id']}/image" if painted else None
-    return {
-        "position": row["position"],
-        "at": row["recorded_at"].isoformat(),
-        "kind": row["kind"],
-        "credits": row["credits"],
-        "posted_after": row["posted_after"],
-        "held_after": row["held_after"],
-        "available_after": row["posted_after"] - row["held_after"],
-        "reference": {"type": row["reference_type"], "id": row["reference_id"]},
-        "description": row["description"],
-        "image_url": image,
-        "thumbnail_url": f"{image}?thumbnail=true" if image else None,
-    }
+    return EntryOut(
+        position=row["position"],
+        at=row["recorded_at"].isoformat(),
+        kind=row["kind"],
+        credits=row["credits"],
+        posted_after=row["posted_after"],
+        held_after=row["held_after"],
+        available_after=row["posted_after"] - row["held_after"],
+        reference=ReferenceOut(type=row["reference_type"], id=row["reference_id"]),
+        description=row["description"],
+        image_url=image,
+        thumbnail_url=f"{image}?thumbnail=true" if image else None,
+    )
 
 
 @router.get("/plans", summary="Plans and packs", **answers(PlansOut))
-async def plans() -> dict[str, Any]:
+async def plans() -> PlansOut:
     """Prices in US cents without tax."""
-    return {
-        "plans": [msgspec.to_builtins(plan) for plan in PLANS.values()],
-        "packs": [msgspec.to_builtins(pack) for pack in PACKS.values()],
-    }
+    return PlansOut(
+        plans=[shaped(PlanOut, plan) for plan in PLANS.values()],
+        packs=[shaped(PackOut, pack) for pack in PACKS.values()],
+    )

@@ -6,20 +6,18 @@ import hashlib
 import hmac
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.authentication import Caller
-from gateway.routes.shapes import PROBLEMS_FIELD, LiveSessionOut
-from gateway.services import Services
+from gateway.routes.bounded import BoundedRoute
+from gateway.routes.generation_shapes import CAP_MAX, SESSION_ID
+from gateway.routes.shapes import LiveSessionOut, answers
 from gateway.settings import Settings
-from generation.live import SessionChange, SessionView
+from gateway.wiring.dependencies import Caller, GenerationsDep, IdentifiersDep, SettingsDep
+from generation.domain.sessions import SessionChange, SessionView
 from ledger.identifiers import AccountId
 
-router = APIRouter(prefix="/v1/generations/sessions", tags=["generations"])
-SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
-CAP_MAX = 100_000
-
+router = APIRouter(route_class=BoundedRoute, prefix="/v1/generations/sessions", tags=["generations"])
 SessionId = Annotated[str, Path(pattern=SESSION_ID, description="As sent with the frames.")]
 
 
@@ -33,54 +31,49 @@ class LiveSessionIn(BaseModel):
     )
 
 
-@router.get(
-    "/{session_id}",
-    summary="How a live session stands",
-    response_description="A live session.",
-)
-async def session(request: Request, session_id: SessionId, caller: Caller) -> LiveSessionOut:
+@router.get("/{session_id}", summary="How a live session stands", **answers(LiveSessionOut))
+async def session(
+    session_id: SessionId, caller: Caller, generations: GenerationsDep, settings: SettingsDep
+) -> LiveSessionOut:
     """Whether it is paused and why, and what it has spent. One that never began has spent nothing."""
-    services: Services = request.app.state.services
-    name = _digest(services.settings, caller.account_id, session_id)
-    return _present(session_id, await services.generations.sessions.look(caller.account_id, name))
+    name = session_digest(settings, caller.account_id, session_id)
+    return _shown(session_id, await generations.sessions.look(caller.account_id, name))
 
 
 @router.patch(
     "/{session_id}",
     summary="Pause, resume or limit a live session",
-    response_description="The live session as it now is.",
-    openapi_extra={PROBLEMS_FIELD: ["session_spend_cap_reached"]},
+    **answers(LiveSessionOut, "session_spend_cap_reached"),
 )
 async def change_session(
-    request: Request, session_id: SessionId, body: LiveSessionIn, caller: Caller
+    session_id: SessionId,
+    body: LiveSessionIn,
+    caller: Caller,
+    generations: GenerationsDep,
+    identifiers: IdentifiersDep,
+    settings: SettingsDep,
 ) -> LiveSessionOut:
     """A paused session accepts no frame (409 `session_paused`). What waits is cancelled and its credits
     are free again; what is being painted is finished. A session that has spent its limit is paused
     until the limit is raised.
     """
-    services: Services = request.app.state.services
-    name = _digest(services.settings, caller.account_id, session_id)
+    name = session_digest(settings, caller.account_id, session_id)
     change = SessionChange(
         paused=body.paused,
         cap_credits=body.cap_credits,
         uncap="cap_credits" in body.model_fields_set and body.cap_credits is None,
     )
-    key = services.identifiers.command()
-    view = await services.generations.sessions.change(key, caller.account_id, name, change)
-    return _present(session_id, view)
+    view = await generations.sessions.change(identifiers.command(), caller.account_id, name, change)
+    return _shown(session_id, view)
 
 
-def session_digest(settings: Settings, account_id: AccountId, session_id: str | None) -> str | None:
+def session_digest(settings: Settings, account_id: AccountId, session_id: str) -> str:
     """A client's own name for a session may say anything about a person; events get a digest of it."""
-    return None if session_id is None else _digest(settings, account_id, session_id)
-
-
-def _digest(settings: Settings, account_id: AccountId, session_id: str) -> str:
     message = f"{account_id}\n{session_id}".encode()
     return hmac.new(settings.secret_for("live-sessions"), message, hashlib.sha256).hexdigest()[:24]
 
 
-def _present(session_id: str, view: SessionView) -> LiveSessionOut:
+def _shown(session_id: str, view: SessionView) -> LiveSessionOut:
     return LiveSessionOut(
         id=session_id,
         paused=view.paused_by is not None,

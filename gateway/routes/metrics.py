@@ -1,39 +1,93 @@
-"""`/metrics` for Prometheus: numbers only, no ids. Answered on this machine only."""
+"""`/metrics` for Prometheus: numbers only, no ids. Answered to who has the token; while trying out, to this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
-from gateway.problems import Problem
-from gateway.services import Services
-from generation.stats import QueueFigures, figures
+from gateway.auth.networks import Origins
+from gateway.http.problems import Problem
+from gateway.routes.bounded import BoundedRoute
+from gateway.settings import Settings
+from gateway.wiring.dependencies import (
+    ClockDep,
+    DispatchDep,
+    EngineDep,
+    OpenStreamsDep,
+    OriginsDep,
+    SequencerDep,
+    SettingsDep,
+    SignalsDep,
+    SupervisionDep,
+)
+from generation.fleet.statistics import QueueFigures, figures
+from ledger.followups.figures import Figures as FollowUpFigures
+from processes.followups import followup_figures
 
-router = APIRouter(tags=["health"])
+router = APIRouter(route_class=BoundedRoute, tags=["health"])
+
+
+class ProcessFigures(NamedTuple):
+    """What only this process knows."""
+
+    rails: Mapping[str, int]
+    commands_waiting: int
+    invariant_violations: int
+    event_streams: int
+    wake_ups: int
+
+
+async def process_figures(
+    supervision: SupervisionDep, sequencer: SequencerDep, signals: SignalsDep, streams: OpenStreamsDep
+) -> ProcessFigures:
+    """Dependency: this process's own figures."""
+    return ProcessFigures(
+        rails={name: int(state["ok"]) for name, state in supervision.report().items()},
+        commands_waiting=sequencer.waiting,
+        invariant_violations=sequencer.violations,
+        event_streams=streams.count,
+        wake_ups=int(signals.connected),
+    )
 
 
 @router.get("/metrics", summary="Figures for Prometheus", include_in_schema=False)
-async def metrics(request: Request) -> Response:
+async def metrics(
+    request: Request,
+    settings: SettingsDep,
+    origins: OriginsDep,
+    engine: EngineDep,
+    clock: ClockDep,
+    dispatch: DispatchDep,
+    process: Annotated[ProcessFigures, Depends(process_figures)],
+) -> Response:
     """This process's counters, and the queue as PostgreSQL knows it."""
-    services: Services = request.app.state.services
-    # Behind a configured proxy the forwarded address counts.
-    if not services.origins.address(request).is_loopback:
-        raise Problem(404, "not_found", "There is nothing here.")
-    found = await figures(services.engine, services.clock())
+    if not _may_read(request, settings, origins):
+        raise Problem("not_found", "There is nothing here.")
     registry = CollectorRegistry()
-    _show(registry, services, found)
-    text = generate_latest(services.dispatch.metrics.registry) + generate_latest(registry)
+    _show_queue(registry, await figures(engine, clock()))
+    _show_process(registry, process)
+    _show_followups(registry, await followup_figures(engine, clock))
+    text = generate_latest(dispatch.metrics.registry) + generate_latest(registry)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _show(registry: CollectorRegistry, services: Services, found: QueueFigures) -> None:
+def _may_read(request: Request, settings: Settings, origins: Origins) -> bool:
+    """By the token if there is one. Without one a proxy on this machine would open the page to the world, so
+    only the try-out stack answers, and to this machine; behind a configured proxy the forwarded address counts."""
+    token = settings.metrics_token.get_secret_value()
+    if not token:
+        return settings.embedded and origins.address(request).is_loopback
+    return hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {token}".encode())
+
+
+def _show_queue(registry: CollectorRegistry, found: QueueFigures) -> None:
     _labelled(registry, "jobs", "Jobs that have not ended, by state.", found.jobs.items())
-    _labelled(registry, "boxes", "Boxes heard of lately, by state.", found.boxes.items())
+    _labelled(registry, "workers", "Workers heard of lately, by state.", found.workers.items())
     _labelled(registry, "job_payments", "Payments for one job alone, under way.", found.payments.items())
-    states = {name: int(state["ok"]) for name, state in services.supervision.report().items()}
-    _labelled(registry, "rail_open", "Whether a way to pay works.", states.items())
     for name, help_text, value in (
         ("people_waiting", "People with a waiting job.", found.people_waiting),
         ("oldest_wait_seconds", "How long the oldest waiting job has waited.", found.oldest_wait_seconds),
@@ -44,9 +98,28 @@ def _show(registry: CollectorRegistry, services: Services, found: QueueFigures) 
             "Images that an hour of GPU time gives, last hour.",
             found.images_per_gpu_hour,
         ),
-        ("commands_waiting", "Commands that the log has not taken yet.", services.sequencer.waiting),
-        ("event_streams", "Open event streams in this process.", sum(services.streams.values())),
-        ("wake_ups", "1 if Redis carries wake-ups.", int(services.signals.connected)),
+    ):
+        Gauge(f"llamasketch_{name}", help_text, registry=registry).set(value)
+
+
+def _show_followups(registry: CollectorRegistry, found: Sequence[FollowUpFigures]) -> None:
+    waiting = [(kind.kind, kind.waiting) for kind in found]
+    failing = [(kind.kind, kind.failing) for kind in found]
+    _labelled(registry, "followups_waiting", "Follow-ups that are due or failing, by kind.", waiting)
+    _labelled(registry, "followups_failing", "Follow-ups that failed when last tried, by kind.", failing)
+
+
+def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:
+    Counter(
+        "llamasketch_invariant_violations",
+        "Commands that would have broken the books and were not kept. Any is an alert.",
+        registry=registry,
+    ).inc(process.invariant_violations)
+    _labelled(registry, "rail_open", "Whether a payment method works.", process.rails.items())
+    for name, help_text, value in (
+        ("commands_waiting", "Commands that the log has not taken yet.", process.commands_waiting),
+        ("event_streams", "Open event streams in this process.", process.event_streams),
+        ("wake_ups", "1 if Redis carries wake-ups.", process.wake_ups),
     ):
         Gauge(f"llamasketch_{name}", help_text, registry=registry).set(value)
 

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.authentication import Caller, set_visitor_cookie
-from gateway.identity import SESSION_COOKIE, VISITOR_COOKIE, Role
-from gateway.networks import prefixes
-from gateway.people import SESSION_LIFETIME
-from gateway.problems import Problem
-from gateway.routes.shapes import RecoveredOut, SessionOut, SignedInOut, SignedOutOut, answers
-from gateway.services import Services
+from gateway.auth.authentication import forget_cookie, set_session_cookie, set_visitor_cookie
+from gateway.auth.identity import SESSION_COOKIE, VISITOR_COOKIE, Principal, Role, VisitorTokens, cookie_name
+from gateway.auth.networks import prefixes
+from gateway.auth.people import SESSION_LIFETIME, People
+from gateway.auth.sessions import Sessions
+from gateway.http.problems import Problem
+from gateway.routes.bounded import BoundedRoute
+from gateway.routes.shapes import (
+    MergedOut,
+    RecoveredOut,
+    SessionOut,
+    SignedInOut,
+    SignedOutEverywhereOut,
+    SignedOutOut,
+    answers,
+)
+from gateway.settings import Settings
+from gateway.wiring.dependencies import (
+    Caller,
+    GuestsDep,
+    LedgerDep,
+    LimiterDep,
+    OptionalCaller,
+    OriginsDep,
+    PeopleDep,
+    SessionsDep,
+    SettingsDep,
+    VisitorTokensDep,
+)
+from ledger.identifiers import AccountId
 
-router = APIRouter(prefix="/v1", tags=["session"])
+router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["session"])
 
 
 class SignIn(BaseModel):
@@ -43,54 +64,108 @@ class Recover(BaseModel):
 
 
 @router.get("/session", summary="Who am I?", **answers(SessionOut))
-async def session(request: Request) -> dict[str, Any]:
+async def session(caller: OptionalCaller, people: PeopleDep, settings: SettingsDep) -> SessionOut:
     """Kind, e-mail if known, and how to sign in here."""
-    services: Services = request.app.state.services
-    principal = await services.authenticator.principal(request)
-    profile = (
-        await services.people.profile(principal.account_id)
-        if principal
-        else {"kind": "visitor", "email": None}
-    )
-    return {**profile, "sign_in": "embedded" if services.people.issuer else services.settings.oidc_issuer}
+    sign_in = "embedded" if people.issuer else settings.oidc_issuer
+    if caller is None:
+        return SessionOut(kind="visitor", email=None, sign_in=sign_in)
+    profile = await people.profile(caller.account_id)
+    return SessionOut.model_validate({**profile, "sign_in": sign_in})
 
 
 @router.post("/session", summary="Sign in", **answers(SignedInOut, "no_built_in_issuer", "unauthenticated"))
-async def sign_in(request: Request, body: SignIn, response: Response) -> dict[str, Any]:
-    """Sets the session cookie. A guest who signs in brings paid credits along, once."""
-    services: Services = request.app.state.services
-    guest = await services.authenticator.principal(request)
-    await services.limiter.check(request, guest)
-    if body.token is not None:
-        token = body.token
-    elif services.people.issuer is not None and body.email is not None:
-        token = services.people.issuer.token(body.email)
-    else:
-        raise Problem(404, "no_built_in_issuer", "Sign in with the identity provider, then send its token.")
-    person = await services.people.principal(token)
+async def sign_in(
+    request: Request,
+    body: SignIn,
+    response: Response,
+    before: OptionalCaller,
+    limiter: LimiterDep,
+    people: PeopleDep,
+    guests: GuestsDep,
+    visitors: VisitorTokensDep,
+    sessions: SessionsDep,
+    settings: SettingsDep,
+) -> SignedInOut:
+    """Sets the session cookie. A guest who signs in brings paid credits along, once.
+
+    Where a browser has the cookies of a person and of a guest, it speaks for the person, and the guest's
+    credits wait: they come along with the next sign-in, whoever signs in, and signing out shows them again.
+    """
+    await limiter.check(request, before)
+    token = _token_for(body, people)
+    person = await people.principal(token)
     if person is None:
-        raise Problem(401, "unauthenticated", "This token is not valid.")
-    moved = 0
-    if guest is not None and guest.role is Role.VISITOR:
-        moved = await services.guests.merge(guest.account_id, person.account_id)
-    response.set_cookie(
-        SESSION_COOKIE,
-        token,
-        max_age=int(SESSION_LIFETIME.total_seconds()),
-        httponly=True,
-        samesite="lax",
-        secure=services.settings.public_url.startswith("https"),
-        path="/",
+        raise Problem("unauthenticated", "This token is not valid.")
+    if person.credential is not None and sessions.is_ended(person.account_id, person.credential):
+        raise Problem("unauthenticated", "This token was signed out.")
+    carried = _carried(
+        request.cookies.get(cookie_name(VISITOR_COOKIE, secure=_secure(settings)), ""), visitors, sessions
     )
-    response.delete_cookie(VISITOR_COOKIE, path="/")
-    return {**(await services.people.profile(person.account_id)), "merged": {"credits": moved}}
+    guest = _guest(request, before, carried)
+    moved = 0 if guest is None else await guests.merge(guest, person.account_id)
+    set_session_cookie(response, token, SESSION_LIFETIME, secure=_secure(settings))
+    # Another guest's cookie may be the only way to its credits.
+    if carried in (None, guest):
+        forget_cookie(response, VISITOR_COOKIE, secure=_secure(settings))
+    profile = await people.profile(person.account_id)
+    return SignedInOut.model_validate({**profile, "merged": {"credits": moved}})
+
+
+def _guest(request: Request, before: Principal | None, carried: AccountId | None) -> AccountId | None:
+    """Whose credits come along: the visitor's that asks, or the one's whose cookie came with a person's.
+
+    A token speaks for itself alone, as everywhere: then cookies do not count.
+    """
+    if before is not None and before.role is Role.VISITOR:
+        return before.account_id
+    return None if "authorization" in request.headers else carried
+
+
+def _carried(cookie: str, visitors: VisitorTokens, sessions: Sessions) -> AccountId | None:
+    """The guest of this browser's cookie. One that was signed out brings nobody's credits along."""
+    account_id = visitors.read(cookie)
+    if account_id is None or sessions.is_ended(account_id, visitors.credential(cookie)):
+        return None
+    return account_id
+
+
+def _token_for(body: SignIn, people: People) -> str:
+    """What was sent, or what the built-in issuer gives for an e-mail address."""
+    if body.token is not None:
+        return body.token
+    if people.issuer is None or body.email is None:
+        raise Problem("no_built_in_issuer", "Sign in with the identity provider, then send its token.")
+    return people.issuer.token(body.email)
 
 
 @router.delete("/session", summary="Sign out", **answers(SignedOutOut))
-async def sign_out(response: Response, caller: Caller) -> dict[str, str]:
-    """Forgets the session in this browser. A visitor's cookie stays: it may hold money."""
-    response.delete_cookie(SESSION_COOKIE, path="/")
-    return {"kind": "visitor" if caller.role is Role.PERSON else caller.role.value}
+async def sign_out(
+    response: Response, caller: Caller, sessions: SessionsDep, settings: SettingsDep
+) -> SignedOutOut:
+    """Ends this session, wherever its token is kept. A visitor's stays: it may be the only way to money."""
+    if caller.role is Role.PERSON and caller.credential is not None:
+        await sessions.end(caller.account_id, caller.credential)
+    forget_cookie(response, SESSION_COOKIE, secure=_secure(settings))
+    return SignedOutOut(kind="visitor" if caller.role is Role.PERSON else caller.role.value)
+
+
+@router.delete("/sessions", summary="Sign out everywhere", **answers(SignedOutEverywhereOut))
+async def sign_out_everywhere(
+    response: Response,
+    caller: Caller,
+    sessions: SessionsDep,
+    visitors: VisitorTokensDep,
+    settings: SettingsDep,
+) -> SignedOutEverywhereOut:
+    """Ends every session of the account, this one too. A visitor gets a new token here, so that no money is lost."""
+    before = await sessions.end_all(caller.account_id)
+    if caller.role is Role.PERSON:
+        forget_cookie(response, SESSION_COOKIE, secure=_secure(settings))
+        return SignedOutEverywhereOut(kind="visitor")
+    token = visitors.issue(caller.account_id, after=before)
+    if caller.by_cookie:
+        set_visitor_cookie(response, token, secure=_secure(settings))
+    return SignedOutEverywhereOut(kind=caller.role.value, token=token)
 
 
 @router.post(
@@ -98,26 +173,41 @@ async def sign_out(response: Response, caller: Caller) -> dict[str, str]:
     summary="Open a guest's balance on another device",
     **answers(RecoveredOut, "recovery_code_unknown", "rate_limited"),
 )
-async def recover(request: Request, body: Recover, response: Response, caller: Caller) -> dict[str, Any]:
+async def recover(
+    request: Request,
+    body: Recover,
+    response: Response,
+    caller: Caller,
+    people: PeopleDep,
+    guests: GuestsDep,
+    ledger: LedgerDep,
+    visitors: VisitorTokensDep,
+    sessions: SessionsDep,
+    limiter: LimiterDep,
+    origins: OriginsDep,
+    settings: SettingsDep,
+) -> RecoveredOut:
     """Signed in: the guest's credits move to the account. Otherwise this browser becomes the guest."""
-    services: Services = request.app.state.services
     # Whoever has an IPv6 network has 2⁶⁴ addresses, but one prefix.
-    network = prefixes(services.origins.address(request))[0]
-    await services.limiter.attempt(
-        "recovery", network, per_minute=services.settings.recovery_attempts_per_minute
-    )
-    guest = await services.people.recover(body.recovery_code)
+    network = prefixes(origins.address(request))[0]
+    await limiter.attempt("recovery", network, per_minute=settings.recovery_attempts_per_minute)
+    guest = await people.recover(body.recovery_code)
     if caller.role is Role.PERSON:
-        return {"merged": {"credits": await services.guests.merge(guest, caller.account_id)}}
-    if await services.guests.merged_into(guest) is not None:
-        raise Problem(
-            409, "account_merged", "These credits were brought into an account. Sign in to use them."
-        )
+        moved = await guests.merge(guest, caller.account_id)
+        return RecoveredOut(merged=MergedOut(credits=moved))
+    if await guests.merged_into(guest) is not None:
+        detail = "These credits were brought into an account. Sign in to use them."
+        raise Problem("account_merged", detail)
     if guest == caller.account_id:
-        return {"merged": {"credits": 0}}
+        return RecoveredOut(merged=MergedOut(credits=0))
     # Paid credits of this browser's own visitor come along: nobody should lose money by recovering some.
-    brought = await services.guests.merge(caller.account_id, guest)
-    token = services.visitors.issue(guest)
-    set_visitor_cookie(response, token, secure=services.settings.public_url.startswith("https"))
-    view = await services.account_view(guest)
-    return {"merged": {"credits": view["credits"]["available"]}, "brought": brought, "token": token}
+    brought = await guests.merge(caller.account_id, guest)
+    token = visitors.issue(guest, after=sessions.ended_before(guest))
+    set_visitor_cookie(response, token, secure=_secure(settings))
+    available = (await ledger.account(guest)).available
+    return RecoveredOut(merged=MergedOut(credits=available), brought=brought, token=token)
+
+
+def _secure(settings: Settings) -> bool:
+    """Whether cookies travel by TLS only."""
+    return settings.public_url.startswith("https")

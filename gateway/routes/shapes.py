@@ -1,7 +1,8 @@
-"""What answers look like, for the API's description. Routes build plain dicts; tests hold both together."""
+"""What answers look like. Routes return these models, and the API's description is made of them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,20 +11,18 @@ PROBLEMS_FIELD = "x-problems"
 """Where an operation of the OpenAPI document names the problem codes that are its own."""
 
 
-def answers(
-    shape: type[BaseModel] | None = None, *problems: str, status: int = 200, **more: str
-) -> dict[str, Any]:
-    """Arguments of a route decorator: the shape of its answer, and the problems that are its own.
+def answers(shape: type[BaseModel], *problems: str, **more: str) -> dict[str, Any]:
+    """Arguments of a route decorator: the model of its answer, and the problems that are its own.
 
-    `more` describes further statuses: `s204="Nothing to do."`.
+    `more` describes further statuses: `s204="Nothing to do."`. A member that was left unset is not sent.
     """
-    responses: dict[int | str, dict[str, Any]] = {
-        int(name.removeprefix("s")): {"description": text} for name, text in more.items()
+    return {
+        "response_model": shape,
+        "response_model_exclude_unset": True,
+        "response_description": (shape.__doc__ or "").strip().splitlines()[0],
+        "responses": {int(name.removeprefix("s")): {"description": text} for name, text in more.items()},
+        "openapi_extra": {PROBLEMS_FIELD: list(problems)},
     }
-    if shape is not None:
-        text = (shape.__doc__ or "").strip().splitlines()[0]
-        responses[status] = {"model": shape, "description": text}
-    return {"response_model": None, "responses": responses, "openapi_extra": {PROBLEMS_FIELD: list(problems)}}
 
 
 class Shape(BaseModel):
@@ -37,7 +36,7 @@ class ProblemOut(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     type: str = Field(examples=["https://llamasketch.com/problems/insufficient_credits"])
-    title: str = Field(description="The status in words.", examples=["Payment required"])
+    title: str = Field(description="The code in words.", examples=["Not enough credits"])
     status: int = Field(examples=[402])
     detail: str = Field(description="One sentence for a person.")
     code: str = Field(description="Stable; what a program decides by.", examples=["insufficient_credits"])
@@ -110,8 +109,8 @@ class PersonOut(Shape):
     email: str | None
 
 
-class AccountOut(Shape):
-    """An account as of the newest event."""
+class AccountStateOut(Shape):
+    """An account as of the newest event, as the stream shows it."""
 
     id: str
     plan: str
@@ -123,6 +122,11 @@ class AccountOut(Shape):
     usage: UsageOut
     subscription: SubscriptionOut | None
     lots: list[LotOut]
+
+
+class AccountOut(AccountStateOut):
+    """An account as of the newest event."""
+
     role: str
     person: PersonOut
 
@@ -207,7 +211,7 @@ class RailAssetOut(Shape):
 
 
 class RailOut(Shape):
-    """A way to pay."""
+    """A payment method."""
 
     name: str = Field(examples=["lightning"])
     label: str
@@ -225,14 +229,14 @@ class OfferOut(Shape):
 
 
 class RailsOut(Shape):
-    """Ways to pay, and round amounts to offer."""
+    """Payment methods, and round amounts to offer."""
 
     rails: list[RailOut]
     packs: list[OfferOut]
 
 
-class PieceOut(MoneyOut):
-    """A piece of money that came, or is on its way."""
+class FundsReceiptOut(MoneyOut):
+    """A funds receipt that came, or is on its way."""
 
     state: str = Field(
         description="`seen`, `held`, `settled`, `reversed`, `disputed`, `mismatched`, `too_small` …"
@@ -291,7 +295,7 @@ class TopupOut(Shape):
     credits: int = Field(description="Asked for.")
     amount_due: MoneyOut
     amount_missing: MoneyOut
-    received: list[PieceOut]
+    received: list[FundsReceiptOut]
     credited: int = Field(description="Granted and not taken back.")
     quote: QuoteOut
     instructions: InstructionsOut | None = Field(description="Null while the rail is being asked.")
@@ -299,7 +303,7 @@ class TopupOut(Shape):
     created_at: str
     decline_code: str | None = Field(default=None, description="Why a payment was refused, if one was.")
     recovery_code: str | None = Field(
-        default=None, description="Once, with a guest's first top-up: opens this balance elsewhere."
+        default=None, description="When a guest opens a top-up: opens this balance elsewhere."
     )
 
 
@@ -357,6 +361,15 @@ class SignedOutOut(Shape):
     kind: str
 
 
+class SignedOutEverywhereOut(Shape):
+    """What is left after signing out everywhere."""
+
+    kind: str
+    token: str | None = Field(
+        default=None, description="A visitor's new bearer token: the only one that counts."
+    )
+
+
 class RecoveredOut(Shape):
     """The balance that was opened."""
 
@@ -365,8 +378,43 @@ class RecoveredOut(Shape):
     token: str | None = Field(default=None, description="The guest's bearer token.")
 
 
-class HealthOut(BaseModel):
+class ProjectionsHealthOut(Shape):
+    """The read models."""
+
+    position: int = Field(description="Up to where they have read the log.")
+    stopped: bool
+
+
+class RefusedOut(Shape):
+    """Notifications that were not kept since this process began."""
+
+    reason: str = Field(description="Of the last one: signature, age, version, mode or unreadable.")
+    detail: str
+    at: datetime
+    times: dict[str, int] = Field(description="How many, by reason.")
+
+
+class RailHealthOut(Shape):
+    """A payment rail."""
+
+    ok: bool
+    detail: str
+    listening: bool = Field(description="Whether its stream of notifications is open.")
+    caught_up: bool = Field(description="Whether what was paid while we were away has been asked for.")
+    unmatched_hints: int = Field(description="Notifications set aside because they fit no payment.")
+    refused: RefusedOut | None = Field(description="Notifications that were refused; null if none was.")
+
+
+class HealthOut(Shape):
     """Health, part by part."""
 
-    model_config = ConfigDict(extra="allow")
     ok: bool
+    database: str
+    projections: ProjectionsHealthOut
+    wake_ups: str
+    commands_waiting: int = Field(description="Commands that the log has not taken yet.")
+    rails: dict[str, RailHealthOut]
+    workers: int | None = Field(description="Workers heard of lately; null while the database is away.")
+    workers_active: int | None = Field(
+        description="Those of them that get work. 0: no image can be made at the moment."
+    )

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.authentication import Caller
-from gateway.idempotency import Mapped
-from gateway.identity import Principal, Role
-from gateway.problems import Problem
+from gateway.auth.identity import Role
+from gateway.http.idempotency import Mapped
+from gateway.http.problems import Problem
+from gateway.routes.bounded import BoundedRoute
+from gateway.routes.presenting import topup_shown
 from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
-from gateway.services import Services
+from gateway.wiring.dependencies import (
+    Caller,
+    IdempotencyKeysDep,
+    IdentifiersDep,
+    LogReaderDep,
+    PaymentsDep,
+    PeopleDep,
+    SettingsDep,
+)
 from ledger.identifiers import PaymentId, is_identifier
+from ledger.log.postgres_reader import PostgresLogReader
 from ledger.money import ASSETS, Money
 from rails.contract import RailUnavailable
-from rails.topup import TopupView
+from rails.domain.topup import TopupView
+from rails.payments.service import Payments
 
-router = APIRouter(prefix="/v1", tags=["top-ups"])
+router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["top-ups"])
 ROUTE = "POST /v1/topups"
 MINOR_MAX = 10**15
 HOOK_BYTES_MAX = 256_000
@@ -57,11 +68,10 @@ class TopupIn(BaseModel):
         return self
 
 
-@router.get("/rails", summary="Ways to pay", **answers(RailsOut))
-async def rails(request: Request) -> dict[str, Any]:
-    """Which ways to pay are open now, and if not, why not."""
-    services: Services = request.app.state.services
-    return services.payments.rails()
+@router.get("/rails", summary="Payment methods", **answers(RailsOut))
+async def rails(payments: PaymentsDep) -> RailsOut:
+    """Which payment methods are open now, and if not, why not."""
+    return RailsOut.model_validate(payments.rails())
 
 
 @router.post(
@@ -79,89 +89,90 @@ async def rails(request: Request) -> dict[str, Any]:
         "amount_too_large",
         "too_many_open_payments",
         "idempotency_conflict",
-        status=201,
     ),
 )
 async def open_topup(
     request: Request,
     body: TopupIn,
     caller: Caller,
+    payments: PaymentsDep,
+    reader: LogReaderDep,
+    keys: IdempotencyKeysDep,
+    identifiers: IdentifiersDep,
+    people: PeopleDep,
+    settings: SettingsDep,
     idempotency_key: Annotated[str | None, Header(max_length=255, description="See Sending again.")] = None,
-) -> dict[str, Any]:
+) -> TopupOut:
     """Gives instructions to pay. Whatever arrives there is credited, also late, twice or too much.
 
-    A guest's first top-up carries `recovery_code`, once: it opens this balance on another device.
+    A guest's top-up carries `recovery_code`, the same each time: it opens this balance on another device.
     """
-    services: Services = request.app.state.services
-    amount = None
-    if body.amount is not None:
-        asset = ASSETS.get(body.amount.asset)
-        if asset is None:
-            raise Problem(422, "unsupported_asset", f"We do not take {body.amount.asset[:12]}.")
-        amount = Money(body.amount.amount_minor, asset)
-    mapped = await services.idempotency.map(
+    amount = None if body.amount is None else _money(body.amount)
+    mapped = await keys.map(
         principal=caller.account_id,
         route=ROUTE,
         key=idempotency_key,
         body=await request.body(),
-        new_id=services.identifiers.command(),
+        new_id=identifiers.command(),
     )
-    view = await _opened_before(services, mapped)
+    view = await _opened_before(payments, reader, mapped)
     if view is None:
         # The log records no refusal of this command: one that comes now leaves the key as it is.
-        view = await services.payments.open_topup(
+        view = await payments.open_topup(
             caller.account_id,
             body.rail,
-            return_url=f"{services.settings.public_url}/topups/{{payment_id}}",
+            return_url=f"{settings.public_url}/topups/{{payment_id}}",
             wanted=body.credits,
             amount=amount,
             pay_asset=body.pay_asset,
             attempt_of=body.attempt_of,
             key=mapped.command_key,
         )
-    return await _with_recovery(services, caller, view)
+    shown = topup_shown(view)
+    code = await people.recovery_code(caller.account_id) if caller.role is Role.VISITOR else None
+    return shown if code is None else shown.model_copy(update={"recovery_code": code})
 
 
-async def _opened_before(services: Services, mapped: Mapped) -> TopupView | None:
+def _money(sent: MoneyIn) -> Money:
+    asset = ASSETS.get(sent.asset)
+    if asset is None:
+        raise Problem("unsupported_asset", f"We do not take {sent.asset[:12]}.")
+    return Money(sent.amount_minor, asset)
+
+
+async def _opened_before(payments: Payments, reader: PostgresLogReader, mapped: Mapped) -> TopupView | None:
     """What this key has opened: shown again also while nothing new could be opened."""
-    known = None if mapped.fresh else await services.reader.outcome(mapped.command_key)
+    known = None if mapped.fresh else await reader.outcome(mapped.command_key)
     if known is None or known.refusal is not None:
         return None
     payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])
     with contextlib.suppress(RailUnavailable):
-        await services.payments.open_way(payment_id)
-    return await services.payments.topup(payment_id)
-
-
-async def _with_recovery(services: Services, caller: Principal, view: TopupView) -> dict[str, Any]:
-    shown = view.to_json()
-    if caller.role is Role.VISITOR:
-        code = await services.people.first_recovery_code(caller.account_id)
-        if code is not None:
-            shown["recovery_code"] = code
-    return shown
-
-
-async def _own(services: Services, caller: Principal, topup_id: str) -> TopupView:
-    view = await services.payments.topup(PaymentId(topup_id)) if is_identifier(topup_id, "pay") else None
-    if view is None or view.account_id != caller.account_id:
-        raise Problem(404, "payment_not_found", "There is no such top-up.")
-    return view
+        await payments.open_way(payment_id)
+    return await payments.topup(payment_id)
 
 
 @router.get("/topups", summary="Your top-ups", **answers(TopupsOut))
-async def topups(request: Request, caller: Caller) -> dict[str, Any]:
+async def topups(caller: Caller, payments: PaymentsDep) -> TopupsOut:
     """The newest fifty."""
-    services: Services = request.app.state.services
-    found = await services.payments.topups_of(caller.account_id)
-    return {"topups": [view.to_json() for view in found]}
+    found = await payments.topups_of(caller.account_id)
+    return TopupsOut(topups=[topup_shown(view) for view in found])
+
+
+async def own_topup(topup_id: str, caller: Caller, payments: PaymentsDep) -> TopupView:
+    """Dependency: the top-up of the path. Raises `Problem` 404 if it is not the caller's."""
+    view = await payments.topup(PaymentId(topup_id)) if is_identifier(topup_id, "pay") else None
+    if view is None or view.account_id != caller.account_id:
+        raise Problem("payment_not_found", "There is no such top-up.")
+    return view
+
+
+OwnTopup = Annotated[TopupView, Depends(own_topup)]
 
 
 @router.get("/topups/{topup_id}", summary="Where a top-up stands", **answers(TopupOut, "payment_not_found"))
-async def topup(request: Request, topup_id: str, caller: Caller) -> dict[str, Any]:
+async def topup(own: OwnTopup) -> TopupOut:
     """State, what has arrived, what was credited."""
-    services: Services = request.app.state.services
-    return (await _own(services, caller, topup_id)).to_json()
+    return topup_shown(own)
 
 
 @router.post(
@@ -169,22 +180,21 @@ async def topup(request: Request, topup_id: str, caller: Caller) -> dict[str, An
     summary="Close an unpaid top-up",
     **answers(TopupOut, "payment_not_found", "rail_unavailable"),
 )
-async def cancel_topup(request: Request, topup_id: str, caller: Caller) -> dict[str, Any]:
+async def cancel_topup(own: OwnTopup, payments: PaymentsDep) -> TopupOut:
     """Money that is already there wins, and money that still comes is credited all the same."""
-    services: Services = request.app.state.services
-    view = await _own(services, caller, topup_id)
-    return (await services.payments.cancel(view.payment_id)).to_json()
+    return topup_shown(await payments.cancel(own.payment_id))
 
 
 @router.post(
     "/hooks/{rail}",
     summary="Notifications of a payment rail",
-    **answers(StoredOut, "unknown_rail", "no_webhooks", "hint_rejected", "body_too_large"),
+    **answers(
+        StoredOut, "unknown_rail", "no_webhooks", "hint_rejected", "body_too_large", "notifications_full"
+    ),
 )
-async def hook(request: Request, rail: str) -> dict[str, int]:
+async def hook(request: Request, rail: str, payments: PaymentsDep) -> StoredOut:
     """Verified, stored and answered at once; 404 for rails that have none."""
-    services: Services = request.app.state.services
     body = await request.body()
     if len(body) > HOOK_BYTES_MAX:
-        raise Problem(413, "body_too_large", "This notification is too large.")
-    return {"stored": await services.payments.accept_hint(rail, dict(request.headers), body)}
+        raise Problem("body_too_large", "This notification is too large.")
+    return StoredOut(stored=await payments.accept_notification(rail, dict(request.headers), body))

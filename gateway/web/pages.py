@@ -184,16 +184,6 @@ def build_router(pages: Pages, *, sandbox: bool) -> APIRouter:
     return router
 
 
-def build_pages(
-    *, sandbox: bool, node_modules: Path, version: str, image_origins: Sequence[str] = ()
-) -> APIRouter:
-    """Everything in one router, for a gateway that needs no error pages of ours."""
-    pages = load_pages(
-        sandbox=sandbox, node_modules=node_modules, version=version, image_origins=image_origins
-    )
-    return build_router(pages, sandbox=sandbox)
-
-
 def _matches(request: Request, etag: str) -> bool:
     sent = request.headers.get("if-none-match", "")
     return any(part.strip().removeprefix("W/") == etag for part in sent.split(","))

@@ -14,16 +14,18 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.settings import Settings
-from generation.job import JOBS
-from generation.signals import RedisSignals
-from ledger.clock import Clock
+from generation.domain.job import JOBS
+from generation.queueing.signals import RedisSignals
+from ledger.cancelling import end_tasks
+from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
+from ledger.log.database_clock import DatabaseClock
 from ledger.log.postgres_reader import PostgresLogReader
-from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.recorder import STALLED_SECONDS, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
-from rails.payment_state import PAYMENTS
+from rails.domain.state import PAYMENTS
 
 CLOCK_AHEAD_MAX = timedelta(seconds=10)
 """How far this machine's clock may run ahead of the database's."""
@@ -55,8 +57,18 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         pool_timeout=10,
         # Errors quote no parameters: they may be prompts, addresses or digests of secrets.
         hide_parameters=True,
+        # Rows are locked in some of these transactions, and the sequencer may want one of them: a process that
+        # is stopped or cut off in between must not hold up everybody.
+        connect_args={
+            "options": f"-c idle_in_transaction_session_timeout={STALLED_SECONDS}s",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
     )
     stack.push_async_callback(engine.dispose)
+    if clock is system_clock:  # any other is simulated time
+        clock = await _database_clock(engine, stack)
     datastore = open_datastore(settings.database_url)
     stack.callback(datastore.close)
     categories = Categories(CATEGORIES)
@@ -88,3 +100,13 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         signals=RedisSignals(client),
         http=await stack.enter_async_context(httpx.AsyncClient(timeout=10)),
     )
+
+
+async def _database_clock(engine: AsyncEngine, stack: contextlib.AsyncExitStack) -> Clock:
+    """The clock by which all processes go, kept right for as long as the stack is open."""
+    shared = DatabaseClock(engine, system_clock)
+    await shared.ask()
+    asking = asyncio.create_task(shared.run(), name="database_clock")
+
+    stack.push_async_callback(end_tasks, [asking])
+    return shared.clock

@@ -10,7 +10,7 @@ import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
 const query = new URLSearchParams(location.search);
-const entries = signal(/** @type {any[] | null} */ (null));
+const entries = signal(/** @type {import("../../api.d.ts").EntryOut[] | null} */ (null));
 const next = signal(/** @type {string | null} */ (null));
 const loading = signal(false);
 const problem = signal("");
@@ -64,7 +64,7 @@ function Balance() {
 /** @type {Record<string, string>} */
 const SOURCES = { payment: "Top-up", pass: "Pass", subscription: "Plan", allowance: "Free pictures today", promotion: "Gift", adjustment: "Adjustment", restored: "Payment came back", overage: "Beyond the plan" };
 
-/** @param {any} lot */
+/** @param {import("../../api.d.ts").LotOut} lot */
 function expiry(lot) {
   if (!lot.expires_at) return "never expires";
   const hours = Math.ceil((new Date(lot.expires_at).getTime() - Date.now()) / 3_600_000);
@@ -77,7 +77,7 @@ function Lots() {
   if (!account.value) return null;
   return html`<section aria-labelledby="lots-title"><h2 id="lots-title">Where your credits come from</h2>
     ${lots.length === 0 ? html`<p class="card muted empty">No credits yet. They appear here with their cause, in the order in which they are used.</p>`
-      : html`<ol class="lots">${lots.map((/** @type {any} */ lot) => html`<li class=${`card lot ${isFree(lot) ? "lot-free" : ""}`} key=${lot.id}>
+      : html`<ol class="lots">${lots.map((lot) => html`<li class=${`card lot ${isFree(lot) ? "lot-free" : ""}`} key=${lot.id}>
         <div class="lot-head"><span class="lot-cause">${SOURCES[lot.source] ?? lot.source}</span><span class="hint">${expiry(lot)}</span></div>
         <meter min="0" max=${lot.granted} value=${lot.left} aria-label=${`${lot.left} of ${lot.granted} left`}></meter>
         <p class="num"><strong>${number(lot.left)}</strong> of ${number(lot.granted)} left${lot.held ? html`, <span class="muted">${number(lot.held)} held</span>` : ""}${/^pay_/.test(lot.reference ?? "") && html` · <a href=${`/topups/${lot.reference}`}>the top-up</a>`}</p></li>`)}</ol>`}

@@ -1,5 +1,28 @@
 // The HTTP API as this site uses it: same origin, cookie, JSON, and one kind of error.
 
+/** What a person can fill in wrongly, and how it should be. @type {Record<string, string>} by the field's name */
+const ADVICE = {
+  recovery_code: "That is not a whole recovery code. It looks like LLAMA-7Q2M-X41D-9KTE-03WZ.",
+  email: "That is not an e-mail address. It looks like you@example.com.",
+  prompt: "The prompt is too long, or empty. Change it and try again.",
+  seed: "The seed is a whole number of up to 15 digits. Leave it empty for a random one.",
+  credits: "Choose a whole number of images, at least one.",
+};
+
+/**
+ * A sentence for the person at the page. What the API says of a field's type and bounds is for programs.
+ * @param {number} status
+ * @param {Record<string, any>} body
+ */
+function sentence(status, body) {
+  if (body.code === "invalid_request") {
+    const fields = (body.errors ?? []).flatMap((/** @type {{location: string[]}} */ error) => error.location);
+    const field = fields.find((/** @type {string} */ name) => Object.hasOwn(ADVICE, name));
+    return field ? ADVICE[field] : "Something here is not filled in as it should be. Check it and try again.";
+  }
+  return body.detail || body.title || `The server answered ${status}.`;
+}
+
 /** An answer that is not a success; `status` 0 means that no answer came. */
 export class Problem extends Error {
   /**
@@ -7,7 +30,7 @@ export class Problem extends Error {
    * @param {Record<string, any>} body the problem document (RFC 9457), extra members included
    */
   constructor(status, body) {
-    super(body.detail || body.title || `The server answered ${status}.`);
+    super(sentence(status, body));
     this.status = status;
     this.code = String(body.code || "");
     this.body = body;
@@ -16,10 +39,12 @@ export class Problem extends Error {
 
 /**
  * Ask the API. Throws `Problem`; an aborted request throws the usual `AbortError`.
- * @param {string} method
- * @param {string} path
+ * @template {string} M
+ * @template {string} P
+ * @param {M} method
+ * @param {P} path
  * @param {{body?: unknown, key?: string, signal?: AbortSignal, keepalive?: boolean}} [options]
- * @returns {Promise<any>}
+ * @returns {Promise<import("../../api.d.ts").Answer<M, P>>}
  */
 export async function api(method, path, { body, key, signal, keepalive } = {}) {
   /** @type {Record<string, string>} */

@@ -14,8 +14,9 @@ let started = false;
 
 /**
  * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew.
- * @param {string} name
- * @param {(data: any) => void} listener
+ * @template {keyof import("../../api.d.ts").Frames | "open"} N
+ * @param {N} name
+ * @param {(data: N extends keyof import("../../api.d.ts").Frames ? import("../../api.d.ts").Frames[N] : undefined) => void} listener
  * @returns {() => void} stop listening
  */
 export function on(name, listener) {

@@ -10,9 +10,9 @@ import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
 const id = decodeURIComponent(location.pathname.split("/")[2] ?? "");
-const picture = signal(/** @type {any} */ (null));
-const entries = signal(/** @type {any[]} */ ([]));
-const problem = signal(/** @type {any} */ (null));
+const picture = signal(/** @type {import("../../api.d.ts").GenerationStateOut | null} */ (null));
+const entries = signal(/** @type {import("../../api.d.ts").EntryOut[]} */ ([]));
+const problem = signal(/** @type {Problem | null} */ (null));
 
 async function load() {
   try {
@@ -42,8 +42,8 @@ function ImagePage() {
   const { held = 0, captured = 0 } = now.credits ?? {};
   return html`<h1>${now.state === "completed" ? "One image, one debit" : "One image"}</h1>
     <div class="image-page">
-      <figure class="polaroid">${now.image_url ? html`<img src=${now.image_url} alt=${now.prompt ?? "The painted picture"} />` : html`<div class="polaroid-none"><${Icon} name="image" /></div>`}
-        <figcaption>${now.prompt ?? now.message ?? STATES[now.state] ?? now.state}</figcaption></figure>
+      <figure class="polaroid">${now.image_url ? html`<img src=${now.image_url} alt="The painted picture" />` : html`<div class="polaroid-none"><${Icon} name="image" /></div>`}
+        <figcaption>${now.message ?? STATES[now.state] ?? now.state}</figcaption></figure>
       <div class="image-side">
         <p class=${`tag ${now.state === "completed" ? "tag-good" : "tag-calm"}`}>${STATES[now.state] ?? now.state}</p>
         <p class="image-cost num">${captured ? plural(captured, "credit") : held ? `${plural(held, "credit")} held` : "Nothing charged"}</p>
@@ -51,6 +51,7 @@ function ImagePage() {
         <div class="actions-row">${now.image_url && html`<a class="button button-primary" href=${now.image_url} download=${`llamasketch-${id}.png`}><${Icon} name="download" />Download</a>`}
           <a class="button" href=${`/account?reference=${id}#statement`}>In my statement</a></div>
         <p class="hint mono">${id}</p>
+        ${typeof now.seed === "number" && html`<p class="hint">Seed <span class="num">${now.seed}</span></p>`}
       </div>
     </div>
     <section aria-labelledby="trail-title"><h2 id="trail-title">What it did to your credits</h2>

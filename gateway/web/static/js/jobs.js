@@ -44,7 +44,7 @@ function update(change) {
 
 /**
  * Paint one picture.
- * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} wish
+ * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request
  */
 export async function paint({ prompt, sketch, seed, strength }) {
   const body = {
@@ -65,7 +65,9 @@ async function send(request) {
   try {
     const answer = await api("POST", "/v1/generations", { body, key });
     unpaid = null;
-    update({ phase: "waiting", ...known(answer) });
+    // What has ended already (a prompt that the content check stops, a request sent again) is read for its reason.
+    const ended = OVER.has(answer.state);
+    update({ phase: "waiting", ...known(answer), state: ended ? undefined : answer.state, unheld: answer.state === "blocked" });
     await read();
     loadAccount().catch(() => {});
   } catch (error) {
@@ -84,7 +86,9 @@ export function askForCredits() {
 }
 
 export function retryUnpaid() {
-  if (unpaid) send(unpaid);
+  const request = unpaid;
+  unpaid = null;
+  if (request) send(request);
 }
 
 /** The same request with the same key: if it did arrive the first time, it runs only that once. */
@@ -92,19 +96,20 @@ export function again() {
   if (job.value?.request) send(job.value.request);
 }
 
-/** @param {any} data */
+/** @param {Partial<import("../../api.d.ts").GenerationStateOut> & {id: string, state: string}} data */
 const known = (data) => ({
   id: data.id,
   state: data.state,
   ...("position" in data ? { position: data.position } : {}),
   ...("eta_seconds" in data ? { eta: data.eta_seconds } : {}),
+  ...("workers" in data ? { workers: data.workers } : {}),
   ...(data.image_url ? { image: data.image_url } : {}),
   ...(data.credits ? { credits: data.credits } : {}),
   ...(data.thumbnail_url ? { thumbnail: data.thumbnail_url } : {}),
   ...(data.message ? { message: data.message } : {}),
 });
 
-/** @param {any} data */
+/** @param {import("../../api.d.ts").GenerationStateOut} data */
 function take(data) {
   const now = job.value;
   if (!now || now.phase === "live" || now.id !== data.id || OVER.has(now.state)) return;
@@ -128,7 +133,7 @@ export async function cancel() {
   if (!id) return;
   update({ cancelling: true });
   await api("DELETE", `/v1/generations/${id}`).then(
-    (answer) => take({ id, ...answer }),
+    take,
     (error) => update({ cancelling: false, problem: error }),
   );
   await read();
@@ -139,13 +144,14 @@ export function showPicture(picture) {
   job.value = { phase: "done", state: "completed", ...picture };
 }
 
-/** @param {any} data */
+/** @param {import("../../api.d.ts").ProgressOut} data */
 function progress(data) {
   const now = job.value;
   if (!now || now.id !== data.id || OVER.has(now.state)) return;
   update({
     state: data.state ?? now.state,
     position: data.position ?? null,
+    workers: data.workers ?? null,
     eta: typeof data.eta_seconds === "number" ? { low: data.eta_seconds, high: data.eta_seconds } : data.eta_seconds ?? now.eta,
     progress: data.max ? { value: data.value, max: data.max } : now.progress,
     preview: data.preview ?? now.preview,

@@ -21,18 +21,18 @@ let drawnAt = 0;
 /** @type {string | null} */
 let flying = null;
 let sending = false;
-/** @type {any} */
-let timer = null;
-/** @type {{pad: import("./pad.js").Pad, wish: () => any} | null} */
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
+/** @type {{pad: import("./pad.js").Pad, request: () => any} | null} */
 let source = null;
 
 /**
  * Begin to paint along.
  * @param {import("./pad.js").Pad} pad
- * @param {() => {prompt: string, seed?: number, strength?: number}} wish
+ * @param {() => {prompt: string, seed?: number, strength?: number}} request
  */
-export function begin(pad, wish) {
-  source = { pad, wish };
+export function begin(pad, request) {
+  source = { pad, request };
   sessionId = newKey();
   [seq, sent, spent.value, flying, sending] = [0, -1, 0, null, false];
   drawnAt = Date.now();
@@ -56,7 +56,7 @@ function consider() {
   else if (!online.value) live.value = "offline";
   else if (spent.value >= cap.value) live.value = "cap";
   else if (flying) live.value = "painting";
-  else if (source.pad.empty.value || sent === source.pad.revision.value) {
+  else if (source.pad.empty.value || source.pad.faded.value || sent === source.pad.revision.value) {
     live.value = Date.now() - drawnAt >= IDLE_MS ? "idle" : "ready";
     timer = setTimeout(consider, 1_000);
   } else if (Date.now() - drawnAt < SETTLE_MS) timer = setTimeout(consider, SETTLE_MS);
@@ -65,13 +65,17 @@ function consider() {
 
 async function send() {
   if (!source) return;
-  const { pad, wish } = source;
+  const { pad, request } = source;
+  if (pad.look()) {
+    timer = setTimeout(consider, 1_000);
+    return;
+  }
   sending = true;
   live.value = "painting";
   const revision = pad.revision.value;
   try {
     const sketch = await pad.export(512);
-    const chosen = wish();
+    const chosen = request();
     const body = { ...chosen, sketch: { content_type: "image/png", data: await base64(sketch) }, live: true, session_id: sessionId, seq: ++seq };
     const answer = await api("POST", "/v1/generations", { body, key: newKey() });
     sent = revision;
@@ -91,7 +95,7 @@ async function send() {
   consider();
 }
 
-/** @param {any} data */
+/** @param {import("../../api.d.ts").GenerationStateOut} data */
 function landed(data) {
   if (data.id !== flying || !OVER.has(data.state)) return;
   flying = null;

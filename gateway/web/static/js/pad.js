@@ -3,10 +3,13 @@
 import { signal } from "@preact/signals";
 import { get, set } from "idb-keyval";
 import { getStroke } from "perfect-freehand";
+import { isBlank } from "./blank.js";
 
 export const SHEET = 1024;
 const STORE = "sketch:v1";
 const OPERATIONS_MAX = 4_000;
+/** How long after a change it is looked whether anything can be seen. */
+const LOOK_MS = 120;
 
 /**
  * @typedef {{kind: "stroke", tool: "pen" | "eraser", color: string, size: number, pressure: boolean, points: number[][]}} Stroke
@@ -57,6 +60,10 @@ export class Pad {
     this.canUndo = signal(false);
     this.canRedo = signal(false);
     this.empty = signal(true);
+    /** Something was drawn, and nothing of it can be seen: all erased, or as light as the paper. */
+    this.faded = signal(false);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.looking = undefined;
     this.layer = new OffscreenCanvas(SHEET, SHEET);
     /** @type {Map<Blob, ImageBitmap>} */
     this.bitmaps = new Map();
@@ -185,6 +192,9 @@ export class Pad {
     const last = this.operations.at(-1);
     this.empty.value = !last || last.kind === "clear";
     this.revision.value += 1;
+    clearTimeout(this.looking);
+    if (this.empty.value) this.faded.value = false;
+    else this.looking = setTimeout(() => this.look(), LOOK_MS);
     this.show();
     set(STORE, { operations: this.operations }).catch(() => {});
   }
@@ -210,18 +220,32 @@ export class Pad {
     });
   }
 
+  /** Whether there is nothing to send, as of now: nothing drawn, or nothing that can be seen. */
+  look() {
+    clearTimeout(this.looking);
+    if (this.empty.value) return true;
+    const { data } = /** @type {any} */ (this.onPaper(SHEET).getContext("2d")).getImageData(0, 0, SHEET, SHEET);
+    this.faded.value = isBlank(data, SHEET, SHEET);
+    return this.faded.value;
+  }
+
   /**
    * The drawing as a PNG on white paper.
    * @param {number} side pixels
    */
   async export(side) {
+    return this.onPaper(side).convertToBlob({ type: "image/png" });
+  }
+
+  /** @param {number} side pixels */
+  onPaper(side) {
     const sheet = new OffscreenCanvas(side, side);
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (sheet.getContext("2d"));
     context.fillStyle = "#ffffff";
     context.fillRect(0, 0, side, side);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.layer, 0, 0, side, side);
-    return sheet.convertToBlob({ type: "image/png" });
+    return sheet;
   }
 }
 

@@ -28,9 +28,9 @@ export function listen(canvas, pad, style, showCursor) {
 
   /** @param {PointerEvent} event */
   const point = (event) => {
-    const box = canvas.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * SHEET;
-    const y = ((event.clientY - box.top) / box.height) * SHEET;
+    const rect = canvas.getBoundingClientRect();
+    const x = ((event.clientX - rect.left) / rect.width) * SHEET;
+    const y = ((event.clientY - rect.top) / rect.height) * SHEET;
     return [Math.round(x * 10) / 10, Math.round(y * 10) / 10, Math.round(event.pressure * 100) / 100];
   };
 

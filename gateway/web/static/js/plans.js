@@ -7,15 +7,15 @@ import { mount } from "./shell.js";
 import { account, loadRails, rails, topupRequest } from "./store.js";
 import { html, Icon } from "./ui.js";
 
-const plans = signal(/** @type {any[] | null} */ (null));
+const plans = signal(/** @type {import("../../api.d.ts").PlanOut[] | null} */ (null));
 const failed = signal(false);
 
-/** @param {any} plan */
+/** @param {import("../../api.d.ts").PlanOut} plan */
 function allowance(plan) {
   return `${number(plan.credits)} images a ${plan.period}`;
 }
 
-/** @param {{plan: any}} props */
+/** @param {{plan: import("../../api.d.ts").PlanOut}} props */
 function Plan({ plan }) {
   const mine = account.value?.plan === plan.name;
   const costs = plan.price_usd_minor > 0;
@@ -26,7 +26,6 @@ function Plan({ plan }) {
     <p>${allowance(plan)}${costs && plan.period === "day" ? ", fair use" : ""}</p>
     <p class="hint">${plan.priority ? "First in line when it is busy." : costs ? "For a sketch most evenings." : "For trying, and for Sundays."}</p>
     ${mine ? html`<span class="tag tag-good"><${Icon} name="check" />Your plan</span>`
-      : plan.checkout_url ? html`<a class="button button-primary" href=${plan.checkout_url}>Choose ${plan.label}</a>`
       : !costs ? html`<a class="button" href="/">Start drawing</a>` : html`<span class="hint">Opens soon; packs work today.</span>`}
   </li>`;
 }
@@ -41,7 +40,7 @@ function Plans() {
   return html`<ul class="plans">${plans.value.map((plan) => html`<${Plan} key=${plan.name} plan=${plan} />`)}</ul>
     <section class="packs" aria-labelledby="packs-title"><h2 id="packs-title">Or just some images</h2>
       <p class="muted">No subscription; use them when you like.</p>
-      <ul>${(rails.value?.packs ?? []).map((/** @type {any} */ pack) => html`<li><button type="button" class="pack" onClick=${() => { topupRequest.value = { credits: pack.credits }; }}>
+      <ul>${(rails.value?.packs ?? []).map((pack) => html`<li><button type="button" class="pack" onClick=${() => { topupRequest.value = { credits: pack.credits }; }}>
         <strong class="num">${plural(pack.credits, "image")}</strong><span class="num">${money({ amount_minor: pack.usd_minor, asset: "USD" })}</span></button></li>`)}</ul></section>`;
 }
 

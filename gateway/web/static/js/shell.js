@@ -2,17 +2,17 @@
 import { signal } from "@preact/signals";
 import { render } from "preact";
 import { number } from "./money.js";
-import { account, purse, recall, start, topupRequest } from "./store.js";
+import { account, balance, recall, start, topupRequest } from "./store.js";
 import { html, Icon, Toasts } from "./ui.js";
 
-function Purse() {
-  const now = purse.value;
-  if (!now) return html`<span class="purse purse-empty" aria-hidden="true"></span>`;
+function TopBalance() {
+  const now = balance.value;
+  if (!now) return html`<span class="top-balance top-balance-empty" aria-hidden="true"></span>`;
   const free = now.paid === 0 && now.free > 0;
-  return html`<button type="button" class=${`purse ${now.low || now.empty ? "purse-low" : ""}`}
+  return html`<button type="button" class=${`top-balance ${now.low || now.empty ? "top-balance-low" : ""}`}
       onClick=${() => { topupRequest.value = {}; }}>
     <span class="num">${number(free ? now.free : now.available)}<small> ${free ? "free today" : "credits"}</small></span>
-    <span class="visually-hidden">, top up</span><span class="purse-plus"><${Icon} name="plus" /></span></button>`;
+    <span class="visually-hidden">, top up</span><span class="top-balance-plus"><${Icon} name="plus" /></span></button>`;
 }
 
 const theme = signal(document.documentElement.dataset.theme ?? "system");
@@ -65,11 +65,11 @@ async function registerWorker() {
   await navigator.serviceWorker.register(policy ? policy.createScriptURL(address) : address).catch(() => {});
 }
 
-if (!document.getElementById("purse")?.dataset.ready) {
-  mount(html`<${Purse} />`, "purse");
+if (!document.getElementById("top-balance")?.dataset.ready) {
+  mount(html`<${TopBalance} />`, "top-balance");
   mount(html`<${ThemeSwitch} />`, "theme-switch");
   mount(html`<${Overlays} />`, "overlays");
-  /** @type {HTMLElement} */ (document.getElementById("purse")).dataset.ready = "yes";
+  /** @type {HTMLElement} */ (document.getElementById("top-balance")).dataset.ready = "yes";
   start();
   if (recall("no-worker") === null) addEventListener("load", registerWorker);
 }

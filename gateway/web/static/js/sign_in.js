@@ -56,8 +56,9 @@ export function SignInPanel({ done }) {
   };
   if (now?.kind === "person") {
     return html`<section class="card who" aria-labelledby="who-title"><h2 id="who-title" class="label">Signed in</h2>
-      <p class="who-name">${now.email ?? now.name ?? "You"}</p><p class="hint">Your credits are here wherever you sign in.</p>
-      <button type="button" class="button" disabled=${busy.value === "out"} onClick=${() => run("out", () => api("DELETE", "/v1/session"), done)}>Sign out</button></section>`;
+      <p class="who-name">${now.email ?? "You"}</p><p class="hint">Your credits are here wherever you sign in.</p>
+      <button type="button" class="button" disabled=${busy.value === "out"} onClick=${() => run("out", () => api("DELETE", "/v1/session"), done)}>Sign out</button>
+      <button type="button" class="button" disabled=${busy.value === "out"} onClick=${() => run("out", () => api("DELETE", "/v1/sessions"), done)}>Sign out everywhere</button></section>`;
   }
   return html`<section class="card who" aria-labelledby="who-title"><h2 id="who-title">You are a guest</h2>
     <p class="muted">That is fine: your credits live in this browser. Sign in to have them everywhere; what you bought comes along.</p>

@@ -10,7 +10,7 @@ import { DEFAULT_PROMPT, IDEAS, rememberPrompt, STYLES, used } from "./prompts.j
 import { mount } from "./shell.js";
 import { Result } from "./sketch_result.js";
 import { hotkeys, style, Tools } from "./sketch_tools.js";
-import { online, purse, recall, remember, topupRequest } from "./store.js";
+import { online, balance, recall, remember, topupRequest } from "./store.js";
 import { html, Icon, Modal, toast } from "./ui.js";
 
 const pad = new Pad();
@@ -26,7 +26,7 @@ effect(() => remember("prompt", prompt.value));
 effect(() => remember("style", manner.value));
 
 /** What is asked of the painter, besides the drawing. */
-function wish() {
+function request() {
   const words = prompt.value.trim() || DEFAULT_PROMPT;
   const suffix = STYLES.find((one) => one.id === manner.value)?.suffix;
   return {
@@ -36,22 +36,24 @@ function wish() {
   };
 }
 
+const NOTHING_SEEN = "Nothing can be seen on the page. Draw something first, in a colour that stands out from the paper.";
+
 const busy = () => job.value?.phase === "sending" || job.value?.phase === "waiting";
 
 async function paintNow() {
   if (busy() || !online.value || live.live.value !== "off") return;
-  if (pad.empty.value) {
-    toast("Draw something first: one stroke is enough.");
+  if (pad.look()) {
+    toast(pad.empty.value ? "Draw something first: one stroke is enough." : NOTHING_SEEN);
     return;
   }
   rememberPrompt(prompt.value.trim() || DEFAULT_PROMPT);
-  const painting = paint({ ...wish(), sketch: await pad.export(1024) });
+  const painting = paint({ ...request(), sketch: await pad.export(1024) });
   document.querySelector(".leaf-result")?.scrollIntoView({ block: "nearest", behavior: "smooth" });
   await painting;
 }
 
 function toggleLive() {
-  if (live.live.value === "off") live.begin(pad, wish);
+  if (live.live.value === "off") live.begin(pad, request);
   else live.stop();
 }
 
@@ -87,13 +89,13 @@ function Sheet() {
     <canvas ref=${ref} class="sheet" tabindex="0" role="img" aria-label="Drawing area. Draw with mouse, finger or pen; or move with the arrow keys and put the pen down with Space."></canvas>
     ${at && html`<span class=${`cursor ${at.down ? "cursor-down" : ""}`} style=${{ "--x": `${at.x / 10.24}%`, "--y": `${at.y / 10.24}%` }} aria-hidden="true"></span>`}
     ${pad.empty.value && !greeted.value && html`<div class="greeting" role="note">
-      <p><strong>Draw anything here,</strong> then press Paint. ${purse.value?.free ? `${plural(purse.value.free, "picture")} today ${purse.value.free === 1 ? "is" : "are"} free.` : ""}</p>
+      <p><strong>Draw anything here,</strong> then press Paint. ${balance.value?.free ? `${plural(balance.value.free, "picture")} today ${balance.value.free === 1 ? "is" : "are"} free.` : ""}</p>
       <button type="button" class="button" onClick=${() => { greeted.value = true; remember("greeted", "yes"); }}>Got it</button></div>`}
   </section>`;
 }
 
 function price() {
-  const now = purse.value;
+  const now = balance.value;
   if (!now) return "1 credit";
   if (now.free > 0) return `free: ${now.free} left today`;
   return "1 credit";
@@ -119,7 +121,7 @@ function LiveBar() {
 }
 
 function Desk() {
-  const now = purse.value;
+  const now = balance.value;
   const free = (now?.free ?? 0) > 0;
   const blocked = !online.value || live.live.value !== "off";
   return html`<form class="desk" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); paintNow(); }}>
@@ -133,9 +135,10 @@ function Desk() {
           onChange=${() => { manner.value = one.id; }} /><span>${one.name}</span></label>`)}</fieldset>
     </div>
     <div class="desk-go">
-      <button type="submit" class="button button-primary paint" aria-disabled=${blocked || busy() ? "true" : undefined}>
-        <span class="paint-word">${busy() ? html`<span class="spinner"></span>Painting` : html`Paint<span class="paint-dash"> — </span>`}</span>
-        ${!busy() && html`<span class="paint-price num">${price()}</span>`}</button>
+      <button type="submit" class="button button-primary paint" aria-describedby=${pad.faded.value ? "paint-why" : undefined} aria-disabled=${blocked || busy() ? "true" : undefined}>
+        <span class="paint-word">${busy() ? html`<span class="spinner"></span>${job.value?.workers === 0 && job.value.state === "queued" ? "Waiting" : "Painting"}` : html`Paint<span class="paint-dash"> — </span>`}</span>
+        ${!busy() && html`<span class="paint-price num">${pad.faded.value ? "nothing to see yet" : price()}</span>`}</button>
+      ${pad.faded.value && html`<p class="hint low" id="paint-why" role="status">${NOTHING_SEEN} Nothing is charged.</p>`}
       ${!online.value && html`<p class="hint" role="status">Painting needs the network.</p>`}
       ${online.value && now?.low && html`<p class="hint low" role="status">${free && !now.paid ? `${plural(now.free, "free picture")} left today.` : `${plural(now.available, "credit")} left.`}
         <button type="button" class="text-button" onClick=${() => { topupRequest.value = { reason: "low" }; }}>Top up</button></p>`}

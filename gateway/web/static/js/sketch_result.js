@@ -39,13 +39,14 @@ function Waiting({ now }) {
   const clock = useNow();
   const painting = now.state === "running" || now.state === "settling";
   const value = now.progress ? now.progress.value / now.progress.max : 0;
-  const title = now.phase === "sending" ? "Sending your sketch" : painting ? "Painting" : place(now.position);
+  const nobody = !painting && now.phase !== "sending" && now.workers === 0;
+  const title = now.phase === "sending" ? "Sending your sketch" : painting ? "Painting" : nobody ? "Nobody can paint at the moment" : place(now.position);
   return html`<div class="wash" aria-hidden="true"></div>
     ${now.preview && html`<img class="preview" src=${now.preview} alt="" /><span class="preview-label tag">Rough preview</span>`}
     <div class="status" role="status">
-      <p class="status-title">${title}${!painting && range(now.eta) && html`<span class="status-eta">, ${range(now.eta)}</span>`}</p>
+      <p class="status-title">${title}${!painting && !nobody && range(now.eta) && html`<span class="status-eta">, ${range(now.eta)}</span>`}</p>
       ${now.progress ? html`<progress class="bar" max="1" value=${value} aria-label="Painting"></progress>` : html`<div class="bar bar-idle" aria-hidden="true"></div>`}
-      <p class="hint">The credit is only held until the picture is here. Keep drawing meanwhile.</p>
+      <p class="hint">${nobody ? "Your sketch waits for a painter to come back. If none does within ten minutes, you are not charged." : "The credit is only held until the picture is here. Keep drawing meanwhile."}</p>
       <div class="actions-row">
         ${now.id && html`<button type="button" class="button" disabled=${now.cancelling} onClick=${cancel}>${now.cancelling ? "Cancelling" : "Cancel"}</button>`}
         ${now.id && clock - now.since > 20_000 && "Notification" in window && html`<button type="button" class="button button-quiet" onClick=${() => notifyWhenDone(now.id)}>Tell me when it is done</button>`}
@@ -96,7 +97,8 @@ function Over({ now }) {
   return html`<div class="ending" role="status">
     <span class=${`tag ${now.state === "blocked" ? "tag-warn" : "tag-good"}`}><${Icon} name="check" />Not charged</span>
     <h2>${title}</h2><p class="muted">${now.message ?? text}</p>
-    <p class="hint">The held credit went back. <a href=${`/account?reference=${now.id}#statement`}>See the release in your statement</a></p>
+    ${now.unheld ? html`<p class="hint">No credit was held for it.</p>`
+      : html`<p class="hint">The held credit went back. <a href=${`/account?reference=${now.id}#statement`}>See the release in your statement</a></p>`}
     ${retry && html`<p class="hint">Press Paint to try again.</p>`}
   </div>`;
 }

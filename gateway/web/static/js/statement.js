@@ -10,7 +10,7 @@ const SEARCH_PAGES_MAX = 10;
 /**
  * A page of the statement, newest first. About one thing only: as many pages as it takes, within reason.
  * @param {{cursor?: string | null, type?: string, reference?: string}} wanted
- * @returns {Promise<{entries: any[], next: string | null}>}
+ * @returns {Promise<{entries: import("../../api.d.ts").EntryOut[], next: string | null}>}
  */
 export async function readStatement({ cursor = null, type = "all", reference = "" }) {
   const found = [];
@@ -21,7 +21,7 @@ export async function readStatement({ cursor = null, type = "all", reference = "
     if (type !== "all") params.set("type", type);
     if (reference) params.set("reference", reference);
     const page = await api("GET", `/v1/statement?${params}`);
-    const fitting = reference ? page.entries.filter((/** @type {any} */ entry) => entry.reference?.id === reference) : page.entries;
+    const fitting = reference ? page.entries.filter((entry) => entry.reference?.id === reference) : page.entries;
     found.push(...fitting);
     next = page.next_cursor ?? null;
     // Entries of one thing lie close together: past the last of them there are no more.
@@ -53,7 +53,7 @@ const KINDS = {
 /** @param {string} kind */
 const kindOf = (kind) => KINDS[kind] ?? { name: kind.replaceAll("_", " "), icon: "info", tone: "" };
 
-/** @param {any} about */
+/** @param {import("../../api.d.ts").ReferenceOut} about */
 function link(about) {
   if (!about?.id) return null;
   if (about.type === "generation") return `/images/${about.id}`;
@@ -64,7 +64,7 @@ function link(about) {
 /** @param {number} credits */
 const signed = (credits) => (credits > 0 ? `+${number(credits)}` : credits < 0 ? `−${number(-credits)}` : "0");
 
-/** What happened to the credits, in one mark: a hold and its capture are not two debits. @param {any} entry @param {string} name */
+/** What happened to the credits, in one mark: a hold and its capture are not two debits. @param {import("../../api.d.ts").EntryOut} entry @param {string} name */
 function sum(entry, name) {
   const size = number(Math.abs(entry.credits));
   if (name === KINDS.held.name) return `${size} held`;
@@ -72,7 +72,7 @@ function sum(entry, name) {
   return signed(entry.credits);
 }
 
-/** @param {{entry: any, onReference?: (id: string) => void}} props */
+/** @param {{entry: import("../../api.d.ts").EntryOut, onReference?: (id: string) => void}} props */
 export function Entry({ entry, onReference }) {
   const kind = kindOf(entry.kind);
   const target = link(entry.reference);

@@ -4,30 +4,30 @@ import { api, newKey } from "./api.js";
 import { on, startEvents } from "./events.js";
 import { learnScales } from "./money.js";
 
-/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/account, or null */
+/** @type {import("@preact/signals").Signal<(import("../../api.d.ts").AccountStateOut & Partial<import("../../api.d.ts").AccountOut>) | null>} the answer of GET /v1/account, or null */
 export const account = signal(null);
-/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/rails, or null */
+/** @type {import("@preact/signals").Signal<import("../../api.d.ts").RailsOut | null>} the answer of GET /v1/rails, or null */
 export const rails = signal(null);
-/** @type {import("@preact/signals").Signal<any>} the answer of GET /v1/session, or null */
+/** @type {import("@preact/signals").Signal<(import("../../api.d.ts").SessionOut | {kind: "visitor", email: null, sign_in: null}) | null>} the answer of GET /v1/session, or null */
 export const session = signal(null);
 export const online = signal(navigator.onLine);
 
 addEventListener("online", () => { online.value = true; });
 addEventListener("offline", () => { online.value = false; });
 
-/** @param {any} lot */
+/** @param {import("../../api.d.ts").LotOut} lot */
 export const isFree = (lot) => lot.source === "allowance";
-/** @param {any} lot */
+/** @param {import("../../api.d.ts").LotOut} lot */
 const isLive = (lot) => !lot.expires_at || new Date(lot.expires_at) > new Date();
 
 /** Credits in hand, of them free today, and whether four fifths are gone. */
-export const purse = computed(() => {
+export const balance = computed(() => {
   const now = account.value;
   if (!now) return null;
   const available = now.credits.available;
   const lots = (now.lots ?? []).filter(isLive);
   const free = now.free_today?.left ?? 0;
-  const granted = lots.reduce((/** @type {number} */ sum, /** @type {any} */ lot) => sum + lot.granted, 0);
+  const granted = lots.reduce((/** @type {number} */ sum, lot) => sum + lot.granted, 0);
   return {
     available,
     free: Math.min(free, available),

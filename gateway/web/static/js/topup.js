@@ -4,7 +4,7 @@ import { api, newKey, Problem } from "./api.js";
 import { on, poll, stream } from "./events.js";
 import { number, plural } from "./money.js";
 import { keepRecovery } from "./recovery.js";
-import { loadAccount, loadRails, online, purse, rails, topupRequest } from "./store.js";
+import { loadAccount, loadRails, online, balance, rails, topupRequest } from "./store.js";
 import { Pay } from "./topup_pay.js";
 import { html, Icon, Modal } from "./ui.js";
 
@@ -13,9 +13,9 @@ const SLOW_MS = 3_000;
 /** @param {number} cents */
 const usd = (cents) => `$${Math.trunc(cents / 100)}.${String(cents % 100).padStart(2, "0")}`;
 
-/** Every way to pay, one per asset. @param {any} offer */
+/** Every way to pay, one per asset. @param {import("../../api.d.ts").RailsOut} offer */
 export function ways(offer) {
-  return offer.rails.flatMap((/** @type {any} */ rail) => rail.assets.map((/** @type {any} */ one) => ({
+  return offer.rails.flatMap((rail) => rail.assets.map((one) => ({
     rail: rail.name, asset: one.asset, open: rail.open && one.open !== false, reason: rail.reason,
     label: rail.assets.length > 1 ? one.asset : rail.label,
     hint: HINTS[one.asset] ?? rail.label,
@@ -27,13 +27,13 @@ const HINTS = { USD: "credit or debit", BTC: "Bitcoin, in seconds", USDT: "dolla
 /** @type {Record<string, string>} */
 const ICONS = { USD: "card", BTC: "bolt", USDT: "dollar", "L-BTC": "drop" };
 
-/** @param {{offer: any, credits: number, choose: (credits: number) => void}} props */
+/** @param {{offer: import("../../api.d.ts").RailsOut, credits: number, choose: (credits: number) => void}} props */
 function Amounts({ offer, credits, choose }) {
-  const fits = offer.packs.some((/** @type {any} */ pack) => pack.credits === credits);
+  const fits = offer.packs.some((pack) => pack.credits === credits);
   const [own, setOwn] = useState(fits ? "" : String(credits));
   const unit = offer.packs[0] ? offer.packs[0].usd_minor / offer.packs[0].credits : 1;
   return html`<fieldset class="amounts"><legend class="label">How many images?</legend>
-    ${offer.packs.map((/** @type {any} */ pack) => html`<label class="amount">
+    ${offer.packs.map((pack) => html`<label class="amount">
       <input type="radio" name="amount" value=${pack.credits} checked=${credits === pack.credits && own === ""} onChange=${() => { setOwn(""); choose(pack.credits); }} />
       <span class="amount-count num">${plural(pack.credits, "image")}</span><span class="amount-price num">${usd(pack.usd_minor)}</span></label>`)}
     <label class="amount amount-own" data-on=${own !== ""}><span class="amount-count">Other</span>
@@ -53,7 +53,7 @@ function Choose({ reason, credits, setCredits, pick, problem }) {
     ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
     <${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />
     <div class="ways" role="group" aria-labelledby="ways-title"><h3 id="ways-title" class="label">Pay with</h3>
-      ${ways(offer).map((/** @type {any} */ way) => html`<button type="button" class="way" disabled=${!way.open || !enough} onClick=${() => pick(way)}>
+      ${ways(offer).map((way) => html`<button type="button" class="way" disabled=${!way.open || !enough} onClick=${() => pick(way)}>
         <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
         <span class="way-arrow" aria-hidden="true">→</span></button>`)}
     </div>
@@ -73,7 +73,7 @@ function Opening({ way, back }) {
       <button type="button" class="button button-wide" onClick=${back}>Pay another way</button>`}</div>`;
 }
 
-/** Keep a top-up current: by the stream, or by asking. @param {string | undefined} id @param {any} first */
+/** Keep a top-up current: by the stream, or by asking. @param {string | undefined} id @param {import("../../api.d.ts").TopupOut | null} first */
 function useTopup(id, first) {
   const [topup, setTopup] = useState(first ?? null);
   const [missing, setMissing] = useState(/** @type {any} */ (null));
@@ -83,9 +83,15 @@ function useTopup(id, first) {
       return undefined;
     }
     let current = true;
-    const read = () => api("GET", `/v1/topups/${id}`).then(
-      (answer) => { if (current) { setTopup(answer); setMissing(null); } },
-      (error) => { if (current && error instanceof Problem && error.status !== 0) setMissing(error); });
+    // An answer that was asked for before the newest news would turn a paid top-up back into a waiting one.
+    let asked = 0;
+    let newest = 0;
+    const read = () => {
+      const mine = ++asked;
+      return api("GET", `/v1/topups/${id}`).then(
+        (answer) => { if (current && mine > newest) { newest = mine; setTopup(answer); setMissing(null); } },
+        (error) => { if (current && error instanceof Problem && error.status !== 0) setMissing(error); });
+    };
     if (first?.id === id) setTopup(first);
     else {
       setTopup(null);
@@ -94,8 +100,9 @@ function useTopup(id, first) {
     const off = [on("open", read), poll(() => online.value && read()),
       on("topup", (data) => {
         if (data.id !== id) return;
-        if (data.amount_due && data.instructions && data.received) setTopup((/** @type {any} */ old) => ({ ...old, ...data }));
-        else if (data.state) setTopup((/** @type {any} */ old) => (old ? { ...old, state: data.state } : old));
+        newest = asked;
+        if (data.amount_due && data.instructions && data.received) setTopup((old) => ({ ...old, ...data }));
+        else if (data.state) setTopup((old) => (old ? { ...old, state: data.state } : old));
         read();
       })];
     return () => { current = false; for (const stop of off) stop(); };
@@ -141,7 +148,8 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onCl
     }
   };
   const requote = () => {
-    const offer = rails.value && ways(rails.value).find((/** @type {any} */ one) => one.rail === topup.rail && one.asset === topup.amount_due.asset && one.open);
+    if (!topup) return;
+    const offer = rails.value && ways(rails.value).find((one) => one.rail === topup.rail && one.asset === topup.amount_due.asset && one.open);
     const amount = topup.credits;
     again();
     if (amount) setCredits(amount);
@@ -153,7 +161,7 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onCl
   if (id) {
     if (!topup) return html`<${Opening} way=${{ label: "This payment" }} back=${again} />`;
     return html`<${Pay} topup=${topup} returned=${Boolean(page) && !fresh} waitingPicture=${reason === "picture"} again=${again} requote=${requote} onClose=${onClose}
-      connection=${online.value ? stream.value : "offline"} balance=${purse.value ? number(purse.value.available) : null} />`;
+      connection=${online.value ? stream.value : "offline"} balance=${balance.value ? number(balance.value.available) : null} />`;
   }
   if (way) return html`<${Opening} way=${way} back=${again} />`;
   return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} />`;

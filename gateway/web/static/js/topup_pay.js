@@ -25,7 +25,7 @@ function Qr({ text }) {
   return html`<button type="button" class="qr" onClick=${copy} aria-label="Copy the payment request"><canvas ref=${ref} class="qr-code"></canvas></button>`;
 }
 
-/** @param {{topup: any}} props */
+/** @param {{topup: import("../../api.d.ts").TopupOut}} props */
 function Timer({ topup }) {
   const now = useNow();
   const ends = topup.quote?.expires_at ? new Date(topup.quote.expires_at).getTime() : null;
@@ -38,7 +38,7 @@ function Timer({ topup }) {
 /** @param {{label: string, value: string, mono?: boolean}} props */
 const Row = ({ label, value, mono }) => html`<div class="pay-row"><dt>${label}</dt><dd class=${mono ? "mono" : "num"}>${value}</dd></div>`;
 
-/** @param {{topup: any, text: string}} props */
+/** @param {{topup: import("../../api.d.ts").TopupOut, text: string}} props */
 function Invoice({ topup, text }) {
   const webln = /** @type {any} */ (window).webln;
   const [trying, setTrying] = useState(false);
@@ -46,21 +46,21 @@ function Invoice({ topup, text }) {
     setTrying(true);
     try {
       await webln.enable();
-      await webln.sendPayment(topup.instructions.text);
+      await webln.sendPayment(topup.instructions?.text ?? text);
     } catch (error) {
       toast(`The wallet said: ${error instanceof Error ? error.message : "no"}`);
     }
     setTrying(false);
   };
-  return html`<div class="pay-buttons"><${CopyButton} text=${topup.instructions.text ?? text} label="Copy invoice" class="button-primary" />
+  return html`<div class="pay-buttons"><${CopyButton} text=${topup.instructions?.text ?? text} label="Copy invoice" class="button-primary" />
     <a class="button" href=${text}><${Icon} name="open" />Open wallet</a>
     ${webln && html`<button type="button" class="button" disabled=${trying} onClick=${payHere}><${Icon} name="bolt" />${trying ? "Asking the wallet" : "Pay in this browser"}</button>`}</div>`;
 }
 
-/** @param {{topup: any, text: string}} props */
+/** @param {{topup: import("../../api.d.ts").TopupOut, text: string}} props */
 function Address({ topup, text }) {
   const rest = missing(topup);
-  const address = topup.instructions.text ?? topup.instructions.address ?? "";
+  const address = topup.instructions?.text ?? "";
   return html`<div class="pay-buttons"><${CopyButton} text=${address} label="Copy address" class="button-primary" />
     <${CopyButton} text=${walletAmount(rest)} label="Copy amount" />
     <a class="button" href=${text}><${Icon} name="open" />Open wallet</a></div>
@@ -68,7 +68,7 @@ function Address({ topup, text }) {
   ${rest.asset !== "L-BTC" && html`<p class="note"><${Icon} name="info" /><span>Send ${rest.asset} on Liquid only. Your wallet may need a little L-BTC for the network fee.</span></p>`}`;
 }
 
-/** @param {{topup: any, returned: boolean, again: () => void}} props */
+/** @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, again: () => void}} props */
 function Hosted({ topup, returned, again }) {
   const [stuck, setStuck] = useState(false);
   useEffect(() => {
@@ -77,7 +77,7 @@ function Hosted({ topup, returned, again }) {
   }, []);
   return html`<div class="pay-buttons pay-buttons-stack">
     ${stuck && returned && html`<p class="hint">Left the card page before the end? Then nothing was charged, and you can go on there.</p>`}
-    <a class=${`button ${returned ? "" : "button-primary"}`} href=${topup.instructions.url}><${Icon} name="card" />${returned ? "Back to the card page" : "Continue to the card page"}</a>
+    <a class=${`button ${returned ? "" : "button-primary"}`} href=${topup.instructions?.url}><${Icon} name="card" />${returned ? "Back to the card page" : "Continue to the card page"}</a>
     <button type="button" class="button button-quiet" onClick=${again}>Pay another way</button></div>`;
 }
 
@@ -91,7 +91,7 @@ function Recovery() {
       <button type="button" class="button" onClick=${forgetRecovery}>I have kept it</button></div></div>`;
 }
 
-/** @param {{topup: any, balance: string | null, waitingPicture: boolean, onClose?: () => void}} props */
+/** @param {{topup: import("../../api.d.ts").TopupOut, balance: string | null, waitingPicture: boolean, onClose?: () => void}} props */
 function Receipt({ topup, balance, waitingPicture, onClose }) {
   const credits = topup.credited ?? topup.credits;
   return html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>
@@ -114,7 +114,7 @@ function Connection({ connection }) {
 const MARKS = { good: "check", warn: "warn", bad: "close", calm: "clock", "": "clock" };
 
 /**
- * @param {{topup: any, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, onClose?: () => void, connection: string, balance: string | null}} props
+ * @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, onClose?: () => void, connection: string, balance: string | null}} props
  */
 export function Pay({ topup, returned, waitingPicture, again, requote, onClose, connection, balance }) {
   const shown = view(topup);

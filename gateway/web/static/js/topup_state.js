@@ -20,56 +20,64 @@ const DECLINES = {
   generic_decline: "The bank declined the card without saying why.",
 };
 
-/** Money that is there or on its way, of the asset asked for. @param {any} topup */
+/** Money that is there or on its way, of the asset asked for. @param {import("../../api.d.ts").TopupOut} topup */
 export function arrived(topup) {
-  const good = (topup.received ?? []).filter((/** @type {any} */ one) => ["seen", "held", "settled"].includes(one.state));
+  const good = (topup.received ?? []).filter((one) => ["seen", "held", "settled"].includes(one.state));
   return sumOf(good, topup.amount_due.asset);
 }
 
-/** What is still to send, never below nothing. @param {any} topup */
-export function missing(topup) {
-  if (topup.amount_missing) return topup.amount_missing;
-  const rest = BigInt(topup.amount_due.amount_minor) - arrived(topup);
-  return { amount_minor: Number(rest > 0n ? rest : 0n), asset: topup.amount_due.asset };
-}
+/** The same in words. @param {import("../../api.d.ts").TopupOut} topup */
+const got = (topup) => money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset });
 
-/** @param {any} topup */
+/** What is still to send, never below nothing. @param {import("../../api.d.ts").TopupOut} topup */
+export const missing = (topup) => topup.amount_missing;
+
+/** @param {import("../../api.d.ts").TopupOut} topup */
 function stray(topup) {
-  return (topup.received ?? []).find((/** @type {any} */ one) => one.asset !== topup.amount_due.asset);
+  return (topup.received ?? []).find((one) => one.asset !== topup.amount_due.asset);
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function waiting(topup) {
   const { kind } = topup.instructions ?? {};
   if (kind === "redirect") return { tone: "calm", title: "Confirming", text: "Waiting for the card's bank. This page changes by itself when the payment is in.", pay: true, busy: true };
   return { tone: "", title: `Pay ${money(topup.amount_due)}`, text: "", pay: true };
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function seen(topup) {
-  const depth = topup.confirmations;
-  const detail = depth && typeof depth === "object" ? ` ${depth.have ?? 0} of ${depth.need} blocks.` : typeof depth === "number" ? ` ${depth} ${depth === 1 ? "block" : "blocks"} so far.` : "";
+  const sum = got(topup);
+  if (topup.quote.expired) return { tone: "warn", title: "Arrived late", pay: false, busy: true,
+    text: `${sum} came after the quote had ended. It is not lost: it is credited as soon as it is final, within the hour at the quote's price, later at the price of that moment.` };
   return { tone: "calm", title: "Payment received", busy: true, pay: false,
-    text: `${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} ${topup.instructions?.kind === "address" ? "is on its way into the chain: about two minutes." : "is being confirmed."}${detail} You can close this; it is credited either way.` };
+    text: `${sum} ${topup.instructions?.kind === "address" ? "is on its way into the chain: about two minutes." : "is being confirmed."} You can close this; it is credited either way.` };
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
+function underpaid(topup) {
+  const sum = `Got ${got(topup)} of ${money(topup.amount_due)}.`;
+  if (topup.quote.expired) return { tone: "warn", title: "This quote has ended", pay: false, again: "quote",
+    text: `${sum} What arrived is credited in proportion; what still comes is credited too.` };
+  return { tone: "warn", title: `Send ${money(missing(topup))} more`, pay: true,
+    text: `${sum} The code below asks for exactly the rest. Without it, what arrived is credited in proportion.` };
+}
+
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function paid(topup) {
   const over = arrived(topup) - BigInt(topup.amount_due.amount_minor);
   const extra = over > 0n ? ` You sent ${money({ amount_minor: Number(over), asset: topup.amount_due.asset })} more than asked; the surplus is credited too.` : "";
-  return { tone: "good", title: "Paid", text: `Thank you.${extra}`, pay: false };
+  const late = topup.quote.expired ? " It came after the quote had ended and is credited all the same." : "";
+  return { tone: "good", title: "Paid", text: `Thank you.${extra}${late}`, pay: false };
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function expired(topup) {
-  if (arrived(topup) > 0n) return { tone: "warn", title: "Arrived late", pay: false, busy: true,
-    text: `${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} came after the quote had ended. It is not lost: it is credited at the rate of its arrival.` };
   if (topup.instructions?.kind === "redirect") return { tone: "", title: "The card page has closed", text: "Nothing was charged.", pay: false, again: "quote" };
   const watch = topup.instructions?.kind === "address" ? " Already sent it? The address is watched for ever, and what arrives is credited." : " Nothing was taken.";
   return { tone: "", title: "This quote has ended", text: `Prices move, so a quote holds for a while only.${watch}`, pay: false, again: "quote" };
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function suspense(topup) {
   const other = stray(topup);
   return other
@@ -77,18 +85,17 @@ function suspense(topup) {
     : { tone: "warn", title: "Kept aside", pay: false, again: "rails", text: "The money arrived, but is worth less than one credit or does not fit this payment. It stays on record for you, and a person looks at it." };
 }
 
-/** @param {any} topup @returns {View} */
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 export function view(topup) {
   switch (topup.state) {
     case "opening": return { tone: "", title: "Opening", text: "Asking for a way to pay.", pay: false, busy: true };
     case "waiting": return waiting(topup);
     case "seen": return seen(topup);
-    case "underpaid": return { tone: "warn", title: `Send ${money(missing(topup))} more`, pay: true,
-      text: `Got ${money({ amount_minor: Number(arrived(topup)), asset: topup.amount_due.asset })} of ${money(topup.amount_due)}. The code below asks for exactly the rest. If nothing more comes before the quote ends, what arrived is credited in proportion.` };
+    case "underpaid": return underpaid(topup);
     case "paid": return paid(topup);
     case "expired": return expired(topup);
     case "declined": return { tone: "bad", title: "The payment was declined", pay: false, again: "rails", code: topup.decline_code ?? "",
-      text: `${DECLINES[topup.decline_code] ?? "The payment was refused."} Nothing was charged.` };
+      text: `${DECLINES[topup.decline_code ?? ""] ?? "The payment was refused."} Nothing was charged.` };
     case "suspense": return suspense(topup);
     case "unpriced": return { tone: "warn", title: "Received, waiting for a price", pay: false, busy: true, text: "Your payment is here. The price feeds are silent just now; as soon as one answers, it is credited by itself." };
     case "reversed": return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
@@ -97,12 +104,12 @@ export function view(topup) {
   }
 }
 
-/** The state will not change by waiting. @param {any} topup */
+/** The state will not change by waiting. @param {import("../../api.d.ts").TopupOut} topup */
 export const settled = (topup) => ["paid", "declined", "reversed", "disputed"].includes(topup.state);
 
 /**
  * The payment URI with the amount that is still missing.
- * @param {any} topup
+ * @param {import("../../api.d.ts").TopupOut} topup
  * @param {string} amount plain decimal
  */
 export function payUri(topup, amount) {

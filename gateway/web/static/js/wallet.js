@@ -10,7 +10,6 @@ import { missing, payUri } from "./topup_state.js";
 import { html, Icon } from "./ui.js";
 
 const open = signal(/** @type {any[] | null} */ (null));
-const balances = signal(/** @type {any[]} */ ([]));
 const log = signal(/** @type {{id: number, ok: boolean, text: string}[]} */ ([]));
 const busy = signal("");
 const pasted = signal("");
@@ -23,10 +22,7 @@ function say(ok, text) {
 }
 
 async function load() {
-  await api("GET", "/sandbox/api/open").then((answer) => {
-    open.value = answer.topups;
-    balances.value = answer.balances ?? [];
-  }, (error) => { open.value ??= []; say(false, error.message); });
+  await api("GET", "/sandbox/api/open").then((answer) => { open.value = answer.topups; }, (error) => { open.value ??= []; say(false, error.message); });
 }
 
 /** @param {string} text @param {string} [amount] @param {string} [id] */
@@ -83,7 +79,6 @@ function Wallet() {
   }, []);
   return html`<div class="hazard" role="note"><p><strong>This is a toy.</strong> The money here does not exist. In production this page does not exist either.</p></div>
     <header class="page-head"><h1>Sandbox wallet</h1><p class="lead">A payer with deep pockets, for trying every way a payment can go. It pays what this browser has asked for.</p></header>
-    ${balances.value.length > 0 && html`<dl class="faucet">${balances.value.map((one) => html`<div><dt>${one.label ?? one.asset}</dt><dd class="num">${money(one)}</dd></div>`)}</dl>`}
     <div class="wallet-grid"><section aria-labelledby="open-title"><h2 id="open-title">Open bills of this browser</h2>
       ${open.value === null ? html`<div class="skeleton skeleton-tall"></div>` : open.value.length === 0
         ? html`<div class="card empty"><p class="muted">Nothing to pay. Start a top-up in another tab, then come back.</p><p><a class="button" href="/account">To the account</a></p></div>`

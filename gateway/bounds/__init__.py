@@ -1,0 +1,1 @@
+"""What a client may send, keep waiting and keep open: connections, heads, bodies, streams."""

@@ -1,0 +1,232 @@
+"""The settings of the API and the command line, their rules as data, and what is wrong with an environment.
+
+The rules themselves are in `rails/configuration.py`; every rail declares its own settings with the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from rails.configuration import (
+    ELSEWHERE,
+    HTTPS,
+    NARROW_PROXIES,
+    NETWORKS,
+    NO_LOGIN,
+    PASSWORD_NOT_KNOWN,
+    TLS_OUTSIDE,
+    Declares,
+    Finding,
+    Rule,
+    Setting,
+    When,
+    check,
+    given,
+    matching,
+    number,
+    one_of,
+    secret,
+    url,
+    whole,
+)
+from rails.configuration_values import address_of
+from rails.contract import RailPlugin
+from rails.quotes.feeds import KINDS
+
+ENVIRONMENT = "LLAMASKETCH_ENVIRONMENT"
+EMBEDDED, PRODUCTION = "embedded", "production"
+FEEDS_LEAST = 2
+"""Price feeds that production needs: the median of one is whatever that one says."""
+COUNT_MAX = 1_000_000
+_STORE = "LLAMASKETCH_OBJECT_STORE_URL"
+_SANDBOX = "SANDBOX_"
+_PUBLIC = (HTTPS, NO_LOGIN, ELSEWHERE)
+
+
+def _feeds(value: str) -> Iterator[tuple[str, str]]:
+    for entry in value.split(","):
+        kind, _, address = entry.strip().partition("=")
+        yield kind, address
+
+
+def _feeds_are_written_well(value: str) -> bool:
+    return all(kind in KINDS and urlsplit(to).scheme in ("http", "https") for kind, to in _feeds(value))
+
+
+def _every_feed_is(rule: Rule) -> Rule:
+    return matching(
+        rule.code,
+        f"name only feeds that {rule.says}",
+        lambda value: all(rule.holds(to) for _, to in _feeds(value)),
+        when=When.PRODUCTION,
+    )
+
+
+def _feeds_differ(value: str) -> bool:
+    feeds = list(_feeds(value))
+    kinds, hosts = {kind for kind, _ in feeds}, {address_of(to).host.lower() for _, to in feeds}
+    return min(len(kinds), len(hosts)) >= FEEDS_LEAST
+
+
+SETTINGS: Sequence[Setting] = (
+    Setting(name=ENVIRONMENT, rules=(one_of(EMBEDDED, PRODUCTION),)),
+    Setting(
+        name="DATABASE_URL",
+        required=When.ALWAYS,
+        rules=(
+            matching(
+                "no_address",
+                "be an address that begins with postgresql://",
+                lambda value: address_of(value).scheme == "postgresql",
+            ),
+            # Without a password it may be a certificate, or the user of the operating system.
+            PASSWORD_NOT_KNOWN,
+        ),
+    ),
+    Setting(
+        name="REDIS_URL",
+        required=When.ALWAYS,
+        rules=(url("redis", "rediss"), PASSWORD_NOT_KNOWN, TLS_OUTSIDE),
+    ),
+    Setting(name="LLAMASKETCH_SECRET_KEY", required=When.ALWAYS, rules=secret(32, when=When.ALWAYS)),
+    Setting(
+        name="LLAMASKETCH_PUBLIC_URL",
+        required=When.PRODUCTION,
+        rules=(url("https", "http", bare=True), *_PUBLIC),
+    ),
+    Setting(name="LLAMASKETCH_DATA"),
+    Setting(name="LLAMASKETCH_TRUSTED_PROXIES", rules=(NETWORKS, NARROW_PROXIES)),
+    Setting(name="LLAMASKETCH_METRICS_TOKEN", rules=secret(24)),
+    Setting(
+        name=_STORE,
+        rules=(
+            matching(
+                "no_address",
+                "be written s3://bucket",
+                lambda value: urlsplit(value).scheme == "s3" and bool(urlsplit(value).netloc),
+            ),
+        ),
+    ),
+    Setting(name="LLAMASKETCH_OBJECT_STORE_ENDPOINT", rules=(url("https", "http"), *_PUBLIC)),
+    Setting(name="LLAMASKETCH_OBJECT_STORE_REGION"),
+    Setting(
+        name="LLAMASKETCH_OBJECT_STORE_ACCESS_KEY",
+        required=When.ALWAYS,
+        only_with=_STORE,
+        rules=(secret(0)[1],),
+    ),
+    Setting(
+        name="LLAMASKETCH_OBJECT_STORE_SECRET_KEY", required=When.ALWAYS, only_with=_STORE, rules=secret(16)
+    ),
+    Setting(name="LLAMASKETCH_OIDC_ISSUER", required=When.PRODUCTION, rules=(url("https", "http"), *_PUBLIC)),
+    Setting(name="LLAMASKETCH_OIDC_AUDIENCE"),
+    Setting(name="LLAMASKETCH_OIDC_JWKS_URL", rules=(url("https", "http"), *_PUBLIC)),
+    Setting(
+        name="LLAMASKETCH_GRAPH",
+        rules=(
+            matching(
+                "no_graph",
+                "name a graph and its version, as in sketch@1",
+                lambda value: re.fullmatch(r"[a-z0-9_-]{1,40}@[0-9]{1,4}", value) is not None,
+            ),
+        ),
+    ),
+    Setting(name="LLAMASKETCH_NETWORK_ALLOWANCE_ADDRESS", rules=(whole(0, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_NETWORK_ALLOWANCE_SITE", rules=(whole(0, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_REQUESTS_PER_MINUTE", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_REQUESTS_PER_MINUTE_NETWORK", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_RECOVERY_ATTEMPTS_PER_MINUTE", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_UPLOADS_WAITING", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_UPLOADS_WAITING_NETWORK", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_UPLOAD_PROCESSES", rules=(whole(1, 64),)),
+    Setting(name="LLAMASKETCH_UPLOAD_CPU_SECONDS", rules=(whole(1, 120),)),
+    Setting(name="LLAMASKETCH_UPLOAD_MEGABYTES_PER_HOUR", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_UPLOAD_MEGABYTES_PER_HOUR_NETWORK", rules=(whole(1, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_CONNECTIONS", rules=(whole(16, 1000000),)),
+    Setting(name="LLAMASKETCH_CONNECTIONS_ADDRESS", rules=(whole(8, 1000000),)),
+    Setting(name="LLAMASKETCH_CONNECTIONS_SITE", rules=(whole(8, 1000000),)),
+    Setting(name="LLAMASKETCH_HEADER_BYTES", rules=(whole(4096, 1000000),)),
+    Setting(name="LLAMASKETCH_HEADER_FIELDS", rules=(whole(20, 10000),)),
+    Setting(name="LLAMASKETCH_BODY_BYTES_ADDRESS", rules=(whole(6000000, 1000000000000),)),
+    Setting(name="LLAMASKETCH_BODY_BYTES", rules=(whole(6000000, 1000000000000),)),
+    Setting(name="LLAMASKETCH_STREAMS_ACCOUNT", rules=(whole(1, 10000),)),
+    Setting(name="LLAMASKETCH_STREAMS_ADDRESS", rules=(whole(1, 1000000),)),
+    Setting(name="LLAMASKETCH_STREAMS", rules=(whole(1, 1000000),)),
+    Setting(name="LLAMASKETCH_HEADER_SECONDS", rules=(number("0.001", "3600"),)),
+    Setting(name="LLAMASKETCH_BODY_SECONDS", rules=(number("0.001", "3600"),)),
+    Setting(name="LLAMASKETCH_IDLE_SECONDS", rules=(number("0.001", "3600"),)),
+    Setting(name="LLAMASKETCH_IDLE_SECONDS_PROXY", rules=(number("0.001", "3600"),)),
+    Setting(name="LLAMASKETCH_UNREAD_SECONDS", rules=(number("0.001", "3600"),)),
+    Setting(name="LLAMASKETCH_REFUSALS_PER_SECOND", rules=(number("0.1", "1000000"),)),
+    Setting(name="LLAMASKETCH_REQUESTS_AT_ONCE_ADDRESS", rules=(whole(1, 1000000),)),
+    Setting(
+        name="LLAMASKETCH_GRAPH",
+        rules=(
+            matching(
+                "no_graph",
+                "be written name@version",
+                lambda value: re.fullmatch(r"[a-z0-9_-]{1,40}@[0-9]{1,4}", value) is not None,
+            ),
+        ),
+    ),
+    Setting(
+        name="RATE_FEEDS",
+        rules=(
+            matching(
+                "no_feeds",
+                f"be written kind=url, separated by commas, with kinds out of {', '.join(KINDS)}",
+                _feeds_are_written_well,
+            ),
+            _every_feed_is(HTTPS),
+            _every_feed_is(NO_LOGIN),
+            _every_feed_is(ELSEWHERE),
+            matching(
+                "one_feed",
+                f"name {FEEDS_LEAST} or more different feeds: one alone is believed whatever it says",
+                _feeds_differ,
+                when=When.PRODUCTION,
+            ),
+        ),
+    ),
+)
+
+
+def is_production(environ: Mapping[str, str]) -> bool:
+    """Whether this is production: it is, unless the try-out stack is asked for."""
+    return given(environ).get(ENVIRONMENT) != EMBEDDED
+
+
+def findings_of(environ: Mapping[str, str], plugins: Sequence[RailPlugin]) -> list[Finding]:
+    """Everything that is wrong with the settings, of the gateway and of the rails that are configured."""
+    production, values = is_production(environ), given(environ)
+    findings = check(SETTINGS, environ, production=production)
+    for plugin in plugins:
+        if isinstance(plugin, Declares):
+            findings += _of_rail(plugin, plugin.configured(values), values, production=production)
+    if production:
+        findings += [
+            Finding(name, "sandbox_setting", f"{name} is for trying out: production must not have it")
+            for name in sorted(values)
+            if name.startswith(_SANDBOX)
+        ]
+    return findings
+
+
+def _of_rail(
+    plugin: Declares, configured: bool, values: Mapping[str, str], *, production: bool
+) -> list[Finding]:
+    found = check(plugin.settings, values, production=production)
+    # What a rail that is not wanted would need is not missing.
+    return found if configured else [finding for finding in found if finding.rule != "missing"]
+
+
+def tables() -> Iterator[tuple[str, Sequence[Setting]]]:
+    """Every group of settings with its title, for the table in the documents."""
+    from rails.payments.registry import installed_plugins
+
+    yield "The API and the command line", SETTINGS
+    for plugin in installed_plugins():
+        if isinstance(plugin, Declares):
+            yield f"Rail `{plugin.name}`", plugin.settings

@@ -1,0 +1,230 @@
+"""From a body to a `GenerationRequest`, and what happens when the same one is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from gateway.auth.identity import NetworkKeys, Principal
+from gateway.auth.limits import Limiter
+from gateway.auth.networks import Origins, prefixes, quotas
+from gateway.http.idempotency import IdempotencyKeys, Mapped
+from gateway.http.problems import Problem, leaves_key_open, problem_of
+from gateway.routes.generation_shapes import GenerationIn
+from gateway.routes.live import session_digest
+from gateway.routes.presenting import balance, has_paid
+from gateway.routes.sketch_data import sent_data
+from gateway.settings import Settings
+from gateway.wiring.dependencies import (
+    ClockDep,
+    GenerationsDep,
+    IdempotencyKeysDep,
+    IdentifiersDep,
+    LedgerDep,
+    LimiterDep,
+    NetworkKeysDep,
+    OriginsDep,
+    SettingsDep,
+    UploadsDep,
+)
+from generation.domain.errors import UploadsBusy
+from generation.domain.fairness import FREE, PAID, PRIORITY, Tier
+from generation.domain.quotas import NetworkQuota
+from generation.domain.requests import Accepted, GenerationRequest, price_of
+from generation.domain.sketches import Sketch
+from generation.images.checking import inspect_sketch, output_size, read_sketch, upright
+from generation.images.executors import ExecutorLost
+from generation.images.uploads import Uploads
+from generation.jobs.foreseeing import RequestOutline
+from generation.jobs.service import Generations
+from ledger.clock import Clock
+from ledger.domain.view import AccountView
+from ledger.identifiers import AccountId, HoldId, Identifiers, JobId
+from ledger.plans import PLANS
+from ledger.service import Ledger
+
+ROUTE = "POST /v1/generations"
+STRENGTH_PERMILLE = 600
+"""How closely the lines are kept when nobody says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Takes requests for images, each once, however often it is sent."""
+
+    generations: Generations
+    ledger: Ledger
+    keys: IdempotencyKeys
+    uploads: Uploads
+    limiter: Limiter
+    identifiers: Identifiers
+    origins: Origins
+    network_keys: NetworkKeys
+    clock: Clock
+    settings: Settings
+
+    async def accept(
+        self, request: Request, caller: Principal, body: GenerationIn, key: str | None
+    ) -> Accepted:
+        """Hold the price and queue the job. Raises `Problem` or a `Refusal`; 402 comes with the balance."""
+        check_parts(body)
+        data = sent_data(body.sketch)
+        await self.limiter.upload(request, caller, len(data))
+        price = price_of(*output_size(*upright(inspect_sketch(data, body.sketch.content_type))))
+        who, whole = caller.account_id, await request.body()
+        try:
+            if not await self.keys.known(principal=who, route=ROUTE, key=key, body=whole):
+                await self.generations.foresee(await self._outline(request, caller, body, price))
+            sketch = await self._read(request, data, body.sketch.content_type)
+            mapped = await self.keys.map(
+                principal=who, route=ROUTE, key=key, body=whole, new_id=self.identifiers.job()
+            )
+            return await self._attempt(request, caller, body, sketch, mapped, key)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status != 402:
+                raise
+            raise await self._payment_required(caller.account_id, problem, price) from error
+
+    async def _outline(
+        self, request: Request, caller: Principal, body: GenerationIn, price: int
+    ) -> RequestOutline:
+        account = await self.ledger.account(caller.account_id)
+        return RequestOutline(
+            account_id=caller.account_id,
+            account=account,
+            tier=_tier(account),
+            price=price,
+            networks=self._networks(request),
+            live=body.live,
+            graph=self.settings.graph,
+            pays_apart=body.funding is not None,
+        )
+
+    async def _read(self, request: Request, data: bytes, content_type: str) -> Sketch:
+        """The drawing, decoded away from here, in its network's turn. Raises `SketchRejected`."""
+        network = prefixes(self.origins.address(request))[-1]
+        try:
+            return await self.uploads.run(network, read_sketch, data, content_type)
+        except (ExecutorLost, OSError) as error:  # no fault of the sketch's
+            raise UploadsBusy from error
+
+    async def _attempt(
+        self,
+        request: Request,
+        caller: Principal,
+        body: GenerationIn,
+        sketch: Sketch,
+        mapped: Mapped,
+        key: str | None,
+    ) -> Accepted:
+        # A key that was used before may hold an old refusal that was left open: then try once more.
+        for again in (not mapped.fresh, False):
+            try:
+                return await self.generations.request(
+                    await self._generation_request(request, caller, body, sketch, mapped)
+                )
+            except Exception as error:
+                if not leaves_key_open(error):
+                    raise
+                await self.keys.reopen(
+                    principal=caller.account_id, route=ROUTE, key=key, attempt=mapped.attempt
+                )
+                if not again:
+                    raise
+                mapped = mapped._replace(attempt=mapped.attempt + 1)
+        raise AssertionError("the second attempt either answers or raises")
+
+    async def _generation_request(
+        self, request: Request, caller: Principal, body: GenerationIn, sketch: Sketch, mapped: Mapped
+    ) -> GenerationRequest:
+        job_id, account_id = JobId(mapped.resource_id), caller.account_id
+        return GenerationRequest(
+            key=mapped.command_key,
+            job_id=job_id,
+            hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
+            account_id=account_id,
+            tier=_tier(await self.ledger.account(account_id)),
+            prompt=body.prompt,
+            sketch=sketch,
+            seed=seed_of(job_id) if body.seed is None else body.seed,
+            strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
+            live=body.live,
+            session_id=body.session_id and session_digest(self.settings, account_id, body.session_id),
+            seq=body.seq,
+            variation=body.variation,
+            session_cap=body.session_cap,
+            funding=body.funding.method if body.funding else None,
+            repeated=not mapped.fresh,
+            networks=self._networks(request),
+            graph=self.settings.graph,
+        )
+
+    def _networks(self, request: Request) -> tuple[NetworkQuota, ...]:
+        """Today's free images of where the request comes from."""
+        return quotas(
+            self.origins.address(request),
+            self.network_keys,
+            self.clock(),
+            narrow=self.settings.network_allowance_address,
+            wide=self.settings.network_allowance_site,
+        )
+
+    async def _payment_required(self, account_id: AccountId, problem: Problem, price: int) -> Problem:
+        shown = {
+            **problem.extra,
+            "balance": balance(await self.ledger.account(account_id)).model_dump(),
+            "needed_credits": price,
+            "topup_url": f"{self.settings.public_url}/?topup=1",
+        }
+        return Problem(problem.code, problem.detail, **shown)
+
+
+async def requests_of(
+    generations: GenerationsDep,
+    ledger: LedgerDep,
+    keys: IdempotencyKeysDep,
+    uploads: UploadsDep,
+    limiter: LimiterDep,
+    identifiers: IdentifiersDep,
+    origins: OriginsDep,
+    network_keys: NetworkKeysDep,
+    clock: ClockDep,
+    settings: SettingsDep,
+) -> Requests:
+    """Dependency: what takes requests for images."""
+    return Requests(
+        generations=generations,
+        ledger=ledger,
+        keys=keys,
+        uploads=uploads,
+        limiter=limiter,
+        identifiers=identifiers,
+        origins=origins,
+        network_keys=network_keys,
+        clock=clock,
+        settings=settings,
+    )
+
+
+def check_parts(body: GenerationIn) -> None:
+    """Whether the parts of a body fit together. Raises `Problem` 422."""
+    if body.live and (body.session_id is None or body.seq is None):
+        raise Problem("invalid_request", "A live frame needs session_id and seq.")
+    if body.variation and (body.live or body.session_id is None):
+        raise Problem("invalid_request", "A variation needs session_id and is no live frame.")
+    if body.funding is not None and (body.live or body.variation):
+        raise Problem("invalid_request", "A payment for one image alone cannot pay for a session.")
+
+
+def seed_of(job_id: JobId) -> int:
+    """Without a seed the job's own random tail is one: the same request gives the same picture."""
+    return int.from_bytes(job_id[-8:].encode(), "big") & 0xFFFFFFFF
+
+
+def _tier(account: AccountView) -> Tier:
+    """How the account's plan is served."""
+    if PLANS[account.plan].priority:
+        return PRIORITY
+    return PAID if has_paid(account) else FREE

@@ -1,0 +1,114 @@
+"""Accounts and generations in the API's words, for routes and for the stream alike."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from pydantic import BaseModel
+
+from gateway.routes.generation_shapes import CreditsOut, EtaOut, GenerationStateOut
+from gateway.routes.shapes import (
+    AccountStateOut,
+    BalanceOut,
+    FreeTodayOut,
+    LotOut,
+    SubscriptionOut,
+    TopupOut,
+    UsageOut,
+)
+from generation.domain.job import Job
+from generation.domain.reasons import sentence
+from generation.domain.states import JobState
+from generation.jobs.service import Generations
+from generation.queueing.estimating import Estimate
+from ledger.domain.view import AccountView, LotView
+from ledger.identifiers import AccountId, JobId
+from ledger.plans import PLANS
+from rails.domain.topup import TopupView
+
+ShapeT = TypeVar("ShapeT", bound=BaseModel)
+
+
+def shaped(shape: type[ShapeT], value: object) -> ShapeT:
+    """A struct as the answer that has the same members."""
+    return shape.model_validate(msgspec.to_builtins(value))
+
+
+def account_state(account_id: AccountId, view: AccountView) -> AccountStateOut:
+    """An account, as `Ledger.account` shows it."""
+    plan = PLANS[view.plan]
+    return AccountStateOut(
+        id=account_id,
+        plan=view.plan,
+        plan_label=plan.label,
+        priority=plan.priority,
+        paid=has_paid(view),
+        credits=balance(view),
+        free_today=FreeTodayOut(left=sum(lot.left for lot in view.lots if lot.source == "allowance")),
+        usage=shaped(UsageOut, view.usage),
+        subscription=None if view.subscription is None else shaped(SubscriptionOut, view.subscription),
+        lots=[_lot(lot) for lot in view.lots],
+    )
+
+
+def has_paid(view: AccountView) -> bool:
+    """Whether there are credits that somebody paid for."""
+    return any(lot.consideration is not None for lot in view.lots)
+
+
+def balance(view: AccountView) -> BalanceOut:
+    """The four figures of an account."""
+    return BalanceOut(posted=view.posted, held=view.held, available=view.available, debt=view.debt)
+
+
+def _lot(lot: LotView) -> LotOut:
+    return LotOut.model_validate(
+        {
+            "id": lot.lot_id,
+            "source": lot.source,
+            "granted": lot.granted,
+            "left": lot.left,
+            "held": lot.held,
+            "spent": lot.spent,
+            "granted_at": lot.granted_at.isoformat(),
+            "expires_at": lot.expires_at.isoformat() if lot.expires_at else None,
+            "reference": lot.reference,
+            "claimable": lot.claimable,
+        }
+    )
+
+
+def topup_shown(view: TopupView) -> TopupOut:
+    """A top-up and where it stands."""
+    return TopupOut.model_validate(view.to_json())
+
+
+async def generation_state(generations: Generations, job_id: JobId, job: Job) -> GenerationStateOut:
+    """A job and where it stands, in the queue too while it waits."""
+    estimate = await generations.estimate(job_id) if job.state is JobState.QUEUED else None
+    done = job.state is JobState.COMPLETED
+    url = f"/v1/generations/{job_id}/image"
+    held = 0 if job.state.final or job.hold_id is None else job.price_credits
+    return GenerationStateOut(
+        id=job_id,
+        state=job.state.value,
+        price_credits=job.price_credits,
+        seed=await generations.seed(job_id),
+        position=estimate.position if estimate else None,
+        eta_seconds=eta(estimate),
+        workers=estimate.workers if estimate else None,
+        topup=None,
+        image_url=url if done else None,
+        thumbnail_url=f"{url}?thumbnail=true" if done else None,
+        credits=CreditsOut(held=held, captured=job.captured_credits),
+        reason=job.reason,
+        message=sentence(job),
+    )
+
+
+def eta(estimate: Estimate | None) -> EtaOut | None:
+    """When the image should be there; None without evidence."""
+    if estimate is None or estimate.low_seconds is None or estimate.high_seconds is None:
+        return None
+    return EtaOut(low=estimate.low_seconds, high=estimate.high_seconds)

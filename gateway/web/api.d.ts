@@ -1,0 +1,417 @@
+// What the API answers, made from its description by `python -m tests.gateway.typescript`. Not edited by hand.
+
+/** An account as of the newest event. */
+export interface AccountOut {
+  id: string;
+  plan: string;
+  plan_label: string;
+  priority: boolean;
+  paid: boolean;
+  credits: BalanceOut;
+  free_today: FreeTodayOut;
+  usage: UsageOut;
+  subscription: SubscriptionOut | null;
+  lots: (LotOut)[];
+  role: string;
+  person: PersonOut;
+}
+
+/** An account as of the newest event, as the stream shows it. */
+export interface AccountStateOut {
+  id: string;
+  plan: string;
+  plan_label: string;
+  priority: boolean;
+  paid: boolean;
+  credits: BalanceOut;
+  free_today: FreeTodayOut;
+  usage: UsageOut;
+  subscription: SubscriptionOut | null;
+  lots: (LotOut)[];
+}
+
+/** Credits, whole numbers; none is ever negative. */
+export interface BalanceOut {
+  posted: number;
+  held: number;
+  available: number;
+  debt: number;
+}
+
+/** What it holds or has cost. */
+export interface CreditsOut {
+  held: number;
+  captured: number;
+}
+
+/** One movement of the balance. */
+export interface EntryOut {
+  position: number;
+  at: string;
+  kind: string;
+  credits: number;
+  posted_after: number;
+  held_after: number;
+  available_after: number;
+  reference: ReferenceOut;
+  description: string;
+  image_url: string | null;
+  thumbnail_url: string | null;
+}
+
+/** Between how many seconds from now the image should be there. */
+export interface EtaOut {
+  low: number;
+  high: number;
+}
+
+/** Today's allowance. */
+export interface FreeTodayOut {
+  left: number;
+}
+
+/** A funds receipt that came, or is on its way. */
+export interface FundsReceiptOut {
+  amount_minor: number;
+  asset: string;
+  state: string;
+  reference: string;
+}
+
+/** A generation as accepted. */
+export interface GenerationOut {
+  id: string;
+  state: string;
+  price_credits: number;
+  seed: number | null;
+  position: number | null;
+  eta_seconds: EtaOut | null;
+  workers?: number | null;
+  topup?: TopupOut | null;
+}
+
+/** A generation and where it stands. */
+export interface GenerationStateOut {
+  id: string;
+  state: string;
+  price_credits: number;
+  seed: number | null;
+  position: number | null;
+  eta_seconds: EtaOut | null;
+  workers?: number | null;
+  topup?: TopupOut | null;
+  image_url: string | null;
+  thumbnail_url: string | null;
+  credits: CreditsOut;
+  reason: string | null;
+  message: string | null;
+}
+
+/** Health, part by part. */
+export interface HealthOut {
+  ok: boolean;
+  database: string;
+  projections: ProjectionsHealthOut;
+  wake_ups: string;
+  commands_waiting: number;
+  rails: Record<string, RailHealthOut>;
+  workers: number | null;
+  workers_active: number | null;
+}
+
+/** How to pay, without knowing the rail. Each rail adds fields of its own (`bolt11`, `address` …). */
+export interface InstructionsOut {
+  kind: "redirect" | "invoice" | "address";
+  uri?: string | null;
+  text?: string | null;
+  url?: string | null;
+}
+
+/** A live sketch session. */
+export interface LiveSessionOut {
+  id: string;
+  paused: boolean;
+  paused_by: "person" | "spend_cap" | null;
+  cap_credits: number | null;
+  limit_credits: number;
+  spent_credits: number;
+  variations: number;
+}
+
+/** Credits granted by one cause. */
+export interface LotOut {
+  id: string;
+  source: "allowance" | "payment" | "subscription" | "pass" | "promotion" | "adjustment" | "overage" | "restored";
+  granted: number;
+  left: number;
+  held: number;
+  spent: number;
+  granted_at: string;
+  expires_at: string | null;
+  reference: string;
+  claimable: boolean;
+}
+
+/** Credits that moved. */
+export interface MergedOut {
+  credits: number;
+}
+
+/** Money in minor units of its asset. */
+export interface MoneyOut {
+  amount_minor: number;
+  asset: string;
+}
+
+/** A round amount to offer. */
+export interface OfferOut {
+  credits: number;
+  usd_minor: number;
+}
+
+/** Credits bought once; a pass ends soon. */
+export interface PackOut {
+  name: string;
+  label: string;
+  price_usd_minor: number;
+  credits: number;
+  kind?: "pack" | "pass";
+  lasts_seconds?: number | null;
+}
+
+/** Who it is, as far as we know. */
+export interface PersonOut {
+  kind: "visitor" | "guest" | "person";
+  email: string | null;
+}
+
+/** A plan; prices in US cents without tax. */
+export interface PlanOut {
+  name: string;
+  label: string;
+  price_usd_minor: number;
+  period: "day" | "month";
+  credits: number;
+  rank: number;
+  priority?: boolean;
+  overage_limit?: number;
+  grace_seconds?: number;
+}
+
+/** Plans, packs and passes. */
+export interface PlansOut {
+  plans: (PlanOut)[];
+  packs: (PackOut)[];
+}
+
+/** Where a waiting job stands, or how far a running one is; true for the moment only. */
+export interface ProgressOut {
+  id: string;
+  state: "queued" | "running";
+  position?: number | null;
+  eta_seconds?: EtaOut | null;
+  workers?: number | null;
+  value?: number | null;
+  max?: number | null;
+  preview?: string | null;
+}
+
+/** The read models. */
+export interface ProjectionsHealthOut {
+  position: number;
+  stopped: boolean;
+}
+
+/** The price that was promised. */
+export interface QuoteOut {
+  rate: RateOut;
+  source: string;
+  expires_at: string;
+  expired: boolean;
+}
+
+/** An asset that can be paid with. */
+export interface RailAssetOut {
+  asset: string;
+  scale: number;
+  minimum_minor: number;
+  maximum_minor: number;
+  open: boolean;
+}
+
+/** A payment rail. */
+export interface RailHealthOut {
+  ok: boolean;
+  detail: string;
+  listening: boolean;
+  caught_up: boolean;
+  unmatched_hints: number;
+  refused: RefusedOut | null;
+}
+
+/** A payment method. */
+export interface RailOut {
+  name: string;
+  label: string;
+  assets: (RailAssetOut)[];
+  open: boolean;
+  reason: string | null;
+  quote_seconds: number;
+}
+
+/** Payment methods, and round amounts to offer. */
+export interface RailsOut {
+  rails: (RailOut)[];
+  packs: (OfferOut)[];
+}
+
+/** Minor units of `to` for one of `from`: numerator over denominator, exact. */
+export interface RateOut {
+  numerator: string;
+  denominator: string;
+  from: string;
+  to: string;
+}
+
+/** The balance that was opened. */
+export interface RecoveredOut {
+  merged: MergedOut;
+  brought?: number | null;
+  token?: string | null;
+}
+
+/** What a movement was for. */
+export interface ReferenceOut {
+  type: string;
+  id: string;
+}
+
+/** Notifications that were not kept since this process began. */
+export interface RefusedOut {
+  reason: string;
+  detail: string;
+  at: string;
+  times: Record<string, number>;
+}
+
+/** Who the caller is, and where to sign in. */
+export interface SessionOut {
+  kind: "visitor" | "guest" | "person";
+  email: string | null;
+  sign_in: string;
+}
+
+/** A session; `merged` says what the guest brought along. */
+export interface SignedInOut {
+  kind: "visitor" | "guest" | "person";
+  email: string | null;
+  merged: MergedOut;
+}
+
+/** What is left after signing out everywhere. */
+export interface SignedOutEverywhereOut {
+  kind: string;
+  token?: string | null;
+}
+
+/** What is left after signing out. */
+export interface SignedOutOut {
+  kind: string;
+}
+
+/** A page of the statement, newest first. */
+export interface StatementOut {
+  entries: (EntryOut)[];
+  next_cursor: string | null;
+}
+
+/** How many notifications were new. */
+export interface StoredOut {
+  stored: number;
+}
+
+/** The paid plan in force. */
+export interface SubscriptionOut {
+  subscription_id: string;
+  plan: string;
+  period_start: string;
+  period_end: string;
+  next_plan: string;
+  cancels: boolean;
+}
+
+/** A top-up and where it stands. */
+export interface TopupOut {
+  id: string;
+  rail: string;
+  state: "opening" | "waiting" | "seen" | "underpaid" | "paid" | "expired" | "declined" | "suspense" | "unpriced" | "reversed" | "disputed";
+  credits: number;
+  amount_due: MoneyOut;
+  amount_missing: MoneyOut;
+  received: (FundsReceiptOut)[];
+  credited: number;
+  quote: QuoteOut;
+  instructions: InstructionsOut | null;
+  attempt_of: string | null;
+  created_at: string;
+  decline_code?: string | null;
+  recovery_code?: string | null;
+}
+
+/** The newest fifty top-ups. */
+export interface TopupsOut {
+  topups: (TopupOut)[];
+}
+
+/** Use of the present period's allowance. */
+export interface UsageOut {
+  period?: string;
+  granted?: number;
+  used?: number;
+  warned_percent?: number;
+  overage?: number;
+}
+
+/** A new visitor and its token. */
+export interface VisitorOut {
+  account_id: string;
+  token: string;
+}
+
+type Found<K extends string> =
+  K extends `PATCH /v1/generations/sessions/${string}` ? LiveSessionOut :
+  K extends `GET /v1/generations/sessions/${string}` ? LiveSessionOut :
+  K extends `DELETE /v1/generations/${string}` ? GenerationStateOut :
+  K extends `POST /v1/topups/${string}/cancel` ? TopupOut :
+  K extends `GET /v1/generations/${string}` ? GenerationStateOut :
+  K extends `GET /v1/topups/${string}` ? TopupOut :
+  K extends `POST /v1/hooks/${string}` ? StoredOut :
+  K extends `POST /v1/session/recover` ? RecoveredOut :
+  K extends `POST /v1/generations` ? GenerationOut :
+  K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
+  K extends `DELETE /v1/session` ? SignedOutOut :
+  K extends `GET /v1/statement` ? StatementOut :
+  K extends `POST /v1/visitors` ? VisitorOut :
+  K extends `POST /v1/session` ? SignedInOut :
+  K extends `GET /v1/account` ? AccountOut :
+  K extends `GET /v1/session` ? SessionOut :
+  K extends `POST /v1/topups` ? TopupOut :
+  K extends `GET /v1/topups` ? TopupsOut :
+  K extends `GET /v1/plans` ? PlansOut :
+  K extends `GET /v1/rails` ? RailsOut :
+  K extends `GET /health` ? HealthOut :
+  never;
+
+/** What the stream's frames carry, by their event. */
+export interface Frames {
+  account: AccountStateOut;
+  generation: GenerationStateOut;
+  progress: ProgressOut;
+  topup: TopupOut;
+}
+
+/** What an operation answers. The pages' query is no part of its name; the sandbox's own pages are not described. */
+export type Answer<M extends string, P extends string> =
+  P extends `/sandbox/${string}` ? any
+  : P extends `${infer Path}?${string}` ? Found<`${M} ${Path}`>
+  : Found<`${M} ${P}`>;

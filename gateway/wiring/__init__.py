@@ -1,0 +1,1 @@
+"""The one place where ports meet the classes that serve them."""

@@ -1,0 +1,80 @@
+"""What goes on without a request: wake-ups, read models, sweeps, and the rails' own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+from gateway.auth.sessions import Sessions
+from gateway.wiring.foundation import Foundation
+from gateway.wiring.generation import GenerationServices
+from gateway.wiring.ledger import LedgerServices
+from gateway.wiring.payments import PaymentServices
+from generation.jobs.orphaned_uploads import OrphanedUploads
+from generation.jobs.reconciliation import Reconciler
+from generation.jobs.unreferenced_objects import UnreferencedObjects
+from ledger.cancelling import end_tasks
+from processes.followups import sweepers_of_accounts
+from processes.idle_accounts import IdleAccounts
+from processes.periodic import PeriodicTasks
+
+
+@contextlib.asynccontextmanager
+async def running_background(
+    base: Foundation,
+    ledger: LedgerServices,
+    payments: PaymentServices,
+    generation: GenerationServices,
+    sessions: Sessions,
+) -> AsyncIterator[None]:
+    """All background tasks, for as long as the context lasts."""
+    works = {
+        "signals": base.signals.run(),
+        "sessions": sessions.run(),
+        "projections": ledger.projections.run(),
+        "periodic_tasks": _periodic_tasks(base, ledger, generation).run(),
+    }
+    async with payments.supervision:
+        tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        try:
+            yield
+        finally:
+            await end_tasks(tasks)
+
+
+def _periodic_tasks(
+    base: Foundation, ledger: LedgerServices, generation: GenerationServices
+) -> PeriodicTasks:
+    idle_accounts = IdleAccounts(ledger.ledger, base.reader, base.clock)
+    of_accounts = sweepers_of_accounts(
+        base.engine, ledger.guests, idle_accounts, base.clock, random.SystemRandom()
+    )
+    reconciler = Reconciler(
+        log=base.sequencer,
+        reader=base.reader,
+        queue=generation.queue,
+        clock=base.clock,
+        identifiers=base.identifiers,
+        metrics=generation.metrics,
+    )
+    orphaned_uploads = OrphanedUploads(
+        engine=base.engine, reader=base.reader, store=generation.store, clock=base.clock
+    )
+    return PeriodicTasks(
+        dispatch=generation.dispatch,
+        generations=generation.generations,
+        sweepers=(
+            *of_accounts,
+            generation.generations.returns.sweeper,
+            orphaned_uploads.sweeper,
+            generation.funding_process.sweeper,
+        ),
+        reconciler=reconciler,
+        unreferenced_objects=UnreferencedObjects(
+            engine=base.engine, store=generation.store, clock=base.clock
+        ),
+        queue=generation.queue,
+        clock=base.clock,
+    )

@@ -1,0 +1,59 @@
+"""Who is who, how often they may ask, and what their own keys stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.auth.authentication import Authenticator
+from gateway.auth.identity import NetworkKeys, VisitorTokens
+from gateway.auth.limits import Limiter
+from gateway.auth.networks import Origins
+from gateway.auth.people import People
+from gateway.auth.sessions import Sessions
+from gateway.http.idempotency import IdempotencyKeys
+from gateway.wiring.foundation import Foundation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityServices:
+    """From a request to a person, and back to a cookie."""
+
+    visitors: VisitorTokens
+    sessions: Sessions
+    people: People
+    authenticator: Authenticator
+    limiter: Limiter
+    origins: Origins
+    network_keys: NetworkKeys
+    idempotency: IdempotencyKeys
+
+
+def build_identity(base: Foundation) -> IdentityServices:
+    """Everything that says who is asking."""
+    settings = base.settings
+    visitors = VisitorTokens(settings.secret_for("visitor-tokens"), base.clock)
+    sessions = Sessions(base.engine, base.clock, base.signals.session_ended)
+    people = People(
+        settings=settings,
+        clock=base.clock,
+        identifiers=base.identifiers,
+        engine=base.engine,
+        http=base.http,
+    )
+    authenticator = Authenticator(
+        visitors=visitors,
+        readers=people.token_readers,
+        public_url=settings.public_url,
+        embedded=settings.embedded,
+        ended=sessions,
+    )
+    return IdentityServices(
+        visitors=visitors,
+        sessions=sessions,
+        people=people,
+        authenticator=authenticator,
+        limiter=Limiter(settings, base.redis),
+        origins=Origins(settings.trusted_proxies),
+        network_keys=NetworkKeys(settings.secret_for("network-keys")),
+        idempotency=IdempotencyKeys(base.engine, base.clock),
+    )

@@ -1,0 +1,59 @@
+"""Paying in: the rails that are configured, the prices, and what watches over both."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.wiring.foundation import Foundation
+from ledger.plans import PACKS
+from rails.configuration import given
+from rails.contract import RailContext, RailPlugin
+from rails.payments.registry import build_rails
+from rails.payments.runner import Supervision
+from rails.payments.service import Payments
+from rails.quotes.feeds import configured_feeds
+from rails.quotes.rates import BITCOIN, RateBook
+from rails.store.sql import SqlRailStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentServices:
+    """The payments, and the tasks that follow the rails; `supervision` runs while it is entered."""
+
+    payments: Payments
+    supervision: Supervision
+
+
+def build_payments(
+    base: Foundation,
+    environ: Mapping[str, str],
+    plugins: Sequence[RailPlugin],
+    stack: contextlib.AsyncExitStack,
+) -> PaymentServices:
+    """The rails among `plugins` that `environ` configures. `stack` closes the price feeds."""
+    store = SqlRailStore(base.engine)
+    environ = given(environ)
+    context = RailContext(clock=base.clock, references=store, production=not base.settings.embedded)
+    rails = build_rails(plugins, environ, context)
+    rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), base.http)}, base.clock)
+    stack.push_async_callback(rates.close)
+    payments = Payments(
+        log=base.sequencer,
+        store=store,
+        rails=rails,
+        rates=rates,
+        ids=base.identifiers,
+        clock=base.clock,
+        offers=[pack.credits for pack in PACKS.values() if pack.kind == "pack"],
+    )
+    supervision = Supervision(
+        payments,
+        rails,
+        clock=base.clock,
+        randomness=random.SystemRandom(),
+        keep_rates_fresh=rates.run,
+    )
+    return PaymentServices(payments=payments, supervision=supervision)

@@ -1,0 +1,64 @@
+"""All services of one process, by area. Routes never see this: each names what it uses (`dependencies`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.bounds.streams import OpenStreams
+from gateway.settings import Settings
+from gateway.wiring.background import running_background
+from gateway.wiring.foundation import Foundation, open_foundation
+from gateway.wiring.generation import GenerationServices, build_generation
+from gateway.wiring.identity import IdentityServices, build_identity
+from gateway.wiring.ledger import LedgerServices, build_ledger
+from gateway.wiring.payments import PaymentServices, build_payments
+from ledger.clock import Clock
+from rails.contract import RailPlugin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Built by `running_services`, never imported."""
+
+    base: Foundation
+    ledger: LedgerServices
+    payments: PaymentServices
+    generation: GenerationServices
+    identity: IdentityServices
+    streams: OpenStreams
+
+
+@contextlib.asynccontextmanager
+async def running_services(
+    settings: Settings,
+    clock: Clock,
+    environ: Mapping[str, str],
+    plugins: Sequence[RailPlugin],
+) -> AsyncIterator[Services]:
+    """Everything connected and all background tasks running, for as long as the context lasts."""
+    async with contextlib.AsyncExitStack() as stack:
+        base = await open_foundation(settings, clock, stack)
+        payments = build_payments(base, environ, plugins, stack)
+        ledger = build_ledger(base)
+        generation = build_generation(base, payments.payments, stack)
+        await generation.queue.ensure_clock()
+        await generation.uploads.warm()
+        identity = build_identity(base)
+        await identity.sessions.refresh()
+        await stack.enter_async_context(
+            running_background(base, ledger, payments, generation, identity.sessions)
+        )
+        yield Services(
+            base=base,
+            ledger=ledger,
+            payments=payments,
+            generation=generation,
+            identity=identity,
+            streams=OpenStreams(
+                account_max=settings.streams_account,
+                network_max=settings.streams_address,
+                everybody_max=settings.streams,
+            ),
+        )
