@@ -1,1 +1,1 @@
-"""A stand-in for a ComfyUI server that paints on the CPU and speaks the recorded protocol."""
+"""A stand-in for a ComfyUI server that makes pictures on the CPU and speaks the recorded protocol."""

@@ -1,11 +1,11 @@
-"""`python -m sandbox.comfyui --port N --data DIR [--paint-seconds 2.0] [--fail-word WORD]`."""
+"""`python -m sandbox.comfyui --port N --data DIR [--paint-seconds 2.0] [--boot-seconds 0] [--fail-word WORD]`."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from sandbox.comfyui.nodeclass import Folders, Settings
 from sandbox.comfyui.server import ComfyServer
+from sandbox.common.process import HOST, log_as_json
 
 
 def main(argv: list[str]) -> int:
@@ -25,16 +26,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--fail-word", default="sandbox-fail", help="a prompt with this word fails in its sampler"
     )
-    wish = parser.parse_args(argv)
-    _log_as_json()
+    boot = float(os.environ.get("SANDBOX_COMFYUI_BOOT_SECONDS", "0"))
+    parser.add_argument("--boot-seconds", type=float, default=boot, help="the port stays closed this long")
+    options = parser.parse_args(argv)
+    log_as_json()
+    # As the original, which imports its nodes for a minute before it listens.
+    time.sleep(options.boot_seconds)
     settings = Settings(
-        folders=make_folders(wish.data), paint_seconds=wish.paint_seconds, fail_word=wish.fail_word
+        folders=make_folders(options.data), paint_seconds=options.paint_seconds, fail_word=options.fail_word
     )
-    app = ComfyServer(settings, ["main.py", "--listen", "127.0.0.1", "--port", str(wish.port)]).application()
-    structlog.get_logger("sandbox.comfyui").info(
-        "listening", port=wish.port, paint_seconds=wish.paint_seconds
-    )
-    web.run_app(app, host="127.0.0.1", port=wish.port, print=None, access_log=None, shutdown_timeout=1.0)
+    app = ComfyServer(settings, ["main.py", "--listen", HOST, "--port", str(options.port)]).application()
+    structlog.get_logger("sandbox.comfyui").info("listening", port=options.port, pace=options.paint_seconds)
+    web.run_app(app, host=HOST, port=options.port, print=None, access_log=None, shutdown_timeout=1.0)
     return 0
 
 
@@ -44,18 +47,6 @@ def make_folders(data: Path) -> Folders:
     for folder in (folders.input, folders.output, folders.temp):
         folder.mkdir(parents=True, exist_ok=True)
     return folders
-
-
-def _log_as_json() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

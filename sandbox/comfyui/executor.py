@@ -49,6 +49,10 @@ class Executor:
         self.settings = settings
         self.faults = faults
         self._cache: dict[str, _Cached] = {}
+        self.loaded: set[str] = set()
+        """Model files that are in memory."""
+        self.unload = threading.Event()
+        """Asks to drop models and results before the next prompt."""
         self.client_id: str | None = None
         self.last_node_id: str | None = None
         self.interrupted = threading.Event()
@@ -64,9 +68,13 @@ class Executor:
         while (taken := self._queue.take()) is not None:
             run, item = taken
             started = time.monotonic()
+            if self.unload.is_set():
+                self.unload.clear()
+                self._cache.clear()
+                self.loaded.clear()
             entry = PromptRun(self, self._classes, item).execute(self._cache)
             self._cache = entry.pop("cache")
-            time.sleep(self.faults.setting("history_lag_ms") / 1000)
+            time.sleep(self.faults.history_lag_ms / 1000)
             self._queue.finish(run, entry)
             if self.client_id is not None:
                 self.sockets.send("executing", {"node": None, "prompt_id": item[1]}, self.client_id)
@@ -131,9 +139,19 @@ class PromptRun:
         """Use up a pending fault."""
         return self._executor.faults.take(name)
 
-    def fault_setting(self, name: str) -> float:
-        """A fault setting in force."""
-        return self._executor.faults.setting(name)
+    def load(self, model: str) -> None:
+        """Read a model file: takes its time once, fails if it is corrupt."""
+        faults, loaded = self._executor.faults, self._executor.loaded
+        if model in faults.corrupt_models:
+            raise KeyError("conv_in.weight")
+        if model not in loaded:
+            loaded.add(model)
+            self.wait(faults.load_seconds)
+
+    @property
+    def slowness(self) -> float:
+        """Factor on the time that sampling takes."""
+        return self._executor.faults.slow
 
     # --- the run ---
 
@@ -164,15 +182,8 @@ class PromptRun:
             "completed": success,
             "messages": [list(message) for message in self._messages],
         }
-        meta = {
-            node_id: {
-                "node_id": node_id,
-                "display_node": node_id,
-                "parent_node": None,
-                "real_node_id": node_id,
-            }
-            for node_id in self._ui
-        }
+        names = ("node_id", "display_node", "real_node_id")
+        meta = {node_id: {**dict.fromkeys(names, node_id), "parent_node": None} for node_id in self._ui}
         return {"outputs": dict(self._ui), "status": status, "meta": meta}
 
     def _step(self, node_id: str, keys: Mapping[str, str], cache: dict[str, _Cached]) -> bool:
@@ -182,7 +193,7 @@ class PromptRun:
                 self._show(node_id, cached.ui)
             self._finish(node_id)
             return True
-        self._state.start(node_id)
+        self._state.update(node_id)
         self._send("progress_state", self._state.message())
         if self._client_id is not None:
             self._executor.last_node_id = node_id
@@ -191,7 +202,7 @@ class PromptRun:
         try:
             produced = self._call(node_id, keys, cache)
         except Interrupted:
-            self._report_interrupt(node_id)
+            self._message("execution_interrupted", self._about(node_id))
             return False
         except Exception as fault:  # noqa: BLE001 -- whatever a node raises is a message to the client
             self._report_error(node_id, fault)
@@ -207,7 +218,7 @@ class PromptRun:
 
     def _call(self, node_id: str, keys: Mapping[str, str], cache: Mapping[str, _Cached]) -> Outputs | Ui:
         self._check_interrupt()
-        self._act_out_faults()
+        self._apply_faults()
         node = self._graph[node_id]
         inputs = {
             name: cache[keys[value[0]]].outputs[value[1]] if isinstance(value, list) else value
@@ -215,16 +226,13 @@ class PromptRun:
         }
         return self._classes[node["class_type"]].run(self, inputs)
 
-    def _act_out_faults(self) -> None:
+    def _apply_faults(self) -> None:
         if self.fault("die"):
             os._exit(1)
         if self.fault("error_next"):
-            raise RuntimeError("the sandbox was told to fail")
-        while self.fault("hang"):
-            while not (
-                self._executor.faults.released.wait(_POLL_SECONDS) or self._executor.stopping.is_set()
-            ):
-                pass
+            raise RuntimeError("a fault of the sandbox: error_next")
+        while self._executor.faults.hang and not self._executor.stopping.wait(_POLL_SECONDS):
+            pass
 
     def _show(self, node_id: str, ui: Mapping[str, Any] | None) -> None:
         if ui is not None:
@@ -237,24 +245,20 @@ class PromptRun:
         self._state.finish(node_id)
         self._send("progress_state", self._state.message())
 
-    def _report_interrupt(self, node_id: str) -> None:
-        data = {
+    def _about(self, node_id: str) -> dict[str, Any]:
+        return {
             "prompt_id": self._prompt_id,
             "node_id": node_id,
             "node_type": self._graph[node_id]["class_type"],
             "executed": list(self._executed),
         }
-        self._message("execution_interrupted", data)
 
     def _report_error(self, node_id: str, fault: Exception) -> None:
         kind = type(fault)
         name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
         tips = _OOM_TIPS if name == "torch.OutOfMemoryError" else ""
         data = {
-            "prompt_id": self._prompt_id,
-            "node_id": node_id,
-            "node_type": self._graph[node_id]["class_type"],
-            "executed": list(self._executed),
+            **self._about(node_id),
             "exception_message": f"{fault}\n{tips}",
             "exception_type": name,
             "traceback": [],

@@ -1,11 +1,11 @@
-"""Stand-ins for the nodes of the FLUX.2 klein sketch graph. The sampler paints on the CPU."""
+"""Stand-ins for the nodes of the FLUX.2 klein sketch graph. The sampler draws on the CPU."""
 
 from __future__ import annotations
 
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from sandbox.comfyui.nodeclass import Inputs, NodeClass, OutOfMemoryError, Outputs, Run
 from sandbox.comfyui.nodes import UPSCALE_METHODS, Picture, resized
-from sandbox.comfyui.painting.painter import Commission, paint
+from sandbox.comfyui.painting.picture import PictureRequest, paint
 
 UNETS = ["flux-2-klein-4b-fp8.safetensors", "flux-2-klein-4b.safetensors"]
 CLIPS = ["qwen_3_4b.safetensors"]
@@ -73,11 +73,9 @@ def _vae_encode(run: Run, inputs: Inputs) -> Outputs:
 
 def _reference(run: Run, inputs: Inputs) -> Outputs:
     conditioning: Conditioning = inputs["conditioning"]
+    if inputs.get("latent") is None:
+        return (conditioning,)
     return (replace(conditioning, references=(*conditioning.references, inputs["latent"])),)
-
-
-def _guider(run: Run, inputs: Inputs) -> Outputs:
-    return (inputs["positive"],)
 
 
 def _empty_latent(run: Run, inputs: Inputs) -> Outputs:
@@ -90,14 +88,12 @@ def _sample(run: Run, inputs: Inputs) -> Outputs:
         raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
     guide: Conditioning = inputs["guider"]
     size: Latent = inputs["latent_image"]
-    if run.settings.fail_word and run.settings.fail_word in guide.text.lower():
-        raise ValueError(f"the prompt asks for a failure ({run.settings.fail_word})")
     if not guide.references or guide.references[0].picture is None:
         raise ValueError("the guider has no reference picture")
     began = time.monotonic()
     sketch = guide.references[0].picture
-    picture = paint(Commission(sketch, guide.text, inputs["noise"], size.width, size.height))
-    pace = run.settings.paint_seconds * run.fault_setting("slow")
+    picture = paint(PictureRequest(sketch, guide.text, inputs["noise"], size.width, size.height))
+    pace = run.settings.paint_seconds * run.slowness
     steps = inputs["sigmas"]
     for step in range(1, steps + 1):
         run.wait(began + pace * step / steps - time.monotonic())
@@ -128,20 +124,30 @@ def _vae_decode(run: Run, inputs: Inputs) -> Outputs:
     return ([latent.picture],)
 
 
+def _passed(name: str) -> Callable[[Run, Inputs], Outputs]:
+    """Hands on one of its inputs."""
+    return lambda _, inputs: (inputs[name],)
+
+
 def _constant(run: Run, inputs: Inputs) -> Outputs:
     return (next(iter(inputs.values()), None),)
 
 
-def _noise(run: Run, inputs: Inputs) -> Outputs:
-    return (inputs["noise_seed"],)
+def _loaded(run: Run, inputs: Inputs) -> Outputs:
+    """Loads the model file that its first input names."""
+    model = next(iter(inputs.values()))
+    run.load(model)
+    return (model,)
 
 
-def _steps(run: Run, inputs: Inputs) -> Outputs:
-    return (inputs["steps"],)
-
-
-def _declared(name: str, outputs: Sequence[str], run: Any, **inputs: Sequence[Any]) -> NodeClass:
-    return NodeClass(name=name, outputs=outputs, run=run, inputs=inputs)
+def _declared(
+    name: str,
+    outputs: Sequence[str],
+    run: Any,
+    optional: Mapping[str, Sequence[Any]] | None = None,
+    **inputs: Sequence[Any],
+) -> NodeClass:
+    return NodeClass(name=name, outputs=outputs, run=run, inputs=inputs, optional=optional or {})
 
 
 def flux_nodes() -> list[NodeClass]:
@@ -153,16 +159,16 @@ def flux_nodes() -> list[NodeClass]:
 def _loaders() -> list[NodeClass]:
     dtypes = ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]
     return [
-        _declared("UNETLoader", ["MODEL"], _constant, unet_name=[UNETS, {}], weight_dtype=[dtypes, {}]),
+        _declared("UNETLoader", ["MODEL"], _loaded, unet_name=[UNETS, {}], weight_dtype=[dtypes, {}]),
         _declared(
             "CLIPLoader",
             ["CLIP"],
-            _constant,
+            _loaded,
+            {"device": [["default", "cpu"], {"advanced": True}]},
             clip_name=[CLIPS, {}],
             type=[CLIP_TYPES, {}],
-            device=[["default", "cpu"], {"advanced": True}],
         ),
-        _declared("VAELoader", ["VAE"], _constant, vae_name=[VAES, {}]),
+        _declared("VAELoader", ["VAE"], _loaded, vae_name=[VAES, {}]),
         _declared(
             "ImageScaleToTotalPixels",
             ["IMAGE"],
@@ -172,7 +178,13 @@ def _loaders() -> list[NodeClass]:
             megapixels=["FLOAT", {"default": 1.0, "min": 0.01, "max": 16.0, "step": 0.01}],
             resolution_steps=["INT", {"default": 1, "min": 1, "max": 256}],
         ),
-        _declared("GetImageSize", ["INT", "INT", "INT"], _image_size, image=["IMAGE", {}]),
+        NodeClass(
+            name="GetImageSize",
+            outputs=["INT", "INT", "INT"],
+            run=_image_size,
+            inputs={"image": ["IMAGE", {}]},
+            hidden={"unique_id": ["UNIQUE_ID"]},
+        ),
     ]
 
 
@@ -189,12 +201,16 @@ def _conditioners() -> list[NodeClass]:
         _declared("ConditioningZeroOut", ["CONDITIONING"], _zero_out, conditioning=conditioning),
         _declared("VAEEncode", ["LATENT"], _vae_encode, pixels=["IMAGE", {}], vae=["VAE", {}]),
         _declared(
-            "ReferenceLatent", ["CONDITIONING"], _reference, conditioning=conditioning, latent=["LATENT", {}]
+            "ReferenceLatent",
+            ["CONDITIONING"],
+            _reference,
+            {"latent": ["LATENT", {}]},
+            conditioning=conditioning,
         ),
         _declared(
             "CFGGuider",
             ["GUIDER"],
-            _guider,
+            _passed("positive"),
             model=["MODEL", {}],
             positive=conditioning,
             negative=conditioning,
@@ -207,12 +223,12 @@ def _samplers(side: list[Any]) -> list[NodeClass]:
     seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
     batch = {"default": 1, "min": 1, "max": 4096}
     return [
-        _declared("RandomNoise", ["NOISE"], _noise, noise_seed=["INT", seed]),
+        _declared("RandomNoise", ["NOISE"], _passed("noise_seed"), noise_seed=["INT", seed]),
         _declared("KSamplerSelect", ["SAMPLER"], _constant, sampler_name=[SAMPLERS, {}]),
         _declared(
             "Flux2Scheduler",
             ["SIGMAS"],
-            _steps,
+            _passed("steps"),
             steps=["INT", {"default": 20, "min": 1, "max": 4096}],
             width=side,
             height=side,

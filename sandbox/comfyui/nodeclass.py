@@ -73,8 +73,12 @@ class Run(Protocol):
     def fault(self, name: str) -> bool:
         """Use up a pending fault."""
 
-    def fault_setting(self, name: str) -> float:
-        """A fault setting in force."""
+    def load(self, model: str) -> None:
+        """Read a model file: takes its time once, fails if it is corrupt."""
+
+    @property
+    def slowness(self) -> float:
+        """Factor on the time that sampling takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,9 @@ class NodeClass:
 
     name: str
     inputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    optional: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    hidden: Mapping[str, Any] = field(default_factory=dict)
+    """What the server fills in itself."""
     outputs: Sequence[str] = ()
     run: Callable[[Run, Inputs], Outputs | Ui]
     output_node: bool = False
@@ -98,11 +105,16 @@ class NodeClass:
         return self.inputs if self.live_inputs is None else self.live_inputs(folders)
 
     def describe(self, folders: Folders) -> dict[str, Any]:
-        """The `/object_info` entry."""
-        declared = self.declared(folders)
+        """The `/object_info` entry. As in the original, groups of inputs that a class lacks are left out."""
+        groups = {
+            "required": {name: list(config) for name, config in self.declared(folders).items()},
+            "optional": {name: list(config) for name, config in self.optional.items()},
+            "hidden": dict(self.hidden),
+        }
+        shown = {group: inputs for group, inputs in groups.items() if inputs or group == "required"}
         return {
-            "input": {"required": {name: list(config) for name, config in declared.items()}},
-            "input_order": {"required": list(declared)},
+            "input": shown,
+            "input_order": {group: list(inputs) for group, inputs in shown.items()},
             "is_input_list": False,
             "output": list(self.outputs),
             "output_is_list": [False] * len(self.outputs),

@@ -46,10 +46,18 @@ def _empty_image(run: Run, inputs: Inputs) -> Outputs:
 
 
 def _load_image(run: Run, inputs: Inputs) -> Outputs:
+    if _asked_to_fail(run):
+        raise ValueError(f"the prompt asks for a failure ({run.settings.fail_word})")
     path = run.settings.folders.input / inputs["image"]
     with Image.open(path) as image:
         picture = np.asarray(image.convert("RGB"))
     return ([picture], None)
+
+
+def _asked_to_fail(run: Run) -> bool:
+    """Whether a text of this prompt has the fail word. As a bad sketch would, it fails where that is loaded."""
+    texts = (str(value).lower() for node in run.graph.values() for value in node["inputs"].values())
+    return bool(run.settings.fail_word) and any(run.settings.fail_word in text for text in texts)
 
 
 def _image_files(folders: Folders) -> Mapping[str, Sequence[Any]]:
@@ -144,7 +152,7 @@ def _test_fail(run: Run, inputs: Inputs) -> Outputs:
     match inputs["kind"]:
         case "exit":
             # A dying process takes its time, and accepts requests until then.
-            run.wait(0.05)
+            run.wait(0.5)
             os._exit(1)
         case "OOM":
             raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
@@ -205,6 +213,7 @@ def _saving_nodes() -> list[NodeClass]:
         NodeClass(
             name="SaveImage",
             inputs={"images": image, "filename_prefix": ["STRING", {"default": "ComfyUI"}]},
+            hidden={"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
             run=_save_image,
             output_node=True,
             category="image",

@@ -23,12 +23,8 @@ class ProgressState:
             "real_node_id": node_id,
         }
 
-    def start(self, node_id: str) -> None:
-        """The node runs now."""
-        self._set(node_id, 0.0, 1.0, "running")
-
-    def update(self, node_id: str, value: float, maximum: float) -> None:
-        """The node reported a step."""
+    def update(self, node_id: str, value: float = 0.0, maximum: float = 1.0) -> None:
+        """The node runs, and may have reported a step."""
         self._set(node_id, value, maximum, "running")
 
     def finish(self, node_id: str) -> None:

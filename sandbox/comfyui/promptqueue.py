@@ -97,20 +97,13 @@ class PromptQueue:
                     heapq.heapify(self._pending)
                     self._changed()
 
-    def history(
-        self, prompt_id: str | None = None, max_items: int | None = None, offset: int = -1
-    ) -> dict[str, dict[str, Any]]:
+    def history(self, prompt_id: str | None = None) -> dict[str, dict[str, Any]]:
         """The history, newest last, or one entry of it; `{}` for unknown and unfinished prompts."""
         with self._condition:
-            if prompt_id is not None:
-                entry = self._history.get(prompt_id)
-                return {} if entry is None else {prompt_id: copy.deepcopy(entry)}
-            names = list(self._history)
-            if offset < 0 and max_items is not None:
-                offset = len(names) - max_items
-            start = max(0, offset)
-            end = None if max_items is None else start + max_items
-            return {name: copy.deepcopy(self._history[name]) for name in names[start:end]}
+            if prompt_id is None:
+                return copy.deepcopy(self._history)
+            entry = self._history.get(prompt_id)
+            return {} if entry is None else {prompt_id: copy.deepcopy(entry)}
 
     def forget(self, prompt_ids: Sequence[str] | None = None) -> None:
         """Delete history entries, or all of them."""

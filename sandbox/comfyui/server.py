@@ -22,15 +22,20 @@ from aiohttp import WSMsgType, web
 from sandbox.comfyui.executor import Executor
 from sandbox.comfyui.faults import Faults
 from sandbox.comfyui.fluxnodes import flux_nodes
-from sandbox.comfyui.jobs import describe_job
+from sandbox.comfyui.inventory import Inventory
+from sandbox.comfyui.jobs import describe_job, list_jobs
 from sandbox.comfyui.nodeclass import Settings
 from sandbox.comfyui.nodes import basic_nodes
 from sandbox.comfyui.promptqueue import PromptQueue
 from sandbox.comfyui.sockets import SERVER_FEATURES, Sockets
 from sandbox.comfyui.validation import problem, validate_graph
 
-VERSION = "0.8.2"
+VERSION = "0.25.0"
 _UPLOAD_LIMIT = 104857600
+PROMPT_ID_RULE = (
+    "prompt_id must be a UUID string in canonical lowercase hyphenated form; "
+    "omit it to let the server generate one"
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,11 +46,12 @@ class ComfyServer:
     def __init__(self, settings: Settings, argv: list[str]) -> None:
         self._settings = settings
         self._argv = argv
-        self._classes = {node.name: node for node in (*basic_nodes(), *flux_nodes())}
+        classes = {node.name: node for node in (*basic_nodes(), *flux_nodes())}
         self._sockets = Sockets()
         self._queue = PromptQueue(self._queue_changed)
         self._faults = Faults()
-        self._executor = Executor(self._queue, self._sockets, self._classes, settings, self._faults)
+        self._inventory = Inventory(classes, self._faults)
+        self._executor = Executor(self._queue, self._sockets, classes, settings, self._faults)
         self._number = 0
 
     def application(self) -> web.Application:
@@ -61,6 +67,8 @@ class ComfyServer:
             ("GET", "/history", self._get_history),
             ("POST", "/history", self._post_history),
             ("GET", "/history/{prompt_id}", self._get_history_entry),
+            ("POST", "/free", self._free),
+            ("GET", "/jobs", self._get_jobs),
             ("GET", "/jobs/{job_id}", self._get_job),
             ("GET", "/view", self._view),
             ("POST", "/upload/image", self._upload),
@@ -134,20 +142,21 @@ class ComfyServer:
 
     async def _post_prompt(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if "prompt" not in body:
+            return _refused(problem("no_prompt", "No prompt provided", "No prompt provided"))
         if "number" in body:
             number = float(body["number"])
         else:
             number = -self._number if body.get("front") else self._number
             self._number += 1
-        if "prompt" not in body:
-            error = problem("no_prompt", "No prompt provided", "No prompt provided")
-            return web.json_response({"error": error, "node_errors": {}}, status=400)
         graph = body["prompt"]
-        prompt_id = str(body.get("prompt_id", uuid.uuid4()))
-        verdict = validate_graph(graph, self._classes, self._settings.folders)
+        wanted = body.get("prompt_id")
+        prompt_id = str(uuid.uuid4()) if wanted is None else wanted
+        if not is_prompt_id(prompt_id):
+            return _refused(problem("invalid_prompt_id", "prompt_id must be a valid UUID", PROMPT_ID_RULE))
+        verdict = validate_graph(graph, self._inventory.classes(), self._settings.folders)
         if verdict.error is not None:
-            answer = {"error": verdict.error, "node_errors": verdict.node_errors}
-            return web.json_response(answer, status=400)
+            return _refused(verdict.error, verdict.node_errors)
         extra = dict(body.get("extra_data", {}))
         if "client_id" in body:
             extra["client_id"] = body["client_id"]
@@ -181,10 +190,7 @@ class ComfyServer:
         return web.Response(status=200)
 
     async def _get_history(self, request: web.Request) -> web.Response:
-        maximum = request.query.get("max_items")
-        offset = int(request.query.get("offset", -1))
-        entries = self._queue.history(max_items=None if maximum is None else int(maximum), offset=offset)
-        return web.json_response(entries)
+        return web.json_response(self._queue.history())
 
     async def _get_history_entry(self, request: web.Request) -> web.Response:
         return web.json_response(self._queue.history(request.match_info["prompt_id"]))
@@ -195,6 +201,18 @@ class ComfyServer:
             self._queue.forget()
         self._queue.forget(body.get("delete", []))
         return web.Response(status=200)
+
+    async def _free(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body.get("unload_models") or body.get("free_memory"):
+            self._executor.unload.set()
+        return web.Response(status=200)
+
+    async def _get_jobs(self, request: web.Request) -> web.Response:
+        try:
+            return web.json_response(list_jobs(request.query, self._queue))
+        except ValueError as fault:
+            return web.json_response({"error": str(fault)}, status=400)
 
     async def _get_job(self, request: web.Request) -> web.Response:
         job = describe_job(request.match_info["job_id"], self._queue)
@@ -252,6 +270,11 @@ class ComfyServer:
             "ram_total": total,
             "ram_free": free,
             "comfyui_version": VERSION,
+            "required_frontend_version": "1.45.15",
+            "installed_templates_version": None,
+            "required_templates_version": "0.10.0",
+            "comfy_package_versions": [],
+            "deploy_environment": "local-git",
             "python_version": sys.version,
             "pytorch_version": "sandbox",
             "embedded_python": False,
@@ -270,30 +293,38 @@ class ComfyServer:
 
     async def _object_info(self, request: web.Request) -> web.Response:
         wanted = request.match_info.get("node")
-        names = list(self._classes) if wanted is None else [wanted] if wanted in self._classes else []
+        classes = self._inventory.classes()
+        names = list(classes) if wanted is None else [wanted] if wanted in classes else []
         folders = self._settings.folders
-        return web.json_response({name: self._classes[name].describe(folders) for name in names})
+        return web.json_response({name: classes[name].describe(folders) for name in names})
 
     async def _features(self, request: web.Request) -> web.Response:
         return web.json_response(SERVER_FEATURES)
 
     async def _health(self, request: web.Request) -> web.Response:
-        answer = {
-            "state": "ok",
-            "queue_remaining": self._queue.remaining(),
-            "fail_word": self._settings.fail_word,
-        }
-        return web.json_response(answer)
+        remaining, fail_word = self._queue.remaining(), self._settings.fail_word
+        return web.json_response({"state": "ok", "queue_remaining": remaining, "fail_word": fail_word})
 
     async def _get_faults(self, request: web.Request) -> web.Response:
-        return web.json_response(self._faults.view())
+        return web.json_response(self._faults.all())
 
     async def _post_faults(self, request: web.Request) -> web.Response:
         try:
-            self._faults.change(await request.json())
-        except (TypeError, ValueError) as fault:
+            return web.json_response(self._faults.change(await request.json()))
+        except ValueError as fault:
             return web.json_response({"error": str(fault)}, status=400)
-        return web.json_response(self._faults.view())
+
+
+def _refused(error: dict[str, Any], node_errors: dict[str, Any] | None = None) -> web.Response:
+    return web.json_response({"error": error, "node_errors": node_errors or {}}, status=400)
+
+
+def is_prompt_id(wanted: Any) -> bool:
+    """Whether this is a UUID in its canonical form: nothing else names a prompt."""
+    try:
+        return isinstance(wanted, str) and str(uuid.UUID(wanted)) == wanted
+    except ValueError:
+        return False
 
 
 def free_name(path: Path, content: bytes) -> Path:

@@ -8,7 +8,7 @@ from sandbox.service import HttpReady, PortBook, Service
 
 
 def describe(data_dir: Path, port: PortBook) -> Service:
-    """Say how to start it with its pictures under `data_dir`."""
+    """How to start it with its pictures under `data_dir`."""
     number = port("comfyui")
     url = f"http://127.0.0.1:{number}"
     return Service(

@@ -1,4 +1,4 @@
-"""The WebSocket side: who listens under which client id, and how messages are framed."""
+"""The WebSocket side: which socket has which client id, and how messages are framed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Sockets:
             if frame is None:
                 await self._close_all()
                 continue
-            for socket in self._audience(client_id):
+            for socket in self._receivers(client_id):
                 await _send(socket, frame)
 
-    def _audience(self, client_id: str | None) -> list[web.WebSocketResponse]:
+    def _receivers(self, client_id: str | None) -> list[web.WebSocketResponse]:
         if client_id is None:
             return list(self._sockets.values())
         socket = self._sockets.get(client_id)
@@ -48,12 +48,12 @@ class Sockets:
             await socket.close(code=WSCloseCode.GOING_AWAY)
 
     def open(self, client_id: str, socket: web.WebSocketResponse) -> None:
-        """Register a socket; an older one of this id stays open but hears nothing more."""
+        """Register a socket; an older one of this id stays open and receives nothing more."""
         self._sockets[client_id] = socket
         self._flags[client_id] = {}
 
     def closed(self, client_id: str) -> None:
-        """Forget the id. As in the original this also deafens a newer socket of the same id."""
+        """Forget the id. As in the original, a newer socket of the same id receives nothing more either."""
         self._sockets.pop(client_id, None)
         self._flags.pop(client_id, None)
 

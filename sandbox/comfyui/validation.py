@@ -1,4 +1,4 @@
-"""Checks a graph as ComfyUI 0.8 does, with its error bodies to the letter."""
+"""Checks a graph as ComfyUI 0.25 does, with its error bodies to the letter."""
 
 from __future__ import annotations
 
@@ -25,12 +25,8 @@ def validate_graph(graph: dict[str, Any], classes: Mapping[str, NodeClass], fold
     ends = []
     for node_id, node in graph.items():
         name = node.get("class_type")
-        if name is None:
-            message = "Cannot execute because a node is missing the class_type property."
-            return Verdict(problem("invalid_prompt", message, f"Node ID '#{node_id}'"))
         if name not in classes:
-            message = f"Cannot execute because node {name} does not exist."
-            return Verdict(problem("invalid_prompt", message, f"Node ID '#{node_id}'"))
+            return Verdict(_missing_node_type(node_id, node))
         if classes[name].output_node:
             ends.append(node_id)
     if not ends:
@@ -38,16 +34,28 @@ def validate_graph(graph: dict[str, Any], classes: Mapping[str, NodeClass], fold
     return _check_outputs(graph, classes, folders, ends)
 
 
-def problem(kind: str, message: str, details: str = "") -> dict[str, Any]:
+def problem(kind: str, message: str, details: str = "", **extra: Any) -> dict[str, Any]:
     """The `error` member of a 400 body."""
-    return {"type": kind, "message": message, "details": details, "extra_info": {}}
+    return {"type": kind, "message": message, "details": details, "extra_info": extra}
+
+
+def _missing_node_type(node_id: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    name = node.get("class_type")
+    title = (node.get("_meta") or {}).get("title")
+    if name is None:
+        message = f"Node '{title or f'ID #{node_id}'}' has no class_type. "
+        message += "The workflow may be corrupted or a custom node is missing."
+        about = {"node_id": node_id, "class_type": None, "node_title": title}
+    else:
+        message = f"Node '{title or name}' not found. The custom node may not be installed."
+        about = {"node_id": node_id, "class_type": name, "node_title": title or name}
+    return problem("missing_node_type", message, f"Node ID '#{node_id}'", **about)
 
 
 def _check_outputs(
     graph: dict[str, Any], classes: Mapping[str, NodeClass], folders: Folders, ends: Sequence[str]
 ) -> Verdict:
     good: list[str] = []
-    complaints: list[str] = []
     node_errors: dict[str, Any] = {}
     checker = _Checker(graph, classes, folders)
     for end in ends:
@@ -60,7 +68,6 @@ def _check_outputs(
         if valid:
             good.append(end)
             continue
-        complaints += [f"{reason['message']}: {reason['details']}" for reason in reasons]
         for node_id, (node_valid, node_reasons) in checker.seen.items():
             if not node_valid and node_reasons:
                 entry = node_errors.setdefault(
@@ -75,9 +82,7 @@ def _check_outputs(
     if good:
         return Verdict(None, good, node_errors)
     message = "Prompt outputs failed validation"
-    return Verdict(
-        problem("prompt_outputs_failed_validation", message, "\n".join(complaints)), [], node_errors
-    )
+    return Verdict(problem("prompt_outputs_failed_validation", message), [], node_errors)
 
 
 class _Checker:
@@ -96,8 +101,11 @@ class _Checker:
         inputs = node.get("inputs", {})
         reasons: Reasons = []
         valid = True
-        for name, config in node_class.declared(self._folders).items():
+        required = node_class.declared(self._folders)
+        for name, config in {**required, **node_class.optional}.items():
             if name not in inputs:
+                if name not in required:
+                    continue
                 found = _reason("required_input_missing", "Required input is missing", name, name)
                 reasons.append(found)
                 continue

@@ -12,16 +12,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import psycopg
 import typer
 
 from gateway.commands import stack
-from gateway.commands.demo_client import WAIT_SECONDS_MAX, Api, DemoFailed, read_or_draw
-from gateway.commands.demo_story import Story
-from gateway.supervisor.running import RunningStack, find
+from gateway.commands.running import RunningStack, find
+from sandbox.demo.client import WAIT_SECONDS_MAX, Api, DemoFailed, read_or_draw
+from sandbox.demo.story import Story
+from sandbox.embedded.command import bound_to_parent
 
+SUPERVISOR = (sys.executable, "-m", "sandbox.supervisor", "--temporary")
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,7 +38,7 @@ def run_demo(*, sketch: Path | None, url: str | None, prompt: str, as_json: bool
         stack.fail(f"The sketch: {error}.")
     with _stack(url) as (running, own):
         api = Api(running.url)
-        story = Story(api, running.environment, picture, prompt, say=_silent if as_json else typer.echo)
+        story = Story(api, running.environment, picture, prompt, show=_silent if as_json else typer.echo)
         try:
             story.play()
         except (DemoFailed, httpx.HTTPError, psycopg.Error) as error:
@@ -43,7 +47,7 @@ def run_demo(*, sketch: Path | None, url: str | None, prompt: str, as_json: bool
             api.close()
     if as_json:
         total_ms = round((time.monotonic() - began) * 1000)
-        stack.print_json({**story.told(), "url": running.url, "own_stack": own, "total_ms": total_ms})
+        stack.print_json({**story.returned(), "url": running.url, "own_stack": own, "total_ms": total_ms})
     else:
         _conclude(story)
     return 1 if story.problems else 0
@@ -80,14 +84,42 @@ def _stack(url: str | None) -> Iterator[tuple[RunningStack, bool]]:
 
 
 @contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Until the end of the context, being told to stop is an exception: what was started is stopped then."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Only the first one: whoever is impatient must not cut the tidying short.
+        for each in STOPPED_BY:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in STOPPED_BY}
+    for number in STOPPED_BY:
+        # Under nohup a hang-up is to be ignored.
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def _own_stack() -> Iterator[RunningStack]:
     typer.echo("No stack is running: starting one in a temporary folder …", err=True)
-    with tempfile.TemporaryDirectory(prefix="llamasketch-demo-") as folder:
+    with (
+        _ended_in_order(),
+        tempfile.TemporaryDirectory(prefix="llamasketch-demo-", ignore_cleanup_errors=True) as folder,
+    ):
         data = Path(folder)
         data.chmod(0o755)  # as root, the embedded servers run as a user of their own
         with (data / "supervisor.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.supervisor", "--port", str(_free_port()), "--data", folder],
+                # It ends with this process, also when that is killed, and takes the folder with it.
+                bound_to_parent(
+                    [*SUPERVISOR, "--port", str(_free_port()), "--data", folder], signal.SIGTERM, None
+                ),
                 cwd=folder,  # a .env in the current folder may name real servers
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -127,5 +159,5 @@ def _when_ready(process: subprocess.Popen[bytes], data: Path) -> RunningStack:
             return started
         if process.poll() is not None or time.monotonic() > until:
             lines = (data / "supervisor.log").read_text(errors="replace").strip().splitlines()
-            stack.fail(f"The stack did not start: {lines[-1] if lines else 'it said nothing'}")
+            stack.fail(f"The stack did not start: {lines[-1] if lines else 'it reported nothing'}")
         time.sleep(0.05)

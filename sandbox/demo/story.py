@@ -13,13 +13,13 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import msgspec
 
-from gateway.commands.demo_client import Api, DemoFailed, draw_llama
 from gateway.commands.verify import verify_everything
+from sandbox.demo.client import Api, DemoFailed, draw_llama
 
 TOPUP_CREDITS = 100
 FAILING_PROMPT = "a llama that cannot be painted: sandbox-fail"
 HURRY = 0.05
-"""Factor on the sandbox painter's pace while the rest of the free images is used up."""
+"""Factor on the sandbox worker's pace while the rest of the free images is used up."""
 _MOVES_POSTED = frozenset({"granted", "captured"})
 _MOVES_HELD = {"held": -1, "captured": 1, "released": -1}
 """What a line of the statement does to the credits held: its own credits times this."""
@@ -36,7 +36,7 @@ class Story:
         sketch: Mapping[str, str],
         prompt: str,
         *,
-        say: Callable[[str], None],
+        show: Callable[[str], None],
     ) -> None:
         self._api = api
         self._environment = environment
@@ -47,7 +47,7 @@ class Story:
         }
         """A flat one: its image is a quarter of the standard size, for the same credit."""
         self._prompt = prompt
-        self._say = say
+        self._show = show
         self._expected = 0
         """Credits that must be available, by our own sums."""
         self._painted: list[str] = []
@@ -56,7 +56,7 @@ class Story:
         self.problems: list[str] = []
         self.steps: list[dict[str, Any]] = []
 
-    def told(self) -> dict[str, Any]:
+    def returned(self) -> dict[str, Any]:
         """What happened, for programs."""
         return {"ok": not self.problems, "problems": self.problems, "steps": self.steps}
 
@@ -96,9 +96,9 @@ class Story:
             )
         self.steps.append(step)
         rest = {k: v for k, v in step.items() if k not in ("step", "ms", "available")}
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in rest.items())
+        returned = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in rest.items())
         balance = f"{step['available']:>5} credits" if "available" in step else " " * 13
-        self._say(f"{name:<26}{step['ms']:>8} ms {balance}   {told}")
+        self._show(f"{name:<26}{step['ms']:>8} ms {balance}   {returned}")
 
     def _expect(self, truth: bool, otherwise: str) -> None:
         if not truth:
@@ -170,22 +170,22 @@ class Story:
 
     def _use_up_allowance(self, step: dict[str, Any]) -> None:
         """Free credits are used before paid ones: only then can an image be paid for."""
-        with self._hurried_painter() as hurried:
+        with self._fast_comfyui() as hurried:
             left = self._lots(paid=False)
             asked = [self._request(self._prompt, sketch=self._scribble) for _ in range(left)]
             for job in asked:
                 self._delivered(job)
-        step.update(images=len(asked), hurried_painter=hurried)
+        step.update(images=len(asked), fast_comfyui=hurried)
 
     @contextmanager
-    def _hurried_painter(self) -> Iterator[bool]:
-        """Ask the sandbox painter to be quick meanwhile, and leave it as it was."""
+    def _fast_comfyui(self) -> Iterator[bool]:
+        """Ask the sandbox worker to be quick meanwhile, and leave it as it was."""
         control = self._environment.get("SANDBOX_COMFYUI_CONTROL_URL")
         if not control:
             yield False
             return
         url = f"{control.rstrip('/')}/sandbox/faults"
-        before = float(httpx.get(url, timeout=10).json()["settings"]["slow"])
+        before = float(httpx.get(url, timeout=10).json()["slow"])
         httpx.post(url, json={"slow": before * HURRY}, timeout=10).raise_for_status()
         try:
             yield True
@@ -216,23 +216,27 @@ class Story:
             kind, credits_ = entry["kind"], entry["credits"]
             posted += credits_ if kind in _MOVES_POSTED else 0
             held += _MOVES_HELD.get(kind, 0) * credits_
-            told = (entry["posted_after"], entry["held_after"], entry["available_after"])
+            returned = (entry["posted_after"], entry["held_after"], entry["available_after"])
             ours = (posted, held, posted - held)
-            self._expect(told == ours, f"the statement says {told} at {entry['position']}, not {ours}")
+            self._expect(
+                returned == ours, f"the statement says {returned} at {entry['position']}, not {ours}"
+            )
         ours = (posted, held, posted - held)
-        told = (account["posted"], account["held"], account["available"])
-        self._expect(told == ours, f"the balance is {told}, the statement adds up to {ours}")
+        returned = (account["posted"], account["held"], account["available"])
+        self._expect(returned == ours, f"the balance is {returned}, the statement adds up to {ours}")
         self._expect(account["held"] == 0, f"{account['held']} credits are still held")
         self._lines(entries)
 
     def _lines(self, entries: list[dict[str, Any]]) -> None:
         """Every image and every top-up has its line, once; the failed image has none that charges."""
-        told = [(entry["kind"], entry["reference"]["id"]) for entry in entries]
+        returned = [(entry["kind"], entry["reference"]["id"]) for entry in entries]
         wanted = [("captured", job) for job in self._painted] + [("granted", topup) for topup in self._paid]
         wanted += [("held", self._failed_job), ("released", self._failed_job)]
         for line in wanted:
-            self._expect(told.count(line) == 1, f"the statement tells {told.count(line)} times of {line}")
-        charged = {reference for kind, reference in told if kind == "captured"}
+            self._expect(
+                returned.count(line) == 1, f"the statement tells {returned.count(line)} times of {line}"
+            )
+        charged = {reference for kind, reference in returned if kind == "captured"}
         self._expect(charged == set(self._painted), "the statement charges for something else")
 
     def _integrity(self, step: dict[str, Any]) -> None:

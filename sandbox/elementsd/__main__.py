@@ -1,19 +1,14 @@
-"""`python -m sandbox.elementsd --port N --data DIR`: run the sandbox node until SIGTERM."""
+"""`python -m sandbox.elementsd --port N --data DIR`: run the stand-in node until SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import secrets
-import signal
-import sys
 import time
 from pathlib import Path
 
-import structlog
-import uvicorn
-
+from sandbox.common.process import listen, log_as_json, serve
 from sandbox.elementsd.miner import Miner
 from sandbox.elementsd.node import Node
 from sandbox.elementsd.rpc import Rpc
@@ -35,23 +30,12 @@ def main() -> None:
         "--pending-seconds", type=int, default=2, help="seconds from a payment to its block; 0 = none"
     )
     options = parser.parse_args()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    # uvicorn shuts down on these and then raises them again for the handler it found: this one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    asyncio.run(serve(options))
+    log_as_json()
+    asyncio.run(run(options))
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Until the process is told to stop."""
-    options.data.mkdir(parents=True, exist_ok=True)
+async def run(options: argparse.Namespace) -> None:
+    """Until a signal, or until the miner fails: a node without blocks is no use."""
     ensure_treasury(options.data, secrets.token_bytes)
     store = Store(options.data / "chain.sqlite")
     node = Node(store, lambda: int(time.time()), secrets.token_bytes)
@@ -59,24 +43,9 @@ async def serve(options: argparse.Namespace) -> None:
     rpc = Rpc(node, lambda: int(time.time()))
     server = Server(node, wallet, rpc, user=options.rpc_user, password=options.rpc_password)
     miner = Miner(node, server, block_seconds=options.block_seconds, pending_seconds=options.pending_seconds)
-    web = uvicorn.Server(
-        uvicorn.Config(
-            server.app(),
-            host="127.0.0.1",
-            port=options.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
-    )
-    mining = asyncio.create_task(miner.run())
-    mining.add_done_callback(lambda _: setattr(web, "should_exit", True))  # a node without blocks is no use
     try:
-        await web.serve()
+        await serve(server.app(), listen(options.port), (miner.run(),))
     finally:
-        mining.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await mining
         server.close()
         store.close()
 

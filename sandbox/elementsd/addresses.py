@@ -15,21 +15,11 @@ SCALE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """What an address says."""
+    """What an address holds."""
 
     script: bytes
     blinding_public_key: bytes | None
     unconfidential: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRequest:
-    """What a payment URI asks for."""
-
-    address: str
-    amount: int
-    """In 10⁻⁸ units."""
-    asset: str
 
 
 def parse_destination(address: str) -> Destination | None:
@@ -54,8 +44,11 @@ def script_to_address(script: bytes) -> str | None:
         return None
 
 
-def parse_uri(uri: str) -> PaymentRequest:
-    """Read `liquidtestnet:<address>?amount=…&assetid=…`. Raises `ValueError` with one sentence."""
+def parse_uri(uri: str) -> dict[str, str]:
+    """Address, amount and asset id of `liquidtestnet:<address>?amount=…&assetid=…`.
+
+    Raises `ValueError` with one sentence. Amount and asset id are as written, unread.
+    """
     parts = urlsplit(uri)
     if parts.scheme not in URI_SCHEMES:
         raise ValueError(f"a Liquid payment URI starts with {' or '.join(URI_SCHEMES)}")
@@ -63,9 +56,7 @@ def parse_uri(uri: str) -> PaymentRequest:
     if len(query.get("amount", [])) != 1:
         raise ValueError("the URI names no amount")
     asset = query.get("assetid", [LBTC_ASSET])[0]
-    return PaymentRequest(
-        address=parts.path, amount=parse_amount(query["amount"][0]), asset=parse_asset(asset)
-    )
+    return {"address": parts.path, "amount": query["amount"][0], "assetid": asset}
 
 
 def parse_amount(text: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sandbox.elementsd.addresses import parse_destination
 from sandbox.elementsd.render import amount
-from sandbox.elementsd.transactions import BadTransaction, Tx, parse
+from sandbox.elementsd.transactions import BadTransaction, Output, Tx, parse
 
 RPC_MISC_ERROR: Final = -1
 RPC_TYPE_ERROR: Final = -3
@@ -50,18 +50,16 @@ def transaction_argument(text: Any) -> Tx:
         raise RpcError(RPC_DESERIALIZATION_ERROR, message) from None
 
 
-def held_json(asset: bytes, value: bytes, total: str = "value") -> dict[str, Any]:
-    """What an unspent output holds: amounts and assets where explicit, commitments elsewhere."""
-    explicit_value = value[:1] == b"\x01"
-    explicit_asset = asset[:1] == b"\x01"
-    return {
-        **(
-            {total: amount(int.from_bytes(value[1:], "big"))}
-            if explicit_value
-            else {"amountcommitment" if total == "amount" else "valuecommitment": value.hex()}
-        ),
-        **({"asset": asset[1:][::-1].hex()} if explicit_asset else {"assetcommitment": asset.hex()}),
-    }
+def held_json(output: Output, total: str = "value") -> dict[str, Any]:
+    """What an unspent output holds: amount and asset where explicit, commitments elsewhere."""
+    held: dict[str, Any] = {}
+    if output.explicit_value is not None:
+        held[total] = amount(output.explicit_value)
+    else:
+        held["amountcommitment" if total == "amount" else "valuecommitment"] = output.value.hex()
+    if output.explicit_asset is not None:
+        return {**held, "asset": output.explicit_asset}
+    return {**held, "assetcommitment": output.asset.hex()}
 
 
 def scan_argument(item: Any) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""Blocks by themselves: quickly while someone waits for confirmations, slowly otherwise."""
+"""Blocks by themselves: quickly while a payment lacks confirmations, slowly otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIRMATIONS = 2
 
 
 class Miner:
-    """Mines `pending_seconds` after something began to wait until it has 2 confirmations, and else
+    """Mines `pending_seconds` after a transaction entered the mempool until it has 2 confirmations, and else
     every `block_seconds`. Zero switches either off."""
 
     def __init__(self, node: Node, server: Server, *, block_seconds: int, pending_seconds: int) -> None:
@@ -37,7 +37,7 @@ class Miner:
             self._log.info("block_mined", hash=mined[0])
 
     async def _wait(self) -> bool:
-        """Until a slow block is due (True) or something waits (False)."""
+        """Until a slow block is due (True) or a transaction entered the mempool (False)."""
         try:
             async with asyncio.timeout(self._block_seconds or None):
                 await self._server.changed.wait()

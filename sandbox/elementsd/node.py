@@ -24,7 +24,7 @@ MAX_BLOCKS_PER_CALL = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class MempoolEntry:
     """A transaction in the mempool."""
 
     tx: Tx
@@ -39,14 +39,14 @@ class Node:
         self.store = store
         self._now = now
         self._random = random
-        self.mempool: dict[str, Waiting] = {}
+        self.mempool: dict[str, MempoolEntry] = {}
         self._spent_by: dict[OutPoint, str] = {}
         self.mempool_sequence = 1
         self.started_at = now()
         if store.tip() is None:
             self._start_chain()
         for raw, time, height in store.mempool():
-            self._remember(Waiting(tx=parse(raw), time=time, height=height))
+            self._remember(MempoolEntry(tx=parse(raw), time=time, height=height))
 
     def _start_chain(self) -> None:
         header, tx = genesis()
@@ -77,10 +77,10 @@ class Node:
         coin = self.store.coin(outpoint)
         if coin is not None:
             return coin.output
-        waiting = self.mempool.get(outpoint.txid)
-        if waiting is None or outpoint.vout >= len(waiting.tx.outputs):
+        entry = self.mempool.get(outpoint.txid)
+        if entry is None or outpoint.vout >= len(entry.tx.outputs):
             return None
-        return waiting.tx.outputs[outpoint.vout]
+        return entry.tx.outputs[outpoint.vout]
 
     # --- the mempool ---
 
@@ -108,7 +108,7 @@ class Node:
         return tx
 
     def _conflicts(self, tx: Tx) -> list[str]:
-        """Waiting transactions that this one replaces. Raises `BadTransaction` if it may not."""
+        """Transactions of the mempool that this one replaces. Raises `BadTransaction` if it may not."""
         direct = {self._spent_by[i.outpoint] for i in tx.inputs if i.outpoint in self._spent_by}
         if not direct:
             return []
@@ -144,18 +144,18 @@ class Node:
         with self.store.transaction():
             for txid in replaced:
                 self._evict(txid)
-            waiting = Waiting(tx=tx, time=self._now(), height=self.tip[1])
-            self._remember(waiting)
-            self.store.add_to_mempool(tx.txid, tx.raw, waiting.time, waiting.height, self.mempool_sequence)
+            entry = MempoolEntry(tx=tx, time=self._now(), height=self.tip[1])
+            self._remember(entry)
+            self.store.add_to_mempool(tx.txid, tx.raw, entry.time, entry.height, self.mempool_sequence)
 
-    def _remember(self, waiting: Waiting) -> None:
-        self.mempool[waiting.tx.txid] = waiting
-        self._spent_by.update((item.outpoint, waiting.tx.txid) for item in waiting.tx.inputs)
+    def _remember(self, entry: MempoolEntry) -> None:
+        self.mempool[entry.tx.txid] = entry
+        self._spent_by.update((item.outpoint, entry.tx.txid) for item in entry.tx.inputs)
         self.mempool_sequence += 1
 
     def _evict(self, txid: str) -> None:
-        waiting = self.mempool.pop(txid)
-        for item in waiting.tx.inputs:
+        entry = self.mempool.pop(txid)
+        for item in entry.tx.inputs:
             self._spent_by.pop(item.outpoint, None)
         self.store.remove_from_mempool(txid)
         self.mempool_sequence += 1
@@ -163,7 +163,7 @@ class Node:
     # --- blocks ---
 
     def mine(self, blocks: int = 1, *, empty: bool = False) -> list[str]:
-        """Mine; the first block takes all that waits unless `empty`. Returns the hashes."""
+        """Mine; the first block takes the whole mempool unless `empty`. Returns the hashes."""
         hashes = []
         for _ in range(min(blocks, MAX_BLOCKS_PER_CALL)):
             with self.store.transaction():
@@ -200,16 +200,16 @@ class Node:
                 self.store.add_coin(coin)
 
     def disconnect(self, depth: int) -> list[str]:
-        """Take the newest blocks off; their transactions wait again. Returns those transactions' ids."""
+        """Take the newest blocks off; their transactions return to the mempool. Returns those transactions' ids."""
         depth = min(depth, self.tip[1])
-        waiting = list(self.mempool.values())
+        entries = list(self.mempool.values())
         returned: list[Tx] = []
         with self.store.transaction():
             for txid in list(self.mempool):
                 self._evict(txid)
             for _ in range(depth):
                 returned = self._disconnect_tip() + returned
-            for tx in [*returned, *(entry.tx for entry in waiting)]:
+            for tx in [*returned, *(entry.tx for entry in entries)]:
                 try:
                     self.accept(tx.raw)
                 except BadTransaction:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from ledger.money import format_decimal
 from sandbox.elementsd.addresses import script_to_address
 from sandbox.elementsd.params import asset_id
 from sandbox.elementsd.transactions import Input, Output, Tx, witness_items
@@ -14,7 +13,8 @@ from sandbox.elementsd.transactions import Input, Output, Tx, witness_items
 
 def amount(satoshi: int) -> msgspec.Raw:
     """An amount as a JSON number with 8 places, as elementsd writes it."""
-    return msgspec.Raw(format_decimal(satoshi, 8).encode())
+    whole, part = divmod(satoshi, 10**8)
+    return msgspec.Raw(f"{whole}.{part:08d}".encode())
 
 
 def script_json(script: bytes) -> dict[str, Any]:
@@ -74,40 +74,37 @@ def _input_json(tx: Tx, n: int, item: Input) -> dict[str, Any]:
         "is_pegin": False,
         "sequence": item.sequence,
         **({"txinwitness": witness} if witness else {}),
-        **(
-            {
-                "issuance": {
-                    "assetBlindingNonce": "00" * 32,
-                    "isreissuance": False,
-                    "asset": asset_id(item.issued[0][0]),
-                    "assetamount": amount(item.issued[0][1]),
-                }
-            }
-            if item.issued
-            else {}
-        ),
+        **_issuance_json(item),
     }
 
 
+def _issuance_json(item: Input) -> dict[str, Any]:
+    if not item.issued:
+        return {}
+    ((asset, value),) = item.issued
+    about = {"assetBlindingNonce": "00" * 32, "isreissuance": False}
+    return {"issuance": {**about, "asset": asset_id(asset), "assetamount": amount(value)}}
+
+
 def _output_json(n: int, output: Output) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     if output.explicit_value is not None:
-        said["value"] = amount(output.explicit_value)
+        shown["value"] = amount(output.explicit_value)
     else:
-        said |= _range_json(output.rangeproof)
-        said["surjectionproof"] = output.surjectionproof.hex()
-        said["valuecommitment"] = output.value.hex()
+        shown |= _range_json(output.rangeproof)
+        shown["surjectionproof"] = output.surjectionproof.hex()
+        shown["valuecommitment"] = output.value.hex()
     if output.explicit_asset is not None:
-        said["asset"] = output.explicit_asset
+        shown["asset"] = output.explicit_asset
     else:
-        said["assetcommitment"] = output.asset.hex()
-    said["commitmentnonce"] = output.nonce.hex() if any(output.nonce) else ""
-    said["commitmentnonce_fully_valid"] = any(output.nonce)
-    return {**said, "n": n, "scriptPubKey": script_json(output.script)}
+        shown["assetcommitment"] = output.asset.hex()
+    shown["commitmentnonce"] = output.nonce.hex() if any(output.nonce) else ""
+    shown["commitmentnonce_fully_valid"] = any(output.nonce)
+    return {**shown, "n": n, "scriptPubKey": script_json(output.script)}
 
 
 def _range_json(proof: bytes) -> dict[str, Any]:
-    """What a range proof's first bytes say: exponent, width, least value."""
+    """What a range proof's first bytes hold: exponent, width, least value."""
     if len(proof) < 2 or not proof[0] & 0x40:
         return {}
     exponent, bits = proof[0] & 0x1F, proof[1] + 1

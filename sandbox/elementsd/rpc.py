@@ -1,7 +1,7 @@
-"""elementsd's JSON-RPC methods that a chain follower or a wallet back end needs.
+"""elementsd's JSON-RPC methods that a chain follower needs, and those by which a test checks it.
 
 Results and error codes follow Elements 23 and later. Left out: everything of elementsd's own
-wallet (there is none, as with `-disablewallet`), mining calls, and peers. Blocks carry a
+wallet (there is none, as with `-disablewallet`), mining calls, fees and peers. Blocks carry a
 header from before dynamic federations.
 """
 
@@ -24,8 +24,8 @@ from sandbox.elementsd.arguments import (
     transaction_argument,
 )
 from sandbox.elementsd.blocks import Header, serialise_block
-from sandbox.elementsd.node import Node, Waiting
-from sandbox.elementsd.params import CHAIN, LBTC_ASSET
+from sandbox.elementsd.node import MempoolEntry, Node
+from sandbox.elementsd.params import CHAIN
 from sandbox.elementsd.render import amount, script_json, transaction_json
 from sandbox.elementsd.transactions import BadTransaction, OutPoint, parse
 
@@ -33,6 +33,8 @@ _NO_TX = (
     "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain"
     " transaction queries. Use gettransaction for wallet transactions."
 )
+_NOT_IN_BLOCK = "No such transaction found in the provided block. Use gettransaction for wallet transactions."
+_GENESIS = "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved"
 
 
 class Rpc:
@@ -127,10 +129,10 @@ class Rpc:
             "tx": txids if verbosity in (1, True) else [transaction_json(tx) for tx in transactions],
         }
 
-    def _header(self, block_hash: str) -> tuple[Header, bool]:
+    def _header(self, block_hash: str, unknown: str = "Block not found") -> tuple[Header, bool]:
         found = self._store.header(block_hash)
         if found is None:
-            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Block not found")
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, unknown)
         return found
 
     def _header_json(self, header: Header, *, active: bool) -> dict[str, Any]:
@@ -155,37 +157,32 @@ class Rpc:
     # --- transactions ---
 
     def getrawtransaction(self, txid: Any, verbose: Any = False, blockhash: Any = None) -> Any:
-        """A waiting transaction, or one of the named block: there is no transaction index."""
+        """A transaction of the mempool, or one of the named block: there is no transaction index."""
         txid = hash_argument("parameter 1", txid)
-        if self._store.hash_at(0) is not None and txid in self._store.block_txids(self.getblockhash(0)):
-            text = (
-                "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved"
-            )
-            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, text)
+        if txid in self._store.block_txids(self.getblockhash(0)):
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _GENESIS)
         if blockhash is None:
-            waiting = self._node.mempool.get(txid)
-            if waiting is None:
+            entry = self._node.mempool.get(txid)
+            if entry is None:
                 raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NO_TX)
-            return {**transaction_json(waiting.tx)} if verbose else waiting.tx.raw.hex()
-        found = self._store.header(hash_argument("parameter 3", blockhash))
-        if found is None:
-            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Block hash not found")
-        header, active = found
+            return transaction_json(entry.tx) if verbose else entry.tx.raw.hex()
+        header, active = self._header(hash_argument("parameter 3", blockhash), "Block hash not found")
         if txid not in self._store.block_txids(header.hash):
-            text = (
-                "No such transaction found in the provided block. Use gettransaction for wallet transactions."
-            )
-            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, text)
+            raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NOT_IN_BLOCK)
         raw = self._raw(txid)
         if not verbose:
             return raw.hex()
-        depth = self._node.tip[1] - header.height + 1 if active else 0
-        times = {"confirmations": depth, "time": header.time, "blocktime": header.time}
-        place = {"in_active_chain": active, "blockhash": header.hash}
-        return {**place, **transaction_json(parse(raw)), **(times if active else {"confirmations": 0})}
+        times = {"time": header.time, "blocktime": header.time} if active else {}
+        return {
+            "in_active_chain": active,
+            "blockhash": header.hash,
+            **transaction_json(parse(raw)),
+            "confirmations": self._node.tip[1] - header.height + 1 if active else 0,
+            **times,
+        }
 
     def decoderawtransaction(self, hexstring: Any, iswitness: Any = None) -> Any:
-        """What a serialised transaction says."""
+        """What a serialised transaction holds."""
         return transaction_json(transaction_argument(hexstring), with_hex=False)
 
     def sendrawtransaction(self, hexstring: Any, maxfeerate: Any = None, *_: Any) -> str:
@@ -217,21 +214,18 @@ class Rpc:
         """An unspent output, or null."""
         outpoint = OutPoint(hash_argument("txid", txid), int(n))
         coin = self._store.coin(outpoint)
-        if coin is not None and (not include_mempool or self._node.output(outpoint) is not None):
-            tip, height = self._node.tip
-            return {
-                "bestblock": tip,
-                "confirmations": height - coin.height + 1,
-                **held_json(coin.output.asset, coin.output.value),
-                "scriptPubKey": script_json(coin.output.script),
-                "coinbase": coin.coinbase,
-            }
-        output = self._node.output(outpoint) if include_mempool else None
+        confirmed = None if coin is None else coin.output
+        output = self._node.output(outpoint) if include_mempool else confirmed
         if output is None:
             return None
-        place = {"bestblock": self._node.tip[0], "confirmations": 0}
-        held = {**held_json(output.asset, output.value), "scriptPubKey": script_json(output.script)}
-        return {**place, **held, "coinbase": False}
+        tip, height = self._node.tip
+        return {
+            "bestblock": tip,
+            "confirmations": 0 if coin is None else height - coin.height + 1,
+            **held_json(output),
+            "scriptPubKey": script_json(output.script),
+            "coinbase": coin is not None and coin.coinbase,
+        }
 
     def scantxoutset(self, action: Any, scanobjects: Any = None) -> Any:
         """Look for unspent outputs by `raw(<script>)` and `addr(<address>)`; at once, so never under way."""
@@ -252,7 +246,7 @@ class Rpc:
                         "vout": coin.outpoint.vout,
                         "scriptPubKey": script.hex(),
                         "desc": descriptor,
-                        **held_json(coin.output.asset, coin.output.value, total="amount"),
+                        **held_json(coin.output, total="amount"),
                         "coinbase": coin.coinbase,
                         "height": coin.height,
                         "blockhash": self._store.hash_at(coin.height),
@@ -271,49 +265,34 @@ class Rpc:
     # --- the mempool ---
 
     def getrawmempool(self, verbose: bool = False, mempool_sequence: bool = False) -> Any:
-        """What waits."""
+        """The transactions of the mempool."""
         if verbose:
             if mempool_sequence:
                 text = "Verbose results cannot contain mempool sequence values."
                 raise RpcError(RPC_INVALID_PARAMETER, text)
-            return {txid: self._entry(waiting) for txid, waiting in self._node.mempool.items()}
+            return {txid: self._entry(entry) for txid, entry in self._node.mempool.items()}
         txids = list(self._node.mempool)
         return (
             {"txids": txids, "mempool_sequence": self._node.mempool_sequence} if mempool_sequence else txids
         )
 
     def getmempoolentry(self, txid: Any) -> dict[str, Any]:
-        """One waiting transaction's data."""
-        waiting = self._node.mempool.get(hash_argument("txid", txid))
-        if waiting is None:
+        """One transaction of the mempool."""
+        entry = self._node.mempool.get(hash_argument("txid", txid))
+        if entry is None:
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
-        return self._entry(waiting)
+        return self._entry(entry)
 
-    def getmempoolinfo(self) -> dict[str, Any]:
-        """The mempool as a whole."""
-        return {
-            "loaded": True,
-            "size": len(self._node.mempool),
-            "bytes": sum(waiting.tx.vsize for waiting in self._node.mempool.values()),
-            "total_fee": amount(sum(waiting.tx.fee_satoshi for waiting in self._node.mempool.values())),
-            "maxmempool": 300_000_000,
-            "mempoolminfee": amount(100),
-            "minrelaytxfee": amount(100),
-            "incrementalrelayfee": amount(100),
-            "unbroadcastcount": 0,
-            "fullrbf": False,
-        }
-
-    def _entry(self, waiting: Waiting) -> dict[str, Any]:
-        tx = waiting.tx
+    def _entry(self, entry: MempoolEntry) -> dict[str, Any]:
+        tx = entry.tx
         depends = sorted({i.outpoint.txid for i in tx.inputs} & set(self._node.mempool))
         fee = amount(tx.fee_satoshi)
         return {
             "vsize": tx.vsize,
             "discountvsize": tx.discount_vsize,
             "weight": tx.weight,
-            "time": waiting.time,
-            "height": waiting.height,
+            "time": entry.time,
+            "height": entry.height,
             "wtxid": tx.wtxid,
             "fees": {"base": fee, "modified": fee, "ancestor": fee, "descendant": fee},
             "depends": depends,
@@ -324,7 +303,7 @@ class Rpc:
     # --- the rest ---
 
     def validateaddress(self, address: Any) -> dict[str, Any]:
-        """Whether an address is one of this chain, and what it says."""
+        """Whether an address is one of this chain, and what it holds."""
         destination = parse_destination(str(address))
         if destination is None:
             return {
@@ -333,7 +312,7 @@ class Rpc:
                 "error": "Invalid or unsupported Segwit (Bech32) or Base58 encoding.",
             }
         version, program = destination.script[0], destination.script[2:]
-        said = {
+        shown = {
             "isvalid": True,
             "address": str(address),
             "scriptPubKey": destination.script.hex(),
@@ -344,55 +323,11 @@ class Rpc:
         }
         key = destination.blinding_public_key
         plain = {"confidential_key": key.hex() if key else "", "unconfidential": destination.unconfidential}
-        return {**said, **plain, "parent_address_info": {"isvalid": False}}
-
-    def getnetworkinfo(self) -> dict[str, Any]:
-        """A node without peers."""
-        return {
-            "version": 230300,
-            "subversion": "/LlamaSketch sandbox:0.1/",
-            "protocolversion": 70016,
-            "localservices": "0000000000000409",
-            "localrelay": True,
-            "timeoffset": 0,
-            "networkactive": True,
-            "connections": 0,
-            "connections_in": 0,
-            "connections_out": 0,
-            "networks": [],
-            "relayfee": amount(100),
-            "incrementalfee": amount(100),
-            "localaddresses": [],
-            "warnings": "This is a sandbox: its coins are worth nothing.",
-        }
-
-    def getzmqnotifications(self) -> list[Any]:
-        """No notifications over ZeroMQ."""
-        return []
-
-    def getsidechaininfo(self) -> dict[str, Any]:
-        """What makes this chain an Elements chain."""
-        return {
-            "fedpeg_script": "51",
-            "pegged_asset": LBTC_ASSET,
-            "min_peg_diff": "00" * 32,
-            "parent_blockhash": "00" * 32,
-            "parent_chain_has_pow": True,
-            "enforce_pak": False,
-            "pegin_confirmation_depth": 8,
-        }
-
-    def dumpassetlabels(self) -> dict[str, str]:
-        """Names of assets."""
-        return {"bitcoin": LBTC_ASSET}
+        return {**shown, **plain, "parent_address_info": {"isvalid": False}}
 
     def uptime(self) -> int:
         """Seconds since the start."""
         return self._now() - self._node.started_at
-
-    def estimatesmartfee(self, conf_target: Any, estimate_mode: Any = None) -> dict[str, Any]:
-        """A quiet chain has no estimate."""
-        return {"errors": ["Insufficient data or no feerate found"], "blocks": int(conf_target)}
 
     def _raw(self, txid: str) -> bytes:
         raw = self._store.raw(txid)

@@ -1,4 +1,4 @@
-"""elementsd's HTTP face (JSON-RPC with basic authentication) and the sandbox's control API."""
+"""elementsd's JSON-RPC over HTTP with basic authentication, and the control API of the stand-in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import base64
 import hmac
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandbox.common.control import Answer, Refused, Values, get, post, to_json, whole
+from sandbox.common.faults import Faults
 from sandbox.elementsd.addresses import parse_amount, parse_asset, parse_destination, parse_uri
 from sandbox.elementsd.arguments import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RpcError
 from sandbox.elementsd.node import Node
-from sandbox.elementsd.params import LBTC_ASSET
+from sandbox.elementsd.params import LBTC_ASSET, asset_id
 from sandbox.elementsd.rpc import Rpc
 from sandbox.elementsd.transactions import BadTransaction
 from sandbox.elementsd.wallet import CannotPay, Wallet
@@ -31,8 +32,7 @@ MAX_BATCH: Final = 10_000
 WAIT_STEPS: Final = 200
 
 
-@dataclass(slots=True)
-class Faults:
+class RpcFaults(Faults):
     """What goes wrong with the next RPC calls."""
 
     error_500: int = 0
@@ -53,23 +53,23 @@ class Server:
         self._token = base64.b64encode(f"{user}:{password}".encode())
         self._thread = ThreadPoolExecutor(1, "node")
         self._log = structlog.get_logger()
-        self.faults = Faults()
+        self.faults = RpcFaults()
         self.changed = asyncio.Event()
-        """Set when something came to wait in the mempool."""
+        """Set when a transaction entered the mempool."""
 
     def app(self) -> Starlette:
         """The ASGI application."""
         return Starlette(
             routes=[
                 Route("/", self._json_rpc, methods=["POST"]),
-                Route("/sandbox/health", self._health),
-                Route("/sandbox/info", self._info),
-                Route("/sandbox/wait", self._wait, methods=["POST"]),
-                Route("/sandbox/pay", self._control(self._pay), methods=["POST"]),
-                Route("/sandbox/mine", self._control(self._mine), methods=["POST"]),
-                Route("/sandbox/reorg", self._control(self._reorg), methods=["POST"]),
-                Route("/sandbox/replace", self._control(self._replace), methods=["POST"]),
-                Route("/sandbox/faults", self._control(self._set_faults), methods=["POST"]),
+                get("/sandbox/health", lambda _: {"ok": True}),
+                get("/sandbox/info", self._on_thread(self._info)),
+                post("/sandbox/wait", self._wait),
+                post("/sandbox/pay", self._on_thread(self._pay)),
+                post("/sandbox/mine", self._on_thread(self._mine)),
+                post("/sandbox/reorg", self._on_thread(self._reorg)),
+                post("/sandbox/replace", self._on_thread(self._replace)),
+                post("/sandbox/faults", lambda values: self.faults.change({"reset": True, **values})),
             ]
         )
 
@@ -88,8 +88,7 @@ class Server:
             await asyncio.sleep(self.faults.delay_ms * 0.001)
         if self.faults.down:
             return _CutConnection()
-        if self.faults.error_500 > 0:
-            self.faults.error_500 -= 1
+        if self.faults.take("error_500"):
             return Response(status_code=500)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic" or not hmac.compare_digest(token.encode(), self._token):
@@ -98,8 +97,7 @@ class Server:
         answer = await self.run(lambda: self._answer(body))
         if self._node.mempool:
             self.changed.set()
-        if self.faults.drop > 0:
-            self.faults.drop -= 1
+        if self.faults.take("drop"):
             return _CutConnection()
         return answer
 
@@ -109,11 +107,11 @@ class Server:
                 return Response(status_code=413)
             request = msgspec.json.decode(body)
         except msgspec.DecodeError:
-            return _json(_error(None, -32700, "Parse error"), 500)
+            return to_json(_error(None, -32700, "Parse error"), 500)
         if isinstance(request, list):
-            return _json([self._one(item)[0] for item in request[:MAX_BATCH]])
+            return to_json([self._one(item)[0] for item in request[:MAX_BATCH]])
         answer, status = self._one(request)
-        return _json(answer, status)
+        return to_json(answer, status)
 
     def _one(self, request: Any) -> tuple[dict[str, Any], int]:
         if not isinstance(request, dict):
@@ -133,100 +131,77 @@ class Server:
 
     # --- the control API ---
 
-    def _control(self, handler: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
-        async def endpoint(request: Request) -> Response:
+    def _on_thread(self, work: Callable[[Values], Any]) -> Answer:
+        async def answer(values: Values) -> Any:
             try:
-                body = msgspec.json.decode(await request.body() or b"{}")
-                if not isinstance(body, dict):
-                    raise ValueError("the body must be a JSON object")  # noqa: TRY004 — a client's fault
-                answer = await self.run(lambda: handler(body))
-            except (ValueError, CannotPay, BadTransaction, msgspec.DecodeError) as error:
-                return _json({"error": str(error)}, 400)
+                found = await self.run(lambda: work(values))
+            except (CannotPay, BadTransaction) as error:
+                raise Refused(str(error), 400) from error
             if self._node.mempool:
                 self.changed.set()
-            return _json(answer)
+            return found
 
-        return endpoint
+        return answer
 
-    async def _health(self, _: Request) -> Response:
-        return _json({"ok": True})
-
-    async def _wait(self, request: Request) -> Response:
+    async def _wait(self, values: Values) -> dict[str, int]:
         """Answers when the chain has reached a height, or after ten seconds with what it has."""
-        wanted = _count(msgspec.json.decode(await request.body()), "height", default=1)
-        height = 0
+        wanted, height = whole(values, "height", least=1), 0
         for _ in range(WAIT_STEPS):
             _, height = await self.run(lambda: self._node.tip)
             if height >= wanted:
                 break
             await asyncio.sleep(0.05)
-        return _json({"height": height})
+        return {"height": height}
 
-    async def _info(self, _: Request) -> Response:
-        return _json(await self.run(self._describe))
-
-    def _describe(self) -> dict[str, Any]:
+    def _info(self, _: Values) -> dict[str, Any]:
         tip, height = self._node.tip
-        assets = {
-            "L-BTC": LBTC_ASSET,
-            "USDT": self._wallet.usdt[::-1].hex(),
-            "JUNK": self._wallet.junk[::-1].hex(),
+        wallet = self._wallet
+        return {
+            "height": height,
+            "tip": tip,
+            "mempool": len(self._node.mempool),
+            "assets": {"L-BTC": LBTC_ASSET, "USDT": asset_id(wallet.usdt), "JUNK": asset_id(wallet.junk)},
+            "balances": {asset: str(value) for asset, value in wallet.balances().items()},
         }
-        balances = {name: str(value) for name, value in self._wallet.balances().items()}
-        waiting = len(self._node.mempool)
-        return {"height": height, "tip": tip, "mempool": waiting, "assets": assets, "balances": balances}
 
-    def _pay(self, body: dict[str, Any]) -> dict[str, Any]:
-        if "uri" in body:
-            asked = parse_uri(str(body["uri"]))
-            address, units, asset = asked.address, asked.amount, asked.asset
-        else:
-            address = str(body.get("address", ""))
-            units, asset = (
-                parse_amount(str(body.get("amount", ""))),
-                parse_asset(str(body.get("assetid", ""))),
-            )
-        if "amount" in body:
-            units = parse_amount(str(body["amount"]))
-        if "assetid" in body:
-            asset = parse_asset(str(body["assetid"]))
-        if body.get("unconfidential"):
+    def _pay(self, values: Values) -> dict[str, Any]:
+        """To a `uri`, or to an `address`; `amount` and `assetid` override those of the URI."""
+        named = {name: str(values[name]) for name in ("address", "amount", "assetid") if name in values}
+        asked = (parse_uri(str(values["uri"])) if "uri" in values else {}) | named
+        address = asked.get("address", "")
+        units, asset = parse_amount(asked.get("amount", "")), parse_asset(asked.get("assetid", ""))
+        if values.get("unconfidential"):
             destination = parse_destination(address)
             address = destination.unconfidential if destination is not None else address
-        junk, final = bool(body.get("junk")), bool(body.get("final"))
+        junk, final = bool(values.get("junk")), bool(values.get("final"))
         return {"txid": self._wallet.pay(address, units, asset, junk=junk, final=final)}
 
-    def _mine(self, body: dict[str, Any]) -> dict[str, Any]:
-        blocks = _count(body, "blocks", default=1)
-        return {"blocks": self._node.mine(blocks, empty=bool(body.get("empty")))}
+    def _mine(self, values: Values) -> dict[str, Any]:
+        blocks = whole(values, "blocks", 1, least=1, most=1000)
+        return {"blocks": self._node.mine(blocks, empty=bool(values.get("empty")))}
 
-    def _reorg(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _reorg(self, values: Values) -> dict[str, Any]:
         """Replace the newest `depth` blocks by `depth + 1` others.
 
-        The transactions wait again, or with `drop` those of the purse are double-spent.
+        The transactions return to the mempool, or with `drop` those of the wallet are double-spent.
         """
-        depth = _count(body, "depth", default=1)
+        depth = whole(values, "depth", 1, least=1, most=1000)
         returned = self._node.disconnect(depth)
         dropped = []
-        if body.get("drop"):
+        if values.get("drop"):
             for txid in returned:
                 if txid in self._node.mempool:
                     self._wallet.replace(txid)
                     dropped.append(txid)
-        hashes = self._node.mine(1, empty=not body.get("drop")) + self._node.mine(depth, empty=True)
+        hashes = self._node.mine(1, empty=not values.get("drop")) + self._node.mine(depth, empty=True)
         return {
             "blocks": hashes,
             "returned": [txid for txid in returned if txid not in dropped],
             "dropped": dropped,
         }
 
-    def _replace(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"txid": self._wallet.replace(str(body.get("txid", "")))}
-
-    def _set_faults(self, body: dict[str, Any]) -> dict[str, Any]:
-        faults = msgspec.convert(body, Faults)
-        self.faults = faults
-        return msgspec.to_builtins(faults)  # type: ignore[no-any-return]
+    def _replace(self, values: Values) -> dict[str, Any]:
+        return {"txid": self._wallet.replace(str(values.get("txid", "")))}
 
 
 class _CutConnection(Response):
@@ -237,16 +212,5 @@ class _CutConnection(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _count(body: dict[str, Any], name: str, *, default: int) -> int:
-    value = body.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1000:
-        raise ValueError(f"{name} is a whole number from 1 to 1000")
-    return value
-
-
 def _error(request_id: Any, code: int, message: str) -> dict[str, Any]:
     return {"result": None, "error": {"code": code, "message": message}, "id": request_id}
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value) + b"\n", status_code=status, media_type="application/json")

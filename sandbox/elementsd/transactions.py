@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import wallycore as wally
+from coincurve import PublicKey
 
-from sandbox.elementsd import pedersen
 from sandbox.elementsd.params import MAX_MONEY, asset_id, issued_asset
 
 _FLAGS: Final = wally.WALLY_TX_FLAG_USE_WITNESS | wally.WALLY_TX_FLAG_USE_ELEMENTS
-NULL_TXID: Final = "00" * 32
+_FIELD: Final = 2**256 - 2**32 - 977
+"""The prime of secp256k1's field."""
 
 
 class BadTransaction(Exception):
@@ -185,43 +186,50 @@ def witness_items(raw: bytes, n: int) -> list[bytes]:
 def check_amounts(tx: Tx, spent: list[Output]) -> None:
     """What comes in goes out, asset by asset, blinded or not. Raises `BadTransaction`.
 
-    Range proofs and surjection proofs must be there, but wallycore cannot verify them:
-    a forged proof that a real node would refuse passes here.
+    A value commitment is `value*H + blinder*G`, where H is the (blinded) generator of the asset:
+    the commitments of both sides have the same sum. Range proofs and surjection proofs must be
+    there, but wallycore cannot verify them: a forged proof that a real node would refuse passes.
     """
-    total: pedersen.Point = None
     try:
-        for coin in spent:
-            total = pedersen.add(total, _commitment(coin))
-        for item in tx.inputs:
-            for asset, amount in item.issued:
-                total = pedersen.add(total, _explicit(asset, amount))
-        for output in tx.outputs:
-            total = pedersen.add(total, pedersen.negate(_commitment(output)))
+        issued = [_explicit(asset, amount) for item in tx.inputs for asset, amount in item.issued]
+        paid_in = issued + [_commitment(coin) for coin in spent if coin.explicit_value != 0]
+        paid_out = [_commitment(output) for output in tx.outputs if output.explicit_value != 0]
+        balanced = PublicKey.combine_keys(paid_in) == PublicKey.combine_keys(paid_out)
     except ValueError:
-        raise BadTransaction("bad-txns-in-ne-out") from None
-    if total is not None:
+        balanced = False
+    if not balanced or any(
+        (output.explicit_value is None and not output.rangeproof)
+        or (output.explicit_asset is None and not output.surjectionproof)
+        for output in tx.outputs
+    ):
         raise BadTransaction("bad-txns-in-ne-out")
-    for output in tx.outputs:
-        if output.explicit_value is None and not output.rangeproof:
-            raise BadTransaction("bad-txns-in-ne-out")
-        if output.explicit_asset is None and not output.surjectionproof:
-            raise BadTransaction("bad-txns-in-ne-out")
 
 
-def _commitment(output: Output) -> pedersen.Point:
+def _commitment(output: Output) -> PublicKey:
     if output.explicit_value is None:
-        return pedersen.lift(output.value)
+        return _point(output.value)
     if output.explicit_value > MAX_MONEY:
         raise ValueError("too much")
-    generator = output.asset
     if output.explicit_asset is not None:
         return _explicit(output.asset[1:], output.explicit_value)
-    return pedersen.multiply(pedersen.lift(generator), output.explicit_value)
+    return _point(output.asset).multiply(output.explicit_value.to_bytes(32, "big"))
 
 
-def _explicit(asset: bytes, amount: int) -> pedersen.Point:
+def _explicit(asset: bytes, amount: int) -> PublicKey:
     generator = bytes(wally.asset_generator_from_bytes(asset, bytes(32)))
-    return pedersen.multiply(pedersen.lift(generator), amount)
+    return _point(generator).multiply(amount.to_bytes(32, "big"))
+
+
+def _point(commitment: bytes) -> PublicKey:
+    """A 33-byte value commitment (08/09) or asset generator (0a/0b). Raises `ValueError`.
+
+    Their last bit marks whether y is a square; that of a public key (02/03) whether y is odd.
+    """
+    if len(commitment) != 33 or commitment[0] not in (0x08, 0x09, 0x0A, 0x0B):
+        raise ValueError("not a commitment")
+    even = PublicKey(b"\x02" + commitment[1:])
+    is_square = pow(even.point()[1], (_FIELD - 1) >> 1, _FIELD) == 1
+    return even if is_square == (commitment[0] & 1 == 0) else PublicKey(b"\x03" + commitment[1:])
 
 
 def check_signatures(tx: Tx, spent: list[Output]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import wallycore as wally
 
+from sandbox.common.files import keep
 from sandbox.elementsd.confidential import Randomness
 from sandbox.elementsd.params import NETWORK
 
@@ -19,11 +20,9 @@ def ensure_treasury(data_dir: Path, random: Randomness) -> Path:
     The seed (hex, BIP 32) is what a merchant keeps away from the API server; the API reads the
     descriptor only.
     """
-    seed_path, descriptor_path = data_dir / SEED_FILE, data_dir / DESCRIPTOR_FILE
-    if not seed_path.exists():
-        _write(seed_path, random(32).hex())
-    if not descriptor_path.exists():
-        _write(descriptor_path, watch_only_descriptor(bytes.fromhex(seed_path.read_text().strip())))
+    seed = keep(data_dir / SEED_FILE, lambda: random(32).hex())
+    descriptor_path = data_dir / DESCRIPTOR_FILE
+    keep(descriptor_path, lambda: watch_only_descriptor(bytes.fromhex(seed)))
     return descriptor_path
 
 
@@ -38,10 +37,3 @@ def watch_only_descriptor(seed: bytes) -> str:
     text = f"ct(slip77({slip77}),elwpkh([{fingerprint}/84h/1776h/0h]{public}/<0;1>/*))"
     parsed = wally.descriptor_parse(text, None, NETWORK, wally.WALLY_MINISCRIPT_AS_ELEMENTS)
     return f"{text}#{wally.descriptor_get_checksum(parsed, 0)}"
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text + "\n")
-    fresh.replace(path)

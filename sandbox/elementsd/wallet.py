@@ -1,9 +1,9 @@
-"""The sandbox's purse: it owns L-BTC, a USDT-like asset and a junk asset, and pays like a wallet."""
+"""The wallet of the sandbox: it owns L-BTC, a USDT-like asset and a junk asset, and pays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import wallycore as wally
 
@@ -32,13 +32,7 @@ _FEE_PER_PART_SATOSHI = 30
 
 
 class CannotPay(Exception):
-    """The purse cannot make this payment."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    spend: Spend
-    own: OwnSecret
+    """The wallet cannot make this payment."""
 
 
 def usdt_asset() -> str:
@@ -88,18 +82,9 @@ class Wallet:
 
     def _issue_junk(self) -> bytes:
         lbtc = asset_bytes(LBTC_ASSET)
-        source = self._own(lbtc)[0].spend
+        source = self._own(lbtc)[0]
         junk = issued_asset(bytes.fromhex(source.txid)[::-1], source.vout, JUNK_CONTRACT)
-        spend = Spend(
-            txid=source.txid,
-            vout=source.vout,
-            script=source.script,
-            value_bytes=source.value_bytes,
-            secret=source.secret,
-            private_key=source.private_key,
-            issue=(JUNK_CONTRACT, JUNK_ISSUED),
-            issued_asset=junk,
-        )
+        spend = replace(source, issue=(JUNK_CONTRACT, JUNK_ISSUED), issued_asset=junk)
         fee = 1_000
         change = self._own_target(lbtc, source.secret.value - fee)
         self._send([spend], [change, *self._split(junk, JUNK_ISSUED)], fee)
@@ -112,7 +97,7 @@ class Wallet:
     # --- paying ---
 
     def balances(self) -> dict[str, int]:
-        """What the purse can spend now, by asset id, in minor units."""
+        """What the wallet can spend now, by asset id, in minor units."""
         totals: dict[str, int] = {}
         for own in self._node.store.secrets():
             if self._node.output(own.outpoint) is not None:
@@ -158,58 +143,56 @@ class Wallet:
             if _sum(coins) > amount:
                 targets.append(self._own_target(real, _sum(coins) - amount))
             coins += fees
-        return self._send([_with_sequence(coin.spend, sequence) for coin in coins], targets, fee).txid
+        return self._send([replace(coin, sequence=sequence) for coin in coins], targets, fee).txid
 
     def replace(self, txid: str) -> str:
-        """Pay the inputs of a waiting payment of ours back to ourselves, for a higher fee."""
-        waiting = self._node.mempool.get(txid)
-        if waiting is None:
-            raise CannotPay("no such waiting transaction")
+        """Pay the inputs of a payment of ours in the mempool back to ourselves, for a higher fee."""
+        entry = self._node.mempool.get(txid)
+        if entry is None:
+            raise CannotPay("no such transaction in the mempool")
         spends: list[Spend] = []
-        for item in waiting.tx.inputs:
+        for item in entry.tx.inputs:
             own = self._node.store.secret(item.outpoint)
             if own is None:
-                raise CannotPay("the purse can replace its own payments only")
+                raise CannotPay("the wallet can replace its own payments only")
             spends.append(self._spend(own))
         lbtc = asset_bytes(LBTC_ASSET)
         totals: dict[bytes, int] = {}
         for spend in spends:
             totals[spend.secret.asset] = totals.get(spend.secret.asset, 0) + spend.secret.value
-        fee = waiting.tx.fee_satoshi * 3 + 1_000
+        fee = entry.tx.fee_satoshi * 3 + 1_000
         totals[lbtc] -= fee
         with self._node.store.transaction():
-            return self._send(
-                spends, [self._own_target(asset, value) for asset, value in totals.items()], fee
-            ).txid
+            targets = [self._own_target(asset, value) for asset, value in totals.items()]
+            return self._send(spends, targets, fee).txid
 
     def _send(self, spends: Sequence[Spend], targets: Sequence[Target], fee: int) -> Built:
         built = build(spends, targets, fee, self._random)
         for n, (target, secret) in enumerate(zip(targets, built.secrets, strict=False)):
-            index = self._key_index(target.script)
-            if index is not None:
-                own = OwnSecret(outpoint=OutPoint(built.txid, n), secret=secret, key_index=index)
+            if target.script == _script(self._key(0)):
+                own = OwnSecret(outpoint=OutPoint(built.txid, n), secret=secret, key_index=0)
                 self._node.store.add_secret(own)
         self._node.accept(built.raw)
         return built
 
     # --- its own outputs ---
 
-    def _select(self, asset: bytes, at_least: int) -> list[_Own]:
+    def _select(self, asset: bytes, at_least: int) -> list[Spend]:
         """Largest first, confirmed or not."""
-        chosen: list[_Own] = []
+        chosen: list[Spend] = []
         for own in self._own(asset):
             chosen.append(own)
             if _sum(chosen) >= at_least:
                 return chosen
-        raise CannotPay("the purse holds too little of this asset")
+        raise CannotPay("the wallet holds too little of this asset")
 
-    def _own(self, asset: bytes) -> list[_Own]:
+    def _own(self, asset: bytes) -> list[Spend]:
         found = [
-            _Own(self._spend(own), own)
+            self._spend(own)
             for own in self._node.store.secrets(asset)
             if self._node.output(own.outpoint) is not None
         ]
-        return sorted(found, key=lambda own: own.own.secret.value, reverse=True)
+        return sorted(found, key=lambda spend: spend.secret.value, reverse=True)
 
     def _spend(self, own: OwnSecret) -> Spend:
         key = self._key(own.key_index)
@@ -234,18 +217,11 @@ class Wallet:
         child = wally.bip32_key_from_parent(self._master, index, wally.BIP32_FLAG_KEY_PRIVATE)
         return bytes(wally.bip32_key_get_priv_key(child))
 
-    def _key_index(self, script: bytes) -> int | None:
-        return 0 if script == _script(self._key(0)) else None
-
 
 def _script(private_key: bytes) -> bytes:
     public_key = wally.ec_public_key_from_private_key(private_key)
     return b"\x00\x14" + bytes(wally.hash160(public_key))
 
 
-def _sum(coins: Sequence[_Own]) -> int:
-    return sum(coin.own.secret.value for coin in coins)
-
-
-def _with_sequence(spend: Spend, sequence: int) -> Spend:
-    return replace(spend, sequence=sequence)
+def _sum(coins: Sequence[Spend]) -> int:
+    return sum(coin.secret.value for coin in coins)

@@ -2,5 +2,5 @@
 
 `postgres.EmbeddedPostgres` and `valkey.EmbeddedValkey` prepare a data folder and say how to
 start the server (`command()`); `running.RunningServer` starts one and stops it again, for
-tests and benches; `gateway.supervisor` does the same with restarts.
+tests and benches; `sandbox.supervisor` does the same with restarts.
 """

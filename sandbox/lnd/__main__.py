@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import secrets
-import signal
-import sys
 import time
 from pathlib import Path
 
 import grpc
 import structlog
-from aiohttp import web
 
+from sandbox.common.process import HOST, listen, log_as_json, serve
 from sandbox.lnd import control, services
 from sandbox.lnd.interceptor import Gate
 from sandbox.lnd.node import Node, open_node, server_certificate
-
-HOST = "127.0.0.1"
 
 
 def main() -> None:
@@ -32,35 +27,20 @@ def main() -> None:
     )
     parser.add_argument("--block-seconds", type=int, default=600, help="a block every so often; 0 for none")
     arguments = parser.parse_args()
-    structlog.configure(
-        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    asyncio.run(serve(arguments.data, arguments.port, arguments.control_port, arguments.block_seconds))
+    log_as_json()
+    asyncio.run(run(arguments.data, arguments.port, arguments.control_port, arguments.block_seconds))
 
 
-async def serve(folder: Path, port: int, control_port: int, block_seconds: int) -> None:
-    """Run the node until it is told to stop."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def run(folder: Path, port: int, control_port: int, block_seconds: int) -> None:
+    """Run the node until a signal."""
     node = open_node(folder, time.time, secrets.token_bytes)
-    runner = web.AppRunner(control.build(node), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, HOST, control_port).start()
+    listener = listen(control_port)
     server = await _grpc_server(node, port)
-    tasks = [asyncio.create_task(node.keep_time())]
-    if block_seconds:
-        tasks.append(asyncio.create_task(node.keep_mining(block_seconds)))
     structlog.get_logger().info("sandbox_lnd_ready", port=port, control_port=control_port)
-    await stop.wait()
+    mining = (node.keep_mining(block_seconds),) if block_seconds else ()
+    await serve(control.build(node), listener, (node.keep_time(), *mining))
     node.feed.end_all()
-    for task in tasks:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
     await server.stop(grace=0.2)
-    await runner.cleanup()
     node.store.close()
 
 

@@ -18,59 +18,40 @@ FEATURES = {9: "tlv-onion", 14: "payment-addr", 17: "multi-path-payments"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
-    """A private channel offered as the last hop towards the payee."""
-
-    node_id: str
-    short_channel_id: str
-    fee_base_msat: int
-    fee_proportional_millionths: int
-    cltv_expiry_delta: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsigned:
-    """What an invoice says. `amount_msat` 0 means the payer chooses."""
+class Terms:
+    """What an invoice asks for. `amount_msat` 0 means that the payer chooses."""
 
     payment_hash: bytes
-    payment_secret: bytes
     amount_msat: int
     description: str
-    description_hash: bytes
-    created_at: int
+    description_hash: bytes = b""
     expiry_seconds: int
     cltv_delta: int
-    hops: Sequence[Hop] = ()
+    hops: Sequence[Route] = ()
+    """Private channels offered as the last hop towards the payee."""
 
 
-def encode(invoice: Unsigned, private_key: bytes) -> str:
-    """Write and sign an invoice."""
+def encode(terms: Terms, payment_secret: bytes, created_at: int, private_key: bytes) -> str:
+    """Write and sign an invoice; `created_at` in Unix seconds."""
     tags = Tags()
-    tags.add(TagChar.payment_hash, invoice.payment_hash.hex())
-    if invoice.description_hash:
-        tags.add(TagChar.description_hash, invoice.description_hash.hex())
+    tags.add(TagChar.payment_hash, terms.payment_hash.hex())
+    if terms.description_hash:
+        tags.add(TagChar.description_hash, terms.description_hash.hex())
     else:
-        tags.add(TagChar.description, invoice.description)
-    tags.add(TagChar.payment_secret, invoice.payment_secret.hex())
-    tags.add(TagChar.expire_time, invoice.expiry_seconds)
-    tags.add(TagChar.min_final_cltv_expiry, invoice.cltv_delta)
+        tags.add(TagChar.description, terms.description)
+    tags.add(TagChar.payment_secret, payment_secret.hex())
+    tags.add(TagChar.expire_time, terms.expiry_seconds)
+    tags.add(TagChar.min_final_cltv_expiry, terms.cltv_delta)
     features: dict[Feature | FeatureExtra, FeatureState] = {
         Feature.var_onion_optin: FeatureState.supported,
         Feature.payment_secret: FeatureState.required,
         Feature.basic_mpp: FeatureState.supported,
     }
     tags.add(TagChar.features, Features.from_feature_list(features))
-    for hop in invoice.hops:
-        route = Route(
-            public_key=hop.node_id,
-            short_channel_id=hop.short_channel_id,
-            base_fee=MilliSatoshi(hop.fee_base_msat),
-            ppm_fee=hop.fee_proportional_millionths,
-            cltv_expiry_delta=hop.cltv_expiry_delta,
-        )
-        tags.add(TagChar.route_hint, RouteHint(routes=[route]))
-    amount = MilliSatoshi(invoice.amount_msat) if invoice.amount_msat else None
-    unsigned = Bolt11(currency=CURRENCY, date=invoice.created_at, amount_msat=amount, tags=tags)
+    for hop in terms.hops:
+        tags.add(TagChar.route_hint, RouteHint(routes=[hop]))
+    amount = MilliSatoshi(terms.amount_msat) if terms.amount_msat else None
+    unsigned = Bolt11(currency=CURRENCY, date=created_at, amount_msat=amount, tags=tags)
     # An empty memo is legal in LND and makes an empty `d` field; the library's validation refuses that.
     return bolt11_encode(unsigned, private_key.hex(), ignore_exceptions=True)
 

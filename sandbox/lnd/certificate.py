@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sandbox.common.files import write_atomically
 
 VALIDITY = timedelta(days=420)
 RENEW_BEFORE = timedelta(days=30)
@@ -27,15 +28,6 @@ def ensure(folder: Path, now: datetime) -> tuple[bytes, bytes]:
     write_atomically(key_path, key_pem)
     write_atomically(certificate_path, certificate_pem, mode=0o644)
     return certificate_pem, key_pem
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.replace(path)
 
 
 def _make(now: datetime) -> tuple[bytes, bytes]:

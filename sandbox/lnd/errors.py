@@ -17,12 +17,3 @@ class LndError(Exception):
 def invoice_not_found() -> LndError:
     """No invoice with this payment hash (`invoices.ErrInvoiceNotFound`)."""
     return LndError("unable to locate invoice", grpc.StatusCode.NOT_FOUND)
-
-
-class PaymentRefused(Exception):
-    """The payer's wallet or the receiving node refused a payment."""
-
-    def __init__(self, text: str, status: int = 409) -> None:
-        super().__init__(text)
-        self.text = text
-        self.status = status

@@ -1,4 +1,4 @@
-"""Who listens to which invoices. Messages are copies: what happens later does not change them."""
+"""Who subscribes to which invoices. Messages are copies: what happens later does not change them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 LIMIT = 10_000
-"""Messages that may wait for one slow listener; then its stream is ended."""
+"""Messages that may wait for one slow subscriber; then its stream is ended."""
 
 
 class Feed:
@@ -32,17 +32,17 @@ class Feed:
     def single(self, payment_hash: bytes) -> Iterator[asyncio.Queue[Any]]:
         """Every state of one invoice."""
         queue: asyncio.Queue[Any] = asyncio.Queue(LIMIT)
-        listeners = self._one.setdefault(payment_hash, set())
-        listeners.add(queue)
+        subscribers = self._one.setdefault(payment_hash, set())
+        subscribers.add(queue)
         try:
             yield queue
         finally:
-            listeners.discard(queue)
-            if not listeners:
+            subscribers.discard(queue)
+            if not subscribers:
                 self._one.pop(payment_hash, None)
 
     def publish(self, message: Any, *, to_everyone: bool) -> None:
-        """Tell the listeners about one invoice's present state."""
+        """Send the subscribers one invoice's present state."""
         copy = type(message)()
         copy.CopyFrom(message)
         queues = set(self._one.get(bytes(message.r_hash), ()))

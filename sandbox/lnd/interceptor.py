@@ -35,7 +35,6 @@ PERMISSIONS = {
     "/invoicesrpc.Invoices/SubscribeSingleInvoice": Op("invoices", "read"),
     "/routerrpc.Router/SendPaymentV2": Op("offchain", "write"),
     "/routerrpc.Router/TrackPaymentV2": Op("offchain", "read"),
-    "/routerrpc.Router/EstimateRouteFee": Op("offchain", "read"),
 }
 
 

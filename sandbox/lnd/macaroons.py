@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from lndgrpc.compiled import lightning_pb2 as ln
 
 from sandbox.lnd.errors import LndError
 
-INVOICE_METHODS = tuple(
-    [
-        f"/lnrpc.Lightning/{m}"
-        for m in ("AddInvoice", "LookupInvoice", "ListInvoices", "SubscribeInvoices", "GetInfo")
-    ]
-    + [
-        f"/invoicesrpc.Invoices/{m}"
-        for m in (
-            "AddHoldInvoice",
-            "SettleInvoice",
-            "CancelInvoice",
-            "LookupInvoiceV2",
-            "SubscribeSingleInvoice",
-        )
-    ]
+INVOICE_METHODS = (
+    *(
+        f"/lnrpc.Lightning/{method}"
+        for method in "AddInvoice LookupInvoice ListInvoices SubscribeInvoices GetInfo".split()
+    ),
+    *(
+        f"/invoicesrpc.Invoices/{method}"
+        for method in "AddHoldInvoice SettleInvoice CancelInvoice LookupInvoiceV2 SubscribeSingleInvoice".split()
+    ),
 )
 REFUND_METHODS = (
     "/routerrpc.Router/SendPaymentV2",
@@ -68,11 +63,6 @@ class Macaroon:
             out += _field(_IDENTIFIER, caveat) + b"\0"
         return out + b"\0" + _field(_SIGNATURE, self.signature)
 
-    def with_caveat(self, caveat: bytes) -> Macaroon:
-        """A narrower macaroon: anyone who holds this one can make it."""
-        signature = _mac(self.signature, caveat)
-        return Macaroon(self.location, self.identifier, (*self.caveats, caveat), signature)
-
 
 def mint(root_key: bytes, root_key_id: str, nonce: bytes, ops: Sequence[Op]) -> Macaroon:
     """Bake a macaroon with these permissions under one root key."""
@@ -84,8 +74,8 @@ def mint(root_key: bytes, root_key_id: str, nonce: bytes, ops: Sequence[Op]) -> 
         storageId=root_key_id.encode(),
         ops=[ln.Op(entity=entity, actions=actions) for entity, actions in merged.items()],
     )
-    identifier = b"\x03" + bytes(wire.SerializeToString())
-    return Macaroon(b"lnd", identifier, (), _mac(_mac(_GENERATOR, root_key), identifier))
+    unsigned = Macaroon(b"lnd", b"\x03" + bytes(wire.SerializeToString()), (), b"")
+    return replace(unsigned, signature=chain(root_key, unsigned))
 
 
 def decode(data: bytes) -> Macaroon:
@@ -148,62 +138,50 @@ def _field(kind: int, data: bytes) -> bytes:
     return bytes([kind]) + _varint(len(data)) + data
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
+class _Reader(io.BytesIO):
     def byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
-        return value
+        return self.read(1)[0]
 
-    def peek(self) -> int:
-        return self._data[self._at]
+    def next_is(self, kind: int) -> bool:
+        return self.getbuffer()[self.tell()] == kind
 
     def field(self, kind: int) -> bytes:
         if self.byte() != kind:
             raise ValueError("unexpected field")
         length = shift = 0
-        while True:
-            byte = self.byte()
+        while (byte := self.byte()) >= 0x80:
             length |= (byte & 0x7F) << shift
             shift += 7
-            if byte < 0x80:
-                break
             if shift > 28:
                 raise ValueError("field too long")
-        value = self._data[self._at : self._at + length]
+        length |= byte << shift
+        value = self.read(length)
         if len(value) != length:
             raise ValueError("field extends past end of buffer")
-        self._at += length
         return value
 
     def end_section(self) -> None:
         if self.byte() != _END:
             raise ValueError("section not terminated")
 
-    def at_end(self) -> bool:
-        return self._at == len(self._data)
-
 
 def _decode(data: bytes) -> Macaroon:
     reader = _Reader(data)
     if reader.byte() != 2:
         raise ValueError("unsupported macaroon version")
-    location = reader.field(_LOCATION) if reader.peek() == _LOCATION else b""
+    location = reader.field(_LOCATION) if reader.next_is(_LOCATION) else b""
     identifier = reader.field(_IDENTIFIER)
     reader.end_section()
     caveats = []
-    while reader.peek() != _END:
-        if reader.peek() == _LOCATION:
+    while not reader.next_is(_END):
+        if reader.next_is(_LOCATION):
             reader.field(_LOCATION)
         caveats.append(reader.field(_IDENTIFIER))
-        if reader.peek() == _VERIFICATION:
+        if reader.next_is(_VERIFICATION):
             raise ValueError("third-party caveats are not supported")
         reader.end_section()
     reader.end_section()
     signature = reader.field(_SIGNATURE)
-    if not reader.at_end() or len(signature) != 32:
+    if reader.read(1) or len(signature) != 32:
         raise ValueError("trailing data or bad signature length")
     return Macaroon(location, identifier, tuple(caveats), signature)

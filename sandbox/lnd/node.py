@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bolt11.models.routehint import Route
+
+from sandbox.common.clock import MovableClock
+from sandbox.common.files import keep, write_atomically
 from sandbox.lnd import bolt11, certificate
-from sandbox.lnd.bolt11 import Hop
-from sandbox.lnd.clock import SandboxClock
 from sandbox.lnd.faults import Faults
 from sandbox.lnd.feed import Feed
 from sandbox.lnd.macaroons import INVOICE_METHODS, REFUND_METHODS, Op, mint
@@ -21,17 +23,7 @@ from sandbox.lnd.wallet import Wallet
 
 ADMIN_OPS = tuple(
     Op(entity, action)
-    for entity in (
-        "address",
-        "info",
-        "invoices",
-        "macaroon",
-        "message",
-        "offchain",
-        "onchain",
-        "peers",
-        "signer",
-    )
+    for entity in "address info invoices macaroon message offchain onchain peers signer".split()
     for action in ("generate", "read", "write")
 )
 _BAKED = (
@@ -47,13 +39,13 @@ class Node:
 
     folder: Path
     store: Store
-    clock: SandboxClock
+    clock: MovableClock
     faults: Faults
     feed: Feed
     registry: Registry
     payer: Payer
     wallet: Wallet
-    private_hop: Hop
+    private_hop: Route
     randomness: Callable[[int], bytes]
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -86,22 +78,17 @@ def open_node(folder: Path, machine_clock: Callable[[], float], randomness: Call
     """Open or create the node in `folder`, and write its credentials there."""
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "node.sqlite")
-    clock = SandboxClock(store, machine_clock)
+    clock = MovableClock(store, machine_clock)
     faults, feed = Faults(), Feed()
     node_key, wallet_key = _key(store, "node_key", randomness), _key(store, "wallet_key", randomness)
     registry = Registry(store, clock, feed, faults, node_key, randomness)
     payer = Payer(store, clock, faults, wallet_key, bolt11.public_key(node_key), randomness)
-    hop = Hop(
-        node_id=bolt11.public_key(wallet_key),
-        short_channel_id="500x1x0",
-        fee_base_msat=1000,
-        fee_proportional_millionths=1,
-        cltv_expiry_delta=80,
-    )
+    hop = Route(bolt11.public_key(wallet_key), "500x1x0", base_fee=1000, ppm_fee=1, cltv_expiry_delta=80)
     node = Node(folder, store, clock, faults, feed, registry, payer, Wallet(registry), hop, randomness)
     registry.on_change = node.wake.set
     _bake(node)
-    _make_preimage_key(node)
+    # The key from which the gateway derives preimages: in production the operator makes it.
+    keep(folder / "preimage.key", lambda: randomness(32).hex())
     return node
 
 
@@ -111,10 +98,10 @@ def server_certificate(node: Node) -> tuple[bytes, bytes]:
 
 
 def _key(store: Store, name: str, randomness: Callable[[int], bytes]) -> bytes:
-    known = store.get(name, "")
+    known = store.setting(name, "")
     if not known:
         known = randomness(32).hex()
-        store.set(name, known)
+        store.remember(name, known)
     return bytes.fromhex(known)
 
 
@@ -125,11 +112,4 @@ def _bake(node: Node) -> None:
         if key is None or not path.exists():
             key = node.randomness(32)
             node.store.set_root_key(key_id, key)
-            certificate.write_atomically(path, mint(key, key_id, node.randomness(16), ops).encode())
-
-
-def _make_preimage_key(node: Node) -> None:
-    """The key from which the gateway derives preimages: in production the operator makes it."""
-    path = node.folder / "preimage.key"
-    if not path.exists():
-        certificate.write_atomically(path, node.randomness(32).hex().encode())
+            write_atomically(path, mint(key, key_id, node.randomness(16), ops).encode())

@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 from lndgrpc.compiled import lightning_pb2 as ln
 
+from sandbox.common.clock import MovableClock
 from sandbox.lnd import bolt11
-from sandbox.lnd.clock import SandboxClock
 from sandbox.lnd.errors import LndError
 from sandbox.lnd.faults import Faults
 from sandbox.lnd.store import Store
@@ -32,7 +32,7 @@ class Payer:
     """Sends payments, at most once per payment hash."""
 
     store: Store
-    clock: SandboxClock
+    clock: MovableClock
     faults: Faults
     wallet_key: bytes
     node_id: str
@@ -92,11 +92,8 @@ class Payer:
         elif theirs[2] or payment.value_msat < theirs[1]:
             payment.failure_reason = _WRONG_DETAILS
         else:
-            payment.status, payment.fee_msat, payment.fee_sat = (
-                SUCCEEDED,
-                ROUTING_FEE_MSAT,
-                ROUTING_FEE_MSAT // 1000,
-            )
+            payment.status = SUCCEEDED
+            payment.fee_msat, payment.fee_sat = ROUTING_FEE_MSAT, ROUTING_FEE_MSAT // 1000
             payment.payment_preimage = theirs[0].hex()
         with self.store.transaction():
             self.store.put_payment(payment_hash, payment)
@@ -122,19 +119,14 @@ class Payer:
         """An invoice of the sandbox wallet, so that something can be refunded to it."""
         preimage = self.randomness(32)
         payment_hash = hashlib.sha256(preimage).digest()
-        text = bolt11.encode(
-            bolt11.Unsigned(
-                payment_hash=payment_hash,
-                payment_secret=self.randomness(32),
-                amount_msat=amount_msat,
-                description=description,
-                description_hash=b"",
-                created_at=int(self.clock()),
-                expiry_seconds=_WALLET_EXPIRY_SECONDS,
-                cltv_delta=_WALLET_CLTV_DELTA,
-            ),
-            self.wallet_key,
+        terms = bolt11.Terms(
+            payment_hash=payment_hash,
+            amount_msat=amount_msat,
+            description=description,
+            expiry_seconds=_WALLET_EXPIRY_SECONDS,
+            cltv_delta=_WALLET_CLTV_DELTA,
         )
+        text = bolt11.encode(terms, self.randomness(32), int(self.clock()), self.wallet_key)
         with self.store.transaction():
             self.store.add_wallet_invoice(payment_hash, preimage, text, amount_msat)
         return text

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.common.clock import MovableClock
+from sandbox.common.control import Refused
 from sandbox.lnd import bolt11
-from sandbox.lnd.clock import SandboxClock
-from sandbox.lnd.errors import LndError, PaymentRefused, invoice_not_found
+from sandbox.lnd.errors import LndError, invoice_not_found
 from sandbox.lnd.faults import Faults
 from sandbox.lnd.feed import Feed
 from sandbox.lnd.requests import NewInvoice, new_message
@@ -44,7 +45,7 @@ class Registry:
     """All invoices of the node and every way they change."""
 
     store: Store
-    clock: SandboxClock
+    clock: MovableClock
     feed: Feed
     faults: Faults
     private_key: bytes
@@ -60,7 +61,7 @@ class Registry:
     @property
     def height(self) -> int:
         """The best block."""
-        return int(self.store.get("height", str(FIRST_HEIGHT)))
+        return int(self.store.setting("height", str(FIRST_HEIGHT)))
 
     # --- the owner's side ----------------------------------------------------------------------
 
@@ -68,21 +69,9 @@ class Registry:
         """Make and sign an invoice; returns its message. The payment hash must be new."""
         now = int(self.clock())
         secret = self.randomness(32)
-        text = bolt11.encode(
-            bolt11.Unsigned(
-                payment_hash=new.payment_hash,
-                payment_secret=secret,
-                amount_msat=new.value_msat,
-                description=new.memo,
-                description_hash=new.description_hash,
-                created_at=now,
-                expiry_seconds=new.expiry_seconds,
-                cltv_delta=new.cltv_delta,
-                hops=new.hops,
-            ),
-            self.private_key,
-        )
-        stored = Stored(new_message(new, text, secret, now), new.hold, new.preimage, now + new.expiry_seconds)
+        text = bolt11.encode(new.terms, secret, now, self.private_key)
+        message, expires_at = new_message(new, text, secret, now), now + new.terms.expiry_seconds
+        stored = Stored(message, hold=not new.preimage, preimage=new.preimage, expires_at=expires_at)
         with self.store.transaction():
             if not self.store.insert(stored):
                 raise LndError("invoice with payment hash already exists")
@@ -120,17 +109,17 @@ class Registry:
     # --- the payer's side ----------------------------------------------------------------------
 
     def arrive(self, arrival: Arrival) -> Stored:
-        """HTLCs reach the node. Raises `PaymentRefused` if they are failed back."""
+        """HTLCs reach the node. Raises `Refused` if they are failed back."""
         stored = self.store.invoice(arrival.payment_hash)
         if stored is None or stored.message.state != OPEN:
-            raise PaymentRefused(_REFUSED)
+            raise Refused(_REFUSED)
         message = stored.message
         if message.payment_addr != arrival.payment_secret or arrival.total_msat < max(message.value_msat, 1):
-            raise PaymentRefused(_REFUSED)
+            raise Refused(_REFUSED)
         if arrival.final_cltv_delta < message.cltv_expiry:
-            raise PaymentRefused("the payee refused the payment: final_expiry_too_soon")
+            raise Refused("the payee refused the payment: final_expiry_too_soon")
         if any(h.mpp_total_amt_msat != arrival.total_msat for h in _waiting(stored)):
-            raise PaymentRefused(_REFUSED)
+            raise Refused(_REFUSED)
         for amount in arrival.parts_msat:
             self._append_htlc(message, amount, arrival)
         held = sum(h.amt_msat for h in _waiting(stored))
@@ -146,8 +135,8 @@ class Registry:
         return stored
 
     def _append_htlc(self, message: Any, amount_msat: int, arrival: Arrival) -> None:
-        index = int(self.store.get("htlc_index", "0"))
-        self.store.set("htlc_index", str(index + 1))
+        index = int(self.store.setting("htlc_index", "0"))
+        self.store.remember("htlc_index", str(index + 1))
         message.htlcs.add(
             chan_id=(FIRST_HEIGHT << 40) | (1 << 16),
             htlc_index=index,
@@ -176,7 +165,7 @@ class Registry:
     def mine(self, blocks: int) -> int:
         """Blocks arrive; held money that comes too near its expiry goes back. Returns the new height."""
         height = self.height + blocks
-        self.store.set("height", str(height))
+        self.store.remember("height", str(height))
         for stored in self.store.pending():
             if (
                 stored.message.state == ACCEPTED
@@ -205,8 +194,8 @@ class Registry:
         message.r_preimage = stored.preimage
         with self.store.transaction():
             gap, self.faults.settle_index_gap = self.faults.settle_index_gap, 0
-            message.settle_index = int(self.store.get("settle_index", "0")) + 1 + gap
-            self.store.set("settle_index", str(message.settle_index))
+            message.settle_index = int(self.store.setting("settle_index", "0")) + 1 + gap
+            self.store.remember("settle_index", str(message.settle_index))
             self.store.update(stored)
         self._partial.discard(stored.hash)
         self.feed.publish(message, to_everyone=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bolt11.models.routehint import Route
 from lndgrpc.compiled import lightning_pb2 as ln
 
-from sandbox.lnd.bolt11 import FEATURES, Hop
+from sandbox.lnd.bolt11 import FEATURES, Terms
 from sandbox.lnd.errors import LndError
 from sandbox.lnd.store import OPEN
 
@@ -24,21 +25,14 @@ MAX_VALUE_MSAT = 10**13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInvoice:
-    """A checked wish for an invoice. `preimage` is empty for a hold invoice."""
+    """A checked request for an invoice. `preimage` is empty for a hold invoice."""
 
-    payment_hash: bytes
+    terms: Terms
     preimage: bytes
-    hold: bool
-    value_msat: int
-    memo: str
-    description_hash: bytes
-    expiry_seconds: int
-    cltv_delta: int
     private: bool
-    hops: Sequence[Hop]
 
 
-def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Hop) -> NewInvoice:
+def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Route) -> NewInvoice:
     """AddInvoice: with its own preimage, or one that the node chooses."""
     if request.r_hash:
         raise LndError("r_hash must not be set when adding an invoice with a preimage")
@@ -49,7 +43,7 @@ def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Hop
     return _check(request, payment_hash, preimage, private_hop)
 
 
-def check_add_hold(request: Any, private_hop: Hop) -> NewInvoice:
+def check_add_hold(request: Any, private_hop: Route) -> NewInvoice:
     """AddHoldInvoice: the caller keeps the preimage."""
     payment_hash = bytes(request.hash)
     if len(payment_hash) != 32:
@@ -57,7 +51,7 @@ def check_add_hold(request: Any, private_hop: Hop) -> NewInvoice:
     return _check(request, payment_hash, b"", private_hop)
 
 
-def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Hop) -> NewInvoice:
+def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Route) -> NewInvoice:
     if request.value and request.value_msat:
         raise LndError("sat and msat arguments are mutually exclusive")
     if request.value < 0 or request.value_msat < 0:
@@ -81,66 +75,62 @@ def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Hop)
     delta = int(request.cltv_expiry) or DEFAULT_CLTV_DELTA
     if not MIN_CLTV_DELTA <= delta <= 0xFFFF:
         raise LndError(f"CLTV delta of {delta} must be between {MIN_CLTV_DELTA} and {0xFFFF}")
-    return NewInvoice(
+    terms = Terms(
         payment_hash=payment_hash,
-        preimage=preimage,
-        hold=not preimage,
-        value_msat=value_msat,
-        memo=memo,
+        amount_msat=value_msat,
+        description=memo,
         description_hash=digest,
         expiry_seconds=expiry,
         cltv_delta=delta,
-        private=bool(request.private),
         hops=[*_hops(request), *([private_hop] if request.private else [])],
     )
+    return NewInvoice(terms=terms, preimage=preimage, private=bool(request.private))
 
 
 def new_message(new: NewInvoice, payment_request: str, secret: bytes, now: int) -> Any:
     """The `lnrpc.Invoice` of a new invoice."""
+    terms = new.terms
     return ln.Invoice(
-        memo=new.memo,
+        memo=terms.description,
         r_preimage=new.preimage,
-        r_hash=new.payment_hash,
-        value=new.value_msat // 1000,
-        value_msat=new.value_msat,
+        r_hash=terms.payment_hash,
+        value=terms.amount_msat // 1000,
+        value_msat=terms.amount_msat,
         creation_date=now,
         payment_request=payment_request,
-        description_hash=new.description_hash,
-        expiry=new.expiry_seconds,
-        cltv_expiry=new.cltv_delta,
+        description_hash=terms.description_hash,
+        expiry=terms.expiry_seconds,
+        cltv_expiry=terms.cltv_delta,
         private=new.private,
         payment_addr=secret,
         state=OPEN,
-        route_hints=[route_hint(hop) for hop in new.hops],
+        route_hints=[route_hint(hop) for hop in terms.hops],
         features={
             bit: ln.Feature(name=name, is_required=bit == 14, is_known=True) for bit, name in FEATURES.items()
         },
     )
 
 
-def route_hint(hop: Hop) -> Any:
+def route_hint(hop: Route) -> Any:
     """A hop as LND's message."""
     block, transaction, output = (int(part) for part in hop.short_channel_id.split("x"))
-    return ln.RouteHint(
-        hop_hints=[
-            ln.HopHint(
-                node_id=hop.node_id,
-                chan_id=block << 40 | transaction << 16 | output,
-                fee_base_msat=hop.fee_base_msat,
-                fee_proportional_millionths=hop.fee_proportional_millionths,
-                cltv_expiry_delta=hop.cltv_expiry_delta,
-            )
-        ]
+    hint = ln.HopHint(
+        node_id=hop.public_key,
+        chan_id=block << 40 | transaction << 16 | output,
+        fee_base_msat=hop.base_fee,
+        fee_proportional_millionths=hop.ppm_fee,
+        cltv_expiry_delta=hop.cltv_expiry_delta,
     )
+    return ln.RouteHint(hop_hints=[hint])
 
 
-def _hops(request: Any) -> list[Hop]:
+def _hops(request: Any) -> list[Route]:
     return [
-        Hop(
-            node_id=hint.node_id,
+        Route(
+            public_key=hint.node_id,
             short_channel_id=f"{hint.chan_id >> 40}x{hint.chan_id >> 16 & 0xFFFFFF}x{hint.chan_id & 0xFFFF}",
-            fee_base_msat=hint.fee_base_msat,
-            fee_proportional_millionths=hint.fee_proportional_millionths,
+            base_fee=hint.fee_base_msat,
+            ppm_fee=hint.fee_proportional_millionths,
             cltv_expiry_delta=hint.cltv_expiry_delta,
         )
         for route in request.route_hints

@@ -13,14 +13,8 @@ def describe(data_dir: Path, port: PortBook) -> Service:
     return Service(
         name="lnd",
         argv=(
-            "-m",
-            "sandbox.lnd",
-            "--port",
-            str(grpc_port),
-            "--control-port",
-            str(control_port),
-            "--data",
-            str(data_dir),
+            *("-m", "sandbox.lnd", "--port", str(grpc_port)),
+            *("--control-port", str(control_port), "--data", str(data_dir)),
         ),
         environment={
             "LND_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",

@@ -11,13 +11,12 @@ import grpc
 from lndgrpc.compiled import invoices_pb2 as inv
 from lndgrpc.compiled import invoices_pb2_grpc, lightning_pb2_grpc, router_pb2_grpc, stateservice_pb2_grpc
 from lndgrpc.compiled import lightning_pb2 as ln
-from lndgrpc.compiled import router_pb2 as router
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
-from sandbox.lnd.bolt11 import FEATURES, Hop
-from sandbox.lnd.errors import LndError
+from sandbox.lnd.bolt11 import FEATURES
+from sandbox.lnd.errors import LndError, invoice_not_found
 from sandbox.lnd.node import Node
-from sandbox.lnd.payments import IN_FLIGHT, ROUTING_FEE_MSAT
+from sandbox.lnd.payments import IN_FLIGHT
 from sandbox.lnd.requests import check_add, check_add_hold, route_hint
 from sandbox.lnd.store import CANCELED, SETTLED, Stored
 
@@ -48,12 +47,14 @@ def register(node: Node, server: grpc.aio.Server) -> None:
     router_pb2_grpc.add_RouterServicer_to_server(RouterService(node), server)
 
 
-# The stubs carry no types, so their bases are Any; that is what each `misc` below silences.
-class StateService(stateservice_pb2_grpc.StateServicer):  # type: ignore[misc]
-    """Whether the node is ready. Needs no macaroon."""
-
+class _OnNode:
     def __init__(self, node: Node) -> None:
         self._node = node
+
+
+# The stubs carry no types, so their bases are Any; that is what each `misc` below silences.
+class StateService(_OnNode, stateservice_pb2_grpc.StateServicer):  # type: ignore[misc]
+    """Whether the node is ready. Needs no macaroon."""
 
     async def GetState(self, _request: Any, _context: Context) -> Any:
         """The wallet's state."""
@@ -61,11 +62,8 @@ class StateService(stateservice_pb2_grpc.StateServicer):  # type: ignore[misc]
         return stateservice.GetStateResponse(state=state)
 
 
-class LightningService(lightning_pb2_grpc.LightningServicer):  # type: ignore[misc]
+class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: ignore[misc]
     """The main service."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
 
     @answers
     async def GetInfo(self, _request: Any, _context: Context) -> Any:
@@ -106,8 +104,6 @@ class LightningService(lightning_pb2_grpc.LightningServicer):  # type: ignore[mi
     async def LookupInvoice(self, request: Any, _context: Context) -> Any:
         """One invoice by payment hash."""
         payment_hash = bytes(request.r_hash)
-        if not payment_hash and request.r_hash_str:
-            payment_hash = bytes.fromhex(request.r_hash_str)
         if len(payment_hash) != 32:
             raise LndError(f"payment hash must be exactly 32 bytes, is instead {len(payment_hash)}")
         return self._node.registry.lookup(payment_hash).message
@@ -148,7 +144,6 @@ class LightningService(lightning_pb2_grpc.LightningServicer):  # type: ignore[mi
         """Read a payment request."""
         invoice = self._node.payer.decode(request.pay_req)
         amount = int(invoice.amount_msat or 0)
-        routes = [_hop(route) for hint in invoice.route_hints or [] for route in hint.routes]
         return ln.PayReq(
             destination=invoice.payee or "",
             payment_hash=invoice.payment_hash,
@@ -160,16 +155,13 @@ class LightningService(lightning_pb2_grpc.LightningServicer):  # type: ignore[mi
             description_hash=invoice.description_hash or "",
             cltv_expiry=invoice.min_final_cltv_expiry,
             payment_addr=bytes.fromhex(invoice.payment_secret or ""),
-            route_hints=[route_hint(hop) for hop in routes],
+            route_hints=[route_hint(hop) for hint in invoice.route_hints or [] for hop in hint.routes],
             features={bit: ln.Feature(name=name, is_known=True) for bit, name in FEATURES.items()},
         )
 
 
-class InvoicesService(invoices_pb2_grpc.InvoicesServicer):  # type: ignore[misc]
+class InvoicesService(_OnNode, invoices_pb2_grpc.InvoicesServicer):  # type: ignore[misc]
     """Hold invoices."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
 
     @answers
     async def AddHoldInvoice(self, request: Any, _context: Context) -> Any:
@@ -205,7 +197,7 @@ class InvoicesService(invoices_pb2_grpc.InvoicesServicer):  # type: ignore[misc]
             case "payment_addr":
                 stored = self._node.store.by_payment_addr(bytes(request.payment_addr))
                 if stored is None:
-                    raise LndError("unable to locate invoice", grpc.StatusCode.NOT_FOUND)
+                    raise invoice_not_found()
                 return stored.message
             case _:
                 raise LndError("invoice ref must be set", grpc.StatusCode.INVALID_ARGUMENT)
@@ -224,11 +216,8 @@ class InvoicesService(invoices_pb2_grpc.InvoicesServicer):  # type: ignore[misc]
                 message = await queue.get()
 
 
-class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
+class RouterService(_OnNode, router_pb2_grpc.RouterServicer):  # type: ignore[misc]
     """Payments that leave the node."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
 
     async def SendPaymentV2(self, request: Any, context: Context) -> AsyncIterator[Any]:
         """Pay an invoice; the last message is final unless the payment is stuck."""
@@ -257,11 +246,6 @@ class RouterService(router_pb2_grpc.RouterServicer):  # type: ignore[misc]
         async for update in self._until_final(payment_hash, payment, skip_first=skip):
             yield update
 
-    @answers
-    async def EstimateRouteFee(self, _request: Any, _context: Context) -> Any:
-        """What it would cost to send."""
-        return router.RouteFeeResponse(routing_fee_msat=ROUTING_FEE_MSAT, time_lock_delay=120)
-
     async def _until_final(
         self, payment_hash: bytes, payment: Any, *, skip_first: bool
     ) -> AsyncIterator[Any]:
@@ -282,14 +266,3 @@ def _hash(data: bytes) -> bytes:
     if len(data) != 32:
         raise LndError(f"invalid hash length of {len(data)}, want 32")
     return bytes(data)
-
-
-def _hop(route: Any) -> Hop:
-    """The invoice library's hop as ours."""
-    return Hop(
-        node_id=route.public_key,
-        short_channel_id=route.short_channel_id,
-        fee_base_msat=route.base_fee,
-        fee_proportional_millionths=route.ppm_fee,
-        cltv_expiry_delta=route.cltv_expiry_delta,
-    )

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lndgrpc.compiled import lightning_pb2 as ln
 
+from sandbox.common.database import SettingsDatabase
+
 OPEN, SETTLED, CANCELED, ACCEPTED = 0, 1, 2, 3
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS root_keys (id TEXT PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS invoices (
     add_index INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS wallet_invoices (
 
 @dataclass(slots=True)
 class Stored:
-    """One invoice: LND's message and what the message does not tell."""
+    """One invoice: LND's message, and what the message does not hold."""
 
     message: Any
     hold: bool
@@ -56,56 +56,27 @@ class Stored:
         return bytes(self.message.r_hash)
 
 
-class Store:
+class Store(SettingsDatabase):
     """The node's database."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of what is written inside, or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    # --- small facts ---------------------------------------------------------------------------
-
-    def get(self, key: str, default: str) -> str:
-        """A small fact by name."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else default
-
-    def set(self, key: str, value: str) -> None:
-        """Remember a small fact."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        super().__init__(path, _SCHEMA)
 
     def root_key(self, key_id: str) -> bytes | None:
         """A macaroon root key."""
-        row = self._db.execute("SELECT key FROM root_keys WHERE id = ?", (key_id,)).fetchone()
+        row = self.connection.execute("SELECT key FROM root_keys WHERE id = ?", (key_id,)).fetchone()
         return bytes(row[0]) if row else None
 
     def set_root_key(self, key_id: str, key: bytes) -> None:
         """Set a macaroon root key; macaroons baked under an older one stop working."""
-        self._db.execute("INSERT OR REPLACE INTO root_keys VALUES (?, ?)", (key_id, key))
+        self.connection.execute("INSERT OR REPLACE INTO root_keys VALUES (?, ?)", (key_id, key))
 
     # --- invoices ------------------------------------------------------------------------------
 
     def insert(self, invoice: Stored) -> bool:
         """Add an invoice and give it its add index; False if the payment hash is already there."""
         try:
-            cursor = self._db.execute(
+            cursor = self.connection.execute(
                 "INSERT INTO invoices (hash, hold, preimage, state, expires_at, message) VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     invoice.hash,
@@ -125,14 +96,11 @@ class Store:
     def update(self, invoice: Stored) -> None:
         """Write the invoice's present message."""
         message = invoice.message
-        self._db.execute(
+        self.connection.execute(
             "UPDATE invoices SET state = ?, settle_index = ?, preimage = ?, message = ? WHERE add_index = ?",
             (
-                message.state,
-                message.settle_index,
-                invoice.preimage,
-                message.SerializeToString(),
-                message.add_index,
+                *(message.state, message.settle_index, invoice.preimage),
+                *(message.SerializeToString(), message.add_index),
             ),
         )
 
@@ -172,45 +140,49 @@ class Store:
 
     def next_expiry(self) -> int | None:
         """When the next OPEN invoice expires, in Unix seconds."""
-        row = self._db.execute("SELECT min(expires_at) FROM invoices WHERE state = ?", (OPEN,)).fetchone()
+        row = self.connection.execute(
+            "SELECT min(expires_at) FROM invoices WHERE state = ?", (OPEN,)
+        ).fetchone()
         return None if row[0] is None else int(row[0])
 
     def _select(self, rest: str, *arguments: Any) -> Iterator[Stored]:
         # `rest` is always one of the literals above; values are bound.
         sql = f"SELECT message, hold, preimage, expires_at FROM invoices {rest}"
-        for message, hold, preimage, expires_at in self._db.execute(sql, arguments):
+        for message, hold, preimage, expires_at in self.connection.execute(sql, arguments):
             yield Stored(ln.Invoice.FromString(message), bool(hold), bytes(preimage), int(expires_at))
 
     # --- payments we sent, and the sandbox wallet that receives them ---------------------------
 
     def payment(self, payment_hash: bytes) -> Any | None:
         """An outgoing payment (`lnrpc.Payment`)."""
-        row = self._db.execute("SELECT message FROM payments WHERE hash = ?", (payment_hash,)).fetchone()
+        row = self.connection.execute(
+            "SELECT message FROM payments WHERE hash = ?", (payment_hash,)
+        ).fetchone()
         return ln.Payment.FromString(row[0]) if row else None
 
     def put_payment(self, payment_hash: bytes, payment: Any) -> None:
         """Remember an outgoing payment."""
-        self._db.execute(
+        self.connection.execute(
             "INSERT OR REPLACE INTO payments VALUES (?, ?, ?)",
             (payment_hash, payment.status, payment.SerializeToString()),
         )
 
     def add_wallet_invoice(self, payment_hash: bytes, preimage: bytes, bolt11: str, amount_msat: int) -> None:
         """Remember an invoice that the sandbox wallet made."""
-        self._db.execute(
+        self.connection.execute(
             "INSERT INTO wallet_invoices (hash, preimage, bolt11, amount_msat) VALUES (?, ?, ?, ?)",
             (payment_hash, preimage, bolt11, amount_msat),
         )
 
     def wallet_invoice(self, payment_hash: bytes) -> tuple[bytes, int, int] | None:
         """(preimage, amount_msat, received_msat) of an invoice of the sandbox wallet."""
-        row = self._db.execute(
+        row = self.connection.execute(
             "SELECT preimage, amount_msat, received_msat FROM wallet_invoices WHERE hash = ?", (payment_hash,)
         ).fetchone()
         return (bytes(row[0]), int(row[1]), int(row[2])) if row else None
 
     def wallet_received(self, payment_hash: bytes, amount_msat: int) -> None:
         """The sandbox wallet was paid."""
-        self._db.execute(
+        self.connection.execute(
             "UPDATE wallet_invoices SET received_msat = ? WHERE hash = ?", (amount_msat, payment_hash)
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.common.control import Refused
 from sandbox.lnd import bolt11
-from sandbox.lnd.errors import PaymentRefused
 from sandbox.lnd.registry import Arrival, Registry
 from sandbox.lnd.store import ACCEPTED, SETTLED
 
@@ -16,7 +16,7 @@ _STATES = {0: "open", 1: "settled", 2: "canceled", 3: "accepted"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """What the payer wants."""
+    """What the payer does."""
 
     text: str
     amount_msat: int | None = None
@@ -26,7 +26,7 @@ class Payment:
     send_parts: int | None = None
     """Send only the first of them: the set stays incomplete until the others follow."""
     even_if_expired: bool = False
-    """Send although the invoice's time is over, as a careless wallet does."""
+    """Send although the invoice has expired, as a careless wallet does."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Wallet:
     registry: Registry
 
     def describe(self, text: str) -> dict[str, Any]:
-        """What a wallet shows before paying. Raises `PaymentRefused`."""
+        """What a wallet shows before paying. Raises `Refused`."""
         invoice = self._decode(text)
         stored = self.registry.store.invoice(bytes.fromhex(invoice.payment_hash))
         expires_at = invoice.date + invoice.expiry
@@ -54,13 +54,13 @@ class Wallet:
         }
 
     def pay(self, payment: Payment) -> dict[str, Any]:
-        """Pay, and say whether the money is gone (`paid`), locked (`held`) or partly under way."""
+        """Pay, and return whether the money is gone (`paid`), locked (`held`) or partly under way."""
         invoice = self._decode(payment.text)
         amount = self._amount(invoice, payment)
         if invoice.payee != bolt11.public_key(self.registry.private_key):
-            raise PaymentRefused("no route: the payee is not on this sandbox's network")
+            raise Refused("no route: the payee is not on this sandbox's network")
         if invoice.date + invoice.expiry <= self.registry.clock() and not payment.even_if_expired:
-            raise PaymentRefused("the invoice has expired", 410)
+            raise Refused("the invoice has expired", 410)
         parts = _split(amount, payment.parts)
         stored = self.registry.arrive(
             Arrival(
@@ -81,19 +81,19 @@ class Wallet:
         try:
             invoice = bolt11.decode(text)
         except ValueError as error:
-            raise PaymentRefused(str(error), 400) from error
+            raise Refused(str(error), 400) from error
         if invoice.currency != bolt11.CURRENCY:
-            raise PaymentRefused("this invoice is for another network: the sandbox pays regtest only", 400)
+            raise Refused("this invoice is for another network: the sandbox pays regtest only", 400)
         if not invoice.has_payment_hash or not invoice.payment_secret:
-            raise PaymentRefused("this invoice lacks a payment hash or payment secret", 400)
+            raise Refused("this invoice lacks a payment hash or payment secret", 400)
         return invoice
 
     def _amount(self, invoice: Any, payment: Payment) -> int:
         amount = int(invoice.amount_msat or 0) if payment.amount_msat is None else payment.amount_msat
         if amount <= 0:
-            raise PaymentRefused("the invoice leaves the amount open: say amount_msat", 400)
+            raise Refused("the invoice leaves the amount open: give amount_msat", 400)
         if not 1 <= payment.parts <= min(MAX_PARTS, amount):
-            raise PaymentRefused(f"parts must be between 1 and {MAX_PARTS}", 400)
+            raise Refused(f"parts must be between 1 and {MAX_PARTS}", 400)
         return amount
 
 

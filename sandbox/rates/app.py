@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 
 from starlette.applications import Starlette
@@ -11,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sandbox.rates.prices import Prices, UnknownFault
+from sandbox.common import control
+from sandbox.rates.prices import Prices
 
 
 def build(prices: Prices) -> Starlette:
@@ -38,23 +38,12 @@ def build(prices: Prices) -> Starlette:
     async def bitstamp(_: Request) -> Response:
         return await answer("bitstamp", prices.as_bitstamp)
 
-    async def faults(request: Request) -> Response:
-        try:
-            asked = json.loads(await request.body() or b"{}")
-            prices.set_faults(asked if isinstance(asked, dict) else {"feed": asked})
-        except (UnknownFault, json.JSONDecodeError) as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        return JSONResponse({"prices": {feed: prices.price(feed) for feed in prices.faults}})
-
-    async def health(_: Request) -> Response:
-        return JSONResponse({"ok": True, "reads": prices.reads})
-
     return Starlette(
         routes=[
             Route("/v2/prices/BTC-USD/spot", coinbase),
             Route("/0/public/Ticker", kraken),
             Route("/api/v2/ticker/btcusd/", bitstamp),
-            Route("/sandbox/faults", faults, methods=["POST"]),
-            Route("/sandbox/health", health),
+            control.post("/sandbox/faults", prices.set_faults),
+            control.get("/sandbox/health", lambda _: {"ok": True, "reads": prices.reads}),
         ]
     )

@@ -1,10 +1,15 @@
-"""What the stand-in feeds say: one price, told a little differently by each, and their faults."""
+"""What the stand-in feeds report: one price, a little different in each, and their faults."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from sandbox.common.control import whole
+from sandbox.common.faults import Faults
 
 DEFAULT_CENTS = 9_735_012
 """US cents for one bitcoin: 97,350.12 USD."""
@@ -12,23 +17,18 @@ OFFSETS_PERMILLE = {"coinbase": 0, "kraken": 1, "bitstamp": -1}
 """How far each feed is from the price."""
 
 
-class UnknownFault(ValueError):
-    """The control API was asked for a fault that the feeds do not have."""
-
-
-@dataclass
-class FeedFaults:
+class FeedFaults(Faults):
     """What is wrong with one feed."""
 
     down: bool = False
     """It answers 503."""
-    delay_ms: int = 0
+    delay_ms: Annotated[int, Meta(ge=0)] = 0
     """It answers late."""
-    spike_permille: int = 0
+    spike_permille: Annotated[int, Meta(gt=-1000)] = 0
     """Its price is off by so much: 500 is half as much again."""
     garbage: bool = False
     """It answers 200 with something else."""
-    stale_cents: int | None = None
+    stale_cents: Annotated[int, Meta(ge=1)] | None = None
     """It repeats an old price for ever."""
 
 
@@ -36,6 +36,8 @@ class FeedFaults:
 class Prices:
     """The state of all feeds."""
 
+    now: Callable[[], float]
+    """Unix seconds."""
     cents: int = DEFAULT_CENTS
     faults: dict[str, FeedFaults] = field(
         default_factory=lambda: {name: FeedFaults() for name in OFFSETS_PERMILLE}
@@ -43,37 +45,29 @@ class Prices:
     reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OFFSETS_PERMILLE, 0))
 
     def price(self, feed: str) -> str:
-        """What a feed says now, in dollars, as a decimal string."""
+        """What a feed reports now, in dollars, as a decimal string."""
         faults = self.faults[feed]
         base = self.cents if faults.stale_cents is None else faults.stale_cents
         cents = base * (1000 + OFFSETS_PERMILLE[feed] + faults.spike_permille) // 1000
         return f"{cents // 100}.{cents % 100:02d}"
 
-    def set_faults(self, asked: Mapping[str, object]) -> None:
-        """`{"feed": "kraken" or absent for all, "down": bool, "delay_ms": n, "spike_permille": n,
-        "garbage": bool, "stale": bool, "btc_usd_cents": n, "reset": bool}`; the rest stays as it is."""
-        feed = asked.get("feed")
-        if feed is not None and feed not in self.faults:
-            raise UnknownFault(f"there is no feed {feed!r}")
-        unknown = set(asked) - {"feed", "reset", "btc_usd_cents", "stale", *FeedFaults.__annotations__}
-        if unknown:
-            raise UnknownFault(f"there is no fault {min(unknown)!r}")
-        for name in [str(feed)] if feed is not None else list(self.faults):
-            self._set(name, asked)
-        cents = asked.get("btc_usd_cents")
-        if cents is not None:
-            self.cents = _number(cents, least=1)
+    def set_faults(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """Set faults of one feed (`feed`) or of all, `stale` (it keeps its price), or `btc_usd_cents`.
 
-    def _set(self, name: str, asked: Mapping[str, object]) -> None:
-        if asked.get("reset"):
-            self.faults[name] = FeedFaults()
-        faults = self.faults[name]
-        faults.down = bool(asked.get("down", faults.down))
-        faults.garbage = bool(asked.get("garbage", faults.garbage))
-        faults.delay_ms = _number(asked.get("delay_ms", faults.delay_ms), least=0)
-        faults.spike_permille = _number(asked.get("spike_permille", faults.spike_permille), least=-999)
-        if "stale" in asked:
-            faults.stale_cents = self.cents if asked["stale"] else None
+        What is not named stays; `{"reset": true}` clears first. Returns the prices. Raises `ValueError`.
+        """
+        named = {
+            name: value for name, value in values.items() if name not in ("feed", "btc_usd_cents", "stale")
+        }
+        if "stale" in values:
+            named["stale_cents"] = self.cents if values["stale"] else None
+        feed = values.get("feed")
+        if feed is not None and feed not in self.faults:
+            raise ValueError(f"there is no feed {feed!r}")
+        for name in self.faults if feed is None else [feed]:
+            self.faults[name].change(named)
+        self.cents = whole(values, "btc_usd_cents", self.cents, least=1)
+        return {"prices": {name: self.price(name) for name in self.faults}}
 
     def as_coinbase(self) -> dict[str, object]:
         """`GET /v2/prices/BTC-USD/spot`."""
@@ -100,7 +94,7 @@ class Prices:
         """`GET /api/v2/ticker/btcusd/`."""
         price = self.price("bitstamp")
         return {
-            "timestamp": str(int(time.time())),
+            "timestamp": str(int(self.now())),
             "open": price,
             "high": price,
             "low": price,
@@ -113,9 +107,3 @@ class Prices:
             "open_24": price,
             "percent_change_24": "0.00",
         }
-
-
-def _number(value: object, *, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UnknownFault(f"{value!r} is not a whole number of at least {least}")
-    return value

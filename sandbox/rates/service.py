@@ -14,7 +14,7 @@ def describe(data_dir: Path, port: PortBook) -> Service:
     feeds = ",".join(f"{kind}={address}" for kind in ("coinbase", "kraken", "bitstamp"))
     return Service(
         name="rates",
-        argv=("-m", "sandbox.rates", "--port", str(own), "--data", str(data_dir)),
-        environment={"RATE_FEEDS": feeds, "SANDBOX_RATES_CONTROL_URL": address},
+        argv=("-m", "sandbox.rates", "--port", str(own)),
+        environment={"RATE_FEEDS": feeds},
         ready=HttpReady(f"{address}/sandbox/health"),
     )

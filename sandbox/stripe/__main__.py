@@ -1,19 +1,16 @@
-"""`python -m sandbox.stripe --port N --data DIR [--webhook-url URL]`."""
+"""`python -m sandbox.stripe --port N --data DIR [--webhook-url URL]`: run the stand-in for Stripe."""
 
 from __future__ import annotations
 
 import argparse
-import logging
+import asyncio
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-import uvicorn
-
-from sandbox.stripe.app import Options, build
+from sandbox.common.process import HOST, log_as_json
+from sandbox.stripe.app import Options, run
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -31,15 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT."""
     arguments = parse(argv)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_as_json()
     if arguments.webhook_secret_file is not None:
         secret = arguments.webhook_secret_file.read_text().strip()
     else:
@@ -47,26 +36,14 @@ def main(argv: Sequence[str]) -> int:
     if arguments.webhook_url and not secret:
         print("a webhook URL needs --webhook-secret-file or STRIPE_WEBHOOK_SECRET", file=sys.stderr)
         return 2
-    app = build(
-        Options(
-            data=arguments.data,
-            public_url=(arguments.public_url or f"http://127.0.0.1:{arguments.port}").rstrip("/"),
-            webhook_url=arguments.webhook_url,
-            webhook_secret=secret,
-            first_retry_ms=arguments.first_retry_ms,
-        )
+    options = Options(
+        data=arguments.data,
+        public_url=(arguments.public_url or f"http://{HOST}:{arguments.port}").rstrip("/"),
+        webhook_url=arguments.webhook_url,
+        webhook_secret=secret,
+        first_retry_ms=arguments.first_retry_ms,
     )
-    # uvicorn finishes in order and then raises the signal again; that shall not count as a crash.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=arguments.port,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-        server_header=False,
-    )
+    asyncio.run(run(options, arguments.port))
     return 0
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import dataclass
 
 import structlog
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sandbox.stripe import billing, checkout, queries
 from sandbox.stripe.context import API_VERSION, Context
@@ -24,6 +26,24 @@ MAX_SILENCE_SECONDS = 120
 _BROKEN = {"error": {"message": "An unknown error occurred (sandbox fault).", "type": "api_error"}}
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request. `key` is its idempotency key, if it has one that counts."""
+
+    method: str
+    path: str
+    text: str
+    id: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    status: int
+    body: str
+    replayed: bool = False
+
+
 class Api:
     """Answers API requests one at a time."""
 
@@ -33,28 +53,29 @@ class Api:
         self._router = Router()
         self._logger = structlog.get_logger()
 
-    async def handle(self, request: Request, path: str) -> Response:
+    async def handle(self, request: Request) -> Response:
         """Any request below `/v1/`."""
         if self.faults.api_delay_ms:
             await asyncio.sleep(self.faults.api_delay_ms * 0.001)
-        body = await request.body()
+        body, path = await request.body(), str(request.path_params["path"])
         request_id = self._context.new_id("req")
-        status, payload, replayed, ended = self._answer(request, path, body, request_id)
+        headers = {"Request-Id": request_id, "Stripe-Version": API_VERSION}
+        try:
+            answered = self._answer(request, path, body, headers)
+        except StripeFault as fault:
+            answered = _Answered(fault.status, json.dumps(fault.body))
+        status = answered.status
         self._logger.info(
             "api_request", method=request.method, path=path, status=status, request_id=request_id
         )
         self._context.wake()
-        if request.method == "POST" and status < 400 and self.faults.use("timeout_after_commit"):
+        if request.method == "POST" and status < 400 and self.faults.take("timeout_after_commit"):
             await self._stay_silent(request)
-        headers = {"Request-Id": request_id, "Stripe-Version": API_VERSION}
-        key = request.headers.get("idempotency-key")
-        if key is not None and ended:
-            headers["Idempotency-Key"] = key
-        if replayed:
+        if answered.replayed:
             headers["Idempotent-Replayed"] = "true"
-        if replayed and status >= 500:
-            headers["Stripe-Should-Retry"] = "false"
-        return Response(payload, status, headers, media_type="application/json")
+            if status >= 500:
+                headers["Stripe-Should-Retry"] = "false"
+        return Response(answered.body, status, headers, media_type="application/json")
 
     async def _stay_silent(self, request: Request) -> None:
         for _ in range(MAX_SILENCE_SECONDS * 20):
@@ -62,28 +83,26 @@ class Api:
                 return
             await asyncio.sleep(0.05)
 
-    def _answer(
-        self, request: Request, path: str, body: bytes, request_id: str
-    ) -> tuple[int, str, bool, bool]:
-        """Status, body, whether it is a replay, and whether the key was looked at."""
+    def _answer(self, request: Request, path: str, body: bytes, headers: dict[str, str]) -> _Answered:
+        """The answer; an idempotency key that was looked at is added to the headers."""
+        api_key = self._authenticate(request)
+        if len(body) > MAX_BODY_BYTES:
+            raise StripeFault("Request too large.", status=413)
         try:
-            api_key = self._authenticate(request)
             text = body.decode() if request.method == "POST" else request.url.query
-            if len(body) > MAX_BODY_BYTES:
-                raise StripeFault("Request too large.", status=413)
-            if self.faults.use("refuse_500"):
-                return 500, json.dumps(_BROKEN), False, False
-            key = self._key(request)
-            if key is None and self.faults.use("error_500"):
-                return 500, json.dumps(_BROKEN), False, False
-            if key is None:
-                return 200, self._run(request.method, path, text, request_id, None), False, False
-            return *self._idempotently(request.method, path, text, request_id, f"{api_key}:{key}"), True
-        except StripeFault as fault:
-            return fault.status, json.dumps(fault.body), False, False
         except UnicodeDecodeError:
-            garbled = StripeFault("Invalid request: the body is not UTF-8.")
-            return garbled.status, json.dumps(garbled.body), False, False
+            raise StripeFault("Invalid request: the body is not UTF-8.") from None
+        if self.faults.take("refuse_500"):
+            return _Answered(500, json.dumps(_BROKEN))
+        asked = _Asked(request.method, path, text, headers["Request-Id"], self._key(request))
+        if asked.key is not None:
+            answered = self._idempotently(asked, f"{api_key}:{asked.key}")
+            headers["Idempotency-Key"] = asked.key
+            return answered
+        if self.faults.take("error_500"):
+            return _Answered(500, json.dumps(_BROKEN))
+        with self._context.store.transaction():
+            return self._run(asked)
 
     def _authenticate(self, request: Request) -> str:
         scheme, _, api_key = request.headers.get("authorization", "").partition(" ")
@@ -106,59 +125,44 @@ class Api:
             raise invalid("Idempotency-Key", f"Idempotency keys are at most {MAX_KEY_LENGTH} characters.")
         return key
 
-    def _idempotently(
-        self, method: str, path: str, text: str, request_id: str, key: str
-    ) -> tuple[int, str, bool]:
-        fingerprint = hashlib.sha256(f"{method} {path}\n{_canonical(text)}".encode()).hexdigest()
+    def _idempotently(self, asked: _Asked, key: str) -> _Answered:
+        content = f"{asked.method} {asked.path}\n{_canonical(asked.text)}"
+        fingerprint = hashlib.sha256(content.encode()).hexdigest()
         connection = self._context.store.connection
-        oldest = self._context.clock() - KEY_LIFETIME_SECONDS
+        oldest = self._context.now() - KEY_LIFETIME_SECONDS
         connection.execute("DELETE FROM idempotency WHERE created < ?", (oldest,))
         query = "SELECT fingerprint, status, body FROM idempotency WHERE key = ?"
         row = connection.execute(query, (key,)).fetchone()
         if row is not None and row[0] != fingerprint:
             message = (
                 "Keys for idempotent requests can only be used with the same parameters they were first "
-                f"used with. Try using a key other than '{key.partition(':')[2]}' if you meant to execute "
+                f"used with. Try using a key other than '{asked.key}' if you meant to execute "
                 "a different request."
             )
             raise StripeFault(message, kind="idempotency_error")
         if row is not None:
-            return int(row[1]), str(row[2]), True
-        insert = "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)"
-        if self.faults.use("error_500"):
-            values = (key, fingerprint, 500, json.dumps(_BROKEN), self._context.clock())
-            connection.execute(insert, values)
-            return 500, json.dumps(_BROKEN), False
-        answer = self._run(method, path, text, request_id, key, insert, fingerprint)
-        return 200, answer, False
+            return _Answered(int(row[1]), str(row[2]), replayed=True)
+        with self._context.store.transaction():
+            fails = self.faults.take("error_500")
+            answered = _Answered(500, json.dumps(_BROKEN)) if fails else self._run(asked)
+            values = (key, fingerprint, answered.status, answered.body, self._context.now())
+            connection.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)", values)
+        return answered
 
-    def _run(
-        self,
-        method: str,
-        path: str,
-        text: str,
-        request_id: str,
-        key: str | None,
-        insert: str | None = None,
-        fingerprint: str = "",
-    ) -> str:
+    def _run(self, asked: _Asked) -> _Answered:
+        """Carry it out, inside the transaction of the caller."""
         context = self._context
-        handler, identifier = self._router.find(method, path)
-        params = Params(parse_form(text))
-        with context.store.transaction():
-            context.request_id = request_id
-            context.request_key = None if key is None else key.partition(":")[2]
-            try:
-                checkout.sweep(context)
-                billing.sweep(context, self.faults)
-                value = handler(Call(context, self.faults, params, f"/v1/{path}", identifier))
-                value = queries.expand(context, value, params.strings("expand"))
-            finally:
-                context.request_id = context.request_key = None
-            answer = json.dumps(queries.public(value))
-            if insert is not None:
-                context.store.connection.execute(insert, (key, fingerprint, 200, answer, context.clock()))
-        return answer
+        handler, identifier = self._router.find(asked.method, asked.path)
+        params = Params(parse_form(asked.text))
+        context.request_id, context.request_key = asked.id, asked.key
+        try:
+            checkout.sweep(context)
+            billing.sweep(context, self.faults)
+            value = handler(Call(context, self.faults, params, f"/v1/{asked.path}", identifier))
+            value = queries.expand(context, value, params.strings("expand"))
+        finally:
+            context.request_id = context.request_key = None
+        return _Answered(200, json.dumps(queries.public(value)))
 
 
 def _canonical(text: str) -> str:

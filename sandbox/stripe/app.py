@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import secrets
-from collections.abc import AsyncIterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 
+from sandbox.common.clock import MovableClock
+from sandbox.common.process import listen, serve
 from sandbox.stripe import billing, checkout, shapes
 from sandbox.stripe.api import Api
-from sandbox.stripe.context import API_VERSION, Context, SandboxClock
+from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.control import Control
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.pages import Pages, static_files
@@ -36,37 +38,26 @@ class Options:
     first_retry_ms: int = 500
 
 
-def build(options: Options) -> FastAPI:
-    """The application. It opens its file now and starts delivering with the first request loop."""
+async def run(options: Options, port: int) -> None:
+    """Serve the API, its pages and its control endpoints until a signal."""
     store = Store(options.data / "stripe.sqlite")
-    context = Context(store, SandboxClock(store), secrets.token_bytes, options.public_url)
+    context = Context(store, MovableClock(store, time.time), secrets.token_bytes, options.public_url)
     faults = Faults()
     deliverer = Deliverer(context, faults, first_retry_ms=options.first_retry_ms)
     context.wake = deliverer.wake
     _configure_endpoint(context, options)
-    api = Api(context, faults)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(deliverer.run()), asyncio.create_task(_sweep(context, faults))]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            store.close()
-
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-
-    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "DELETE"])
-    async def v1(path: str, request: Request) -> Response:
-        return await api.handle(request, path)
-
-    app.include_router(Control(context, faults, deliverer).router())
-    app.include_router(Pages(context, faults).router())
-    app.mount("/c/static", static_files())
-    return app
+    app = Starlette(
+        routes=[
+            Route("/v1/{path:path}", Api(context, faults).handle, methods=["GET", "POST", "DELETE"]),
+            *Control(context, faults, deliverer).routes(),
+            *Pages(context, faults).routes(),
+            Mount("/c/static", static_files()),
+        ]
+    )
+    try:
+        await serve(app, listen(port), (deliverer.run(), _sweep(context, faults)))
+    finally:
+        store.close()
 
 
 def _configure_endpoint(context: Context, options: Options) -> None:

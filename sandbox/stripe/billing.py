@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sandbox.stripe import billing_shapes, payments, shapes
 from sandbox.stripe.context import Context
-from sandbox.stripe.errors import StripeFault, invalid, required
+from sandbox.stripe.errors import StripeFault, required
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.forms import Params
 from sandbox.stripe.store import Json
@@ -46,42 +46,40 @@ def period_end(start: int, anchor: int, price: Json) -> int:
     return int(moment.replace(year=year, month=month + 1, day=day).timestamp())
 
 
-def pay_first_invoice(context: Context, session: Json, outcome: str, decline_code: str | None) -> Json:
-    """The payer's act on a Checkout page in subscription mode."""
-    state = session["_sandbox"]
-    subscription = _begin(context, session) if session["subscription"] is None else None
-    if subscription is None:
-        subscription = context.store.get("subscription", session["subscription"])
-    invoice = context.store.get("invoice", subscription["latest_invoice"])
-    intent = context.store.get("payment_intent", state["intent"])
-    match outcome:
-        case "paid":
-            payments.succeed(context, intent)
-            _mark_paid(context, invoice)
-            _activate(context, subscription, intent)
-            session.update(status="complete", payment_status="paid", url=None, invoice=invoice["id"])
-            context.store.save(session)
-            context.emit("checkout.session.completed", session)
-        case "declined":
-            payments.decline(context, intent, decline_code or "generic_decline")
-            _mark_failed(context, invoice)
-        case "challenge" | "abandoned":
-            payments.challenge(context, intent)
-        case "authentication_failed":
-            payments.fail_authentication(context, intent)
-        case _:
-            raise invalid("outcome", f"Unknown outcome: {outcome[:40]}")
-    return session
+def first_intent(context: Context, session: Json) -> Json:
+    """The payment intent of a session's first invoice; the subscription begins with the first call."""
+    if session["subscription"] is None:
+        _begin(context, session)
+    return context.store.get("payment_intent", session["_sandbox"]["intent"])
 
 
-def _begin(context: Context, session: Json) -> Json:
+def first_invoice_paid(context: Context, session: Json, intent: Json) -> None:
+    """The subscription is active from here on."""
+    subscription, invoice = _first_invoice(context, session)
+    _mark_paid(context, invoice)
+    subscription["default_payment_method"] = intent["payment_method"]
+    _change_status(context, subscription, "active")
+    session["invoice"] = invoice["id"]
+
+
+def first_invoice_failed(context: Context, session: Json) -> None:
+    """The subscription stays incomplete."""
+    _mark_failed(context, _first_invoice(context, session)[1])
+
+
+def _first_invoice(context: Context, session: Json) -> tuple[Json, Json]:
+    subscription = context.store.get("subscription", session["subscription"])
+    return subscription, context.store.get("invoice", subscription["latest_invoice"])
+
+
+def _begin(context: Context, session: Json) -> None:
     customer = _customer(context, session)
     state = session["_sandbox"]
     subscription = billing_shapes.subscription(
         context, customer["id"], session["currency"], state["metadata"]
     )
     for entry in state["line_items"]:
-        end = period_end(context.clock(), subscription["billing_cycle_anchor"], entry["price"])
+        end = period_end(context.now(), subscription["billing_cycle_anchor"], entry["price"])
         item = billing_shapes.subscription_item(
             context, subscription["id"], entry["price"], entry["quantity"], end
         )
@@ -92,7 +90,6 @@ def _begin(context: Context, session: Json) -> Json:
     state["intent"] = intent["id"]
     context.store.save(session)
     context.emit("customer.subscription.created", subscription)
-    return subscription
 
 
 def _customer(context: Context, session: Json) -> Json:
@@ -157,11 +154,11 @@ def _mark_paid(context: Context, invoice: Json) -> None:
         next_payment_attempt=None,
         auto_advance=False,
     )
-    invoice["status_transitions"]["paid_at"] = context.clock()
+    invoice["status_transitions"]["paid_at"] = context.now()
     context.store.save(invoice)
     for payment in context.store.where("invoice_payment", invoice=invoice["id"]):
         payment.update(status="paid", amount_paid=invoice["amount_paid"])
-        payment["status_transitions"]["paid_at"] = context.clock()
+        payment["status_transitions"]["paid_at"] = context.now()
         context.store.save(payment)
         context.emit("invoice_payment.paid", payment)
     context.emit("invoice.paid", invoice)
@@ -171,17 +168,10 @@ def _mark_paid(context: Context, invoice: Json) -> None:
 def _mark_failed(context: Context, invoice: Json) -> None:
     attempt = invoice["attempt_count"] + 1
     pauses = RETRY_AFTER_SECONDS
-    again = context.clock() + pauses[attempt - 1] if attempt <= len(pauses) else None
+    again = context.now() + pauses[attempt - 1] if attempt <= len(pauses) else None
     invoice.update(attempted=True, attempt_count=attempt, next_payment_attempt=again)
     context.store.save(invoice)
     context.emit("invoice.payment_failed", invoice)
-
-
-def _activate(context: Context, subscription: Json, intent: Json) -> None:
-    before = subscription["status"]
-    subscription.update(status="active", default_payment_method=intent["payment_method"])
-    context.store.save(subscription)
-    context.emit("customer.subscription.updated", subscription, {"status": before})
 
 
 def sweep(context: Context, faults: Faults) -> None:
@@ -193,7 +183,7 @@ def sweep(context: Context, faults: Faults) -> None:
             case "past_due":
                 _retry(context, subscription, faults)
             case "incomplete":
-                if subscription["created"] + INCOMPLETE_SECONDS <= context.clock():
+                if subscription["created"] + INCOMPLETE_SECONDS <= context.now():
                     _end(context, subscription, "incomplete_expired")
             case _:
                 pass
@@ -202,7 +192,7 @@ def sweep(context: Context, faults: Faults) -> None:
 def _renew_until_now(context: Context, subscription: Json, faults: Faults) -> None:
     for _ in range(400):
         due = min(item["current_period_end"] for item in subscription["items"]["data"])
-        if due > context.clock() or subscription["status"] != "active":
+        if due > context.now() or subscription["status"] != "active":
             return
         if subscription["cancel_at_period_end"]:
             _end(context, subscription, "canceled")
@@ -219,7 +209,7 @@ def _renew_until_now(context: Context, subscription: Json, faults: Faults) -> No
 
 
 def _collect(context: Context, subscription: Json, invoice: Json, intent: Json, faults: Faults) -> None:
-    if faults.use("fail_renewals"):
+    if faults.take("fail_renewals"):
         payments.decline(context, intent, "insufficient_funds")
         _mark_failed(context, invoice)
         _change_status(context, subscription, "past_due")
@@ -244,14 +234,14 @@ def _retry(context: Context, subscription: Json, faults: Faults) -> None:
         return
     if invoice["next_payment_attempt"] is None:
         _end(context, subscription, "canceled")
-    elif invoice["next_payment_attempt"] <= context.clock():
+    elif invoice["next_payment_attempt"] <= context.now():
         payment = context.store.where("invoice_payment", invoice=invoice["id"])[0]
         intent = context.store.get("payment_intent", payment["payment"]["payment_intent"])
         _collect(context, subscription, invoice, intent, faults)
 
 
 def _end(context: Context, subscription: Json, status: str) -> None:
-    now = context.clock()
+    now = context.now()
     subscription.update(status=status, ended_at=now, canceled_at=subscription["canceled_at"] or now)
     context.store.save(subscription)
     kind = "updated" if status == "incomplete_expired" else "deleted"
@@ -269,7 +259,7 @@ def update_subscription(context: Context, subscription: Json, params: Params, fa
     if flag is not None:
         subscription["cancel_at_period_end"] = flag
         end = max(item["current_period_end"] for item in subscription["items"]["data"])
-        subscription.update(cancel_at=end if flag else None, canceled_at=context.clock() if flag else None)
+        subscription.update(cancel_at=end if flag else None, canceled_at=context.now() if flag else None)
         subscription["cancellation_details"]["reason"] = "cancellation_requested" if flag else None
     subscription["metadata"].update(params.metadata())
     behaviour = params.choice(
@@ -294,7 +284,7 @@ def _switch(context: Context, subscription: Json, params: Params) -> list[Json]:
         raise required("items[0][id]")
     price = context.store.get("price", params.need("price"), "items[0][price]")
     start, end = item["current_period_start"], item["current_period_end"]
-    left, whole = max(0, end - context.clock()), max(1, end - start)
+    left, whole = max(0, end - context.now()), max(1, end - start)
     old = -(item["price"]["unit_amount"] * item["quantity"] * left // whole)
     credit = billing_shapes.line(context, "", item, old, proration=True, end=end)
     item.update(

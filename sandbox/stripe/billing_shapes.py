@@ -6,24 +6,21 @@ subscription under `parent` and its payments in a list of their own.
 
 from __future__ import annotations
 
+import stripe
+
 from sandbox.stripe.context import Context
-from sandbox.stripe.shapes import nulls
+from sandbox.stripe.shapes import blank, nulls
 from sandbox.stripe.store import Json
 
 
 def subscription(context: Context, customer: str, currency: str, metadata: Json) -> Json:
     """A `subscription` without items, in flexible billing mode."""
-    now = context.clock()
+    now = context.now()
     identifier = context.new_id("sub")
     return {
+        **blank(stripe.Subscription),
         "id": identifier,
         "object": "subscription",
-        **nulls("application application_fee_percent billing_cycle_anchor_config billing_thresholds"),
-        **nulls("cancel_at canceled_at customer_account days_until_due default_payment_method"),
-        **nulls("default_source description ended_at latest_invoice managed_payments"),
-        **nulls("next_pending_invoice_item_invoice on_behalf_of pause_collection"),
-        **nulls("pending_invoice_item_interval pending_setup_intent pending_update"),
-        **nulls("presentment_details schedule status_details test_clock transfer_data trial_end trial_start"),
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": now,
         "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible"},
@@ -61,12 +58,12 @@ def subscription(context: Context, customer: str, currency: str, metadata: Json)
 def subscription_item(context: Context, subscription_id: str, price: Json, quantity: int, end: int) -> Json:
     """A `subscription_item` whose current period starts now."""
     return {
+        **blank(stripe.SubscriptionItem),
         "id": context.new_id("si"),
         "object": "subscription_item",
-        **nulls("billed_until billing_thresholds current_trial"),
-        "created": context.clock(),
+        "created": context.now(),
         "current_period_end": end,
-        "current_period_start": context.clock(),
+        "current_period_start": context.now(),
         "discounts": [],
         "metadata": {},
         "plan": plan(price),
@@ -80,6 +77,7 @@ def subscription_item(context: Context, subscription_id: str, price: Json, quant
 def plan(price: Json) -> Json:
     """The older `plan` view of a recurring price; it shares the price's id."""
     return {
+        **blank(stripe.Plan),
         "id": price["id"],
         "object": "plan",
         "active": price["active"],
@@ -92,7 +90,6 @@ def plan(price: Json) -> Json:
         "interval_count": price["recurring"]["interval_count"],
         "livemode": False,
         "metadata": {},
-        **nulls("meter nickname tiers_mode transform_usage trial_period_days"),
         "product": price["product"],
         "usage_type": "licensed",
     }
@@ -100,7 +97,7 @@ def plan(price: Json) -> Json:
 
 def line(context: Context, invoice_id: str, item: Json, amount: int, *, proration: bool, end: int) -> Json:
     """A `line_item` of an invoice for one subscription item, over one period."""
-    start = context.clock() if proration else item["current_period_start"]
+    start = context.now() if proration else item["current_period_start"]
     details = {
         "invoice_item": None,
         "proration": proration,
@@ -144,14 +141,14 @@ def line(context: Context, invoice_id: str, item: Json, amount: int, *, proratio
 
 def invoice(context: Context, subscription_value: Json, customer: Json, reason: str) -> Json:
     """An `invoice` of a subscription, open and without lines."""
-    now = context.clock()
+    now = context.now()
     identifier = context.new_id("in")
     return {
+        **blank(stripe.Invoice),
         "id": identifier,
         "object": "invoice",
         "account_country": "US",
         "account_name": "LlamaSketch",
-        **nulls(_NEVER_FILLED),
         **dict.fromkeys(_AMOUNTS.split(), 0),
         "attempted": False,
         "auto_advance": True,
@@ -196,15 +193,6 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
     }
 
 
-_NEVER_FILLED = (
-    "account_tax_ids amount_paid_off_stripe application automatically_finalizes_at "
-    "confirmation_secret custom_fields customer_account customer_address customer_phone "
-    "customer_shipping default_payment_method default_source description due_date ending_balance "
-    "footer from_invoice hosted_invoice_url invoice_pdf last_finalization_error latest_revision next_payment_attempt "
-    "on_behalf_of receipt_number rendering shipping_cost shipping_details statement_descriptor "
-    "status_details subtotal_excluding_tax test_clock threshold_reason total_excluding_tax "
-    "webhooks_delivered_at"
-)
 _AMOUNTS = (
     "amount_due amount_overpaid amount_paid amount_remaining amount_shipping attempt_count "
     "post_payment_credit_notes_amount pre_payment_credit_notes_amount starting_balance subtotal total"
@@ -227,7 +215,7 @@ def invoice_payment(context: Context, invoice_value: Json, intent_id: str) -> Js
         "object": "invoice_payment",
         "amount_paid": None,
         "amount_requested": invoice_value["amount_due"],
-        "created": context.clock(),
+        "created": context.now(),
         "currency": invoice_value["currency"],
         "invoice": invoice_value["id"],
         "is_default": True,

@@ -118,7 +118,7 @@ def _url(params: Params, name: str) -> str | None:
 
 
 def _expires_at(context: Context, params: Params) -> int:
-    now = context.clock()
+    now = context.now()
     wanted = params.integer("expires_at")
     if wanted is None:
         return now + MAX_OPEN_SECONDS
@@ -147,7 +147,7 @@ def expire_session(context: Context, session: Json) -> Json:
 
 def sweep(context: Context) -> int:
     """Expire what is due. Returns how many sessions expired."""
-    due = context.store.overdue("checkout.session", "open", "expires_at", context.clock())
+    due = context.store.overdue("checkout.session", "open", "expires_at", context.now())
     for session in due:
         expire_session(context, session)
     return len(due)
@@ -162,18 +162,21 @@ def act(context: Context, session: Json, outcome: str, decline_code: str | None)
     if session["status"] != "open":
         message = f"This Checkout Session is {session['status']}."
         raise StripeFault(message, status=409, code="payment_intent_unexpected_state")
-    if session["mode"] == "subscription":
-        return billing.pay_first_invoice(context, session, outcome, decline_code)
-    intent = _intent(context, session)
+    subscribing = session["mode"] == "subscription"
+    intent = billing.first_intent(context, session) if subscribing else _intent(context, session)
     match outcome:
         case "paid":
             payments.succeed(context, intent)
-            return _complete(context, session, "paid")
-        case "processing":
+            if subscribing:
+                billing.first_invoice_paid(context, session, intent)
+            _complete(context, session, "paid")
+        case "processing" if not subscribing:
             payments.process(context, intent)
-            return _complete(context, session, "unpaid")
+            _complete(context, session, "unpaid")
         case "declined":
             payments.decline(context, intent, decline_code or "generic_decline")
+            if subscribing:
+                billing.first_invoice_failed(context, session)
         case "challenge" | "abandoned":
             payments.challenge(context, intent)
         case "authentication_failed":
@@ -202,13 +205,12 @@ def _intent(context: Context, session: Json) -> Json:
     return intent
 
 
-def _complete(context: Context, session: Json, payment_status: str) -> Json:
+def _complete(context: Context, session: Json, payment_status: str) -> None:
     details = shapes.nulls("address business_name individual_name name phone")
     details.update(email=session["customer_email"], tax_exempt="none", tax_ids=[])
     session.update(status="complete", payment_status=payment_status, url=None, customer_details=details)
     context.store.save(session)
     context.emit("checkout.session.completed", session)
-    return session
 
 
 def finish_delayed(context: Context, session: Json, *, succeeded: bool) -> Json:

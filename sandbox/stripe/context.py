@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sandbox.common.clock import MovableClock
 from sandbox.stripe.store import Json, Store
 
 API_VERSION = "2026-10-28.endive"
@@ -16,39 +16,12 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTHS = {"cs_test": 58}
 
 
-class SandboxClock:
-    """The wall clock plus an offset that the control API moves; the offset survives restarts."""
-
-    def __init__(self, store: Store, wall: Callable[[], float] = time.time) -> None:
-        self._store = store
-        self._wall = wall
-        self._offset = int(store.setting("clock_offset") or 0)
-
-    def __call__(self) -> int:
-        """Seconds since 1970 in the stand-in's time."""
-        return int(self._wall()) + self._offset
-
-    def wall_ms(self) -> int:
-        """Milliseconds of the real clock, for retries and signatures."""
-        return int(self._wall() * 1000)
-
-    def move(self, offset_seconds: int) -> None:
-        """Set the offset from the wall clock."""
-        self._offset = offset_seconds
-        self._store.remember("clock_offset", str(offset_seconds))
-
-    @property
-    def offset(self) -> int:
-        """How far this clock is ahead of the wall clock, in seconds."""
-        return self._offset
-
-
 @dataclass(slots=True)
 class Context:
     """One stand-in."""
 
     store: Store
-    clock: SandboxClock
+    clock: MovableClock
     randomness: Callable[[int], bytes]
     public_url: str
     """Where a browser reaches the hosted pages, without a trailing slash."""
@@ -56,6 +29,14 @@ class Context:
     request_key: str | None = None
     wake: Callable[[], None] = field(default=lambda: None)
     """Called after a commit that left something to deliver."""
+
+    def now(self) -> int:
+        """Unix seconds in the stand-in's time."""
+        return int(self.clock())
+
+    def machine_ms(self) -> int:
+        """Unix milliseconds of the real clock, for retries and signatures."""
+        return int(self.clock.machine() * 1000)
 
     def new_id(self, prefix: str) -> str:
         """A fresh id such as `pi_3Q…`."""
@@ -78,7 +59,7 @@ class Context:
             "id": self.new_id("evt"),
             "object": "event",
             "api_version": API_VERSION,
-            "created": self.clock(),
+            "created": self.now(),
             "data": data,
             "livemode": False,
             "pending_webhooks": len(endpoints),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.routing import Route
 
+from sandbox.common.control import Refused, Values, get, post, text
 from sandbox.stripe import billing, checkout, payments, queries
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid, required
@@ -25,68 +25,56 @@ class Control:
         self._faults = faults
         self._deliverer = deliverer
 
-    def router(self) -> APIRouter:
+    def routes(self) -> list[Route]:
         """The routes."""
-        router = APIRouter(prefix="/sandbox")
-        router.add_api_route("/health", self.health, methods=["GET"])
-        router.add_api_route("/faults", self.read_faults, methods=["GET"])
-        router.add_api_route("/faults", self.set_faults, methods=["POST"])
-        router.add_api_route("/clock", self.read_clock, methods=["GET"])
-        router.add_api_route("/clock", self.set_clock, methods=["POST"])
-        router.add_api_route("/deliveries", self.deliveries, methods=["GET"])
-        router.add_api_route("/checkout/{session_id}", self.session, methods=["GET"])
-        router.add_api_route("/checkout/{session_id}/pay", self.pay, methods=["POST"])
-        router.add_api_route("/checkout/{session_id}/settle", self.settle, methods=["POST"])
-        router.add_api_route("/dispute", self.dispute, methods=["POST"])
-        router.add_api_route("/refund", self.refund, methods=["POST"])
-        return router
+        return [
+            get("/sandbox/health", self.health),
+            get("/sandbox/faults", lambda _: self._faults.all()),
+            post("/sandbox/faults", self.set_faults),
+            get("/sandbox/clock", self.clock),
+            post("/sandbox/clock", self.set_clock),
+            get("/sandbox/deliveries", self.deliveries),
+            get("/sandbox/checkout/{session}", self._commit(self.session)),
+            post("/sandbox/checkout/{session}/pay", self._commit(self.pay)),
+            post("/sandbox/checkout/{session}/settle", self._commit(self.settle)),
+            post("/sandbox/dispute", self._commit(self.dispute)),
+            post("/sandbox/refund", self._commit(self.refund)),
+        ]
 
-    async def health(self) -> JSONResponse:
+    def health(self, _: Values) -> Json:
         """Up, which version, and how many messages still wait to be delivered."""
         query = "SELECT COUNT(*) FROM deliveries WHERE state = 'pending'"
         waiting = self._context.store.connection.execute(query).fetchone()[0]
-        return JSONResponse({"ok": True, "api_version": API_VERSION, "undelivered": waiting})
+        return {"ok": True, "api_version": API_VERSION, "undelivered": waiting}
 
-    async def read_faults(self) -> JSONResponse:
-        """The faults that are set, with what is left of each counter."""
-        return JSONResponse(msgspec.to_builtins(self._faults))
-
-    async def set_faults(self, request: Request) -> JSONResponse:
+    def set_faults(self, values: Values) -> Json:
         """Set some faults; names that are not given stay. `{"reset": true}` clears all first."""
-        values = await _body(request)
-        base = Faults() if values.pop("reset", False) else self._faults
-        try:
-            wanted = base.update(values)
-        except msgspec.ValidationError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        for name, value in msgspec.to_builtins(wanted).items():
-            setattr(self._faults, name, value)
+        changed = self._faults.change(values)
         self._deliverer.wake()
-        return JSONResponse(msgspec.to_builtins(self._faults))
+        return changed
 
-    async def read_clock(self) -> JSONResponse:
+    def clock(self, _: Values) -> Json:
         """The stand-in's time."""
-        return JSONResponse({"now": self._context.clock(), "offset_seconds": self._context.clock.offset})
+        return {"now": self._context.now(), "offset_seconds": self._context.clock.offset_seconds}
 
-    async def set_clock(self, request: Request) -> JSONResponse:
+    def set_clock(self, values: Values) -> Json:
         """`{"advance_seconds": n}`, `{"now": seconds since 1970}` or `{"reset": true}`."""
-        values = await _body(request)
         clock = self._context.clock
         if values.get("reset"):
             clock.move(0)
         elif isinstance(values.get("now"), int):
-            clock.move(clock.offset + values["now"] - clock())
+            clock.move(clock.offset_seconds + values["now"] - self._context.now())
         elif isinstance(values.get("advance_seconds"), int):
-            clock.move(clock.offset + values["advance_seconds"])
+            clock.move(clock.offset_seconds + values["advance_seconds"])
         else:
-            return JSONResponse({"error": "say reset, now or advance_seconds"}, 400)
+            raise ValueError("name reset, now or advance_seconds")
         with self._context.store.transaction():
             checkout.sweep(self._context)
             billing.sweep(self._context, self._faults)
         self._context.wake()
-        return await self.read_clock()
+        return self.clock(values)
 
-    async def deliveries(self) -> JSONResponse:
+    def deliveries(self, _: Values) -> Json:
         """The newest hundred webhook messages and what became of them."""
         query = (
             "SELECT event, json_extract(objects.body, '$.type'), state, attempts, last_status FROM deliveries "
@@ -94,91 +82,62 @@ class Control:
         )
         rows = self._context.store.connection.execute(query).fetchall()
         names = ("event", "type", "state", "attempts", "last_status")
-        return JSONResponse({"deliveries": [dict(zip(names, row, strict=True)) for row in rows]})
+        return {"deliveries": [dict(zip(names, row, strict=True)) for row in rows]}
 
-    async def session(self, session_id: str) -> JSONResponse:
+    def session(self, values: Values) -> Json:
         """What a payer's wallet shows: amount, currency, description, state."""
-        try:
-            session = self._context.store.get("checkout.session", session_id)
-        except StripeFault as fault:
-            return _refused(fault)
-        return JSONResponse(_summary(session))
+        return _summary(self._session(values))
 
-    async def pay(self, session_id: str, request: Request) -> JSONResponse:
+    def pay(self, values: Values) -> Json:
         """`{"outcome": "paid"|"declined"|"abandoned"|"challenge"|"authentication_failed"|"processing",
         "decline_code"?}`: what the payer does."""
-        values = await _body(request)
+        session, code = self._session(values), values.get("decline_code")
+        return _summary(checkout.act(self._context, session, text(values, "outcome"), code))
 
-        def work() -> Json:
-            session = self._context.store.get("checkout.session", session_id)
-            outcome, code = values.get("outcome"), values.get("decline_code")
-            if not isinstance(outcome, str):
-                raise required("outcome")
-            return _summary(checkout.act(self._context, session, outcome, code))
-
-        return self._commit(work)
-
-    async def settle(self, session_id: str, request: Request) -> JSONResponse:
+    def settle(self, values: Values) -> Json:
         """`{"outcome": "succeeded"|"failed"}`: how a delayed method ends."""
-        values = await _body(request)
+        succeeded = values.get("outcome") == "succeeded"
+        return _summary(checkout.finish_delayed(self._context, self._session(values), succeeded=succeeded))
 
-        def work() -> Json:
-            session = self._context.store.get("checkout.session", session_id)
-            succeeded = values.get("outcome") == "succeeded"
-            return _summary(checkout.finish_delayed(self._context, session, succeeded=succeeded))
-
-        return self._commit(work)
-
-    async def dispute(self, request: Request) -> JSONResponse:
+    def dispute(self, values: Values) -> Json:
         """`{"session"|"payment_intent"|"charge", "status": "open"|"inquiry"|"won"|"lost", "amount"?, "reason"?}`."""
-        values = await _body(request)
+        charge = payments.charge_of(self._context, _target(values))
+        status = values.get("status", "open")
+        if status in ("won", "lost"):
+            return payments.close_dispute(self._context, charge, won=status == "won")
+        if status not in ("open", "inquiry"):
+            raise invalid("status", "Name open, inquiry, won or lost.")
+        amount, reason = values.get("amount"), str(values.get("reason", "fraudulent"))
+        return payments.open_dispute(self._context, charge, amount, reason, inquiry=status == "inquiry")
 
-        def work() -> Json:
-            charge = payments.charge_of(self._context, _target(values))
-            status = values.get("status", "open")
-            if status in ("won", "lost"):
-                return payments.close_dispute(self._context, charge, won=status == "won")
-            if status not in ("open", "inquiry"):
-                raise invalid("status", "Say open, inquiry, won or lost.")
-            reason = str(values.get("reason", "fraudulent"))
-            inquiry = status == "inquiry"
-            amount = values.get("amount")
-            return payments.open_dispute(self._context, charge, amount, reason, inquiry=inquiry)
-
-        return self._commit(work)
-
-    async def refund(self, request: Request) -> JSONResponse:
+    def refund(self, values: Values) -> Json:
         """`{"session"|"payment_intent"|"charge", "amount"?}` as from the dashboard, or
         `{"refund": "re_…", "status": "failed"}` for a refund that bounces."""
-        values = await _body(request)
+        if "refund" in values:
+            refund = self._context.store.get("refund", str(values["refund"]))
+            return payments.fail_refund(self._context, refund)
+        given = {"charge": payments.charge_of(self._context, _target(values))["id"]}
+        if values.get("amount") is not None:
+            given["amount"] = str(values["amount"])
+        return payments.create_refund(self._context, Params(given))
 
-        def work() -> Json:
-            if "refund" in values:
-                refund = self._context.store.get("refund", str(values["refund"]))
-                return payments.fail_refund(self._context, refund)
-            charge = payments.charge_of(self._context, _target(values))
-            given = {"charge": charge["id"]}
-            if values.get("amount") is not None:
-                given["amount"] = str(values["amount"])
-            return payments.create_refund(self._context, Params(given))
+    def _session(self, values: Values) -> Json:
+        return self._context.store.get("checkout.session", values["session"])
 
-        return self._commit(work)
+    def _commit(self, work: Callable[[Values], Json]) -> Callable[[Values], Any]:
+        def answer(values: Values) -> Any:
+            try:
+                with self._context.store.transaction():
+                    found = work(values)
+            except StripeFault as fault:
+                raise Refused(str(fault), fault.status) from fault
+            self._context.wake()
+            return queries.public(found)
 
-    def _commit(self, work: Any) -> JSONResponse:
-        try:
-            with self._context.store.transaction():
-                answer = work()
-        except StripeFault as fault:
-            return _refused(fault)
-        self._context.wake()
-        return JSONResponse(queries.public(answer))
-
-
-def _refused(fault: StripeFault) -> JSONResponse:
-    return JSONResponse({"error": str(fault), "code": fault.code}, fault.status)
+        return answer
 
 
-def _target(values: Json) -> str:
+def _target(values: Values) -> str:
     for name in ("session", "payment_intent", "charge"):
         if isinstance(values.get(name), str):
             return str(values[name])
@@ -186,23 +145,6 @@ def _target(values: Json) -> str:
 
 
 def _summary(session: Json) -> Json:
-    return {
-        "id": session["id"],
-        "status": session["status"],
-        "payment_status": session["payment_status"],
-        "amount_total": session["amount_total"],
-        "currency": session["currency"],
-        "description": session["_sandbox"]["line_items"][0]["description"],
-        "expires_at": session["expires_at"],
-        "payment_intent": session["payment_intent"],
-        "client_reference_id": session["client_reference_id"],
-        "url": session["url"],
-    }
-
-
-async def _body(request: Request) -> Json:
-    try:
-        value = msgspec.json.decode(await request.body() or b"{}")
-    except msgspec.DecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    names = "id status payment_status amount_total currency expires_at payment_intent client_reference_id url"
+    shown = {name: session[name] for name in names.split()}
+    return {**shown, "description": session["_sandbox"]["line_items"][0]["description"]}

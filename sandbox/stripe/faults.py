@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
+from sandbox.common import faults
 
 
-class Faults(msgspec.Struct, forbid_unknown_fields=True):
+class Faults(faults.Faults):
     """Counters are used up one by one; flags and delays stay until set otherwise."""
 
     duplicate: int = 0
@@ -29,15 +26,3 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     """That many POST requests are carried out, and the answer never comes."""
     fail_renewals: int = 0
     """That many renewals of subscriptions are declined."""
-
-    def update(self, values: Mapping[str, Any]) -> Faults:
-        """These faults with some values replaced. Raises `msgspec.ValidationError`."""
-        return msgspec.convert({**msgspec.to_builtins(self), **values}, Faults)
-
-    def use(self, name: str) -> bool:
-        """Use up one of a counter; false when it is at zero."""
-        left = int(getattr(self, name))
-        if left <= 0:
-            return False
-        setattr(self, name, left - 1)
-        return True

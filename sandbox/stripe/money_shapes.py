@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stripe
+
 from sandbox.stripe.context import Context
-from sandbox.stripe.shapes import nulls
+from sandbox.stripe.shapes import blank, nulls
 from sandbox.stripe.store import Json
 
 FEE_PER_TEN_THOUSAND = 290
@@ -21,20 +23,16 @@ def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json
     """A `charge` of a payment intent: `succeeded`, `pending` or `failed`."""
     succeeded = status == "succeeded"
     return {
+        **blank(stripe.Charge),
         "id": context.new_id("ch"),
         "object": "charge",
         "amount": intent["amount"],
         "amount_captured": intent["amount"] if succeeded else 0,
         "amount_refunded": 0,
-        **nulls("application application_fee application_fee_amount authorization_code"),
-        **nulls("balance_transaction failure_balance_transaction failure_code failure_message"),
-        **nulls("on_behalf_of presentment_details receipt_email receipt_number review shipping source"),
-        **nulls("source_transfer statement_descriptor statement_descriptor_suffix transfer_data"),
-        **nulls("receipt_url transfer_group"),
         "billing_details": {**nulls("email name phone tax_id"), "address": nulls("city country line1 line2")},
         "calculated_statement_descriptor": "LLAMASKETCH",
         "captured": succeeded,
-        "created": context.clock(),
+        "created": context.now(),
         "currency": intent["currency"],
         "customer": intent["customer"],
         "description": intent["description"],
@@ -94,7 +92,7 @@ def balance_transaction(
         "description": "Dispute fee" if kind == "adjustment" else "Stripe processing fees",
         "type": "stripe_fee",
     }
-    now = context.clock()
+    now = context.now()
     return {
         "id": context.new_id("txn"),
         "object": "balance_transaction",
@@ -118,15 +116,14 @@ def balance_transaction(
 def refund(context: Context, the_charge: Json, amount: int, status: str, **given: object) -> Json:
     """A `refund` of a card charge."""
     return {
+        **blank(stripe.Refund),
         "id": context.new_id("re"),
         "object": "refund",
         "amount": amount,
         "balance_transaction": None,
         "charge": the_charge["id"],
-        "created": context.clock(),
+        "created": context.now(),
         "currency": the_charge["currency"],
-        **nulls("customer customer_account payment_method presentment_details reason receipt_number"),
-        **nulls("source_transfer_reversal transfer_reversal"),
         "destination_details": {
             "card": {
                 "reference_status": "pending",
@@ -142,20 +139,9 @@ def refund(context: Context, the_charge: Json, amount: int, status: str, **given
     }
 
 
-_EVIDENCE = (
-    "access_activity_log appeal billing_address cancellation_policy cancellation_policy_disclosure "
-    "cancellation_rebuttal customer_communication customer_email_address customer_name "
-    "customer_purchase_ip customer_signature duplicate_charge_documentation "
-    "duplicate_charge_explanation duplicate_charge_id product_description receipt refund_policy "
-    "refund_policy_disclosure refund_refusal_explanation service_date service_documentation "
-    "shipping_address shipping_carrier shipping_date shipping_documentation "
-    "shipping_tracking_number uncategorized_file uncategorized_text"
-)
-
-
 def dispute(context: Context, the_charge: Json, amount: int, reason: str, *, inquiry: bool) -> Json:
     """A `dispute` that needs a response; an inquiry withdraws no funds."""
-    now = context.clock()
+    now = context.now()
     return {
         "id": context.new_id("dp"),
         "object": "dispute",
@@ -165,7 +151,7 @@ def dispute(context: Context, the_charge: Json, amount: int, reason: str, *, inq
         "created": now,
         "currency": the_charge["currency"],
         "enhanced_eligibility_types": [],
-        "evidence": {**nulls(_EVIDENCE), "enhanced_evidence": {}},
+        "evidence": {**blank(stripe.Dispute.Evidence), "enhanced_evidence": {}},
         "evidence_details": {
             "due_by": now + 9 * DAY_SECONDS,
             "enhanced_eligibility": {},

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.staticfiles import StaticFiles
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
 from sandbox.stripe import billing, checkout
 from sandbox.stripe.context import Context
@@ -51,22 +52,22 @@ class Pages:
         loader = jinja2.FileSystemLoader(_HERE / "templates")
         self._templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
-    def router(self) -> APIRouter:
+    def routes(self) -> list[Route]:
         """The routes."""
-        router = APIRouter()
-        router.add_api_route("/c/pay/{session_id}", self.show, methods=["GET"])
-        router.add_api_route("/c/pay/{session_id}", self.submit, methods=["POST"])
-        router.add_api_route("/c/pay/{session_id}/challenge", self.show_challenge, methods=["GET"])
-        router.add_api_route("/c/pay/{session_id}/challenge", self.answer_challenge, methods=["POST"])
-        router.add_api_route("/p/session/{portal_id}", self.show_portal, methods=["GET"])
-        router.add_api_route("/p/session/{portal_id}", self.change_subscription, methods=["POST"])
-        return router
+        return [
+            Route("/c/pay/{id}", self.show),
+            Route("/c/pay/{id}", self.submit, methods=["POST"]),
+            Route("/c/pay/{id}/challenge", self.show_challenge),
+            Route("/c/pay/{id}/challenge", self.answer_challenge, methods=["POST"]),
+            Route("/p/session/{id}", self.show_portal),
+            Route("/p/session/{id}", self.change_subscription, methods=["POST"]),
+        ]
 
-    async def show(self, session_id: str) -> Response:
+    async def show(self, request: Request) -> Response:
         """The Checkout page, or why there is nothing to pay any more."""
-        session = self._session(session_id)
+        session = self._session(request)
         if session is None:
-            return self._render("closed.html", None, 404, state="unknown", continue_url=None)
+            return self._unknown()
         if session["status"] != "open":
             continue_url = _success_url(session) if session["status"] == "complete" else session["cancel_url"]
             return self._render(
@@ -81,32 +82,32 @@ class Pages:
             subscription=session["mode"] == "subscription",
         )
 
-    async def submit(self, session_id: str, request: Request) -> Response:
+    async def submit(self, request: Request) -> Response:
         """The payer pressed Pay."""
-        session = self._session(session_id)
+        session = self._session(request)
         form = await _form(request)
         outcome = _CARDS.get(form.get("card", "success"))
         if session is None or outcome is None:
-            return self._render("closed.html", None, 404, state="unknown", continue_url=None)
+            return self._unknown()
         session = self._act(session, outcome, form.get("decline_code"))
         if session["status"] == "complete":
             return _go(_success_url(session))
         suffix = "/challenge" if outcome == "challenge" and session["status"] == "open" else ""
-        return _go(f"/c/pay/{session_id}{suffix}")
+        return _go(f"/c/pay/{session['id']}{suffix}")
 
-    async def show_challenge(self, session_id: str) -> Response:
+    async def show_challenge(self, request: Request) -> Response:
         """The bank's 3-D Secure page."""
-        session = self._session(session_id)
+        session = self._session(request)
         if session is None or session["status"] != "open":
-            return _go(f"/c/pay/{session_id}")
+            return _go(f"/c/pay/{request.path_params['id']}")
         return self._render("challenge.html", session, 200)
 
-    async def answer_challenge(self, session_id: str, request: Request) -> Response:
+    async def answer_challenge(self, request: Request) -> Response:
         """The payer approved, failed or walked away."""
-        session = self._session(session_id)
+        session = self._session(request)
         form = await _form(request)
         if session is None or session["status"] != "open":
-            return _go(f"/c/pay/{session_id}")
+            return _go(f"/c/pay/{request.path_params['id']}")
         match form.get("answer"):
             case "approve":
                 session = self._act(session, "paid", None)
@@ -114,13 +115,13 @@ class Pages:
                 session = self._act(session, "authentication_failed", None)
             case _:
                 pass  # Left without an answer: the payment intent goes on waiting for one.
-        return _go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session_id}")
+        return _go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session['id']}")
 
-    async def show_portal(self, portal_id: str) -> Response:
+    async def show_portal(self, request: Request) -> Response:
         """What a customer may see and change by themselves."""
-        portal = self._context.store.find("billing_portal.session", portal_id)
+        portal = self._context.store.find("billing_portal.session", request.path_params["id"])
         if portal is None:
-            return self._render("closed.html", None, 404, state="unknown", continue_url=None)
+            return self._unknown()
         store = self._context.store
         subscriptions = store.where("subscription", customer=portal["customer"])
         invoices = store.where("invoice", customer=portal["customer"])[:24]
@@ -140,36 +141,38 @@ class Pages:
             "portal.html", None, 200, portal=portal, subscriptions=subscriptions, invoices=rows
         )
 
-    async def change_subscription(self, portal_id: str, request: Request) -> Response:
+    async def change_subscription(self, request: Request) -> Response:
         """Cancel at the end of the period, or resume."""
         form = await _form(request)
         store = self._context.store
-        portal = store.find("billing_portal.session", portal_id)
+        portal = store.find("billing_portal.session", request.path_params["id"])
         subscription = store.find("subscription", form.get("subscription", ""))
         if portal is not None and subscription is not None and subscription["customer"] == portal["customer"]:
             wanted = {"cancel_at_period_end": "true" if form.get("action") == "cancel" else "false"}
             try:
                 with store.transaction():
                     billing.update_subscription(self._context, subscription, Params(wanted), self._faults)
+                self._context.wake()
             except StripeFault:
-                return _go(f"/p/session/{portal_id}")
-            self._context.wake()
-        return _go(f"/p/session/{portal_id}")
+                pass  # Another tab was quicker: the page shows what is so now.
+        return _go(request.url.path)
 
-    def _session(self, session_id: str) -> Json | None:
+    def _session(self, request: Request) -> Json | None:
         with self._context.store.transaction():
             checkout.sweep(self._context)
-        return self._context.store.find("checkout.session", session_id)
+        return self._context.store.find("checkout.session", request.path_params["id"])
 
     def _act(self, session: Json, outcome: str, decline_code: str | None) -> Json:
         try:
             with self._context.store.transaction():
                 checkout.act(self._context, session, outcome, decline_code)
+            self._context.wake()
         except StripeFault:
-            # Another tab was quicker: show what is so now.
-            return self._context.store.get("checkout.session", session["id"])
-        self._context.wake()
+            pass  # Another tab was quicker: the page shows what is so now.
         return self._context.store.get("checkout.session", session["id"])
+
+    def _unknown(self) -> HTMLResponse:
+        return self._render("closed.html", None, 404, state="unknown", continue_url=None)
 
     def _error(self, session: Json) -> str | None:
         intent_id = session["payment_intent"] or session["_sandbox"].get("intent")
@@ -188,7 +191,7 @@ class Pages:
                 quantity=item["quantity"],
                 amount=dollars(session["amount_total"]),
                 merchant=session["branding_settings"]["display_name"],
-                open_for=_duration(session["expires_at"] - self._context.clock()),
+                open_for=_duration(session["expires_at"] - self._context.now()),
             )
             targets = [_origin(session[name]) for name in ("success_url", "cancel_url") if session[name]]
         html = self._templates.get_template(template).render(**values)

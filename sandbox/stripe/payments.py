@@ -47,17 +47,10 @@ def succeed(context: Context, intent: Json, last4: str = "4242") -> Json:
         charge.update(status="succeeded", paid=True, captured=True, amount_captured=charge["amount"])
     # Stripe books the balance transaction a moment after the charge: the events' snapshots lack it.
     context.emit("charge.succeeded", charge)
-    transaction = money_shapes.balance_transaction(
-        context,
-        kind="charge",
-        amount=charge["amount"],
-        currency=charge["currency"],
-        source=charge["id"],
-        fee=money_shapes.card_fee(charge["amount"]),
-        description=charge["description"] or "",
-    )
-    context.store.insert(transaction)
-    charge["balance_transaction"] = transaction["id"]
+    fee = money_shapes.card_fee(charge["amount"])
+    charge["balance_transaction"] = _book(context, "charge", charge["amount"], charge, charge["id"], fee)[
+        "id"
+    ]
     context.store.save(charge)
     intent.update(status="succeeded", amount_received=intent["amount"], latest_charge=charge["id"])
     context.store.save(intent)
@@ -155,7 +148,7 @@ def cancel_intent(context: Context, intent: Json) -> Json:
     if intent["status"] in ("succeeded", "canceled", "processing"):
         return intent
     intent.update(
-        status="canceled", canceled_at=context.clock(), cancellation_reason="expired", next_action=None
+        status="canceled", canceled_at=context.now(), cancellation_reason="expired", next_action=None
     )
     context.store.save(intent)
     context.emit("payment_intent.canceled", intent)
@@ -226,6 +219,7 @@ def _count_refund(context: Context, charge: Json, amount: int) -> None:
 
 
 def _book(context: Context, kind: str, amount: int, charge: Json, source: str, fee: int) -> Json:
+    about = f"{kind.upper()} FOR CHARGE ({charge['id']})"
     transaction = money_shapes.balance_transaction(
         context,
         kind=kind,
@@ -233,7 +227,7 @@ def _book(context: Context, kind: str, amount: int, charge: Json, source: str, f
         currency=charge["currency"],
         source=source,
         fee=fee,
-        description=f"{kind.upper()} FOR CHARGE ({charge['id']})",
+        description=(charge["description"] or "") if kind == "charge" else about,
     )
     return context.store.insert(transaction)
 

@@ -87,24 +87,21 @@ def _list_prices(call: Call) -> Json:
     return queries.page(call.context, "price", Params(values), call.path, "product")
 
 
-def _expire(call: Call) -> Json:
-    session = call.context.store.get("checkout.session", call.identifier)
-    return checkout.expire_session(call.context, session)
+def _of(kind: str, work: Callable[[Call, Json], Json]) -> Handler:
+    """Does something with the object whose id is in the path."""
+    return lambda call: work(call, call.context.store.get(kind, call.identifier))
 
 
-def _line_items(call: Call) -> Json:
-    session = call.context.store.get("checkout.session", call.identifier)
+def _on_context(work: Callable[[Context, Json], Json]) -> Callable[[Call, Json], Json]:
+    return lambda call, value: work(call.context, value)
+
+
+def _line_items(call: Call, session: Json) -> Json:
     return queries.listing(session["_sandbox"]["line_items"], call.path)
 
 
-def _update_subscription(call: Call) -> Json:
-    subscription = call.context.store.get("subscription", call.identifier)
+def _update_subscription(call: Call, subscription: Json) -> Json:
     return billing.update_subscription(call.context, subscription, call.params, call.faults)
-
-
-def _cancel_subscription(call: Call) -> Json:
-    subscription = call.context.store.get("subscription", call.identifier)
-    return billing.cancel_subscription(call.context, subscription)
 
 
 def _create_portal(call: Call) -> Json:
@@ -116,7 +113,7 @@ def _create_portal(call: Call) -> Json:
         "object": "billing_portal.session",
         **shapes.nulls("after_expiration customer_account flow locale on_behalf_of"),
         "configuration": "bpc_sandbox",
-        "created": call.context.clock(),
+        "created": call.context.now(),
         "customer": customer["id"],
         "livemode": False,
         "return_url": call.params.text("return_url"),
@@ -140,18 +137,14 @@ def _create_endpoint(call: Call) -> Json:
     return endpoint
 
 
-def _delete_endpoint(call: Call) -> Json:
-    call.context.store.get("webhook_endpoint", call.identifier)
-    call.context.store.delete(call.identifier)
-    return {"id": call.identifier, "object": "webhook_endpoint", "deleted": True}
+def _delete_endpoint(call: Call, endpoint: Json) -> Json:
+    call.context.store.delete(endpoint["id"])
+    return {"id": endpoint["id"], "object": "webhook_endpoint", "deleted": True}
 
 
-def _reader(kind: str) -> Handler:
-    def read(call: Call) -> Json:
-        call.params.allow("expand")
-        return call.context.store.get(kind, call.identifier)
-
-    return read
+def _read(call: Call, value: Json) -> Json:
+    call.params.allow("expand")
+    return value
 
 
 def _lister(kind: str, *filters: str) -> Handler:
@@ -168,14 +161,18 @@ def _table() -> list[tuple[str, str, Handler]]:
         ("POST", "prices", _create_price),
         ("GET", "prices", _list_prices),
         ("POST", "checkout/sessions", lambda call: checkout.create_session(call.context, call.params)),
-        ("POST", "checkout/sessions/:id/expire", _expire),
-        ("GET", "checkout/sessions/:id/line_items", _line_items),
+        (
+            "POST",
+            "checkout/sessions/:id/expire",
+            _of("checkout.session", _on_context(checkout.expire_session)),
+        ),
+        ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
-        ("POST", "subscriptions/:id", _update_subscription),
-        ("DELETE", "subscriptions/:id", _cancel_subscription),
+        ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
+        ("DELETE", "subscriptions/:id", _of("subscription", _on_context(billing.cancel_subscription))),
         ("POST", "billing_portal/sessions", _create_portal),
         ("POST", "webhook_endpoints", _create_endpoint),
-        ("DELETE", "webhook_endpoints/:id", _delete_endpoint),
+        ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
     ]
     readable: dict[str, tuple[str, tuple[str, ...]]] = {
         "customers": ("customer", ("email",)),
@@ -198,7 +195,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         "webhook_endpoints": ("webhook_endpoint", ()),
     }
     for name, (kind, filters) in readable.items():
-        rows += [("GET", name, _lister(kind, *filters)), ("GET", f"{name}/:id", _reader(kind))]
+        rows += [("GET", name, _lister(kind, *filters)), ("GET", f"{name}/:id", _of(kind, _read))]
     return rows
 
 

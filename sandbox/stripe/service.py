@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from sandbox.common.files import keep
 from sandbox.service import HttpReady, PortBook, Service
 
 
@@ -14,19 +15,12 @@ def describe(data_dir: Path, port: PortBook) -> Service:
     own, gateway = port("stripe"), port("gateway")
     address = f"http://127.0.0.1:{own}"
     secret_file = folder / "webhook-secret"
-    webhook_secret = _kept(secret_file, "whsec_sandbox")
-    api_key = _kept(folder / "api-key", "sk_test_sandbox")
+    webhook_secret = keep(secret_file, lambda: f"whsec_sandbox_{secrets.token_hex(16)}")
+    api_key = keep(folder / "api-key", lambda: f"sk_test_sandbox_{secrets.token_hex(16)}")
     argv = (
-        "-m",
-        "sandbox.stripe",
-        "--port",
-        str(own),
-        "--data",
-        str(folder),
-        "--webhook-url",
-        f"http://127.0.0.1:{gateway}/v1/hooks/card",
-        "--webhook-secret-file",
-        str(secret_file),
+        *("-m", "sandbox.stripe", "--port", str(own), "--data", str(folder)),
+        *("--webhook-url", f"http://127.0.0.1:{gateway}/v1/hooks/card"),
+        *("--webhook-secret-file", str(secret_file)),
     )
     return Service(
         name="stripe",
@@ -39,12 +33,3 @@ def describe(data_dir: Path, port: PortBook) -> Service:
         },
         ready=HttpReady(f"{address}/sandbox/health"),
     )
-
-
-def _kept(path: Path, prefix: str) -> str:
-    """A random secret that is made once and then read again."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(f"{prefix}_{secrets.token_hex(16)}\n")
-    return path.read_text().strip()

@@ -1,9 +1,14 @@
 """Objects in the shapes of the pinned API version: catalogue, customers, Checkout, payment intents.
 
-A field that the stand-in never fills is there with `null`, as it is in Stripe's answers.
+A field that the stand-in never fills is `null`, as it is in Stripe's answers.
 """
 
 from __future__ import annotations
+
+import inspect
+from typing import get_args
+
+import stripe
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.store import Json
@@ -14,15 +19,29 @@ def nulls(names: str) -> Json:
     return dict.fromkeys(names.split())
 
 
+_LEFT_OUT = frozenset("deleted line_items payments refunds sources subscriptions tax_ids".split())
+"""Fields that Stripe too leaves out, unless they are asked for."""
+
+
+def blank(shape: type[stripe.StripeObject]) -> Json:
+    """`null` for every field of an object that may be null, by the SDK of the pinned version."""
+    return {
+        name: None
+        for base in shape.__mro__
+        if base.__module__.startswith("stripe.")
+        for name, kind in inspect.get_annotations(base).items()
+        if type(None) in get_args(kind) and name not in _LEFT_OUT and not name.startswith("_")
+    }
+
+
 def customer(context: Context, **given: object) -> Json:
     """A `customer`."""
     return {
+        **blank(stripe.Customer),
         "id": context.new_id("cus"),
         "object": "customer",
-        **nulls("address business_name currency default_source description discount email individual_name"),
-        **nulls("name phone shipping test_clock customer_account"),
         "balance": 0,
-        "created": context.clock(),
+        "created": context.now(),
         "delinquent": False,
         "invoice_prefix": context.new_id("x")[2:10].upper(),
         "invoice_settings": nulls("custom_fields default_payment_method footer rendering_options"),
@@ -37,14 +56,13 @@ def customer(context: Context, **given: object) -> Json:
 
 def product(context: Context, **given: object) -> Json:
     """A `product`."""
-    now = context.clock()
+    now = context.now()
     return {
+        **blank(stripe.Product),
         "id": context.new_id("prod"),
         "object": "product",
         "active": True,
         "created": now,
-        **nulls("default_price description package_dimensions shippable statement_descriptor tax_code"),
-        **nulls("tax_details unit_label url"),
         "images": [],
         "livemode": False,
         "marketing_features": [],
@@ -59,13 +77,13 @@ def price(context: Context, product_id: str, currency: str, unit_amount: int, **
     """A `price`; `recurring` makes it a subscription's."""
     recurring = given.get("recurring")
     return {
+        **blank(stripe.Price),
         "id": context.new_id("price"),
         "object": "price",
         "active": True,
         "billing_scheme": "per_unit",
-        "created": context.clock(),
+        "created": context.now(),
         "currency": currency,
-        **nulls("custom_unit_amount lookup_key nickname recurring tiers_mode transform_quantity"),
         "livemode": False,
         "metadata": {},
         "product": product_id,
@@ -81,6 +99,7 @@ def line_item(context: Context, the_price: Json, description: str, quantity: int
     """An `item` of a Checkout session."""
     amount = the_price["unit_amount"] * quantity
     return {
+        **blank(stripe.LineItem),
         "id": context.new_id("li"),
         "object": "item",
         "adjustable_quantity": None,
@@ -102,18 +121,10 @@ def checkout_session(context: Context, **given: object) -> Json:
     """A `checkout.session` that is open and unpaid."""
     identifier = context.new_id("cs_test")
     return {
+        **blank(stripe.checkout.Session),
         "id": identifier,
         "object": "checkout.session",
         "adaptive_pricing": {"enabled": False},
-        **nulls("after_expiration allow_promotion_codes allowed_payment_method_types cancel_url"),
-        **nulls("client_reference_id client_secret collected_information consent consent_collection"),
-        **nulls("currency_conversion customer customer_account customer_creation customer_details"),
-        **nulls("customer_email excluded_payment_method_types integration_identifier invoice"),
-        **nulls("invoice_creation locale managed_payments name_collection origin_context payment_intent"),
-        **nulls("payment_link payment_method_configuration_details permissions presentment_details"),
-        **nulls("recovered_from return_url saved_payment_method_options setup_intent"),
-        **nulls("shipping_address_collection shipping_cost submit_type subscription tax_id_collection"),
-        **nulls("billing_address_collection optional_items redirect_on_completion success_url"),
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
         "branding_settings": {
             "background_color": "#ffffff",
@@ -124,7 +135,7 @@ def checkout_session(context: Context, **given: object) -> Json:
             "icon": None,
             "logo": None,
         },
-        "created": context.clock(),
+        "created": context.now(),
         "custom_fields": [],
         "custom_text": nulls("after_submit shipping_address submit terms_of_service_acceptance"),
         "discounts": [],
@@ -149,23 +160,17 @@ def payment_intent(context: Context, amount: int, currency: str, **given: object
     """A `payment_intent` that waits for a payment method."""
     identifier = context.new_id("pi")
     return {
+        **blank(stripe.PaymentIntent),
         "id": identifier,
         "object": "payment_intent",
         "amount": amount,
         "amount_capturable": 0,
         "amount_details": {"tip": {}},
         "amount_received": 0,
-        **nulls("allowed_payment_method_types application application_fee_amount canceled_at"),
-        **nulls("cancellation_reason customer customer_account description"),
-        **nulls("excluded_payment_method_types hooks last_payment_error latest_charge managed_payments"),
-        **nulls("next_action on_behalf_of payment_details payment_method payment_record"),
-        **nulls("payment_method_configuration_details presentment_details processing receipt_email"),
-        **nulls("review setup_future_usage shipping source statement_descriptor"),
-        **nulls("statement_descriptor_suffix transfer_data transfer_group automatic_payment_methods"),
         "capture_method": "automatic_async",
         "client_secret": f"{identifier}_secret_{context.new_id('s')[2:]}",
         "confirmation_method": "automatic",
-        "created": context.clock(),
+        "created": context.now(),
         "currency": currency,
         "livemode": False,
         "metadata": {},
@@ -187,7 +192,10 @@ def payment_method(context: Context, last4: str, customer_id: str | None) -> Jso
         "id": context.new_id("pm"),
         "object": "payment_method",
         "allow_redisplay": "limited",
-        "billing_details": {**nulls("email name phone tax_id"), "address": _no_address()},
+        "billing_details": {
+            **nulls("email name phone tax_id"),
+            "address": nulls("city country line1 line2 postal_code state"),
+        },
         "card": {
             "brand": "visa",
             "checks": {
@@ -208,17 +216,13 @@ def payment_method(context: Context, last4: str, customer_id: str | None) -> Jso
             "three_d_secure_usage": {"supported": True},
             "wallet": None,
         },
-        "created": context.clock(),
+        "created": context.now(),
         "customer": customer_id,
         "customer_account": None,
         "livemode": False,
         "metadata": {},
         "type": "card",
     }
-
-
-def _no_address() -> Json:
-    return nulls("city country line1 line2 postal_code state")
 
 
 def webhook_endpoint(context: Context, url: str, events: list[str], secret: str, version: str) -> Json:
@@ -228,7 +232,7 @@ def webhook_endpoint(context: Context, url: str, events: list[str], secret: str,
         "object": "webhook_endpoint",
         "api_version": version,
         "application": None,
-        "created": context.clock(),
+        "created": context.now(),
         "description": None,
         "enabled_events": events,
         "livemode": False,

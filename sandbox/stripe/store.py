@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sandbox.common.database import SettingsDatabase
 from sandbox.stripe.errors import missing
 
 Json = dict[str, Any]
@@ -26,34 +25,14 @@ CREATE TABLE IF NOT EXISTS deliveries (
     attempts INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'pending', last_status INTEGER);
 CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (state, due_ms);
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
-class Store:
+class Store(SettingsDatabase):
     """Objects by id and kind, newest first, plus the tables of idempotency and deliveries."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.execute("PRAGMA synchronous=NORMAL")
-        self.connection.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing. Not re-entrant; the stand-in runs one request at a time."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        super().__init__(path, _SCHEMA)
 
     def insert(self, value: Json) -> Json:
         """Add a new object; its kind is its `object` field."""
@@ -140,15 +119,6 @@ class Store:
         if row is None:
             raise missing(kind, identifier, param)
         return int(row[0])
-
-    def setting(self, name: str) -> str | None:
-        """A remembered setting."""
-        row = self.connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def remember(self, name: str, value: str) -> None:
-        """Keep a setting."""
-        self.connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
 
 _COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}

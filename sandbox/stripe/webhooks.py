@@ -63,13 +63,13 @@ class Deliverer:
             "SELECT seq, event, endpoint, attempts FROM deliveries "
             f"WHERE state = 'pending' AND due_ms <= ? ORDER BY seq {order} LIMIT ?"
         )
-        now = self._context.clock.wall_ms()
+        now = self._context.machine_ms()
         return self._context.store.connection.execute(query, (now, BATCH)).fetchall()
 
     def _pause_seconds(self) -> float:
         query = "SELECT MIN(due_ms) FROM deliveries WHERE state = 'pending'"
         due = self._context.store.connection.execute(query).fetchone()[0]
-        wait_ms = 5_000 if due is None else due - self._context.clock.wall_ms()
+        wait_ms = 5_000 if due is None else due - self._context.machine_ms()
         return max(20, min(wait_ms, 5_000)) * 0.001
 
     async def _deliver(
@@ -77,19 +77,19 @@ class Deliverer:
     ) -> None:
         endpoint = self._context.store.find("webhook_endpoint", endpoint_id)
         event = self._context.store.find("event", event_id)
-        if endpoint is None or event is None or (attempts == 0 and self.faults.use("drop")):
+        if endpoint is None or event is None or (attempts == 0 and self.faults.take("drop")):
             self._finish(sequence, event, "dropped", None)
             return
         status = await self._post(client, endpoint, event)
         if status is not None and 200 <= status < 300:
             self._finish(sequence, event, "delivered", status)
-            if self.faults.use("duplicate"):
+            if self.faults.take("duplicate"):
                 await self._post(client, endpoint, event)
         elif attempts + 1 >= MAX_ATTEMPTS:
             self._finish(sequence, event, "failed", status)
         else:
             backoff = min(self._first_retry_ms << min(attempts, 20), MAX_BACKOFF_MS)
-            due = self._context.clock.wall_ms() + backoff
+            due = self._context.machine_ms() + backoff
             self._context.store.connection.execute(
                 "UPDATE deliveries SET attempts = attempts + 1, due_ms = ?, last_status = ? WHERE seq = ?",
                 (due, status, sequence),
@@ -98,7 +98,7 @@ class Deliverer:
     async def _post(self, client: httpx.AsyncClient, endpoint: Json, event: Json) -> int | None:
         body = compact(public(event))
         # The signature is about transport, so it carries the real time, not the movable one.
-        timestamp = self._context.clock.wall_ms() // 1000
+        timestamp = self._context.machine_ms() // 1000
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",

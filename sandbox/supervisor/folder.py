@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from gateway.supervisor.errors import AlreadyRunning
+from sandbox.supervisor.errors import AlreadyRunning
 
 LOG_BYTES_MAX = 8_000_000
 """A log longer than this is set aside (one generation) when its process starts."""

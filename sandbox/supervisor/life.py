@@ -7,12 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 
-from gateway.supervisor.errors import PortInUse
-from gateway.supervisor.folder import DataFolder
-from gateway.supervisor.plan import Plan
-from gateway.supervisor.ports import wait_until_free
-from gateway.supervisor.process import Say
-from gateway.supervisor.tree import ProcessTree
+from sandbox.supervisor.errors import PortInUse
+from sandbox.supervisor.folder import DataFolder
+from sandbox.supervisor.ports import wait_until_free
+from sandbox.supervisor.process import Plan, Show
+from sandbox.supervisor.tree import ProcessTree
 
 PORT_SECONDS_MAX = 2.0
 """How long the public port may stay busy: an instance that was just killed needs a moment."""
@@ -22,7 +21,7 @@ async def supervise(
     folder: DataFolder,
     address: tuple[str, int],
     make_plan: Callable[[], Plan],
-    say: Say,
+    show: Show,
     started: Callable[[Plan, float], None],
 ) -> None:
     """Run the plan until SIGINT, SIGTERM or SIGHUP. Raises `SupervisorError` if it does not start.
@@ -37,17 +36,17 @@ async def supervise(
         raise PortInUse(
             f"Port {port} is in use by another program: choose another one, as in `make run PORT={port + 1}`."
         )
-    say("Starting …")
+    show("Starting …")
     plan = make_plan()
     for note in plan.notes:
-        say(note)
-    tree = ProcessTree(plan.specs, folder, say)
+        show(note)
+    tree = ProcessTree(plan.specs, folder, show)
     try:
         if await _start_unless_stopped(tree, stop):
             started(plan, time.monotonic() - began)
             await stop.wait()
     finally:
-        await _shut_down(tree, stop, say)
+        await _shut_down(tree, stop, show)
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -73,9 +72,9 @@ async def _start_unless_stopped(tree: ProcessTree, stop: asyncio.Event) -> bool:
     return True
 
 
-async def _shut_down(tree: ProcessTree, stop: asyncio.Event, say: Say) -> None:
+async def _shut_down(tree: ProcessTree, stop: asyncio.Event, show: Show) -> None:
     """Stop in order; a second Ctrl-C ends everything at once."""
-    say("Stopping …")
+    show("Stopping …")
     stop.clear()
     stopping, again = asyncio.create_task(tree.stop()), asyncio.create_task(stop.wait())
     await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,4 +82,4 @@ async def _shut_down(tree: ProcessTree, stop: asyncio.Event, say: Say) -> None:
     if not stopping.done():
         tree.kill()
     await stopping
-    say("Stopped.")
+    show("Stopped.")

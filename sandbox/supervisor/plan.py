@@ -9,41 +9,30 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import sandbox
 from gateway.settings import WORKER_REGISTRATION, derive_secret
-from gateway.supervisor.errors import SetupMissing, SupervisorError
-from gateway.supervisor.folder import DataFolder
-from gateway.supervisor.ports import PortFile
-from gateway.supervisor.process import ChildSpec
-from gateway.supervisor.secrets import default_secrets
-from generation.workers import RegistrationTokens
+from generation.fleet.registry import RegistrationTokens
 from ledger.clock import system_clock
 from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.valkey import EmbeddedValkey
 from sandbox.service import Describe, PortBook, Ready, Service, TcpReady
+from sandbox.supervisor.errors import SetupMissing, SupervisorError
+from sandbox.supervisor.folder import DataFolder
+from sandbox.supervisor.ports import PortFile
+from sandbox.supervisor.process import ChildSpec, Plan
+from sandbox.supervisor.secrets import default_secrets
 
-EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED")
 SERVERS = ("postgres", "valkey")
 QUICK_GATE = "invert@1"
-"""What the worker paints before its first job: the painter is ours, so a look at its plumbing will do."""
-BOX_TOKEN_LIFETIME = timedelta(days=30)
+"""What the worker paints at its gate beside our stand-in, which paints everything. A real one proves what is sold."""
+WORKER_TOKEN_LIFETIME = timedelta(days=30)
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """The processes to start, and what to tell the person who asked."""
-
-    specs: list[ChildSpec] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
-    """The settings that the API, the worker and the command line share."""
-    notes: list[str] = field(default_factory=list)
 
 
 def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int) -> Plan:
@@ -56,6 +45,8 @@ def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int
     url = f"http://{'127.0.0.1' if host in EVERY_INTERFACE else host}:{port}"
     plan.environment.setdefault("LLAMASKETCH_PUBLIC_URL", url)
     plan.environment.setdefault("LLAMASKETCH_API_URL", f"http://127.0.0.1:{port}")
+    # This is the try-out stack, and it says so: nothing else takes itself for one.
+    plan.environment.setdefault("LLAMASKETCH_ENVIRONMENT", "embedded")
     plan.environment["PYTHONUNBUFFERED"] = "1"
     _add_servers(plan, folder, ports)
     _add_sandboxes(plan, folder, ports)
@@ -125,29 +116,35 @@ def _descriptions() -> list[tuple[Describe, str]]:
 
 def _add_product(plan: Plan, folder: DataFolder, host: str, port: int) -> None:
     serve = ("-m", "gateway.serve", "--host", host, "--port", str(port))
-    # Rails bear that what they talk to comes up later, and a box that the API does: so all load at the same time.
+    # Rails bear that what they talk to comes up later, and a worker that the API does: so all load at the same time.
     plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=SERVERS))
-    box = _box(plan.environment, folder.service_folder("worker"))
-    plan.specs.append(_python("worker", ("-m", "generation.worker"), box))
+    worker = _worker(plan.environment, folder.service_folder("worker"))
+    plan.specs.append(_python("worker", ("-m", "worker"), worker))
 
 
-def _box(environment: dict[str, str], data: Path) -> dict[str, str]:
-    """What the worker may know: no more than a rented box would. It gets a one-time token of its own."""
-    names = ("LLAMASKETCH_API_URL", "COMFYUI_URL", "COMFYUI_FOLDER", "LLAMASKETCH_WORKER_REGISTRATION_TOKEN")
-    box = {
+def _worker(environment: dict[str, str], data: Path) -> dict[str, str]:
+    """What the worker may know: no more than a rented worker would. It gets a one-time token of its own."""
+    names = ("LLAMASKETCH_ENVIRONMENT", "LLAMASKETCH_API_URL", "COMFYUI_URL", "COMFYUI_FOLDER")
+    worker = {
         name: value
         for name, value in environment.items()
         if name in INHERITED or name in names or name.startswith("LLAMASKETCH_WORKER_")
     }
     secret = derive_secret(environment["LLAMASKETCH_SECRET_KEY"], WORKER_REGISTRATION)
-    token = RegistrationTokens(secret, system_clock).mint(valid_for=BOX_TOKEN_LIFETIME)
+    token = RegistrationTokens(secret, system_clock).mint(valid_for=WORKER_TOKEN_LIFETIME)
     return {
         "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": token,
         "LLAMASKETCH_WORKER_DATA_DIR": str(data),
         "LLAMASKETCH_WORKER_NAME": "first-painter",
-        "LLAMASKETCH_WORKER_GATE_GRAPH": QUICK_GATE,
-        **box,
+        **({"LLAMASKETCH_WORKER_GATE_GRAPH": QUICK_GATE} if _is_stand_in(environment) else {}),
+        **worker,
     }
+
+
+def _is_stand_in(environment: Mapping[str, str]) -> bool:
+    """Whether the worker's ComfyUI is the one that this tree starts."""
+    url = environment.get("COMFYUI_URL")
+    return url is not None and url == environment.get("SANDBOX_COMFYUI_CONTROL_URL")
 
 
 def _python(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.supervisor.errors import SupervisorError
-from gateway.supervisor.folder import DataFolder
-from gateway.supervisor.process import Child, ChildSpec, Say
+from sandbox.supervisor.errors import SupervisorError
+from sandbox.supervisor.folder import DataFolder
+from sandbox.supervisor.process import Child, ChildSpec, Show
 
 
 class ProcessTree:
     """All children of one supervisor."""
 
-    def __init__(self, specs: Sequence[ChildSpec], folder: DataFolder, say: Say) -> None:
+    def __init__(self, specs: Sequence[ChildSpec], folder: DataFolder, show: Show) -> None:
         """Dependencies on names that are not among `specs` count as met: they are served elsewhere."""
         self._children = {
-            spec.name: Child(spec, lambda name=spec.name: folder.log_file(name), say)  # type: ignore[misc]
+            spec.name: Child(spec, lambda name=spec.name: folder.log_file(name), show)  # type: ignore[misc]
             for spec in in_order(specs)
         }
 

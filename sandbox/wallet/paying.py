@@ -22,7 +22,7 @@ class Paid(NamedTuple):
     detail: str
 
 
-class Purse:
+class Wallet:
     """All wallets of the sandbox behind one `pay`."""
 
     def __init__(self, http: httpx.AsyncClient, environ: Mapping[str, str]) -> None:

@@ -6,14 +6,14 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandbox.wallet.purse import CannotPay, Purse
+from sandbox.wallet.paying import CannotPay, Wallet
 
 PAYABLE = frozenset({"waiting", "underpaid", "declined"})
 Refuse = Callable[[int, str, str], Exception]
-Caller = Callable[[Request], Awaitable[Any]]
+Dependency = Callable[..., Awaitable[Any]]
 
 
 class PayIn(BaseModel):
@@ -24,24 +24,23 @@ class PayIn(BaseModel):
     amount: str | None = Field(default=None, pattern=r"^[0-9]{1,12}(\.[0-9]{1,8})?$")
 
 
-def build_router(caller_of: Caller, refuse: Refuse) -> APIRouter:
-    """The routes; `caller_of` says who asks, `refuse` makes the gateway's kind of error."""
+def build_router(caller: Dependency, payments: Dependency, http: Dependency, refuse: Refuse) -> APIRouter:
+    """The routes, on the host's dependencies: who asks, the payments, an HTTP client. `refuse` makes the host's
+    kind of error."""
     router = APIRouter(prefix="/sandbox/api", include_in_schema=False)
 
     @router.get("/open")
-    async def open_topups(request: Request) -> dict[str, Any]:
+    async def open_topups(asking: Any = Depends(caller), paying: Any = Depends(payments)) -> dict[str, Any]:
         """The caller's top-ups that wait for money."""
-        caller = await caller_of(request)
-        found = await request.app.state.services.payments.topups_of(caller.account_id)
+        found = await paying.topups_of(asking.account_id)
         return {"topups": [view.to_json() for view in found if view.state in PAYABLE]}
 
-    @router.post("/pay")
-    async def pay(request: Request, body: PayIn) -> dict[str, str]:
+    @router.post("/pay", dependencies=[Depends(caller)])
+    async def pay(body: PayIn, client: Any = Depends(http)) -> dict[str, str]:
         """Pay from the wallet that the text belongs to."""
-        await caller_of(request)
-        purse = Purse(request.app.state.services.http, os.environ)
+        wallet = Wallet(client, os.environ)
         try:
-            paid = await purse.pay(body.text, body.amount)
+            paid = await wallet.pay(body.text, body.amount)
         except CannotPay as error:
             raise refuse(422, "payment_refused", str(error)) from error
         return {"state": paid.state, "detail": paid.detail}

@@ -23,7 +23,6 @@ class Region:
 
     mask: NDArray[np.uint8]
     area: float
-    centre_x: float
     centre_y: float
     grounded: bool
     """It runs out of the picture at the bottom or the sides: land rather than a thing."""
@@ -147,13 +146,12 @@ def _grow(
 
 
 def _measure(area: NDArray[np.bool_]) -> Region:
-    rows, columns = np.nonzero(area)
-    height, width = area.shape
+    rows, _ = np.nonzero(area)
+    height = area.shape[0]
     touches = bool(area[-1].any() or (area[:, 0].any() and area[:, -1].any()))
     return Region(
         mask=area.astype(np.uint8),
         area=float(area.mean()),
-        centre_x=float(columns.mean()) / width,
         centre_y=float(rows.mean()) / height,
         grounded=touches,
     )

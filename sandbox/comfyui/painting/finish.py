@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sandbox.comfyui.painting.drawing import ink_of
-from sandbox.comfyui.painting.noise import Field, Grain, blurred, smoothstep
+from sandbox.comfyui.painting.noise import Field, Grain, blurred, shifted, smoothstep
 from sandbox.comfyui.painting.palette import Colour
 from sandbox.comfyui.painting.scenery import Pigment, absorbance
 
@@ -40,21 +40,12 @@ def line_at(sketch: NDArray[np.uint8], width: int, height: int, strength: float,
     wander_x, wander_y = (
         cv2.resize(grain.fractal(0.09, 3), (width, height), interpolation=cv2.INTER_LINEAR) for _ in range(2)
     )
-    rows, columns = np.indices((height, width), dtype=np.float32)
-    ink = cv2.remap(
-        ink,
-        columns + reach * wander_x,
-        rows + reach * wander_y,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    ink = shifted(ink, reach * wander_x, reach * wander_y)
     pressure = cv2.resize(grain.fractal(0.10, 3), (width, height), interpolation=cv2.INTER_LINEAR)
     threshold = 0.42 - 0.16 * pressure
-    line = np.clip((ink - threshold + 0.16) / 0.32, 0, 1)
-    result: NDArray[np.float32] = (
-        line * line * (3 - 2 * line) * np.clip(0.86 + 0.4 * pressure, 0.35, 1.0)
-    ).astype(np.float32)
-    return result
+    line = smoothstep(-0.16, 0.16, ink - threshold)
+    weighted: Field = line * np.clip(0.86 + 0.4 * pressure, 0.35, 1.0).astype(np.float32)
+    return weighted
 
 
 def line_colours(sketch: NDArray[np.uint8], width: int, height: int, ink: Colour) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sandbox.comfyui.painting.noise import Field, Grain, blurred, smoothstep
+from sandbox.comfyui.painting.noise import Field, Grain, blurred, gradient, smoothstep
 from sandbox.comfyui.painting.palette import Colour
 
 _SKY: tuple[Colour, ...] = ((0.03, 0.02, 0.10), (0.10, 0.04, 0.24), (0.36, 0.06, 0.42), (0.86, 0.22, 0.50))
@@ -23,7 +23,7 @@ def paint_neon(line: Field, body: Field, horizon: float, grain: Grain) -> NDArra
     light += lift[..., None] * np.asarray((0.10, 0.03, 0.22), np.float32)
     unit = line.shape[1] / 1024.0
     hue = np.clip(0.5 + 0.9 * (columns - 0.5) + 0.5 * (rows - 0.5), 0, 1)
-    tube = _tube_colour(hue)
+    tube = gradient(hue, np.asarray(_TUBES, np.float32))
     core = smoothstep(0.45, 0.95, line)
     for sigma, gain in ((3.0, 0.9), (10.0, 1.15), (34.0, 1.7)):
         light += (blurred(line, sigma * unit) * gain)[..., None] * tube
@@ -37,11 +37,7 @@ def paint_neon(line: Field, body: Field, horizon: float, grain: Grain) -> NDArra
 
 
 def _evening(rows: Field, columns: Field, horizon: float, aspect: float) -> NDArray[np.float32]:
-    stops = np.asarray(_SKY, np.float32)
-    place = np.clip(rows / horizon, 0, 1) ** 1.4 * (len(stops) - 1)
-    light = np.empty((*rows.shape, 3), np.float32)
-    for channel in range(3):
-        light[..., channel] = np.interp(place, np.arange(len(stops)), stops[:, channel])
+    light = gradient(np.clip(rows / horizon, 0, 1) ** 1.4, np.asarray(_SKY, np.float32))
     light *= np.where(rows > horizon, 0.16, 1.0)[..., None]
     centre = horizon - 0.20
     distance = np.sqrt(((columns - 0.5) * aspect) ** 2 + (rows - centre) ** 2)
@@ -69,11 +65,3 @@ def _grid(light: NDArray[np.float32], rows: Field, columns: Field, horizon: floa
     lines = np.maximum(np.exp(-((across / width_across) ** 2) * 2), np.exp(-((along / width_along) ** 2) * 2))
     fade = np.clip(depth * 2.2, 0, 1) * (rows > horizon)
     light += (lines * fade * 0.5)[..., None] * np.asarray((0.75, 0.15, 0.95), np.float32)
-
-
-def _tube_colour(hue: Field) -> NDArray[np.float32]:
-    stops = np.asarray(_TUBES, np.float32)
-    colour = np.empty((*hue.shape, 3), np.float32)
-    for channel in range(3):
-        colour[..., channel] = np.interp(hue * (len(stops) - 1), np.arange(len(stops)), stops[:, channel])
-    return colour

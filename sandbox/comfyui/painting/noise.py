@@ -58,6 +58,20 @@ def smoothstep(low: float, high: float, field: Field) -> Field:
     return smooth
 
 
+def gradient(place: Field, stops: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours between `stops` (count x 3) at each place, 0..1; height x width x 3."""
+    at = np.arange(len(stops))
+    channels = [np.interp(place * (len(stops) - 1), at, stops[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=2).astype(np.float32)
+
+
+def shifted(field: Field, right: Field, down: Field) -> Field:
+    """A field whose values come from so many pixels further right and down."""
+    rows, columns = np.indices(field.shape, dtype=np.float32)
+    moved = cv2.remap(field, columns + right, rows + down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return moved.astype(np.float32)
+
+
 def blurred(field: Field, sigma: float) -> Field:
     """A Gaussian blur; wide ones are done at a quarter of the size."""
     if sigma > 12:

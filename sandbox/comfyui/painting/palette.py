@@ -58,7 +58,7 @@ def _scene(
     )
 
 
-_SCENES: tuple[Scene, ...] = (
+SCENES: tuple[Scene, ...] = (
     _scene(
         "meadow",
         "meadow field grass farm garden spring summer house cottage tree flower flowers dog",
@@ -165,11 +165,6 @@ _SCENES: tuple[Scene, ...] = (
 )
 
 
-def scenes() -> Sequence[Scene]:
-    """All scenes; the first is the one for prompts that name none."""
-    return _SCENES
-
-
 _SUBJECTS: Mapping[str, str] = {
     "llama alpaca sheep lamb goat": "efdfc2 c98a5a c4473a 2f8a8a e2a43c a3467a",
     "cat kitten tiger fox lion": "e69a4c f5ddba d96f5a 6b8f6a f0c25f 7f6aa0",
@@ -186,52 +181,22 @@ _SUBJECTS: Mapping[str, str] = {
     "star sun moon": "f5c84a f09a4f e8705f fbe6a0 8f86c4 6fa8c4",
 }
 
-_COLOURS: Mapping[str, str] = {
-    "red": "d2433a",
-    "crimson": "b5273c",
-    "orange": "ec8a35",
-    "yellow": "f3c93f",
-    "golden": "e3ac3c",
-    "gold": "e3ac3c",
-    "green": "6fa352",
-    "emerald": "2f9a72",
-    "teal": "2f8f92",
-    "turquoise": "3fb5b0",
-    "blue": "4a80c4",
-    "navy": "2f4880",
-    "purple": "8559b0",
-    "violet": "8a63c4",
-    "pink": "ea8aa8",
-    "magenta": "c83f8f",
-    "brown": "8f5f3d",
-    "white": "f3eee4",
-    "black": "45424f",
-    "grey": "9a9aa5",
-    "gray": "9a9aa5",
-    "silver": "b9bec9",
-    "cream": "f0e2c4",
-    "peach": "f6b896",
-    "lavender": "b3a0d8",
-    "coral": "f07f66",
-    "mint": "a3d9bd",
-}
+_COLOURS: Mapping[str, str] = dict(
+    entry.split("=")
+    for entry in (
+        "red=d2433a crimson=b5273c coral=f07f66 peach=f6b896 orange=ec8a35 golden=e3ac3c gold=e3ac3c yellow=f3c93f "
+        "green=6fa352 emerald=2f9a72 mint=a3d9bd teal=2f8f92 turquoise=3fb5b0 "
+        "blue=4a80c4 navy=2f4880 purple=8559b0 violet=8a63c4 lavender=b3a0d8 magenta=c83f8f pink=ea8aa8 "
+        "brown=8f5f3d cream=f0e2c4 white=f3eee4 silver=b9bec9 grey=9a9aa5 gray=9a9aa5 black=45424f "
+    ).split()
+)
 
-_STYLES: Mapping[str, str] = {
-    "neon": "neon",
-    "cyberpunk": "neon",
-    "synthwave": "neon",
-    "vaporwave": "neon",
-    "glowing": "neon",
-    "ink": "ink",
-    "sumi": "ink",
-    "calligraphy": "ink",
-    "monochrome": "ink",
-    "charcoal": "ink",
-    "pastel": "pastel",
-    "chalk": "pastel",
-    "crayon": "pastel",
-    "soft": "pastel",
+_STYLE_WORDS: Mapping[str, str] = {
+    "neon": "neon cyberpunk synthwave vaporwave glowing",
+    "ink": "ink sumi calligraphy monochrome charcoal",
+    "pastel": "pastel chalk crayon soft",
 }
+_STYLES = {word: style for style, words in _STYLE_WORDS.items() for word in words.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +234,8 @@ def read_prompt(prompt: str, seed: int) -> Intent:
 
 def _scene_for(words: Sequence[str]) -> Scene:
     """The scene with the most telling words: a place beats a thing that is at home there."""
-    known = scenes()
-    best, best_score = known[0], 0
-    for scene in known:
+    best, best_score = SCENES[0], 0
+    for scene in SCENES:
         places = scene.words & _PLACES
         # The hour of the day changes every place, so it outweighs one.
         weight = 5 if scene.name in {"night", "sunset"} else 3
@@ -289,7 +253,7 @@ _PLACES = frozenset(
 
 
 def _split_strength(prompt: str) -> tuple[str, float]:
-    """The graph ends a prompt with how closely to follow the sketch; 0.7 where it says nothing."""
+    """The graph ends a prompt with how closely to follow the sketch; 0.7 where it does not."""
     for phrase, strength in STRENGTH_PHRASES:
         if phrase in prompt:
             return prompt.replace(phrase, " "), strength

@@ -23,7 +23,7 @@ _SMALL_WORKING_SIZE = 384
 
 
 @dataclass(frozen=True, slots=True)
-class Commission:
+class PictureRequest:
     """What to paint; width and height in pixels."""
 
     sketch: NDArray[np.uint8]
@@ -33,24 +33,24 @@ class Commission:
     height: int
 
 
-def paint(commission: Commission) -> NDArray[np.uint8]:
+def paint(request: PictureRequest) -> NDArray[np.uint8]:
     """Paint it (height x width x 3, sRGB). Raises `ValueError` for a blank sketch.
 
     Washes are laid at a working size and enlarged; paper and ink line are done at full size,
     so that the picture is sharp where the eye looks for it.
     """
-    digest = hashlib.sha256(f"{commission.seed}\0{commission.prompt}".encode()).digest()
-    intent = read_prompt(commission.prompt, commission.seed)
-    longest = max(commission.width, commission.height)
+    digest = hashlib.sha256(f"{request.seed}\0{request.prompt}".encode()).digest()
+    intent = read_prompt(request.prompt, request.seed)
+    longest = max(request.width, request.height)
     working = _WORKING_SIZE if longest > 640 else _SMALL_WORKING_SIZE
     scale = min(1.0, working / longest)
-    width, height = (max(32, round(side * scale)) for side in (commission.width, commission.height))
+    width, height = (max(32, round(side * scale)) for side in (request.width, request.height))
     grain = Grain(int.from_bytes(digest[:8], "big"), width, height)
-    drawing = read_drawing(commission.sketch, width, height)
+    drawing = read_drawing(request.sketch, width, height)
     if intent.style == "neon":
-        return _neon(commission, intent, drawing, grain)
+        return _neon(request, intent, drawing, grain)
     pigment = _washes(intent, drawing, grain)
-    return _finished(commission, intent, pigment, grain)
+    return _finished(request, intent, pigment, grain)
 
 
 def _horizon(drawing: Drawing) -> float:
@@ -95,25 +95,25 @@ def _as_pastel(pigment: Pigment, tooth: Field) -> Pigment:
     return result
 
 
-def _finished(commission: Commission, intent: Intent, pigment: Pigment, grain: Grain) -> NDArray[np.uint8]:
-    size = (commission.width, commission.height)
+def _finished(request: PictureRequest, intent: Intent, pigment: Pigment, grain: Grain) -> NDArray[np.uint8]:
+    size = (request.width, request.height)
     washes = cv2.resize(pigment, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     np.clip(washes, 0, None, out=washes)
     full = Grain(int(grain.random.integers(2**32)), *size)
     tooth = paper_tooth(full)
     margin = cv2.resize(border(grain), size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     washes *= 1.0 + 0.16 * tooth[..., None]
-    line = line_at(commission.sketch, *size, intent.strength, grain)
+    line = line_at(request.sketch, *size, intent.strength, grain)
     bite = np.clip(1.0 + 0.35 * tooth, 0.5, 1.2)
     opacity = 0.30 + 0.70 * intent.strength
     weight = np.clip(line * bite * opacity, 0, 1)[..., None]
-    stroke = line_colours(commission.sketch, *size, intent.scene.ink)
+    stroke = line_colours(request.sketch, *size, intent.scene.ink)
     washes = washes * (1 - 0.75 * weight) + weight * stroke
     return on_paper(washes, tooth, np.clip(margin, 0, 1))
 
 
-def _neon(commission: Commission, intent: Intent, drawing: Drawing, grain: Grain) -> NDArray[np.uint8]:
-    size = (commission.width, commission.height)
-    line = line_at(commission.sketch, *size, intent.strength, grain)
+def _neon(request: PictureRequest, intent: Intent, drawing: Drawing, grain: Grain) -> NDArray[np.uint8]:
+    size = (request.width, request.height)
+    line = line_at(request.sketch, *size, intent.strength, grain)
     body = cv2.resize(drawing.body, size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
     return paint_neon(line, body, _horizon(drawing), grain)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sandbox.comfyui.painting.noise import Field, Grain, blurred, smoothstep
+from sandbox.comfyui.painting.noise import Field, Grain, blurred, gradient, smoothstep
 from sandbox.comfyui.painting.palette import Colour, Scene
 
 Pigment = NDArray[np.float32]
@@ -37,6 +37,9 @@ def granulated(mask: Field, grain: Grain, tooth: Field, edge: float = 0.35) -> F
     settled = 1.0 + 0.16 * tooth + 0.42 * grain.fractal(0.2, 4)
     result: NDArray[np.float32] = np.clip(mask * settled + edge * 2.0 * rim, 0.0, 2.5).astype(np.float32)
     return result
+
+
+_NEBULA = (((0.93, 0.45, 0.62), 0.3), ((0.38, 0.62, 0.92), 0.24), ((0.98, 0.72, 0.45), 0.18))
 
 
 class Scenery:
@@ -89,9 +92,7 @@ class Scenery:
         stops = np.stack([absorbance(colour) for colour in self._scene.sky])
         span = 1.0 if "nebula" in self._scene.features else self._horizon + 0.06
         flow = self._rows / span + 0.20 * self._grain.fractal(0.5, 3) * np.ones_like(self._columns)
-        place = np.clip(flow, 0, 1) * (len(stops) - 1)
-        for channel in range(3):
-            pigment[..., channel] = np.interp(place, np.arange(len(stops)), stops[:, channel])
+        pigment[:] = gradient(np.clip(flow, 0, 1), stops)
         wet = 1.0 + 0.26 * self._grain.fractal(0.3, 4) + 0.05 * self._tooth
         # Backruns: where a wet patch dried last, a thin darker line stays.
         tide = self._grain.fractal(0.45, 3)
@@ -140,11 +141,7 @@ class Scenery:
         lane = self._rows - (0.15 + 0.7 * self._columns) + 0.5 * self._grain.fractal(0.4, 4)
         band = np.exp(-((lane / 0.26) ** 2)).astype(np.float32)
         pigment *= 1.0 - 0.55 * band[..., None]
-        for colour, cell in (
-            ((0.93, 0.45, 0.62), 0.3),
-            ((0.38, 0.62, 0.92), 0.24),
-            ((0.98, 0.72, 0.45), 0.18),
-        ):
+        for colour, cell in _NEBULA:
             cloud = smoothstep(-0.05, 0.55, self._grain.fractal(cell, 4)) * band
             lay(pigment, cloud, colour, 0.8)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sandbox.comfyui.painting.colouring import TINY, choose_colours
 from sandbox.comfyui.painting.drawing import Drawing, Region
-from sandbox.comfyui.painting.noise import Field, Grain, blurred, smoothstep
+from sandbox.comfyui.painting.noise import Field, Grain, blurred, shifted, smoothstep
 from sandbox.comfyui.painting.palette import Colour, Intent
 from sandbox.comfyui.painting.scenery import Pigment, granulated, lay
 
@@ -45,15 +45,7 @@ class Subject:
     def _loosened(self, mask: Field) -> Field:
         """Let an outline wander: more so the less closely the sketch is to be followed."""
         reach = (1.0 - self._intent.strength) * 0.018 * self._grain.width + 0.8
-        rows, columns = np.indices(mask.shape, dtype=np.float32)
-        moved = cv2.remap(
-            mask,
-            columns + reach * self._drift[0],
-            rows + reach * self._drift[1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        return moved.astype(np.float32)
+        return shifted(mask, reach * self._drift[0], reach * self._drift[1])
 
     def _wash(self, pigment: Pigment, region: Region, colour: Colour) -> None:
         pad = round(0.04 * self._grain.width)

@@ -1,0 +1,1 @@
+"""The main job without a browser, told and proved."""
