@@ -1,7 +1,7 @@
 """Everything is killed at random under load; then it is counted whether anything was lost or paid twice.
 
-Real processes: PostgreSQL that fsyncs, Valkey, two API processes behind a balancer, and boxes of a worker
-and a ComfyUI each; people ask over HTTP, and one box breaks every promise of the worker protocol.
+Real processes: PostgreSQL that fsyncs, Valkey, two API processes behind a balancer, and workers of a worker
+and a ComfyUI each; people ask over HTTP, and one worker breaks every promise of the worker protocol.
 kill -9 of each in turn by a seed, and FLUSHALL; what was killed comes back after a moment. At the end
 everything is left to settle, and the log is counted. Exit status 1 if anything is not as it must be.
 
@@ -28,18 +28,15 @@ from typing import Any
 import httpx
 import psycopg
 import redis.asyncio as redis
-import sqlalchemy as sa
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from bench import chaos_count
 from bench.chaos_load import Book, Person, client
 from bench.chaos_rogue import Rogue
 from bench.chaos_stack import AGAIN_SECONDS, ROOT, ChaosStack, Program, Server
 from bench.surroundings import machine
-from gateway.foundation import CATEGORIES
-from generation.workers import WorkerRegistry
+from gateway.wiring.foundation import CATEGORIES
 from ledger.clock import system_clock
 from ledger.domain.lots import Source
 from ledger.identifiers import AccountId, Identifiers
@@ -52,7 +49,6 @@ DECK = {"worker": 5, "comfyui": 4, "api": 4, "valkey": 2, "valkey_flushall": 2, 
 """What is killed how often in a round; the order is the seed's."""
 PAUSE_SECONDS = (1.0, 4.0)
 PROGRESS_SECONDS = 10.0
-OPERATOR_SECONDS = 5.0
 FIRST_IMAGE_SECONDS_MAX = 60
 CREDITS = 100_000
 POOR_EVERY = 6
@@ -70,7 +66,7 @@ async def run(
     seed: int,
     *,
     apis: int = 2,
-    boxes: int = 3,
+    workers: int = 3,
     people: int = 16,
     paint_seconds: float = 0.2,
     settle_seconds: int = 300,
@@ -79,9 +75,9 @@ async def run(
     """The whole show; returns the counts. `ok` says whether all is as it must be."""
     chance = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="llamasketch-chaos-", dir=os.environ.get("BENCH_FOLDER")))
-    stack = ChaosStack(folder, apis=apis, boxes=boxes, paint_seconds=paint_seconds, chance=chance)
+    stack = ChaosStack(folder, apis=apis, workers=workers, paint_seconds=paint_seconds, chance=chance)
     try:
-        _say("starting")
+        _print("starting")
         await stack.start()
         async with client(stack.balancer.url) as http:
             show = _Show(stack, http, chance, people)
@@ -93,7 +89,7 @@ async def run(
     finally:
         await stack.stop()
         if keep:
-            _say(f"kept {folder}")
+            _print(f"kept {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -120,7 +116,6 @@ class _Show:
             stack.balancer.url, stack.registration_token(), http, random.Random(chance.random())
         )
         self.killed: Counter[str] = Counter()
-        self.trusted_again = 0
         self.settled_after = 0.0
         self.down: set[str] = set()
         self.burials: set[asyncio.Task[None]] = set()
@@ -136,7 +131,7 @@ class _Show:
         rich = [AccountId(p.account_id) for number, p in enumerate(self.people) if number % POOR_EVERY]
         await _grant(self.stack.database_url, rich)
         work = [*(person.go_on(self.quiet) for person in self.people), self.rogue.go_on(self.quiet)]
-        self.tasks = [asyncio.create_task(w) for w in (*work, self._operate(), self._tell_progress())]
+        self.tasks = [asyncio.create_task(w) for w in (*work, self._report_progress())]
         async with asyncio.timeout(FIRST_IMAGE_SECONDS_MAX):
             while "completed" not in self.book.ended.values():
                 self._require_life()
@@ -151,7 +146,7 @@ class _Show:
 
     async def storm(self, seconds: int) -> None:
         """Kill something every few seconds."""
-        _say(f"killing for {seconds} s")
+        _print(f"killing for {seconds} s")
         until = time.monotonic() + seconds
         deck: list[str] = []
         while (left := until - time.monotonic()) > 0:
@@ -185,29 +180,12 @@ class _Show:
 
     # --- beside it ---
 
-    async def _operate(self) -> None:
-        """The operator trusts boxes again that were unlucky three times."""
-        engine = create_async_engine(self.stack.database_url.replace("postgresql", "postgresql+psycopg", 1))
-        registry = WorkerRegistry(
-            engine, system_clock, Identifiers(system_clock), registration_secret=b"unused" * 6
-        )
-        try:
-            while not self.finished.is_set():
-                with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
-                    for box in await registry.present():
-                        if box.state == "quarantined":
-                            await registry.release_from_quarantine(box.worker_id)
-                            self.trusted_again += 1
-                await _either(self.finished, OPERATOR_SECONDS)
-        finally:
-            await engine.dispose()
-
-    async def _tell_progress(self) -> None:
+    async def _report_progress(self) -> None:
         began = time.monotonic()
         while not self.finished.is_set():
             await _either(self.finished, PROGRESS_SECONDS)
             ends = Counter(self.book.ended.values())
-            _say(
+            _print(
                 f"{time.monotonic() - began:5.0f} s  {self.killed.total():3} kills  "
                 f"{len(self.book.accepted):5} accepted  {ends['completed']:5} seen delivered  "
                 f"down: {' '.join(sorted(self.down)) or '-'}"
@@ -217,7 +195,7 @@ class _Show:
 
     async def settle(self, seconds_max: int) -> None:
         """Nothing is killed any more, nobody asks any more: wait until nothing is left to do."""
-        _say("settling")
+        _print("settling")
         began = time.monotonic()
         self.quiet.set()
         await asyncio.gather(*self.tasks[: len(self.people) + 1])
@@ -229,7 +207,7 @@ class _Show:
 
     async def count(self) -> dict[str, Any]:
         """Look at everything once more over HTTP, stop all but PostgreSQL, and count the log."""
-        _say("counting")
+        _print("counting")
         url = self.stack.database_url
         found, holds_open = await chaos_count.tally(url)
         fetched = await self._fetch(found)
@@ -248,7 +226,6 @@ class _Show:
             "killed": dict(sorted(self.killed.items())),
             "kills": self.killed.total(),
             "ended_by_itself": by_itself,
-            "boxes_trusted_again": self.trusted_again,
             "rogue": {**self.rogue.did, "refused": self.rogue.refused},
             "requests": {
                 "accepted": len(self.book.accepted),
@@ -340,7 +317,7 @@ async def _verify(environment: dict[str, str]) -> dict[str, Any]:
     )
     output, errors = await asyncio.wait_for(process.communicate(), VERIFY_SECONDS_MAX)
     if process.returncode not in (0, 1) or not output:
-        return {"ok": False, "said": errors.decode(errors="replace")[-500:]}
+        return {"ok": False, "errors": errors.decode(errors="replace")[-500:]}
     report = json.loads(output)
     known = ("ok", "events", "batches", "wrong", "seconds", "first")
     return {name: report.get(name) for name in known if report.get(name) is not None}
@@ -351,7 +328,7 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -385,29 +362,29 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--apis", type=int, default=2)
-    parser.add_argument("--boxes", type=int, default=3, help="a worker and a ComfyUI each")
+    parser.add_argument("--workers", type=int, default=3, help="a worker and a ComfyUI each")
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--paint-seconds", type=float, default=0.2)
     parser.add_argument("--settle-seconds", type=int, default=300, help="at most")
     parser.add_argument("--json", action="store_true", help="JSON on standard output, the table beside it")
     parser.add_argument("--keep", action="store_true", help="do not delete the folder with data and logs")
-    wish = parser.parse_args()
+    request = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     result: dict[str, Any] = {"machine": machine()}
     result |= asyncio.run(
         run(
-            wish.seconds,
-            wish.seed,
-            apis=wish.apis,
-            boxes=wish.boxes,
-            people=wish.people,
-            paint_seconds=wish.paint_seconds,
-            settle_seconds=wish.settle_seconds,
-            keep=wish.keep,
+            request.seconds,
+            request.seed,
+            apis=request.apis,
+            workers=request.workers,
+            people=request.people,
+            paint_seconds=request.paint_seconds,
+            settle_seconds=request.settle_seconds,
+            keep=request.keep,
         )
     )
-    if wish.json:
-        _say(table(result))
+    if request.json:
+        _print(table(result))
         print(json.dumps(result, indent=2))
     else:
         print(table(result))

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from bench.chaos_load import ENDED, Book
-from gateway.foundation import CATEGORIES
+from gateway.wiring.foundation import CATEGORIES
 from ledger.domain import holds as holds_
 from ledger.log.categories import Categories
 from ledger.log.model import Envelope

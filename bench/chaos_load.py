@@ -18,7 +18,7 @@ ENDED = frozenset({"completed", "failed", "cancelled", "superseded", "expired", 
 PASSING = frozenset({408, 425, 500, 502, 503, 504})
 REQUEST_SECONDS_MAX = 10.0
 ATTEMPTS_MAX = 8
-PATIENCE_SECONDS = 15.0
+WAIT_SECONDS_MAX = 15.0
 """How long somebody looks after one image before turning to the next; the job goes on."""
 
 
@@ -110,11 +110,11 @@ class Person:
         for attempt in range(ATTEMPTS_MAX):
             answer = await self._send("POST", "/v1/generations", key, body)
             if answer is not None and answer.status_code == 202:
-                told = str(answer.json()["id"])
-                self._book.accept(told, self.account_id, job_id)
+                returned = str(answer.json()["id"])
+                self._book.accept(returned, self.account_id, job_id)
                 if job_id is not None or self._chance.random() > 0.15:
-                    return told
-                job_id = told  # the answer was lost on the way: the same again
+                    return returned
+                job_id = returned  # the answer was lost on the way: the same again
                 continue
             if answer is not None and answer.status_code not in PASSING:
                 return job_id
@@ -131,7 +131,7 @@ class Person:
             self._book.saw(job_id, answer.json()["state"])
 
     async def _look_after(self, job_id: str, enough: asyncio.Event) -> None:
-        until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        until = asyncio.get_running_loop().time() + WAIT_SECONDS_MAX
         while not enough.is_set() and asyncio.get_running_loop().time() < until:
             await self._pause(0.3, 0.9)
             if await self.look(job_id) in ENDED:

@@ -1,4 +1,4 @@
-"""A box for `bench.chaos` that cannot be trusted: it vanishes, lies, says things twice, and comes back as a zombie.
+"""A worker for `bench.chaos` that cannot be trusted: it vanishes, lies, says things twice, and comes back as a zombie.
 
 It speaks the worker protocol as our worker does, and breaks every promise in it.
 """
@@ -12,9 +12,9 @@ from collections import Counter
 
 import httpx
 
-from generation.worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes
-from generation.worker.backoff import Backoff
-from generation.worker.protocol import (
+from worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes
+from worker.backoff import Backoff
+from worker.protocol import (
     Capabilities,
     ClaimedJob,
     CompleteRequest,
@@ -29,13 +29,13 @@ LATE_SECONDS = 35.0
 
 
 class Rogue:
-    """One such box. `did` counts what it did, `refused` what was rightly not taken from it."""
+    """One such worker. `did` counts what it did, `refused` what was rightly not taken from it."""
 
     def __init__(self, url: str, token: str, http: httpx.AsyncClient, chance: random.Random) -> None:
         self._api = WorkerApi(url, http)
         self._token = token
         self._chance = chance
-        self._patience = Backoff(chance, 0.2, 2.0)
+        self._retry_pause = Backoff(chance, 0.2, 2.0)
         self._late: set[asyncio.Task[None]] = set()
         self.did: Counter[str] = Counter()
         self.refused = 0
@@ -55,13 +55,13 @@ class Rogue:
         await asyncio.gather(*self._late)
 
     async def _register(self) -> None:
-        wish = RegisterRequest(
+        request = RegisterRequest(
             token=self._token,
             name="rogue",
             version="0",
             capabilities=Capabilities(graphs=["sketch@1"], gpu="none", vram_mb=0),
         )
-        self._api.token = (await self._api.register(wish)).token
+        self._api.token = (await self._api.register(request)).token
 
     async def _treat(self, job: ClaimedJob, fate: str) -> None:
         self.did[fate] += 1
@@ -70,13 +70,13 @@ class Rogue:
                 failure = FailRequest(
                     epoch=job.epoch, failure="infrastructure", code="broken", detail="on purpose"
                 )
-                await self._say(job, failure)
+                await self._report(job, failure)
             case "give_back":
-                await self._say(job, GiveBackRequest(epoch=job.epoch))
+                await self._report(job, GiveBackRequest(epoch=job.epoch))
             case "lie":
                 await self._deliver(job, b"this is no image")
             case "deliver_twice":
-                image = await self._api.download(job.sketch, self._patience)
+                image = await self._api.download(job.sketch, self._retry_pause)
                 await self._deliver(job, image)
                 await self._deliver(job, image)
             case "deliver_late":
@@ -88,14 +88,14 @@ class Rogue:
 
     async def _deliver_late(self, job: ClaimedJob) -> None:
         try:
-            image = await self._api.download(job.sketch, self._patience)
+            image = await self._api.download(job.sketch, self._retry_pause)
             await asyncio.sleep(LATE_SECONDS)
             await self._deliver(job, image)
         except (ApiFault, WrongBytes):
             self.refused += 1
 
     async def _deliver(self, job: ClaimedJob, data: bytes) -> None:
-        await self._api.upload(job.upload, data, "image/png", self._patience)
+        await self._api.upload(job.upload, data, "image/png", self._retry_pause)
         report = CompleteRequest(
             epoch=job.epoch,
             sha256=hashlib.sha256(data).hexdigest(),
@@ -103,10 +103,10 @@ class Rogue:
             content_type="image/png",
             gpu_ms=1,
         )
-        await self._say(job, report)
+        await self._report(job, report)
 
-    async def _say(self, job: ClaimedJob, report: CompleteRequest | FailRequest | GiveBackRequest) -> None:
+    async def _report(self, job: ClaimedJob, report: CompleteRequest | FailRequest | GiveBackRequest) -> None:
         try:
-            await self._api.report(job.id, report, self._patience)
+            await self._api.report(job.id, report, self._retry_pause)
         except LeaseLost:
             self.refused += 1

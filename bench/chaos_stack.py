@@ -1,6 +1,6 @@
 """The processes of a small LlamaSketch for `bench.chaos`: each real, each killed and started again by name.
 
-PostgreSQL (fsync on), Valkey, API processes behind a balancer, and boxes, which are a worker process
+PostgreSQL (fsync on), Valkey, API processes behind a balancer, and workers, which are a worker process
 and a ComfyUI process each. No rails and no supervisor: here only `bench.chaos` kills and starts.
 """
 
@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gateway.settings import WORKER_REGISTRATION, derive_secret
-from generation.workers import RegistrationTokens
+from generation.fleet.registry import RegistrationTokens
 from ledger.clock import system_clock
 from sandbox.embedded.command import ServerCommand, bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
@@ -205,7 +205,7 @@ class ChaosStack:
     """All of it, on one folder."""
 
     def __init__(
-        self, folder: Path, *, apis: int, boxes: int, paint_seconds: float, chance: random.Random
+        self, folder: Path, *, apis: int, workers: int, paint_seconds: float, chance: random.Random
     ) -> None:
         folder.chmod(0o755)  # as root, the servers run as a user of their own
         self.folder = folder
@@ -224,6 +224,7 @@ class ChaosStack:
         self.environment = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
+            "LLAMASKETCH_ENVIRONMENT": "embedded",
             "LLAMASKETCH_SECRET_KEY": secrets.token_hex(32),
             "LLAMASKETCH_DATA": str(folder / "data"),
             "LLAMASKETCH_PUBLIC_URL": self.balancer.url,
@@ -232,14 +233,14 @@ class ChaosStack:
         self.apis = [self._api(port) for port in ports]
         self.comfyuis: list[Program] = []
         self.workers: list[Program] = []
-        for number in range(boxes):
-            self._box(number, paint_seconds)
+        for number in range(workers):
+            self._worker(number, paint_seconds)
 
     def _api(self, port: int) -> Program:
         argv = ("-m", "gateway.serve", "--host", "127.0.0.1", "--port", str(port))
         return self._program("api", f"api-{port}", argv, self.environment)
 
-    def _box(self, number: int, paint_seconds: float) -> None:
+    def _worker(self, number: int, paint_seconds: float) -> None:
         port, data = free_port(), self.folder / f"comfyui-{number}"
         argv = ["-m", "sandbox.comfyui", "--port", str(port), "--data", str(data)]
         argv += ["--paint-seconds", str(paint_seconds)]
@@ -248,14 +249,14 @@ class ChaosStack:
             self._program(
                 "worker",
                 f"worker-{number}",
-                ("-m", "generation.worker"),
+                ("-m", "worker"),
                 {
                     "LLAMASKETCH_API_URL": self.balancer.url,
                     "COMFYUI_URL": f"http://127.0.0.1:{port}",
                     "COMFYUI_FOLDER": str(data),
                     "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": self.registration_token(),
                     "LLAMASKETCH_WORKER_DATA_DIR": str(self.folder / f"worker-{number}"),
-                    "LLAMASKETCH_WORKER_NAME": f"box-{number}",
+                    "LLAMASKETCH_WORKER_NAME": f"worker-{number}",
                     "LLAMASKETCH_WORKER_GATE_GRAPH": "invert@1",
                     "LLAMASKETCH_WORKER_STALL_SECONDS": "15",
                 },
@@ -266,7 +267,7 @@ class ChaosStack:
         return Program(kind, name, argv, environment, self._logs / f"{name}.log")
 
     def registration_token(self) -> str:
-        """A one-time token for one box."""
+        """A one-time token for one worker."""
         secret = derive_secret(self.environment["LLAMASKETCH_SECRET_KEY"], WORKER_REGISTRATION)
         return RegistrationTokens(secret, system_clock).mint(valid_for=timedelta(days=1))
 
@@ -294,7 +295,7 @@ class ChaosStack:
             await program.start()
 
     async def stop(self) -> None:
-        """Boxes first, servers last. Safe to call in any state."""
+        """Workers first, servers last. Safe to call in any state."""
         for programs in (self.workers, self.comfyuis, self.apis):
             await asyncio.gather(*(program.stop() for program in programs))
         await self.balancer.stop()

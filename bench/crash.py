@@ -27,14 +27,14 @@ from eventsourcing.postgres import PostgresDatastore
 from bench.cycles import CATEGORIES, open_accounts
 from bench.surroundings import machine, own_postgres, run
 from ledger.clock import system_clock
+from ledger.domain.applying import capture_in, grant_in, hold_in
 from ledger.domain.commands import CaptureHold, GrantCredits, HoldCredits
-from ledger.domain.drafts import capture_in, grant_in, hold_in
 from ledger.domain.lots import Source
 from ledger.domain.movements import movement
 from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.identifiers import CommandKey, Identifiers
 from ledger.log.encoding import EventRow, decode_row
-from ledger.log.model import Draft, Transaction
+from ledger.log.model import Transaction, UnitOfWork
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from ledger.log.verify import verify
@@ -54,11 +54,11 @@ def move(ids: Identifiers, source: str, target: str) -> Transaction:
     """Spend a credit here and grant one there, together."""
     key, hold_id, lot_id = ids.command(), ids.hold(), ids.lot()
 
-    def decide(draft: Draft) -> None:
-        deadline = draft.now.replace(year=draft.now.year + 1)
-        hold_in(draft, source, HoldCredits(hold_id=hold_id, job_id="job_crash", credits=1, deadline=deadline))
-        capture_in(draft, source, CaptureHold(hold_id=hold_id))
-        grant_in(draft, target, GrantCredits(lot_id=lot_id, credits=1, source=Source.ADJUSTMENT))
+    def decide(uow: UnitOfWork) -> None:
+        deadline = uow.now.replace(year=uow.now.year + 1)
+        hold_in(uow, source, HoldCredits(hold_id=hold_id, job_id="job_crash", credits=1, deadline=deadline))
+        capture_in(uow, source, CaptureHold(hold_id=hold_id))
+        grant_in(uow, target, GrantCredits(lot_id=lot_id, credits=1, source=Source.ADJUSTMENT))
 
     return Transaction(
         key=CommandKey(key),
@@ -259,12 +259,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--writer", nargs="+", help=argparse.SUPPRESS)
-    wish = parser.parse_args()
-    if wish.writer:
-        run(_write(wish.writer[0], wish.writer[1:]))
+    request = parser.parse_args()
+    if request.writer:
+        run(_write(request.writer[0], request.writer[1:]))
         return 0
-    result = {"machine": machine(), **crash(wish.rounds, wish.seed)}
-    if wish.json:
+    result = {"machine": machine(), **crash(request.rounds, request.seed)}
+    if request.json:
         print(json.dumps(result, indent=2))
     else:
         for name, value in result.items():

@@ -1,6 +1,6 @@
 """What dispatch does on this machine: latency, throughput, fairness, estimates, and chaos.
 
-A PostgreSQL of its own that fsyncs, the real log, queue, verification and disk store; boxes and people
+A PostgreSQL of its own that fsyncs, the real log, queue, verification and disk store; workers and people
 are tasks in this process. Prints one JSON document.
 
     python -m bench.dispatch [--json] [--only latency,throughput,large,hog,sketchers] [--jobs 4000]
@@ -30,16 +30,17 @@ from PIL import Image
 
 from bench import chaos, sketchers
 from bench.surroundings import run
-from generation.dispatch import Report, upload_key
-from generation.hands import Crew
-from generation.queue import Tier
-from generation.storage import DiskStore, LinkSigner
+from generation.delivery.dispatch import Report
+from generation.domain.fairness import Tier
+from generation.images.executors import ProcessExecutor
+from generation.images.object_store import DiskStore, LinkSigner
+from generation.jobs.orphaned_uploads import upload_key
 from ledger.clock import system_clock
 from ledger.collector import calm_garbage_collector
 from ledger.identifiers import JobId
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.running import RunningServer, free_port
-from tests.generation.core.world import Box, World, create_schema, open_world, picture
+from tests.generation.core.world import FakeWorker, World, create_schema, open_world, picture
 
 PARTS = ("latency", "throughput", "large", "hog", "sketchers")
 WORKERS = 64
@@ -54,8 +55,8 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 async def latency(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Enqueued (committed, the wake-up sent) until the idle box has its job in hand."""
-    person, box = await world.person(10_000), await world.box()
+    """Enqueued (committed, the wake-up sent) until the idle worker has its job in hand."""
+    person, worker = await world.person(10_000), await world.worker()
     enqueued, leased, asked = [], [], []
     wake = world.signals.work_arrived
 
@@ -66,7 +67,7 @@ async def latency(world: World, arguments: argparse.Namespace) -> dict[str, Any]
     world.signals.work_arrived = noticed  # type: ignore[method-assign]
     try:
         for _ in range(300):
-            claiming = asyncio.create_task(box.claim(wait_seconds=30))
+            claiming = asyncio.create_task(worker.claim(wait_seconds=30))
             await asyncio.sleep(0.005)
             start = time.perf_counter()
             await world.ask(person, BOUNDLESS)
@@ -74,7 +75,7 @@ async def latency(world: World, arguments: argparse.Namespace) -> dict[str, Any]
             leased.append(time.perf_counter())
             asked.append(leased[-1] - start)
             assert job is not None
-            await box.deliver(job)
+            await worker.deliver(job)
     finally:
         world.signals.work_arrived = wake  # type: ignore[method-assign]
     waits = [after - before for before, after in zip(enqueued, leased, strict=True)]
@@ -94,32 +95,32 @@ async def fill(world: World, count: int, people: int = 50) -> list[JobId]:
 
 
 def _put(path: str, data: bytes) -> None:
-    """What a box uploads does not pass through the process that is measured: here it just appears."""
+    """What a worker uploads does not pass through the process that is measured: here it just appears."""
     os.makedirs(os.path.dirname(path))  # noqa: PTH103, PTH120 - the less this costs the better
     with open(path, "wb", buffering=0) as file:  # noqa: PTH123
         file.write(data)
 
 
 async def drain(world: World, objects: Path, count: int, image: Callable[[int], bytes]) -> dict[str, Any]:
-    """64 boxes claim and complete until nothing is left."""
-    boxes = [await world.box() for _ in range(WORKERS)]
+    """64 workers claim and complete until nothing is left."""
+    workers = [await world.worker() for _ in range(WORKERS)]
     images = [image(number) for number in range(16)]
     digests = [hashlib.sha256(data).hexdigest() for data in images]
     done: list[float] = []
 
-    async def work(box: Box, number: int) -> None:
+    async def work(worker: FakeWorker, number: int) -> None:
         data, digest = images[number % 16], digests[number % 16]
-        while (job := await box.claim()) is not None:
+        while (job := await worker.claim()) is not None:
             _put(f"{objects}/{upload_key(job.claim.job_id, job.claim.epoch)}", data)
             report = Report(epoch=job.claim.epoch, sha256=digest, size_bytes=len(data), gpu_milliseconds=1000)
             start = time.perf_counter()
-            assert await world.dispatch.complete(box.worker, job.claim.job_id, report) == "completed"
+            assert await world.dispatch.complete(worker.worker, job.claim.job_id, report) == "completed"
             done.append(time.perf_counter() - start)
 
     calm_garbage_collector()
     start = time.perf_counter()
     processor = time.process_time()
-    await asyncio.gather(*(work(box, number) for number, box in enumerate(boxes)))
+    await asyncio.gather(*(work(worker, number) for number, worker in enumerate(workers)))
     seconds = time.perf_counter() - start
     assert len(done) == count, f"{len(done)} of {count}"
     return {
@@ -162,18 +163,18 @@ async def hog(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     await fill(world, waiting, people=1)
     filled = time.perf_counter() - start
-    box = await world.box()
+    worker = await world.worker()
     for _ in range(20):
-        await box.paint()
+        await worker.paint()
     before, claims = [], []
     for _ in range(20):
         mine = await world.ask(await world.person(5), BOUNDLESS)
         ahead = 0
         while True:
             begun = time.perf_counter()
-            job = await box.take()
+            job = await worker.take()
             claims.append(time.perf_counter() - begun)
-            await box.deliver(job)
+            await worker.deliver(job)
             if job.claim.job_id == mine:
                 break
             ahead += 1
@@ -206,14 +207,16 @@ async def fresh_world(folder: Path) -> AsyncIterator[World]:
     command = EmbeddedPostgres(folder / "data", free_port()).command()
     with RunningServer(command, folder / "postgres.log") as server:
         create_schema(server.url)
-        crew = Crew()
+        process_executor = ProcessExecutor()
         objects = folder / "objects"
-        store = DiskStore(objects, LinkSigner(b"s" * 32, system_clock), "http://127.0.0.1", hands=crew)
+        store = DiskStore(
+            objects, LinkSigner(b"s" * 32, system_clock), "http://127.0.0.1", executor=process_executor
+        )
         try:
             async with open_world(server.url, objects, clock=system_clock, store=store) as world:
                 yield world
         finally:
-            await crew.close()
+            await process_executor.close()
 
 
 def machine() -> dict[str, Any]:

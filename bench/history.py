@@ -14,10 +14,10 @@ from ledger.domain.consideration import Consideration, Worth
 from ledger.identifiers import AccountId, Identifiers, JobId, encode_crockford
 from ledger.log.columns import batch_hash, columns
 from ledger.log.encoding import EventRow, OutcomeRow, Prefixes, Sealed, encode_detail
-from ledger.log.memory import MemoryLog
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.money import USD
 from ledger.service import Ledger
+from ledger.testing.memory_log import MemoryLog
 
 BATCH_ACCOUNTS = 100
 _BODY = "7zzzzzzzzzzzzzzzzzzzzzzzzz"

@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
 
+from bench.surroundings import descendants
 from tests.conftest import find_browser
 from tests.e2e.people import Person
 from tests.e2e.stack import ROOT, Stack
@@ -67,7 +68,7 @@ OPEN_TO_QR = """async () => {
     }
     return found;
   };
-  document.querySelector("#purse button").click();
+  document.querySelector("#top-balance button").click();
   const ways = () => [...document.querySelectorAll("button.way:not([disabled])")];
   (await until(() => ways().find((way) => way.textContent.includes("Lightning")))).click();
   await until(() => document.querySelector("canvas.qr-code")?.width > 20);
@@ -139,17 +140,17 @@ def cold() -> dict[str, Any]:
             start_new_session=True,
         )
         assert process.stdout is not None
-        said = []
+        reported = []
         for line in process.stdout:
-            said.append(line.rstrip())
+            reported.append(line.rstrip())
             if line.startswith("Ready in") or time.perf_counter() - began > COLD_SECONDS_MAX:
                 break
         seconds = time.perf_counter() - began
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-        ready = next((re.search(r"[\d.]+", line) for line in said if line.startswith("Ready in")), None)
+        ready = next((re.search(r"[\d.]+", line) for line in reported if line.startswith("Ready in")), None)
         if ready is None:
-            return {"failed": said[-5:]}
+            return {"failed": reported[-5:]}
         return {"make_run_seconds": round(seconds, 1), "of_which_start_seconds": float(ready.group())}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -162,7 +163,7 @@ def memory(stack: Stack) -> dict[str, Any]:
     """Proportional set size of each process of the tree (PostgreSQL with all its backends), in MB."""
     sizes = {"supervisor": _pss_kb(stack.pid)}
     for name, pid in stack.children().items():
-        sizes[name] = sum(_pss_kb(one) for one in (pid, *_descendants(pid)))
+        sizes[name] = sum(_pss_kb(one) for one in (pid, *descendants(pid)))
     return {
         "pss_mb": {name: round(kb / 1024) for name, kb in sizes.items()},
         "total_mb": round(sum(sizes.values()) / 1024),
@@ -175,11 +176,6 @@ def _pss_kb(pid: int) -> int:
     except OSError:
         return 0
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:")))
-
-
-def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [one for child in children for one in (int(child), *_descendants(int(child)))]
 
 
 # --- in the browser ---
@@ -218,7 +214,7 @@ class Journey:
         if not stream:
             await context.route("**/v1/events", _abort)
         await person.visit("/account")
-        await person.page.locator("#purse button").wait_for()
+        await person.page.locator("#top-balance button").wait_for()
         times = []
         async with httpx.AsyncClient(base_url=self.stack.setting("SANDBOX_LND_CONTROL_URL")) as node:
             for _ in range(rounds):
@@ -245,7 +241,7 @@ class Journey:
             person, context = await self._arrive()
             for _ in range(min(VISITS, rounds - len(times))):
                 await person.visit("/account")
-                await person.page.locator("#purse button").wait_for()
+                await person.page.locator("#top-balance button").wait_for()
                 times.append(float(await person.page.evaluate(OPEN_TO_QR)))
             decoded = await _decode(person.page)
             await context.close()
@@ -262,7 +258,7 @@ class Journey:
 
     async def _buy(self, person: Person, count: int) -> None:
         await person.visit()
-        await person.page.locator("#purse button").wait_for()
+        await person.page.locator("#top-balance button").wait_for()
         topup = await self._topup(person, count)
         async with httpx.AsyncClient(base_url=self.stack.setting("SANDBOX_LND_CONTROL_URL")) as node:
             await node.post("/sandbox/pay", json={"bolt11": topup["instructions"]["text"]})

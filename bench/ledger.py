@@ -32,22 +32,24 @@ Case = Callable[[argparse.Namespace, str, list[AccountId]], Coroutine[Any, Any, 
 
 
 def _closed_loop(picker: Callable[[Sequence[AccountId]], Pick], callers: int) -> Case:
-    async def case(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+    async def case(request: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
         rounds = [
-            await measure(url, picker(accounts), accounts, callers=callers, seconds=wish.seconds, seed=number)
-            for number in range(wish.rounds)
+            await measure(
+                url, picker(accounts), accounts, callers=callers, seconds=request.seconds, seed=number
+            )
+            for number in range(request.rounds)
         ]
         return median_case(rounds)
 
     return case
 
 
-async def _two_processes(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+async def _two_processes(request: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
     """The same 1,000 callers, half in each of two processes; and all of them in one."""
     rounds = []
-    for number in range(wish.rounds):
-        alone = await _children(url, accounts, wish, [1000], number)
-        both = await _children(url, accounts, wish, [500, 500], number + 1000)
+    for number in range(request.rounds):
+        alone = await _children(url, accounts, request, [1000], number)
+        both = await _children(url, accounts, request, [500, 500], number + 1000)
         each = [child["cycles_per_second"] for child in both]
         rounds.append(
             {
@@ -64,7 +66,7 @@ async def _two_processes(wish: argparse.Namespace, url: str, accounts: list[Acco
 
 
 async def _children(
-    url: str, accounts: list[AccountId], wish: argparse.Namespace, callers: list[int], seed: int
+    url: str, accounts: list[AccountId], request: argparse.Namespace, callers: list[int], seed: int
 ) -> list[dict[str, Any]]:
     """Processes that warm up, wait for each other, and measure at the same time."""
     started = []
@@ -73,7 +75,7 @@ async def _children(
             "url": url,
             "accounts": accounts,
             "callers": many,
-            "seconds": wish.seconds,
+            "seconds": request.seconds,
             "seed": seed + number,
         }
         child = await asyncio.create_subprocess_exec(
@@ -116,14 +118,14 @@ def _child() -> None:
     print(json.dumps(measured))
 
 
-async def _deep_history(wish: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
+async def _deep_history(request: argparse.Namespace, url: str, accounts: list[AccountId]) -> dict[str, Any]:
     """Much history behind, 10,000 accounts of it active; against the same accounts without."""
     async with asyncio.timeout(3600):
-        old = await asyncio.to_thread(write_deep_history, url, wish.deep_events, wish.deep_accounts)
+        old = await asyncio.to_thread(write_deep_history, url, request.deep_events, request.deep_accounts)
         await asyncio.to_thread(_settle, url)
     active = old[:: max(1, len(old) // 10_000)][:10_000]
-    measured = await _closed_loop(uniform, 1000)(wish, url, active)
-    return {**measured, "events_behind": wish.deep_events, "accounts_behind": wish.deep_accounts}
+    measured = await _closed_loop(uniform, 1000)(request, url, active)
+    return {**measured, "events_behind": request.deep_events, "accounts_behind": request.deep_accounts}
 
 
 def _settle(url: str) -> None:
@@ -145,12 +147,12 @@ CASES: dict[str, Case] = {
 }
 
 
-def _measure_case(name: str, wish: argparse.Namespace) -> dict[str, Any]:
+def _measure_case(name: str, request: argparse.Namespace) -> dict[str, Any]:
     with own_postgres(SLOW_DISK if name == "slow_disk" else None) as server:
         with open_datastore(server.url) as datastore:
             LogRecorder(datastore).create_schema(server.url)
-        accounts = [] if name == "deep_history" else run(open_accounts(server.url, wish.accounts))
-        measured = run(CASES[name](wish, server.url, accounts))
+        accounts = [] if name == "deep_history" else run(open_accounts(server.url, request.accounts))
+        measured = run(CASES[name](request, server.url, accounts))
     return {"name": name, **measured}
 
 
@@ -171,11 +173,11 @@ def _memory(url: str) -> dict[str, Any]:
     return {"bytes_per_cached_account": round(run(load())), "accounts": MEMORY_ACCOUNTS}
 
 
-def _loading(wish: argparse.Namespace) -> dict[str, Any]:
+def _loading(request: argparse.Namespace) -> dict[str, Any]:
     with own_postgres() as server:
         with open_datastore(server.url) as datastore:
             LogRecorder(datastore).create_schema(server.url)
-        return run(loading(server.url, wish.loading_events))
+        return run(loading(server.url, request.loading_events))
 
 
 def _resident_bytes() -> int:
@@ -199,40 +201,40 @@ def main() -> int:
         "--no-baselines", action="store_true", help="nor memory, nor the loading of one account"
     )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    wish = parser.parse_args()
-    if wish.child:
+    request = parser.parse_args()
+    if request.child:
         _child()
         return 0
     with own_postgres() as server:
         settings = {
             **postgres_settings(server.url),
             "event_loop": "uvloop",
-            "rounds": wish.rounds,
-            "seconds": wish.seconds,
+            "rounds": request.rounds,
+            "seconds": request.seconds,
         }
         with open_datastore(server.url) as datastore:
             LogRecorder(datastore).create_schema(server.url)
-        memory = None if wish.no_baselines else _memory(server.url)
+        memory = None if request.no_baselines else _memory(server.url)
     result: dict[str, Any] = {"machine": machine(), "settings": settings, "memory": memory, "cases": []}
-    result["loading"] = None if wish.no_baselines else _loading(wish)
-    for name in wish.only:
-        case = _measure_case(name, wish)
+    result["loading"] = None if request.no_baselines else _loading(request)
+    for name in request.only:
+        case = _measure_case(name, request)
         result["cases"].append(case)
-        _say(wish, case)
-    result["baselines"] = [] if wish.no_baselines else _baselines(wish)
+        _print(request, case)
+    result["baselines"] = [] if request.no_baselines else _baselines(request)
     _compare(result)
-    if wish.json:
+    if request.json:
         print(json.dumps(result, indent=2))
     return 1 if any(case["errors"] for case in result["cases"]) else 0
 
 
-def _baselines(wish: argparse.Namespace) -> list[dict[str, Any]]:
+def _baselines(request: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for name, baseline in (("bare_recorder", bare_recorder), ("naive_library", naive_library)):
         with own_postgres() as server:
-            rounds = [baseline(server.url, wish.seconds, number) for number in range(wish.rounds)]
+            rounds = [baseline(server.url, request.seconds, number) for number in range(request.rounds)]
         found.append({"name": name, **median_case(rounds)})
-        _say(wish, found[-1])
+        _print(request, found[-1])
     return found
 
 
@@ -246,12 +248,12 @@ def _compare(result: dict[str, Any]) -> None:
             cases[name]["of_uniform_1000"] = round(ratio, 3)
 
 
-def _say(wish: argparse.Namespace, case: dict[str, Any]) -> None:
+def _print(request: argparse.Namespace, case: dict[str, Any]) -> None:
     rest = ", ".join(
         f"{key} {value:,}" for key, value in case.items() if key not in ("name", "cycles_per_second")
     )
     line = f"{case['name']:<16}{case['cycles_per_second']:>10,.0f} cycles/s   {rest}"
-    print(line, file=sys.stderr if wish.json else sys.stdout, flush=True)
+    print(line, file=sys.stderr if request.json else sys.stdout, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The queue, its order, claims, live frames, holds and the log are the product's o
 own (`bench.sketchers_world` says exactly what is real). Time moves in steps: whatever falls into one step
 happens at the same instant.
 
-    llamasketch bench sketchers [--people 1000] [--boxes 40] [--seconds 3600] [--seed 1] [--json]
+    llamasketch bench sketchers [--people 1000] [--workers 40] [--seconds 3600] [--seed 1] [--json]
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from bench.sketchers_figures import Figures, ended_in_the_log, table
 from bench.sketchers_people import BATCH, Sketcher, draw_person
 from bench.sketchers_world import BEGIN, SKETCH, SketchWorld, create_schema, open_sketch_world
 from bench.surroundings import machine, own_postgres, run
-from generation.dispatch import Assignment
-from generation.errors import GenerationError
-from generation.wishes import Wish
-from generation.workers import Worker
+from generation.delivery.dispatch import Assignment
+from generation.domain.errors import GenerationError
+from generation.domain.requests import GenerationRequest
+from generation.fleet.registry import Worker
 from ledger.collector import calm_garbage_collector
 from ledger.errors import LedgerError, Refusal
 from ledger.identifiers import CommandKey, HoldId, JobId
@@ -46,7 +46,7 @@ SETTINGS = {
 STEP_SECONDS = 0.4
 PAINT_SECONDS = 2.2
 DRAWING = 0.08
-"""The share of people who draw at any time. At 40 boxes for 1,000 people this about fills the boxes."""
+"""The share of people who draw at any time. At 40 workers for 1,000 people this about fills the workers."""
 HOUSE_SECONDS = 2.0
 DRAIN_SECONDS = 900.0
 """After the hour nobody asks any more; what waits is painted or expires."""
@@ -70,9 +70,9 @@ class Asked:
 
 @dataclass
 class Painting:
-    """A box at work."""
+    """A worker at work."""
 
-    box: Worker
+    worker: Worker
     job: Assignment
     seconds: float
 
@@ -85,7 +85,7 @@ class Simulation:
         world: SketchWorld,
         *,
         people: int,
-        boxes: int,
+        workers: int,
         seconds: int,
         drawing: float,
         chance: random.Random,
@@ -95,10 +95,10 @@ class Simulation:
         self.seconds = seconds
         self.drawing = drawing
         self.people_wanted = people
-        self.boxes_wanted = boxes
+        self.workers_wanted = workers
         self.people: list[Sketcher] = []
         self.free: list[Worker] = []
-        self.figures = Figures(boxes=boxes, seconds=seconds)
+        self.figures = Figures(workers=workers, seconds=seconds)
         self.waiting: dict[str, Asked] = {}
         self.painted: dict[str, Asked] = {}
         self._events: list[tuple[int, int, str, Any]] = []
@@ -116,7 +116,7 @@ class Simulation:
         heapq.heappush(self._events, (step, next(self._numbers), kind, what))
 
     async def prepare(self) -> None:
-        """People, some of whom draw already, and boxes."""
+        """People, some of whom draw already, and workers."""
         for number in range(self.people_wanted):
             person = draw_person(number, self.chance)
             self.people.append(person)
@@ -126,27 +126,27 @@ class Simulation:
         accounts = await asyncio.gather(*(self.world.person(person.credits) for person in self.people))
         for person, account_id in zip(self.people, accounts, strict=True):
             person.account_id = account_id
-        self.free = [await self.world.box(f"box-{number}") for number in range(self.boxes_wanted)]
+        self.free = [await self.world.worker(f"worker-{number}") for number in range(self.workers_wanted)]
         self.after(0, "house")
 
     async def go(self) -> None:
         """The hour, and until nothing waits any more."""
-        told = 0.0
+        returned = 0.0
         while self._events and self.now < self.seconds + DRAIN_SECONDS:
             before, self._step = self._step, self._events[0][0]
             idle = len(self.free) if self.waiting else 0
             self.figures.idle_while_waiting += idle * (self._step - before) * STEP_SECONDS
             self.world.clock.set(BEGIN + timedelta(seconds=self.now))
             await self._one_instant()
-            if self.now >= self.seconds and not self.waiting and len(self.free) == self.boxes_wanted:
+            if self.now >= self.seconds and not self.waiting and len(self.free) == self.workers_wanted:
                 break
-            if self.now >= told + PROGRESS_SECONDS:
-                told = self.now
-                say(f"{self.now:6.0f} s  {self.figures.delivered} delivered  {len(self.waiting)} waiting")
+            if self.now >= returned + PROGRESS_SECONDS:
+                returned = self.now
+                show(f"{self.now:6.0f} s  {self.figures.delivered} delivered  {len(self.waiting)} waiting")
         self.figures.still_waiting = len(self.waiting)
 
     async def _one_instant(self) -> None:
-        wishes: list[tuple[Sketcher, bool]] = []
+        requests: list[tuple[Sketcher, bool]] = []
         done: list[Painting] = []
         while self._events and self._events[0][0] == self._step:
             _, _, kind, what = heapq.heappop(self._events)
@@ -157,11 +157,11 @@ class Simulation:
             elif kind in ("stroke", "ask"):
                 person, session = what
                 if session == person.session and self.now < min(person.sitting_until, self.seconds):
-                    wishes += self._what_they_do(kind, person)
+                    requests += self._what_they_do(kind, person)
             elif self.now < self.seconds:
-                wishes += self._what_they_do(kind, what)
+                requests += self._what_they_do(kind, what)
         await asyncio.gather(
-            *(self._deliver(painting) for painting in done), *(self._ask(who, live) for who, live in wishes)
+            *(self._deliver(painting) for painting in done), *(self._ask(who, live) for who, live in requests)
         )
         await self._serve()
 
@@ -169,12 +169,12 @@ class Simulation:
         await self.world.keep_house()
         late = [asked for asked in self.waiting.values() if self.now - asked.at > 600]
         for asked in late:
-            if await self.world.queue.queue_row(asked.job_id) is None:
+            if await self.world.queue.entry(asked.job_id) is None:
                 del self.waiting[asked.job_id]
         self.after(HOUSE_SECONDS, "house")
 
     def _what_they_do(self, kind: str, person: Sketcher) -> list[tuple[Sketcher, bool]]:
-        """Wishes at this instant; what comes next is planned."""
+        """Requests at this instant; what comes next is planned."""
         match kind:
             case "sit":
                 person.sits_down(self.now)
@@ -197,28 +197,28 @@ class Simulation:
 
     async def _ask(self, person: Sketcher, live: bool) -> None:
         self.figures.asked += 1
-        wish = self._wish(person, live)
+        request = self._request(person, live)
         old = self.waiting.get(person.waiting or "") if live else None
         try:
-            await self.world.generations.request(wish)
+            await self.world.generations.request(request)
         except (GenerationError, Refusal, LedgerError) as refusal:
             self.figures.refused[type(refusal).__name__] += 1
             person.sitting_until = 0.0  # disappointed; they come again another time
             return
-        asked = Asked(wish.job_id, person, person.session, self.now, first_asked_at=self.now)
+        asked = Asked(request.job_id, person, person.session, self.now, first_asked_at=self.now)
         if old is not None:
             del self.waiting[old.job_id]
             asked.first_asked_at = old.first_asked_at
             self.figures.replaced += 1
-        self.waiting[wish.job_id] = asked
+        self.waiting[request.job_id] = asked
         if live:
-            person.waiting = wish.job_id
+            person.waiting = request.job_id
         await self._show_estimate(asked)
 
-    def _wish(self, person: Sketcher, live: bool) -> Wish:
+    def _request(self, person: Sketcher, live: bool) -> GenerationRequest:
         job_id = self.world.ids.job()
         person.seq += live
-        return Wish(
+        return GenerationRequest(
             key=CommandKey(f"{job_id}:request"),
             job_id=job_id,
             hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
@@ -234,47 +234,53 @@ class Simulation:
         )
 
     async def _show_estimate(self, asked: Asked) -> None:
-        told = await self.world.generations.estimate(asked.job_id)
-        if told is not None:
-            asked.low, asked.high, asked.position = told.low_seconds, told.high_seconds, told.position
+        returned = await self.world.generations.estimate(asked.job_id)
+        if returned is not None:
+            asked.low, asked.high, asked.position = (
+                returned.low_seconds,
+                returned.high_seconds,
+                returned.position,
+            )
 
     # --- painting ---
 
     async def _serve(self) -> None:
-        """Free boxes claim, as long as they get something."""
+        """Free workers claim, as long as they get something."""
         while self.free and self.waiting:
             asking = self.free[: len(self.waiting)]
-            jobs = await asyncio.gather(*(self.world.dispatch.claim(box, wait_seconds=0) for box in asking))
+            jobs = await asyncio.gather(
+                *(self.world.dispatch.claim(worker, wait_seconds=0) for worker in asking)
+            )
             if not any(jobs):
                 self.figures.empty_claims += len(asking)
                 return
-            for box, job in zip(asking, jobs, strict=True):
+            for worker, job in zip(asking, jobs, strict=True):
                 if job is not None:
-                    self._begin(box, job)
+                    self._begin(worker, job)
 
-    def _begin(self, box: Worker, job: Assignment) -> None:
-        self.free.remove(box)
+    def _begin(self, worker: Worker, job: Assignment) -> None:
+        self.free.remove(worker)
         self.painted[job.claim.job_id] = self.waiting.pop(job.claim.job_id)
         lasts = max(0.8, self.chance.gauss(PAINT_SECONDS, 0.3))
         lasts = round(lasts / STEP_SECONDS) * STEP_SECONDS
         self.figures.busy_seconds += min(lasts, max(0.0, self.seconds - self.now))
-        self.after(lasts, "done", Painting(box, job, lasts))
+        self.after(lasts, "done", Painting(worker, job, lasts))
 
     async def _deliver(self, painting: Painting) -> None:
         asked = self.painted.pop(painting.job.claim.job_id)
         person = asked.person
-        state = await self.world.deliver(painting.box, painting.job, painting.seconds)
-        self.free.append(painting.box)
+        state = await self.world.deliver(painting.worker, painting.job, painting.seconds)
+        self.free.append(painting.worker)
         self.figures.reported[state] += 1
         if state == "completed":
-            told = None if asked.low is None or asked.high is None else (asked.low, asked.high)
-            self.figures.note(person, self.now - asked.at, self.now - asked.first_asked_at, told)
+            returned = None if asked.low is None or asked.high is None else (asked.low, asked.high)
+            self.figures.note(person, self.now - asked.at, self.now - asked.first_asked_at, returned)
         if person.habit == "single":
             self.after(person.looks_for(), "ask", (person, asked.session))
 
 
 async def hour(
-    url: str, *, people: int, boxes: int, seconds: int, drawing: float, seed: int
+    url: str, *, people: int, workers: int, seconds: int, drawing: float, seed: int
 ) -> dict[str, Any]:
     """Run on a fresh database."""
     chance = random.Random(seed)
@@ -282,7 +288,7 @@ async def hour(
     create_schema(url)
     async with open_sketch_world(url, chance) as world:
         simulation = Simulation(
-            world, people=people, boxes=boxes, seconds=seconds, drawing=drawing, chance=chance
+            world, people=people, workers=workers, seconds=seconds, drawing=drawing, chance=chance
         )
         await simulation.prepare()
         await simulation.go()
@@ -292,23 +298,23 @@ async def hour(
 
 
 def simulate(
-    *, people: int, seconds: int, seed: int, boxes: int | None = None, drawing: float = DRAWING
+    *, people: int, seconds: int, seed: int, workers: int | None = None, drawing: float = DRAWING
 ) -> dict[str, Any]:
     """The same from anywhere, also where an event loop runs: in a thread and on a PostgreSQL of its own."""
-    boxes = boxes or max(1, people // 25)
+    workers = workers or max(1, people // 25)
 
     def work() -> dict[str, Any]:
         calm_garbage_collector()
         with own_postgres(SETTINGS) as server:
             return run(
-                hour(server.url, people=people, boxes=boxes, seconds=seconds, drawing=drawing, seed=seed)
+                hour(server.url, people=people, workers=workers, seconds=seconds, drawing=drawing, seed=seed)
             )
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work).result()
 
 
-def say(text: str) -> None:
+def show(text: str) -> None:
     """Progress."""
     print(text, file=sys.stderr, flush=True)
 
@@ -321,20 +327,24 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--people", type=int, default=1000)
-    parser.add_argument("--boxes", type=int, default=40)
+    parser.add_argument("--workers", type=int, default=40)
     parser.add_argument("--seconds", type=int, default=3600, help="of simulated time")
     parser.add_argument(
         "--drawing", type=float, default=DRAWING, help="the share of people who draw at any time"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="JSON on standard output, the table beside it")
-    wish = parser.parse_args()
+    request = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     result = {"machine": machine()} | simulate(
-        people=wish.people, boxes=wish.boxes, seconds=wish.seconds, drawing=wish.drawing, seed=wish.seed
+        people=request.people,
+        workers=request.workers,
+        seconds=request.seconds,
+        drawing=request.drawing,
+        seed=request.seed,
     )
-    if wish.json:
-        say(table(result))
+    if request.json:
+        show(table(result))
         print(json.dumps(result, indent=2))
     else:
         print(table(result))

@@ -20,7 +20,7 @@ BANDS_SECONDS = (3.0, 6.0, 12.0, 30.0)
 ENDS = ("completed", "superseded", "expired", "failed", "cancelled")
 
 
-class Told(NamedTuple):
+class Returned(NamedTuple):
     """A range that was shown, and what came, in seconds."""
 
     low: int
@@ -33,37 +33,39 @@ class Told(NamedTuple):
 class Figures:
     """Counted while it runs."""
 
-    boxes: int
+    workers: int
     seconds: int
     people: Counter[str] = field(default_factory=Counter)
     asked: int = 0
     replaced: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     reported: Counter[str] = field(default_factory=Counter)
-    """What boxes were answered."""
+    """What workers were answered."""
     busy_seconds: float = 0.0
     idle_while_waiting: float = 0.0
-    """Box seconds."""
+    """Worker seconds."""
     empty_claims: int = 0
     still_waiting: int = 0
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     since_stroke: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     by_person: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    told: list[Told] = field(default_factory=list)
+    returned: list[Returned] = field(default_factory=list)
 
     @property
     def delivered(self) -> int:
         """Images so far."""
         return self.reported["completed"]
 
-    def note(self, person: Sketcher, wait: float, since_first: float, told: tuple[int, int] | None) -> None:
+    def note(
+        self, person: Sketcher, wait: float, since_first: float, returned: tuple[int, int] | None
+    ) -> None:
         """An image was delivered so long after it was asked for, and this range had been shown."""
         group = "batch" if person.habit == "batch" else person.plan
         self.waits[group].append(wait)
         self.since_stroke[group].append(since_first)
         self.by_person[(group, person.number)].append(wait)
-        if told is not None:
-            self.told.append(Told(*told, wait, group))
+        if returned is not None:
+            self.returned.append(Returned(*returned, wait, group))
 
     def summary(self, ends: Counter[str]) -> dict[str, Any]:
         """Everything, and whether what was seen is what the log says."""
@@ -71,11 +73,11 @@ class Figures:
             "completed": self.reported["completed"],
             "superseded": self.reported["superseded"] + self.replaced,
         }
-        capacity = self.boxes * self.seconds
+        capacity = self.workers * self.seconds
         return {
             "people": sum(self.people.values()),
             "kinds_of_people": dict(self.people),
-            "boxes": self.boxes,
+            "workers": self.workers,
             "simulated_seconds": self.seconds,
             "asked": self.asked,
             "refused": dict(self.refused),
@@ -121,14 +123,14 @@ class Figures:
         }
 
     def _estimates(self) -> dict[str, Any]:
-        bands: dict[str, list[Told]] = defaultdict(list)
-        groups: dict[str, list[Told]] = defaultdict(list)
-        for told in self.told:
-            bands[_band(told.wait)].append(told)
-            groups[told.group].append(told)
+        bands: dict[str, list[Returned]] = defaultdict(list)
+        groups: dict[str, list[Returned]] = defaultdict(list)
+        for returned in self.returned:
+            bands[_band(returned.wait)].append(returned)
+            groups[returned.group].append(returned)
         names = [_band(edge - 0.001) for edge in BANDS_SECONDS] + [_band(1e9)]
         return {
-            "all": judged_of(self.told),
+            "all": judged_of(self.returned),
             "by_plan": {name: judged_of(groups[name]) for name in sorted(groups)},
             "by_real_wait": {name: judged_of(bands[name]) for name in names if bands[name]},
         }
@@ -139,20 +141,22 @@ def _band(wait: float) -> str:
     return f"under {edge:g} s" if edge is not None else f"{BANDS_SECONDS[-1]:g} s and more"
 
 
-def judged_of(told: Sequence[Told]) -> dict[str, Any]:
+def judged_of(returned: Sequence[Returned]) -> dict[str, Any]:
     """How often these ranges held, and how wide they were beside the real waits."""
-    if not told:
+    if not returned:
         return {"shown": 0}
-    count = len(told)
+    count = len(returned)
     return {
         "shown": count,
-        "held_percent": round(100 * sum(t.low <= t.wait <= t.high for t in told) / count, 1),
-        "too_soon_percent": round(100 * sum(t.wait < t.low for t in told) / count, 1),
-        "too_late_percent": round(100 * sum(t.wait > t.high for t in told) / count, 1),
-        "wait_p50": round(statistics.median(t.wait for t in told), 1),
-        "low_p50": statistics.median(t.low for t in told),
-        "high_p50": statistics.median(t.high for t in told),
-        "width_to_wait_p50": round(statistics.median((t.high - t.low) / max(t.wait, 0.2) for t in told), 2),
+        "held_percent": round(100 * sum(t.low <= t.wait <= t.high for t in returned) / count, 1),
+        "too_soon_percent": round(100 * sum(t.wait < t.low for t in returned) / count, 1),
+        "too_late_percent": round(100 * sum(t.wait > t.high for t in returned) / count, 1),
+        "wait_p50": round(statistics.median(t.wait for t in returned), 1),
+        "low_p50": statistics.median(t.low for t in returned),
+        "high_p50": statistics.median(t.high for t in returned),
+        "width_to_wait_p50": round(
+            statistics.median((t.high - t.low) / max(t.wait, 0.2) for t in returned), 2
+        ),
     }
 
 
@@ -178,7 +182,7 @@ async def ended_in_the_log(connection: psycopg.AsyncConnection[Any]) -> Counter[
 def table(result: dict[str, Any]) -> str:
     """The same for a person."""
     lines = [
-        f"{result['people']} people, {result['boxes']} boxes, {result['simulated_seconds']} simulated seconds",
+        f"{result['people']} people, {result['workers']} workers, {result['simulated_seconds']} simulated seconds",
         f"{result['asked']} asked, {result['delivered']} delivered, {result['expired']} expired",
         f"{result['replaced_while_waiting']} replaced while waiting, {result['painted_in_vain']} painted in vain",
         f"GPUs busy: {result['gpu_busy_percent']} %",

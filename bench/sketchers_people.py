@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from generation.queue import FREE, PAID, PRIORITY, Tier
+from generation.domain.fairness import FREE, PAID, PRIORITY, Tier
 from ledger.identifiers import AccountId
 
 PLANS = {"free": FREE, "paid": PAID, "pro": PRIORITY}

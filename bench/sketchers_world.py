@@ -1,6 +1,6 @@
 """The generation side for `bench.sketchers`: the product's own code, on a clock that is told the time.
 
-Real: `Generations`, `Dispatch`, `ClaimDesk` and `Completion` with their SQL and their decisions, accounts
+Real: `Generations`, `Dispatch`, `ClaimBatcher` and `Completion` with their SQL and their decisions, accounts
 with holds, the log with its sequencer, and PostgreSQL (without fsync: nothing is pulled out here).
 Not real, because an hour must pass in minutes: pictures (one, verified once, kept in memory), HTTP,
 heartbeats and wake-ups; and what all who ask at the same instant want to read is read once for all.
@@ -24,19 +24,22 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-import generation.completion
-import generation.tables
-from generation.batching import Batcher
-from generation.dispatch import Assignment, Dispatch, Report, upload_key
-from generation.errors import ObjectMissing
-from generation.images import Result, Sketch, verify_result
-from generation.job import JOBS
-from generation.moderation import TermModeration
-from generation.queue import JobQueue, Place, Standing
-from generation.service import Generations
-from generation.signals import LocalSignals
-from generation.storage import StoredObject, UploadTarget
-from generation.workers import PRESENT_WITHIN, Worker, WorkerRegistry
+import generation.delivery.completion
+import generation.store.tables
+from generation.delivery.dispatch import Assignment, Dispatch, Report
+from generation.domain.errors import ObjectMissing
+from generation.domain.job import JOBS
+from generation.domain.sessions import LiveSession
+from generation.domain.sketches import Sketch
+from generation.fleet.registry import PRESENT_WITHIN, Worker, WorkerRegistry
+from generation.images.checking import Result, verify_result
+from generation.images.moderation import TermModeration
+from generation.images.object_store import StoredObject, UploadTarget
+from generation.jobs.orphaned_uploads import upload_key
+from generation.jobs.service import Generations
+from generation.queueing.queue import JobQueue, Place, QueueSummary
+from generation.queueing.signals import LocalSignals
+from generation.store.batching import Batcher
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.lots import Source
@@ -49,7 +52,7 @@ from ledger.service import Ledger
 
 BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
 RECENT_FOR = timedelta(seconds=1)
-_STANDINGS = """
+_SUMMARIES = """
     SELECT asked.account_id, (SELECT virtual_time FROM queue_clock) AS virtual_time,
            (SELECT count(*) FROM job_queue q WHERE q.account_id = asked.account_id) AS in_flight,
            (SELECT count(*) FROM job_queue WHERE state = 'queued') AS queued
@@ -59,7 +62,7 @@ _PLACES = """
     SELECT job_id, rank, before, (SELECT virtual_time FROM queue_clock) AS virtual_time,
            (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
            (SELECT count(*) FROM workers WHERE state = 'active' AND seen_at > %s
-            AND capabilities->'graphs' @> '["sketch@1"]') AS boxes
+            AND capabilities->'graphs' @> '["sketch@1"]') AS workers
     FROM (
         SELECT job_id, rank, row_number() OVER (ORDER BY rank, job_id) - 1 AS before
         FROM job_queue WHERE state = 'queued'
@@ -124,7 +127,7 @@ class MemoryStore:
 
 
 class SameInstantQueue(JobQueue):
-    """The queue, with the questions of one instant answered together, and boxes that are always there.
+    """The queue, with the questions of one instant answered together, and workers that are always there.
 
     `tests/bench/test_sketchers.py` holds its answers against those of `JobQueue`.
     """
@@ -133,19 +136,19 @@ class SameInstantQueue(JobQueue):
         super().__init__(engine)
         self._connection = connection
         self._now = BEGIN
-        self._standings: Batcher[str, Standing] = Batcher(self._load_standings)
-        self._sessions: Batcher[str, Any] = Batcher(self._load_sessions)
+        self._summaries: Batcher[str, QueueSummary] = Batcher(self._load_summaries)
+        self._sessions: Batcher[str, LiveSession] = Batcher(self._load_sessions)
         self._places: Batcher[str, Place] = Batcher(self._load_places)
         self._recent: Sequence[int] = ()
         self._recent_at = BEGIN - RECENT_FOR
 
-    async def standing(self, account_id: AccountId, graph: str, now: datetime) -> Standing:
-        """See `JobQueue.standing`."""
-        found = await self._standings.get(account_id)
+    async def summary(self, account_id: AccountId, graph: str, now: datetime) -> QueueSummary:
+        """See `JobQueue.summary`."""
+        found = await self._summaries.get(account_id)
         assert found is not None
-        return self._stood(found, now)
+        return self._noted(found, now)
 
-    async def session(self, session_key: str) -> Any | None:
+    async def session(self, session_key: str) -> LiveSession | None:
         """See `JobQueue.session`."""
         return await self._sessions.get(session_key)
 
@@ -161,12 +164,15 @@ class SameInstantQueue(JobQueue):
             self._recent = await super().recent_milliseconds(limit)
         return self._recent
 
-    async def _load_standings(self, accounts: Sequence[str]) -> Mapping[str, Standing]:
-        rows = await self._ask(_STANDINGS, list(accounts))
-        return {row.account_id: Standing(row.virtual_time or 0, row.in_flight, row.queued) for row in rows}
+    async def _load_summaries(self, accounts: Sequence[str]) -> Mapping[str, QueueSummary]:
+        rows = await self._ask(_SUMMARIES, list(accounts))
+        return {
+            row.account_id: QueueSummary(row.virtual_time or 0, row.in_flight, row.queued) for row in rows
+        }
 
-    async def _load_sessions(self, keys: Sequence[str]) -> Mapping[str, Any]:
-        return {row.session_id: row for row in await self._ask(_SESSIONS, list(keys))}
+    async def _load_sessions(self, keys: Sequence[str]) -> Mapping[str, LiveSession]:
+        rows = await self._ask(_SESSIONS, list(keys))
+        return {row.session_id: LiveSession.from_row(row._asdict()) for row in rows}
 
     async def _load_places(self, jobs: Sequence[str]) -> Mapping[str, Place]:
         rows = await self._ask(_PLACES, self._now - PRESENT_WITHIN, list(jobs))
@@ -200,8 +206,8 @@ class SketchWorld:
             await self.ledger.grant(account_id, amount, source=Source.PROMOTION)
         return account_id
 
-    async def box(self, name: str) -> Worker:
-        """A registered box that can paint sketches."""
+    async def worker(self, name: str) -> Worker:
+        """A registered worker that can paint sketches."""
         credentials = await self.registry.register(
             self.registry.tokens.mint(valid_for=timedelta(hours=1)),
             name=name,
@@ -211,7 +217,7 @@ class SketchWorld:
         return Worker(credentials.worker_id, name, ("sketch@1",), "active")
 
     async def deliver(self, worker: Worker, job: Assignment, seconds: float) -> str:
-        """A box uploads its picture and reports it; the job's state then."""
+        """A worker uploads its picture and reports it; the job's state then."""
         claim = job.claim
         await self.store.put(upload_key(claim.job_id, claim.epoch), PICTURE, "image/png")
         report = Report(
@@ -223,10 +229,8 @@ class SketchWorld:
         return await self.dispatch.complete(worker, claim.job_id, report)
 
     async def keep_house(self) -> None:
-        """What runs every second or so: sweeping, and boxes and weights as they are now."""
+        """What runs every second or so: sweeping, and workers as they are now."""
         await self.connection.execute("UPDATE workers SET seen_at = %s", (self.clock(),))
-        # The desk looks at the machine's clock, which stands almost still beside ours.
-        self.dispatch._desk._weighed_at = -1e9  # noqa: SLF001
         await self.dispatch.sweep()
 
 
@@ -240,11 +244,11 @@ def pictures_verified_once() -> Iterator[None]:
             known[sha256] = verify_result(data, sha256=sha256)
         return known[sha256]
 
-    generation.completion.verify_result = verify
+    generation.delivery.completion.verify_result = verify
     try:
         yield
     finally:
-        generation.completion.verify_result = verify_result
+        generation.delivery.completion.verify_result = verify_result
 
 
 def create_schema(url: str) -> None:
@@ -252,7 +256,7 @@ def create_schema(url: str) -> None:
     with open_datastore(url) as datastore:
         LogRecorder(datastore).create_schema(url)
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    generation.tables.metadata.create_all(engine)
+    generation.store.tables.metadata.create_all(engine)
     engine.dispose()
 
 

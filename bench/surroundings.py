@@ -101,3 +101,12 @@ def median_case(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else value
         for name, value in first.items()
     }
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return []
+    return [one for child in children for one in (int(child), *descendants(int(child)))]
