@@ -5,20 +5,28 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from rails.liquid.bindings import keep_bindings
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer, free_port
 from sandbox.embedded.valkey import EmbeddedValkey
+
+# Before anything imports them: pytest explains the assertions of the exported suite, too.
+pytest.register_assert_rewrite("rails.testing.contract_suite", "rails.testing.harness")
 
 MakeDatabase: TypeAlias = Callable[..., str]
 StartPostgres: TypeAlias = Callable[..., RunningServer]
@@ -38,9 +46,11 @@ def find_browser() -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here, and say in a sentence what it wants. CI leaves nothing out."""
-    for name in ("real_lnd", "real_elementsd"):
+    for name in ("real_lnd", "real_elementsd", "real_comfyui"):
         if name not in (config.option.markexpr or ""):
-            _skip(items, name, f"wants a real node: run it with -m {name}")
+            _skip(items, name, f"wants a real one: run it with -m {name}")
+    if "slow_suite" not in (config.option.markexpr or ""):
+        _skip(items, "slow_suite", "has a schedule of its own: make test-slow")
     if find_browser() is None:
         if os.environ.get("LLAMASKETCH_TEST_EVERYTHING") and any(
             item.get_closest_marker("browser") for item in items
@@ -48,11 +58,52 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             pytest.exit(f"The browser tests cannot run: {NO_BROWSER}", returncode=2)
         _skip(items, "browser", NO_BROWSER)
 
+    if hasattr(config, "workerinput"):  # this is one of several processes
+        items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER))
+
+
+TOGETHER = ("tests/e2e", "tests/browser")
+"""Folders whose tests share one stack of servers for the session, and take longest: they come first, each in one
+process."""
+
+
+def group_of(test: str) -> str:
+    """What stays in one process when several run the tests (`JOBS`): a file, or a folder."""
+    file, _, _ = test.partition("::")
+    return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
+
+
+class Groups(LoadScopeScheduling):
+    """Gives each process a whole group at a time.
+
+    xdist's own marker for groups is not heeded since pytest keeps the name of a test elsewhere (9.2 with 3.8).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Called by xdist, in the process that shares the tests out."""
+    return Groups(config, log)
+
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
     for item in items:
         if item.get_closest_marker(marker):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> Iterator[None]:
+    """Logged errors are shown plainly: structlog's coloured tracebacks with all locals take a second each."""
+    before = structlog.get_config()
+    *processors, _ = before["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, plain])
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +118,30 @@ def chromium_path() -> str:
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A folder that also the user whom root drops to can enter; `tmp_path` is closed to others."""
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-", dir=_in_memory()))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_FREE_MIN = 6 * 1024**3
+"""Two processes fill less than half of it."""
+
+
+def _in_memory() -> Path | None:
+    """Where files cost no disk, if there is room: a run makes and deletes hundreds of databases."""
+    if not os.access(MEMORY, os.W_OK | os.X_OK):
+        return None
+    return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_FREE_MIN else None
+
+
+THROWN_AWAY = {
+    **FAST_AND_FORGETFUL,
+    # It would visit hundreds of databases in turn, and none lives long enough to need it.
+    "autovacuum": "off",
+    "max_wal_size": "256MB",
+}
 
 
 @pytest.fixture(scope="session")
@@ -80,15 +151,23 @@ def postgres_server(server_folder: Path) -> Iterator[RunningServer]:
     It does not fsync: what an ordinary test wants to know does not depend on the plug being
     pulled, and its data is deleted anyway. Crash tests start their own by `start_postgres`.
     """
-    postgres = EmbeddedPostgres(server_folder / "shared", free_port(), FAST_AND_FORGETFUL)
-    with RunningServer(postgres.command(), server_folder / "postgres.log") as server:
+    command = EmbeddedPostgres(server_folder / "shared", free_port(), THROWN_AWAY).command()
+    # Stopped without writing down what is deleted next.
+    command = replace(command, stop_signal=signal.SIGQUIT)
+    with RunningServer(command, server_folder / "postgres.log") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_server: RunningServer) -> str:
-    """`postgresql://…` of the session's server (its administrative database: create your own)."""
-    return postgres_server.url
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """`postgresql://…` of the session's server (its administrative database: create your own).
+
+    `LLAMASKETCH_TEST_POSTGRES` names one that runs already: several processes may share it.
+    """
+    server: str | RunningServer = os.environ.get("LLAMASKETCH_TEST_POSTGRES") or request.getfixturevalue(
+        "postgres_server"
+    )
+    return server if isinstance(server, str) else server.url
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +180,10 @@ def make_database(postgres_url: str) -> MakeDatabase:
     numbers = itertools.count(1)
 
     def make(template: str = "template1") -> str:
-        name = f"test_{next(numbers)}"
+        name = f"test_{os.getpid()}_{next(numbers)}"
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )

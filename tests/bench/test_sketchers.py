@@ -8,12 +8,11 @@ from collections import Counter
 import pytest
 
 from bench.sketchers import hour
-from bench.sketchers_figures import Figures, Told, judged_of, table
+from bench.sketchers_figures import Figures, Returned, judged_of, table
 from bench.sketchers_people import FREE
 from bench.sketchers_world import SKETCH, SketchWorld, create_schema, open_sketch_world
-from generation.queue import JobQueue
-from generation.service import SKETCH_GRAPH
-from generation.wishes import Wish
+from generation.domain.requests import SKETCH_GRAPH, GenerationRequest
+from generation.queueing.queue import JobQueue
 from ledger.identifiers import AccountId, CommandKey, HoldId
 from tests.conftest import MakeDatabase
 
@@ -23,9 +22,9 @@ def database(make_database: MakeDatabase) -> str:
     return make_database()
 
 
-def wish(world: SketchWorld, account_id: AccountId, seq: int | None = None) -> Wish:
+def request(world: SketchWorld, account_id: AccountId, seq: int | None = None) -> GenerationRequest:
     job_id = world.ids.job()
-    return Wish(
+    return GenerationRequest(
         key=CommandKey(f"{job_id}:request"),
         job_id=job_id,
         hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
@@ -45,32 +44,32 @@ async def test_what_is_read_for_all_at_once_is_what_the_queue_says_to_each(datab
     create_schema(database)
     async with open_sketch_world(database, random.Random(1)) as world:
         people = [await world.person(50) for _ in range(4)]
-        boxes = [await world.box(f"b{number}") for number in range(2)]
-        jobs = [wish(world, person) for person in people for _ in range(3)]
-        jobs += [wish(world, person, seq=1) for person in people]
+        workers = [await world.worker(f"b{number}") for number in range(2)]
+        jobs = [request(world, person) for person in people for _ in range(3)]
+        jobs += [request(world, person, seq=1) for person in people]
         for job in jobs:
             await world.generations.request(job)
-        first, second = [await world.dispatch.claim(box, wait_seconds=0) for box in boxes]
+        first, second = [await world.dispatch.claim(worker, wait_seconds=0) for worker in workers]
         assert first is not None
         assert second is not None
-        await world.deliver(boxes[0], first, 2.0)
+        await world.deliver(workers[0], first, 2.0)
         real, now = JobQueue(world.engine), world.clock()
         for person in people:
-            assert await world.queue.standing(person, SKETCH_GRAPH, now) == await real.standing(
+            assert await world.queue.summary(person, SKETCH_GRAPH, now) == await real.summary(
                 person, SKETCH_GRAPH, now
             )
             key = f"{person}/s1"
             mine, theirs = await world.queue.session(key), await real.session(key)
             assert mine is not None
-            assert tuple(mine) == tuple(theirs)
+            assert mine == theirs
         for job in jobs:
             assert await world.queue.place(job.job_id, now) == await real.place(job.job_id, now)
         assert await world.queue.session("nobody/s1") is None
         assert list(await world.queue.recent_milliseconds()) == list(await real.recent_milliseconds())
 
 
-async def test_a_minute_of_sketching_adds_up_and_leaves_no_box_idle(database: str) -> None:
-    result = await hour(database, people=30, boxes=2, seconds=60, drawing=0.5, seed=3)
+async def test_a_minute_of_sketching_adds_up_and_leaves_no_worker_idle(database: str) -> None:
+    result = await hour(database, people=30, workers=2, seconds=60, drawing=0.5, seed=3)
     assert result["adds_up"]
     assert result["delivered"] > 20
     assert result["replaced_while_waiting"] > 0
@@ -81,14 +80,14 @@ async def test_a_minute_of_sketching_adds_up_and_leaves_no_box_idle(database: st
 
 
 def test_a_range_that_did_not_hold_counts_on_its_side() -> None:
-    judged = judged_of([Told(2, 4, wait, "free") for wait in (3.0, 1.0, 9.0, 4.0)])
+    judged = judged_of([Returned(2, 4, wait, "free") for wait in (3.0, 1.0, 9.0, 4.0)])
     assert (judged["held_percent"], judged["too_soon_percent"], judged["too_late_percent"]) == (50, 25, 25)
 
 
 def test_figures_that_are_not_what_the_log_says_do_not_add_up() -> None:
-    figures = Figures(boxes=1, seconds=60)
+    figures = Figures(workers=1, seconds=60)
     figures.reported["completed"] = 2
-    said = Counter(completed=2, captured=2, held=2)
-    assert figures.summary(said)["adds_up"]
-    assert not figures.summary(said | Counter(captured=3))["adds_up"]
+    reported = Counter(completed=2, captured=2, held=2)
+    assert figures.summary(reported)["adds_up"]
+    assert not figures.summary(reported | Counter(captured=3))["adds_up"]
     assert not figures.summary(Counter(completed=1, captured=1, held=1))["adds_up"]

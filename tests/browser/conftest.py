@@ -1,22 +1,25 @@
-"""A browser, and the pages in front of a double of the API."""
+"""A browser, and the pages in front of the real application."""
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from tests.browser.api_double import serve
+from gateway.database.schema import migrate_async
+from tests.browser.product import Product, running_product
+from tests.gateway.stack import settings_for
+from tests.waiting import until
 
 NODE_MODULES = Path(__file__).parents[2] / "node_modules"
-EXPECTED = ("status of 402", "status of 404", "status of 500", "status of 503", "net::ERR_")
+EXPECTED = ("status of 402", "status of 404", "status of 422", "status of 503", "net::ERR_")
 
 
 @dataclass
@@ -25,33 +28,52 @@ class Visitor:
 
     context: BrowserContext
     page: Page
-    base: str
+    product: Product
     faults: list[str] = field(default_factory=list)
 
-    async def scene(self, **state: Any) -> None:
-        """Start the double anew."""
-        await self.post("/double/reset", state)
+    @property
+    def base(self) -> str:
+        return self.product.url
+
+    async def get(self, path: str) -> Any:
+        """Read from the API as this browser, past the page."""
+        answer = await self.context.request.get(self.base + path)
+        assert answer.ok, f"{path} answered {answer.status}: {await answer.text()}"
+        return await answer.json()
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Write to the API or to the scene, past the page."""
-        answer = await self.context.request.post(self.base + path, data=body)
-        assert answer.ok, f"{path} answered {answer.status}"
+        """Write to the API as this browser, past the page."""
+        answer = await self.context.request.post(self.base + path, data=body, headers={"Origin": self.base})
+        assert answer.ok, f"{path} answered {answer.status}: {await answer.text()}"
         return await answer.json()
 
     async def visit(self, path: str) -> None:
         """Open a page."""
         await self.page.goto(self.base + path)
 
+    async def has_free_images(self, left: int) -> None:
+        """All but so many of today's free images are used up."""
+        account = await self.get("/v1/account")
+        await self.product.gateway.spend(account["id"], account["free_today"]["left"] - left)
+
     async def open_topup(self, rail: str = "lightning", asset: str = "BTC", count: int = 500) -> str:
         """A top-up made past the page; its id."""
         made = await self.post("/v1/topups", {"rail": rail, "credits": count, "pay_asset": asset})
         return str(made["id"])
 
+    async def topup_is(self, topup: str, state: str) -> None:
+        """Wait until the application says so."""
+        await until(
+            lambda: self.product.payments.topup(topup),
+            lambda view: view.state == state,
+            f"{topup} is {state}",
+        )
+
     async def stroke(self, *points: tuple[float, float]) -> None:
         """Draw with the mouse; coordinates are parts of the sheet."""
-        box = await self.page.locator("canvas.sheet").bounding_box()
-        assert box
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        worker = await self.page.locator("canvas.sheet").bounding_box()
+        assert worker
+        places = [(worker["x"] + x * worker["width"], worker["y"] + y * worker["height"]) for x, y in points]
         await self.page.mouse.move(*places[0])
         await self.page.mouse.down()
         for place in places[1:]:
@@ -72,18 +94,30 @@ class Visitor:
         return int(count)
 
 
-@pytest.fixture(scope="session")
-def double_url() -> Iterator[str]:
-    """The double, listening."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    server = serve(port, NODE_MODULES)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    server.force_exit = True
-    thread.join(10)
+@pytest_asyncio.fixture(scope="session")
+async def running_app(
+    make_database: Callable[..., str], valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Product]:
+    """The application, on a database of its own."""
+    url = await asyncio.to_thread(make_database)
+    await migrate_async(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    before = structlog.get_config()
+    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
+    async with running_product(settings_for(url, valkey_url, tmp_path_factory.mktemp("data"))) as product:
+        yield product
+    structlog.configure(**before)
+
+
+def _drop(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
+@pytest_asyncio.fixture
+async def product(running_app: Product) -> AsyncIterator[Product]:
+    """The application with nothing wrong in the world around it, and its worker at work."""
+    await running_app.reset()
+    yield running_app
+    await running_app.reset()
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -99,7 +133,7 @@ Arrive = Callable[..., Any]
 
 
 @pytest_asyncio.fixture
-async def arrive(chromium: Browser, double_url: str) -> AsyncIterator[Arrive]:
+async def arrive(chromium: Browser, product: Product) -> AsyncIterator[Arrive]:
     """Make visitors: `await arrive(theme="dark", width=360)`. Their consoles must stay clean."""
     visitors: list[Visitor] = []
 
@@ -116,7 +150,7 @@ async def arrive(chromium: Browser, double_url: str) -> AsyncIterator[Arrive]:
         )
         context.set_default_timeout(8_000)
         page = await context.new_page()
-        visitor = Visitor(context, page, double_url)
+        visitor = Visitor(context, page, product)
 
         def note(message: Any) -> None:
             if message.type == "error" and not any(part in message.text for part in EXPECTED):
@@ -125,6 +159,7 @@ async def arrive(chromium: Browser, double_url: str) -> AsyncIterator[Arrive]:
         page.on("console", note)
         page.on("pageerror", lambda error: visitor.faults.append(str(error)))
         visitors.append(visitor)
+        await visitor.get("/v1/account")  # from now on this browser is somebody
         return visitor
 
     yield make
@@ -138,5 +173,4 @@ async def arrive(chromium: Browser, double_url: str) -> AsyncIterator[Arrive]:
 async def visitor(arrive: Arrive) -> Visitor:
     """Somebody with twenty free images, at a desk."""
     person: Visitor = await arrive()
-    await person.scene()
     return person

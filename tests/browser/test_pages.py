@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Request, Response, expect
 
+from rails.contract import PaymentRequestStatus, ReceiptState
+from tests.browser import states
 from tests.browser.conftest import NODE_MODULES, Arrive, Visitor
+from tests.browser.states import Bring
 
 pytestmark = pytest.mark.browser
 JAVASCRIPT_BYTES_MAX = 40 * 1024
@@ -52,7 +55,6 @@ async def faults(page: Page) -> list[str]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_axe_finds_nothing_on_any_page(arrive: Arrive, theme: str, width: int) -> None:
     visitor = await arrive(theme=theme, width=width)
-    await visitor.scene()
     topup = await visitor.open_topup("liquid", "USDT")
     await visitor.visit("/")
     await visitor.stroke((0.3, 0.3), (0.6, 0.6))
@@ -67,36 +69,66 @@ async def test_axe_finds_nothing_on_any_page(arrive: Arrive, theme: str, width: 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_axe_finds_nothing_in_any_state(arrive: Arrive, theme: str) -> None:
+async def test_axe_finds_nothing_where_a_rail_is_closed(arrive: Arrive, theme: str) -> None:
     visitor = await arrive(theme=theme, width=360)
-    await visitor.scene(free=0, closed={"lightning": "No fresh exchange rate."})
+    await visitor.has_free_images(0)
+    await visitor.product.set_down("lightning", True)
     await visitor.visit("/")
     await visitor.stroke((0.3, 0.3), (0.6, 0.6))
     await visitor.page.locator(".paint").click()
     await expect(visitor.page.locator(".way").first).to_be_visible()
     assert await faults(visitor.page) == []
-    changes: list[dict[str, Any]] = [
-        {"state": "seen"},
-        {"state": "underpaid", "received": [{"amount_minor": 1, "asset": "USDT", "state": "settled"}]},
-        {"state": "expired", "received": []},
-        {"state": "declined", "decline_code": "expired_card"},
-        {"state": "suspense"},
-        {"state": "unpriced"},
-        {"state": "reversed"},
-        {"state": "paid"},
-    ]
-    topup = await visitor.open_topup("liquid", "USDT")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_while_a_payment_goes_its_way(arrive: Arrive, theme: str) -> None:
+    visitor = await arrive(theme=theme, width=360)
+    product, topup = visitor.product, await visitor.open_topup("liquid", "USDT")
+    await visitor.visit(f"/topups/{topup}")
+
+    async def shows(state: str) -> None:
+        await expect(visitor.page.locator(f".pay[data-state={state}]")).to_be_visible()
+        assert await faults(visitor.page) == [], state
+
+    await shows("waiting")
+    await product.stand(topup, PaymentRequestStatus.DECLINED, "expired_card")
+    await shows("declined")
+    await product.pay(topup, 1_000_000)
+    await shows("underpaid")
+    money = await product.pay(topup)
+    await shows("seen")
+    await product.settle(topup)
+    await shows("paid")
+    await product.change(topup, money, ReceiptState.DISPUTED)
+    await shows("disputed")
+    await product.change(topup, money, ReceiptState.SETTLED)
+    await shows("paid")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("rail", "asset", "bring"),
+    [
+        ("liquid", "USDT", states.expired),
+        ("liquid", "USDT", states.wrong_asset),
+        ("liquid", "USDT", states.reversed_),
+        ("lightning", "BTC", states.unpriced),
+    ],
+    ids=["expired", "suspense", "reversed", "unpriced"],
+)
+async def test_axe_finds_nothing_where_a_payment_went_astray(
+    arrive: Arrive, theme: str, rail: str, asset: str, bring: Bring
+) -> None:
+    visitor = await arrive(theme=theme, width=360)
+    topup = await visitor.open_topup(rail, asset)
+    await bring(visitor, topup)
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".pay")).to_be_visible()
-    for change in changes:
-        await visitor.post(f"/double/topups/{topup}", change)
-        await expect(visitor.page.locator(f".pay[data-state={change['state']}]")).to_be_visible()
-        assert await faults(visitor.page) == [], change["state"]
+    assert await faults(visitor.page) == []
 
 
 async def test_nothing_scrolls_sideways_at_320_pixels(arrive: Arrive) -> None:
     visitor = await arrive(width=320)
-    await visitor.scene()
     topup = await visitor.open_topup("liquid", "USDT")
     for path, landmark in {**PAGES, f"/topups/{topup}": ".qr-code"}.items():
         await visitor.visit(path)
@@ -149,7 +181,7 @@ async def test_three_tabs_share_one_stream(visitor: Visitor) -> None:
     for other in others:
         await other.goto(f"{visitor.base}/topups/{topup}")
         await expect(other.get_by_text("Waiting for the payment")).to_be_visible()
-    await visitor.post(f"/double/topups/{topup}", {"state": "paid"})
+    await visitor.product.pay(topup)
     for page in [visitor.page, *others]:
         await expect(page.locator(".pay")).to_contain_text("+500 credits", timeout=1_500)
     assert len(streams) == 1
@@ -175,19 +207,38 @@ async def test_the_account_links_an_image_to_its_debit_and_back(visitor: Visitor
 async def test_signing_in_and_a_recovery_code(visitor: Visitor) -> None:
     await visitor.visit("/account")
     await visitor.page.get_by_text("I have a recovery code").click()
-    await visitor.page.get_by_label("Recovery code").fill("WRONG")
+    await visitor.page.get_by_label("Recovery code").fill("LLAMA-AAAA-BBBB-CCCC-DDDD")
     await visitor.page.get_by_role("button", name="Bring my credits").click()
     await expect(visitor.page.get_by_role("alert")).to_contain_text("not known")
     await visitor.page.get_by_label("E-mail address").fill("ada@example.com")
     await visitor.page.get_by_role("button", name="Sign in").click()
     await expect(visitor.page.locator(".who-name")).to_have_text("ada@example.com")
-    await visitor.page.get_by_role("button", name="Sign out").click()
+    await visitor.page.get_by_role("button", name="Sign out", exact=True).click()
     await expect(visitor.page.get_by_text("You are a guest")).to_be_visible()
+
+
+async def test_what_is_filled_in_wrongly_is_said_in_plain_words(visitor: Visitor) -> None:
+    alert = visitor.page.get_by_role("alert")
+    await visitor.visit("/account")
+    await visitor.page.get_by_text("I have a recovery code").click()
+    await visitor.page.get_by_label("Recovery code").fill("LLAMA-7Q")
+    await visitor.page.get_by_role("button", name="Bring my credits").click()
+    await expect(alert).to_have_text(
+        "That is not a whole recovery code. It looks like LLAMA-7Q2M-X41D-9KTE-03WZ."
+    )
+    await visitor.page.get_by_label("E-mail address").fill("ada@here")
+    await visitor.page.get_by_role("button", name="Sign in").click()
+    await expect(alert).to_have_text("That is not an e-mail address. It looks like you@example.com.")
+    await visitor.visit("/")
+    await visitor.stroke((0.3, 0.3), (0.6, 0.6))
+    await visitor.page.locator("#prompt").fill("llama " * 333)
+    await visitor.page.locator(".chip").last.click()
+    await visitor.page.locator(".paint").click()
+    await expect(visitor.page.get_by_text("The prompt is too long, or empty.")).to_be_visible()
 
 
 async def test_the_sketchbook_opens_without_a_network(arrive: Arrive) -> None:
     visitor = await arrive(workers="allow")
-    await visitor.scene()
     await visitor.visit("/")
     await visitor.page.wait_for_function("() => navigator.serviceWorker.ready.then(() => true)")
     await visitor.page.reload()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Request, expect
+from playwright.async_api import Request, Route, expect
 
+from gateway.http.problems import problem_of
+from gateway.routes.shapes import ProblemOut
+from ledger.errors import LogUnavailable
 from tests.browser.conftest import Arrive, Visitor
+from tests.browser.worker import fail, show_and_wait
+from tests.generation.core.test_blank_sketches import BLANK, DRAWN, encoded
 
 pytestmark = pytest.mark.browser
 LINE = ((0.3, 0.3), (0.6, 0.35), (0.7, 0.7))
@@ -40,15 +48,98 @@ async def test_an_empty_page_is_not_sent(visitor: Visitor) -> None:
     await expect(visitor.page.get_by_text("Draw something first")).to_be_visible()
 
 
+async def rub_out(visitor: Visitor) -> None:
+    """Draw, and erase all of it with the broad eraser."""
+    await visitor.stroke((0.4, 0.5), (0.6, 0.5))
+    await visitor.page.get_by_label("Eraser").check()
+    await visitor.page.get_by_label("Broad").check()
+    for row in (0.47, 0.5, 0.53):
+        await visitor.stroke((0.3, row), (0.7, row))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_an_erased_page_is_not_sent_and_the_button_says_why(
+    arrive: Arrive, width: int, theme: str
+) -> None:
+    visitor = await arrive(width=width, theme=theme)
+    sent: list[str] = []
+    visitor.page.on("request", lambda request: sent.append(request.method + request.url))
+    await begin(visitor)
+    before = await visitor.get("/v1/account")
+    await rub_out(visitor)
+    button = visitor.page.locator(".paint")
+    await expect(button).to_contain_text("nothing to see yet")
+    await expect(button).to_have_accessible_description(re.compile("Nothing can be seen.*Nothing is charged"))
+    if folder := os.environ.get("SCREENSHOTS"):
+        await button.scroll_into_view_if_needed()
+        await visitor.page.screenshot(path=f"{folder}/erased-{theme}-{width}.png")
+    await paint(visitor)
+    await expect(visitor.page.locator(".toast")).to_contain_text("Nothing can be seen")
+    assert not [one for one in sent if one.startswith("POST") and one.endswith("/v1/generations")]
+    assert (await visitor.get("/v1/account"))["credits"] == before["credits"]
+    await visitor.page.get_by_label("Pen", exact=True).check()
+    await visitor.stroke(*LINE)
+    await expect(button).to_contain_text("free: 20 left today")
+    await paint(visitor)
+    await expect(visitor.page.locator(".picture")).to_be_visible()
+
+
+async def test_lines_as_light_as_the_paper_are_not_sent(visitor: Visitor) -> None:
+    await begin(visitor)
+    await visitor.page.locator("input[type=color]").fill("#ffffff")
+    await visitor.stroke(*LINE)
+    await expect(visitor.page.locator(".paint")).to_contain_text("nothing to see yet")
+    await visitor.page.keyboard.press("Control+z")
+    await expect(visitor.page.locator(".paint")).to_contain_text("free: 20 left today")
+
+
+async def test_live_does_not_send_an_erased_page(visitor: Visitor) -> None:
+    sent: list[str] = []
+    visitor.page.on("request", lambda request: sent.append(request.method + request.url))
+    await begin(visitor)
+    await rub_out(visitor)
+    await visitor.page.get_by_role("switch", name="Live").click()
+    await expect(visitor.page.locator(".live-state")).to_contain_text(
+        "Paused until you draw on", timeout=30_000
+    )
+    assert not [one for one in sent if one.startswith("POST") and one.endswith("/v1/generations")]
+
+
+async def test_the_page_and_the_api_have_one_rule(visitor: Visitor) -> None:
+    await begin(visitor)
+    drawings = {
+        name: (make(), blank)
+        for kind, blank in ((BLANK, True), (DRAWN, False))
+        for name, make in kind.items()
+    }
+    for name, (drawing, blank) in drawings.items():
+        if drawing.mode.startswith("I"):
+            continue  # a canvas has eight bits
+        verdict = await visitor.page.evaluate(
+            """async ([png]) => {
+              const { isBlank } = await import("/static/js/blank.js");
+              const bytes = Uint8Array.from(atob(png), (one) => one.charCodeAt(0));
+              const picture = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+              const paper = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+              paper.fillStyle = "#ffffff";
+              paper.fillRect(0, 0, picture.width, picture.height);
+              paper.drawImage(picture, 0, 0);
+              return isBlank(paper.getImageData(0, 0, picture.width, picture.height).data, picture.width, picture.height);
+            }""",
+            [base64.b64encode(encoded(drawing)).decode()],
+        )
+        assert verdict is blank, name
+
+
 async def test_a_finger_draws_and_two_fingers_do_not(arrive: Arrive) -> None:
     visitor = await arrive(width=360)
-    await visitor.scene()
     await begin(visitor)
-    box = await visitor.page.locator("canvas.sheet").bounding_box()
+    worker = await visitor.page.locator("canvas.sheet").bounding_box()
     client = await visitor.context.new_cdp_session(visitor.page)
 
     async def touch(kind: str, *points: tuple[int, int]) -> None:
-        places = [{"x": box["x"] + x, "y": box["y"] + y, "id": n} for n, (x, y) in enumerate(points)]
+        places = [{"x": worker["x"] + x, "y": worker["y"] + y, "id": n} for n, (x, y) in enumerate(points)]
         await client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
     await touch("touchStart", (60, 60))
@@ -66,15 +157,15 @@ async def test_a_finger_draws_and_two_fingers_do_not(arrive: Arrive) -> None:
 
 async def test_a_pen_draws_by_pressure_and_the_palm_is_ignored(visitor: Visitor) -> None:
     await begin(visitor)
-    box = await visitor.page.locator("canvas.sheet").bounding_box()
-    assert box
+    worker = await visitor.page.locator("canvas.sheet").bounding_box()
+    assert worker
     client = await visitor.context.new_cdp_session(visitor.page)
 
     async def pen(kind: str, x: float, y: float, force: float) -> None:
         event: dict[str, Any] = {
             "type": kind,
-            "x": box["x"] + x,
-            "y": box["y"] + y,
+            "x": worker["x"] + x,
+            "y": worker["y"] + y,
             "pointerType": "pen",
             "force": force,
             "button": "left",
@@ -96,7 +187,7 @@ async def test_a_pen_draws_by_pressure_and_the_palm_is_ignored(visitor: Visitor)
     assert heavy > 1.4 * light
     await expect(visitor.page.get_by_role("button", name="Only the pen draws")).to_be_visible()
     drawn = await visitor.ink()
-    palm = [{"x": box["x"] + 100, "y": box["y"] + 300, "id": 1}]
+    palm = [{"x": worker["x"] + 100, "y": worker["y"] + 300, "id": 1}]
     await client.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": palm})
     await client.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert await visitor.ink() == drawn
@@ -155,44 +246,56 @@ async def test_the_greeting_stays_away_once_dismissed(visitor: Visitor) -> None:
 
 
 async def test_waiting_shows_place_range_preview_and_can_be_cancelled(visitor: Visitor) -> None:
-    await visitor.scene(outcome="wait")
     await begin(visitor)
     await visitor.stroke(*LINE)
-    await paint(visitor)
-    await expect(visitor.page.locator(".status-title")).to_contain_text("2nd in line, about 3 to 7 s")
-    await visitor.page.get_by_role("button", name="Cancel").click()
-    await expect(visitor.page.locator(".ending")).to_contain_text("Not charged")
+    async with visitor.product.worker.silent():
+        await paint(visitor)
+        await expect(visitor.page.locator(".status-title")).to_contain_text("in line")
+        await visitor.page.get_by_role("button", name="Cancel").click()
+        await expect(visitor.page.locator(".ending")).to_contain_text("Not charged")
     await expect(visitor.page.locator(".paint")).to_contain_text("free: 20 left today")
 
 
 async def test_a_rough_preview_is_labelled(visitor: Visitor) -> None:
-    await visitor.scene(paint_seconds=2)
+    visitor.product.worker.script = show_and_wait
     await begin(visitor)
     await visitor.stroke(*LINE)
     await paint(visitor)
     await expect(visitor.page.get_by_text("Rough preview")).to_be_visible()
     await expect(visitor.page.locator("progress")).to_be_visible()
+    visitor.product.worker.go.set()
     await expect(visitor.page.locator(".picture")).to_be_visible()
 
 
-@pytest.mark.parametrize(("state", "title"), [("failed", "The painter failed"), ("blocked", "not painted")])
-async def test_what_fails_is_not_charged_and_links_to_its_release(
-    visitor: Visitor, state: str, title: str
-) -> None:
-    await visitor.scene(outcome=state)
+async def test_what_fails_is_not_charged_and_links_to_its_release(visitor: Visitor) -> None:
+    visitor.product.worker.script = fail
     await begin(visitor)
     await visitor.stroke(*LINE)
     await paint(visitor)
     ending = visitor.page.locator(".ending")
     await expect(ending).to_contain_text("Not charged")
-    await expect(ending).to_contain_text(title)
+    await expect(ending).to_contain_text("The painter failed")
     await ending.get_by_role("link", name="See the release").click()
     await expect(visitor.page.locator(".entry")).to_have_count(2)
     await expect(visitor.page.locator(".entry").first).to_contain_text("Given back")
 
 
+async def test_what_the_content_check_stops_is_not_charged(visitor: Visitor) -> None:
+    await begin(visitor)
+    await visitor.page.locator("#prompt").fill("a beheading")
+    await visitor.stroke(*LINE)
+    await paint(visitor)
+    ending = visitor.page.locator(".ending")
+    await expect(ending).to_contain_text("Not charged")
+    await expect(ending).to_contain_text("not painted")
+    await expect(ending).to_contain_text("content rules")
+    await expect(ending).to_contain_text("No credit was held")
+    await expect(ending.get_by_role("link")).to_have_count(0)
+    await expect(visitor.page.locator(".paint")).to_contain_text("free: 20 left today")
+
+
 async def test_without_credits_the_topup_opens_and_the_picture_follows_by_itself(visitor: Visitor) -> None:
-    await visitor.scene(free=0)
+    await visitor.has_free_images(0)
     keys: list[str] = []
 
     def note(request: Request) -> None:
@@ -208,7 +311,7 @@ async def test_without_credits_the_topup_opens_and_the_picture_follows_by_itself
         await visitor.page.get_by_role("button", name="Lightning").click()
     topup = await (await made.value).json()
     await expect(visitor.page.locator(".qr")).to_be_visible()
-    await visitor.post(f"/double/topups/{topup['id']}", {"state": "paid"})
+    await visitor.product.pay(topup["id"])
     await expect(visitor.page.locator(".receipt-credits")).to_contain_text("+100")
     await visitor.page.get_by_role("button", name="Back to my sketch").click()
     await expect(visitor.page.locator(".picture")).to_be_visible()
@@ -227,14 +330,13 @@ async def test_offline_one_draws_on_and_learns_why_painting_waits(visitor: Visit
     await expect(visitor.page.get_by_text("You are offline.")).to_have_count(0)
 
 
-async def test_a_low_purse_says_so(visitor: Visitor) -> None:
-    await visitor.scene(free=4)
+async def test_a_low_balance_says_so(visitor: Visitor) -> None:
+    await visitor.has_free_images(4)
     await begin(visitor)
     await expect(visitor.page.locator(".low")).to_contain_text("4 free pictures left today")
 
 
 async def test_live_keeps_one_frame_in_flight_and_shows_the_spend(visitor: Visitor) -> None:
-    await visitor.scene(paint_seconds=0.2)
     frames: list[dict[str, Any]] = []
 
     def note(request: Request) -> None:
@@ -264,3 +366,23 @@ async def test_a_picture_becomes_the_next_sketch(visitor: Visitor) -> None:
     await visitor.page.get_by_role("button", name="Use as sketch").click()
     await expect(visitor.page.get_by_text("Draw over your picture")).to_be_visible()
     assert await visitor.ink() > before
+
+
+async def test_a_fault_of_ours_is_not_charged_and_can_be_tried_again(visitor: Visitor) -> None:
+    problem = problem_of(LogUnavailable())
+    ProblemOut.model_validate(problem.document())
+    await begin(visitor)
+    await visitor.stroke(*LINE)
+
+    async def unavailable(route: Route) -> None:
+        answer = problem.response()
+        await route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=bytes(answer.body))
+
+    await visitor.page.route("**/v1/generations", unavailable)
+    await paint(visitor)
+    ending = visitor.page.locator(".ending")
+    await expect(ending).to_contain_text("Not charged")
+    await expect(ending).to_contain_text("Try again in 2 s.")
+    await visitor.page.unroute("**/v1/generations")
+    await ending.get_by_role("button", name="Try again").click()
+    await expect(visitor.page.locator(".picture")).to_be_visible()

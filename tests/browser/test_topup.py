@@ -1,10 +1,12 @@
-"""The top-up: amount, way to pay, and a screen for everything that can become of a payment."""
+"""The top-up: amount, payment request, and a screen for everything that can become of a payment."""
 
 from __future__ import annotations
 
+import asyncio
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
@@ -12,96 +14,91 @@ import pytest
 from PIL import Image
 from playwright.async_api import Route, expect
 
+from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
+from tests.browser.rails import CHECKOUT
+from tests.browser.states import Bring
 
 pytestmark = pytest.mark.browser
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
+"""Until the page has shown what it was told."""
 
 
-def money(asset: str, minor: int, state: str = "settled") -> list[dict[str, Any]]:
-    return [{"amount_minor": minor, "asset": asset, "state": state}]
-
-
-STATES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
-    ("waiting", "lightning", "BTC", {}, ["Pay 5,120 sats", "Copy invoice", "Waiting for the payment"]),
-    ("address", "liquid", "USDT", {}, ["Pay 5.00 USDT", "Copy address", "may need a little L-BTC"]),
-    ("card", "card", "USD", {}, ["Confirming", "Back to the card page"]),
-    ("opening", "lightning", "BTC", {"state": "opening"}, ["Opening"]),
+STATES: list[tuple[str, str, str, Bring, list[str]]] = [
     (
-        "seen",
+        "waiting",
+        "lightning",
+        "BTC",
+        states.waiting,
+        ["Pay 5,120 sats", "Copy invoice", "Waiting for the payment"],
+    ),
+    (
+        "address",
         "liquid",
         "USDT",
-        {"state": "seen", "received": money("USDT", 500_000_000, "seen")},
-        ["Payment received", "about two minutes"],
+        states.waiting,
+        ["Pay 5.00 USDT", "Copy address", "may need a little L-BTC"],
     ),
+    ("card", "card", "USD", states.waiting, ["Confirming", "Back to the card page"]),
+    ("seen", "liquid", "USDT", states.seen, ["Payment received", "about two minutes"]),
+    ("underpaid", "liquid", "USDT", states.underpaid, ["Send 3.00 USDT more", "Got 2.00 USDT of 5.00 USDT"]),
     (
-        "underpaid",
+        "underpaid and expired",
         "liquid",
         "USDT",
-        {"state": "underpaid", "received": money("USDT", 200_000_000)},
-        ["Send 3.00 USDT more", "Got 2.00 USDT of 5.00 USDT"],
+        states.underpaid_and_expired,
+        ["This quote has ended", "Got 2.00 USDT of 5.00 USDT", "credited in proportion", "New quote"],
     ),
-    ("expired", "lightning", "BTC", {"state": "expired"}, ["This quote has ended", "New quote"]),
-    ("expired card", "card", "USD", {"state": "expired"}, ["Nothing was charged"]),
-    (
-        "late",
-        "liquid",
-        "USDT",
-        {"state": "expired", "received": money("USDT", 500_000_000)},
-        ["Arrived late", "not lost"],
-    ),
-    (
-        "wrong asset",
-        "liquid",
-        "USDT",
-        {"state": "suspense", "received": money("L-BTC", 5_000)},
-        ["That was L-BTC, not USDT"],
-    ),
-    (
-        "declined",
-        "card",
-        "USD",
-        {"state": "declined", "decline_code": "insufficient_funds"},
-        ["declined", "not enough funds", "Nothing was charged"],
-    ),
-    ("unpriced", "lightning", "BTC", {"state": "unpriced"}, ["waiting for a price"]),
-    ("reversed", "liquid", "USDT", {"state": "reversed"}, ["taken back"]),
-    ("disputed", "card", "USD", {"state": "disputed"}, ["disputed"]),
+    ("expired", "lightning", "BTC", states.expired, ["This quote has ended", "New quote"]),
+    ("expired card", "card", "USD", states.expired, ["Nothing was charged"]),
+    ("late", "liquid", "USDT", states.late, ["Arrived late", "not lost"]),
+    ("late and paid", "liquid", "USDT", states.late_and_paid, ["+500 credits", "after the quote had ended"]),
+    ("wrong asset", "liquid", "USDT", states.wrong_asset, ["That was L-BTC, not USDT"]),
+    ("declined", "card", "USD", states.declined, ["declined", "not enough funds", "Nothing was charged"]),
+    ("unpriced", "lightning", "BTC", states.unpriced, ["waiting for a price"]),
+    ("reversed", "liquid", "USDT", states.reversed_, ["taken back"]),
+    ("disputed", "card", "USD", states.disputed, ["disputed"]),
 ]
 
 
 @pytest.mark.parametrize(
-    ("rail", "asset", "change", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES]
+    ("rail", "asset", "bring", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES]
 )
 async def test_every_state_has_its_screen(
-    visitor: Visitor, rail: str, asset: str, change: dict[str, Any], words: list[str]
+    visitor: Visitor, rail: str, asset: str, bring: Bring, words: list[str]
 ) -> None:
     topup = await visitor.open_topup(rail, asset)
-    if change:
-        await visitor.post(f"/double/topups/{topup}", change)
+    await bring(visitor, topup)
     await visitor.visit(f"/topups/{topup}")
     for text in words:
         await expect(visitor.page.locator(".pay")).to_contain_text(text)
 
 
+async def test_a_topup_that_is_still_opening_says_so_and_opens_by_itself(visitor: Visitor) -> None:
+    await visitor.product.set_down("lightning", True)
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.locator(".pay")).to_contain_text("Opening")
+    await visitor.product.set_down("lightning", False)
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+
+
 async def test_paid_shows_credits_balance_and_surplus(visitor: Visitor) -> None:
     topup = await visitor.open_topup("liquid", "USDT")
     await visitor.visit(f"/topups/{topup}")
-    await visitor.post(f"/double/topups/{topup}", {"state": "paid", "amount": 600_000_000})
+    await visitor.product.pay(topup, 600_000_000)
+    await visitor.product.settle(topup)
     pay = visitor.page.locator(".pay")
-    await expect(pay).to_contain_text("+500 credits")
-    await expect(pay).to_contain_text("New balance: 520")
+    await expect(pay).to_contain_text("+600 credits")
+    await expect(pay).to_contain_text("New balance: 620")
     await expect(pay).to_contain_text("1.00 USDT more than asked")
 
 
 async def test_a_guest_sees_the_recovery_code_until_it_is_kept(visitor: Visitor) -> None:
-    await visitor.visit("/account")
-    await visitor.page.get_by_role("button", name="Top up").last.click()
-    await visitor.page.get_by_role("button", name="Card").click()
-    await visitor.page.wait_for_url("**/double/checkout/*")
-    topup = visitor.page.url.rsplit("/", 1)[1]
-    await visitor.post(f"/double/topups/{topup}", {"state": "paid"})
-    await visitor.visit(f"/topups/{topup}")
-    await expect(visitor.page.locator(".recovery-code")).to_have_text("LLAMA-7Q4F-K2ZT-9MXA")
+    topup = await to_the_card_page(visitor)
+    await states.paid(visitor, topup["id"])
+    await visitor.visit(f"/topups/{topup['id']}")
+    await expect(visitor.page.locator(".recovery-code")).to_have_text(topup["recovery_code"])
     await visitor.page.get_by_role("button", name="I have kept it").click()
     await visitor.page.reload()
     await expect(visitor.page.locator(".receipt-credits")).to_be_visible()
@@ -114,7 +111,6 @@ async def test_the_code_can_be_read_from_the_screen(
     arrive: Arrive, theme: str, rail: str, asset: str
 ) -> None:
     visitor = await arrive(theme=theme, width=360, device_scale_factor=2)
-    await visitor.scene()
     topup = await visitor.open_topup(rail, asset)
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
@@ -124,11 +120,9 @@ async def test_the_code_can_be_read_from_the_screen(
 
 async def test_the_code_of_an_underpaid_topup_asks_for_the_rest(arrive: Arrive) -> None:
     visitor = await arrive(device_scale_factor=2)
-    await visitor.scene()
     topup = await visitor.open_topup("liquid", "USDT")
-    await visitor.post(
-        f"/double/topups/{topup}", {"state": "underpaid", "received": money("USDT", 150_000_000)}
-    )
+    await visitor.product.pay(topup, 150_000_000)
+    await visitor.topup_is(topup, "underpaid")
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
     assert "amount=3.5&" in read_code(await visitor.page.locator(".pay").screenshot())
@@ -175,7 +169,7 @@ async def test_a_topup_works_by_keyboard_alone(visitor: Visitor) -> None:
 
 
 async def test_a_slow_rail_says_so_and_offers_the_others(visitor: Visitor) -> None:
-    await visitor.scene(topup_delay=6.0)
+    visitor.product.rails["lightning"].rail.answers.clear()
     await visitor.visit("/account")
     await visitor.page.get_by_role("button", name="Top up").last.click()
     await visitor.page.get_by_role("button", name="Lightning").click()
@@ -186,12 +180,12 @@ async def test_a_slow_rail_says_so_and_offers_the_others(visitor: Visitor) -> No
 
 
 async def test_a_closed_rail_says_why(visitor: Visitor) -> None:
-    await visitor.scene(closed={"liquid": "No fresh exchange rate."})
+    await visitor.product.set_down("liquid", True)
     await visitor.visit("/account")
     await visitor.page.get_by_role("button", name="Top up").last.click()
     closed = visitor.page.get_by_role("button", name="USDT")
     await expect(closed).to_be_disabled()
-    await expect(closed).to_contain_text("No fresh exchange rate.")
+    await expect(closed).to_contain_text("not reachable at the moment")
 
 
 async def test_without_the_stream_the_page_asks_and_says_so(visitor: Visitor) -> None:
@@ -202,8 +196,8 @@ async def test_without_the_stream_the_page_asks_and_says_so(visitor: Visitor) ->
     topup = await visitor.open_topup()
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.get_by_text("Reconnecting")).to_be_visible()
-    await visitor.post(f"/double/topups/{topup}", {"state": "paid"})
-    await expect(visitor.page.locator(".pay")).to_contain_text("+500 credits", timeout=3_000)
+    await visitor.product.pay(topup)
+    await expect(visitor.page.locator(".pay")).to_contain_text("+500 credits", timeout=4_000)
 
 
 async def test_the_clock_shows_in_the_last_five_minutes_only(visitor: Visitor) -> None:
@@ -211,16 +205,37 @@ async def test_the_clock_shows_in_the_last_five_minutes_only(visitor: Visitor) -
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
     await expect(visitor.page.locator(".timer")).to_have_count(0)
-    ends = (datetime.now(UTC) + timedelta(seconds=200)).isoformat()
-    await visitor.post(f"/double/topups/{topup}", {"quote": {"expires_at": ends}})
-    await expect(visitor.page.locator(".timer")).to_contain_text("3:1")
+    ends = datetime.fromisoformat((await visitor.get(f"/v1/topups/{topup}"))["quote"]["expires_at"])
+    await visitor.page.clock.set_fixed_time(ends - timedelta(seconds=200))
+    await expect(visitor.page.locator(".timer")).to_contain_text("3:20")
 
 
-async def test_a_card_goes_to_the_hosted_page_and_returns_to_confirming(visitor: Visitor) -> None:
+async def to_the_card_page(visitor: Visitor) -> dict[str, Any]:
+    """From the account to the card page, as the application words it; the top-up as it was opened."""
+
+    async def hosted(route: Route) -> None:
+        back = parse_qs(urlsplit(route.request.url).query)["back"][0]
+        page = f"<!doctype html><title>Checkout</title><a href={back}>Back</a>"
+        await route.fulfill(content_type="text/html", body=page)
+
+    opened: list[dict[str, Any]] = []
+
+    async def overhear(route: Route) -> None:
+        answer = await route.fetch()
+        opened.append(await answer.json())
+        await route.fulfill(response=answer)
+
+    await visitor.context.route(f"{CHECKOUT}/**", hosted)
+    await visitor.page.route("**/v1/topups", overhear)
     await visitor.visit("/account")
     await visitor.page.get_by_role("button", name="Top up").last.click()
     await visitor.page.get_by_role("button", name="Card").click()
-    await visitor.page.wait_for_url("**/double/checkout/*")
+    await visitor.page.wait_for_url(f"{CHECKOUT}/**")
+    return opened[0]
+
+
+async def test_a_card_goes_to_the_hosted_page_and_returns_to_confirming(visitor: Visitor) -> None:
+    await to_the_card_page(visitor)
     await visitor.page.get_by_role("link", name="Back").click()
     await expect(visitor.page.locator(".pay")).to_contain_text("Confirming")
 
@@ -230,12 +245,23 @@ async def test_another_persons_topup_is_not_shown(visitor: Visitor) -> None:
     await expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be shown")
 
 
-async def test_the_sandbox_wallet_pays_and_underpays(visitor: Visitor) -> None:
-    topup = await visitor.open_topup("liquid", "USDT")
-    await visitor.visit("/sandbox/wallet")
-    await visitor.page.get_by_role("button", name="Pay half", exact=True).click()
-    await expect(visitor.page.locator(".bill")).to_contain_text("underpaid")
-    await visitor.page.locator(".bill").get_by_role("button", name="Pay", exact=True).click()
-    await expect(visitor.page.locator(".wallet-log")).to_contain_text("Paid.")
+async def test_an_answer_that_comes_late_does_not_turn_paid_back_into_waiting(visitor: Visitor) -> None:
+    topup = await visitor.open_topup()
+    released, seen = asyncio.Event(), asyncio.Event()
+
+    async def keep_back(route: Route) -> None:
+        answer = await route.fetch()
+        await released.wait()
+        await route.fulfill(response=answer)
+        seen.set()
+
+    await visitor.page.route(f"**/v1/topups/{topup}", keep_back, times=1)
     await visitor.visit(f"/topups/{topup}")
-    await expect(visitor.page.locator(".pay")).to_contain_text("+500 credits")
+    # The stream begins, and the page asks again.
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+    await visitor.product.pay(topup)
+    await expect(visitor.page.locator(".receipt-credits")).to_be_visible()
+    released.set()
+    await asyncio.wait_for(seen.wait(), 10)
+    await visitor.page.evaluate(FRAMES)
+    await expect(visitor.page.locator(".receipt-credits")).to_be_visible()

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
-from gateway.schema import migrate
-from tests.gateway.stack import SECRET_KEY, running, settings_for, wish
+from gateway.cli import command_line
+from gateway.database.schema import migrate
+from tests.gateway.stack import SECRET_KEY, generation_request, running, settings_for
 
 EMAIL = "ada@example.com"
 PROMPT = "a llama that only Ada knows of"
@@ -32,33 +32,36 @@ class Lived(NamedTuple):
     topup: str
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command ended with."""
 
     code: int
     text: str
+    """Everything that was printed."""
+    output: str
+    """What went to standard output: the answer."""
 
     @property
     def json(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.text)
+        document: dict[str, Any] = json.loads(self.output)
         return document
 
 
-Llamasketch = Callable[..., Said]
+Llamasketch = Callable[..., CommandResult]
 
 
 async def _live(url: str, redis_url: str, data: Path) -> Lived:
     async with running(settings_for(url, redis_url, data)) as gateway:
-        client, box = await gateway.person(EMAIL), await gateway.box()
+        client, worker = await gateway.person(EMAIL), await gateway.worker()
         account = (await client.get("/v1/account")).json()["id"]
-        painted = (await client.post("/v1/generations", json=wish(PROMPT))).json()["id"]
-        await box.paint()
-        failed = (await client.post("/v1/generations", json=wish("no"))).json()["id"]
-        await box.say(await box.take(), "fail", failure="input", code="bad_prompt")
-        cancelled = (await client.post("/v1/generations", json=wish("stop"))).json()["id"]
+        painted = (await client.post("/v1/generations", json=generation_request(PROMPT))).json()["id"]
+        await worker.paint()
+        failed = (await client.post("/v1/generations", json=generation_request("no"))).json()["id"]
+        await worker.say(await worker.take(), "fail", failure="input", code="bad_prompt")
+        cancelled = (await client.post("/v1/generations", json=generation_request("stop"))).json()["id"]
         await client.delete(f"/v1/generations/{cancelled}")
         topup = await gateway.top_up(client, 100)
-        await client.post("/v1/generations", json=wish("still waiting"))
+        await client.post("/v1/generations", json=generation_request("still waiting"))
         await client.get("/v1/statement")
     return Lived(url.rpartition("/")[2], data, account, painted, failed, topup["id"])
 
@@ -85,18 +88,19 @@ def lived(life: Lived, make_database: Callable[..., str], tmp_path: Path) -> Liv
 def llamasketch(lived: Lived, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Llamasketch:
     """Run a command where that stack's settings are."""
 
-    def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Said:
+    def run(*arguments: str, environment: Mapping[str, str] | None = None) -> CommandResult:
         given = {
             "DATABASE_URL": lived.database,
             "REDIS_URL": valkey_url,
             "LLAMASKETCH_DATA": str(lived.data),
+            "LLAMASKETCH_ENVIRONMENT": "embedded",
             "LLAMASKETCH_SECRET_KEY": SECRET_KEY,
             **(environment or {}),
         }
-        result = CliRunner().invoke(app, list(arguments), env=given)
+        result = CliRunner().invoke(command_line(), list(arguments), env=given)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Said(result.exit_code, result.output)
+        return CommandResult(result.exit_code, result.output, result.stdout)
 
     return run
 

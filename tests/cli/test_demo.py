@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from gateway.commands.demo_client import DemoFailed, draw_llama, read_or_draw
-from gateway.supervisor.running import find
+from gateway.commands.running import find
+from sandbox.demo.client import DemoFailed, draw_llama, read_or_draw
 from tests.e2e.stack import ROOT, Stack
+from tests.waiting import eventually
 
 STEPS = [
     "visitor",
@@ -49,15 +52,54 @@ def demo(data: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_a_stack_of_its_own_is_started_shown_and_stopped(tmp_path: Path) -> None:
     sketch = tmp_path / "sketch.png"
     sketch.write_bytes(draw_llama((128, 96)))
-    code, told = demo(tmp_path / "nothing-here", "--sketch", str(sketch))
-    assert told["problems"] == []
-    assert (code, told["ok"], told["own_stack"]) == (0, True, True)
-    assert [step["step"] for step in told["steps"]] == STEPS
-    by_name = {step["step"]: step for step in told["steps"]}
+    code, returned = demo(tmp_path / "nothing-here", "--sketch", str(sketch))
+    assert returned["problems"] == []
+    assert (code, returned["ok"], returned["own_stack"]) == (0, True, True)
+    assert [step["step"] for step in returned["steps"]] == STEPS
+    by_name = {step["step"]: step for step in returned["steps"]}
     assert [by_name[name]["available"] for name in STEPS[:8]] == [20, 19, 119, 219, 319, 300, 299, 299]
     assert (by_name["paid image"]["paid_credits"], by_name["failed image"]["credits"]) == (1, 0)
     assert by_name["integrity"]["verified"]
-    assert not any(_is_alive(pid, told["url"]) for pid in _processes()), "something of its stack is left"
+    assert not any(_is_alive(pid, returned["url"]) for pid in _processes()), "something of its stack is left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+async def test_however_it_is_ended_it_leaves_no_process_and_no_folder(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    # Whoever runs the tests may ignore some of these signals (nohup does), and children inherit that.
+    heeding = ["env", "--default-signal=HUP,INT,TERM"]
+    process = subprocess.Popen(
+        [*heeding, sys.executable, "-m", "gateway.cli", "demo", "--json"],
+        env={**given, "LLAMASKETCH_DATA": str(tmp_path / "none"), "TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await eventually(lambda: len(_of(tmp_path)) > 4, "its stack was starting", seconds_max=SECONDS_MAX)
+        process.send_signal(number)
+        process.wait(60)
+        await eventually(lambda: not _of(tmp_path), "every process ended", seconds_max=60)
+        await eventually(
+            lambda: not [*tmp_path.glob("llamasketch-demo-*")], "the folder is gone", seconds_max=60
+        )
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _of(folder: Path) -> list[Path]:
+    """The processes that were started with something below this folder."""
+    found = []
+    for path in _processes():
+        with contextlib.suppress(OSError):
+            named = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            if str(folder).encode() in named and path.name != str(os.getpid()):
+                found.append(path)
+    return found
 
 
 @pytest.mark.slow
@@ -69,9 +111,9 @@ async def test_on_a_running_stack_a_balance_that_lies_is_a_discrepancy() -> None
         assert running is not None
         with psycopg.connect(running.environment["DATABASE_URL"]) as connection:
             connection.execute("INSERT INTO balances VALUES ('acct_nobody', 5, 0, 0, 1)")
-        code, told = demo(stack.data)
-        assert (code, told["ok"], told["own_stack"]) == (1, False, False)
-        (problem,) = told["problems"]
+        code, returned = demo(stack.data)
+        assert (code, returned["ok"], returned["own_stack"]) == (1, False, False)
+        (problem,) = returned["problems"]
         assert "acct_nobody of balances is not what a fresh replay gives" in problem
     finally:
         await stack.dispose()

@@ -14,14 +14,14 @@ Tamper = Callable[[str], None]
 
 
 def test_a_life_is_whole(llamasketch: Llamasketch) -> None:
-    said = llamasketch("verify", "--json")
-    report = said.json
+    reported = llamasketch("verify", "--json")
+    report = reported.json
     assert report["findings"] == []
-    assert (said.code, report["ok"]) == (0, True)
+    assert (reported.code, report["ok"]) == (0, True)
     assert report["streams"] >= 6
-    told = llamasketch("verify").text
-    assert "Everything is as it was recorded" in told
-    assert "Not proven" in told
+    returned = llamasketch("verify").text
+    assert "Everything is as it was recorded" in returned
+    assert "Not proven" in returned
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_a_read_model_that_lies_is_found_and_can_be_rebuilt(
     llamasketch: Llamasketch, tamper: Tamper, change: str, table: str
 ) -> None:
     tamper(change)
-    said = llamasketch("verify", "--json")
-    assert said.code == 1
-    assert {finding["part"] for finding in said.json["findings"]} == {"projection"}
-    assert table in said.json["first"]["why"]
+    reported = llamasketch("verify", "--json")
+    assert reported.code == 1
+    assert {finding["part"] for finding in reported.json["findings"]} == {"projection"}
+    assert table in reported.json["first"]["why"]
     assert llamasketch("rebuild").code == 0
     assert llamasketch("verify").code == 0
 
@@ -55,9 +55,9 @@ def test_the_first_wrong_event_is_named(llamasketch: Llamasketch, tamper: Tamper
     first = llamasketch("verify", "--json").json["first"]
     assert first["stream"] == lived.painted
     assert "7 credits were captured, the account says 1" in first["why"]
-    told = llamasketch("verify")
-    assert told.code == 1
-    assert f"position {first['position']} · {lived.painted}, version {first['version']}" in told.text
+    returned = llamasketch("verify")
+    assert returned.code == 1
+    assert f"position {first['position']} · {lived.painted}, version {first['version']}" in returned.text
 
 
 def test_a_settlement_without_its_grant_is_found(
@@ -84,26 +84,26 @@ def test_a_cut_tail_is_found_against_a_sealed_head(
         connection.execute(
             "DELETE FROM stored_events WHERE notification_id > (SELECT max(last_position) FROM log_batches)"
         )
-    said = llamasketch("verify", "--seal", str(seal), "--json")
-    assert said.code == 1
-    assert any("the tail was cut off" in finding["why"] for finding in said.json["findings"])
+    reported = llamasketch("verify", "--seal", str(seal), "--json")
+    assert reported.code == 1
+    assert any("the tail was cut off" in finding["why"] for finding in reported.json["findings"])
     seal.write_text(seal.read_text().replace('"position": ', '"position": 1'))
-    said = llamasketch("verify", "--seal", str(seal))
-    assert (said.code, "signature does not hold" in said.text) == (2, True)
+    reported = llamasketch("verify", "--seal", str(seal))
+    assert (reported.code, "signature does not hold" in reported.text) == (2, True)
 
 
 @pytest.mark.parametrize("by_email", [True, False])
 def test_an_erased_person_is_gone_and_the_books_are_whole(
     llamasketch: Llamasketch, lived: Lived, by_email: bool
 ) -> None:
-    left_by_a_box = lived.data / "objects" / "uploads" / lived.failed / "1"
-    left_by_a_box.parent.mkdir(parents=True, exist_ok=True)
-    left_by_a_box.write_bytes(b"a picture that was never reported")
+    left_by_a_worker = lived.data / "objects" / "uploads" / lived.failed / "1"
+    left_by_a_worker.parent.mkdir(parents=True, exist_ok=True)
+    left_by_a_worker.write_bytes(b"a picture that was never reported")
     pictures = [path for path in (lived.data / "objects").rglob("*") if path.is_file()]
     assert len([path for path in pictures if lived.painted in path.name]) == 3, "sketch, image and thumbnail"
-    said = llamasketch("erase", EMAIL if by_email else lived.account, "--yes", "--json")
-    assert said.code == 0
-    counts = said.json[lived.account]
+    reported = llamasketch("erase", EMAIL if by_email else lived.account, "--yes", "--json")
+    assert reported.code == 0
+    counts = reported.json[lived.account]
     assert (counts["sign_ins"], counts["payment_instructions"]) == (1, 1)
     assert counts["prompts"] >= 3
     assert not any(path.exists() for path in pictures)

@@ -7,17 +7,20 @@ import configparser
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.house.sources import PRODUCT, ROOT, python
+from tests.house.sources import PRODUCT, ROOT, Source, python
 
 SETTING = re.compile(
     r"DATABASE_URL|REDIS_URL|RATE_FEEDS|ESPLORA_URL"
     r"|(?:LLAMASKETCH|STRIPE|LND|LIGHTNING|LIQUID|ELEMENTS|COMFYUI|SANDBOX)_[A-Z][A-Z_]*[A-Z]"
 )
+
+OF_THE_SYSTEM = {"PATH", "HOME", "LC_ALL"}
 
 
 @pytest.fixture(scope="module")
@@ -69,41 +72,83 @@ def test_whoever_is_waited_for_can_say_that_it_is_healthy(compose: dict[str, Any
 
 
 def test_nothing_but_loopback_is_published(compose: dict[str, Any]) -> None:
-    for service in compose["services"].values():
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 
 def test_every_variable_of_the_compose_file_is_explained() -> None:
-    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
-    assert used <= explained()
+    assert of_compose() <= explained()
 
 
-def test_every_setting_in_the_code_is_explained() -> None:
-    used = {
-        node.value
-        for source in python(*PRODUCT)
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SETTING.fullmatch(node.value)
-    }
-    missing = used - explained()
-    assert not missing, "explain in .env.example: " + ", ".join(sorted(missing))
+def constants(source: Source) -> Iterator[tuple[str, bool]]:
+    """Every string of a file; and whether it is only a key under which something is written down."""
+    written = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Dict):
+            written |= {id(key) for key in node.keys}
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            written.add(id(node.slice))
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value, id(node) in written
 
 
-def test_every_field_of_the_settings_is_explained() -> None:
+def from_environment(source: Source) -> set[str]:
+    """The names that a file asks its process's environment for."""
+    asked = re.findall(r"""\b(?:environ(?:\.get\(|\[)|getenv\()\s*["']([A-Za-z_]+)""", source.text)
+    return set(asked)
+
+
+def by_settings() -> set[str]:
+    """What the settings of the API and of the worker are called in the environment."""
     from gateway.settings import Settings
+    from worker.config import ENVIRONMENT
 
-    names = {
+    api = {
         str(field.validation_alias or f"LLAMASKETCH_{name.upper()}")
         for name, field in Settings.model_fields.items()
     }
-    missing = names - explained()
+    return api | set(ENVIRONMENT)
+
+
+def of_compose() -> set[str]:
+    """The variables of the compose file."""
+    return set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+
+
+def test_every_setting_in_the_code_is_explained() -> None:
+    used = {text for source in python(*PRODUCT) for text, _ in constants(source) if SETTING.fullmatch(text)}
+    missing = (used | by_settings()) - explained()
     assert not missing, "explain in .env.example: " + ", ".join(sorted(missing))
+
+
+def test_everything_that_is_explained_is_read_by_a_program() -> None:
+    # The tests of the whole stack drive it from outside, as any program may.
+    read = {
+        text
+        for source in python(*PRODUCT, "tests/e2e")
+        for text, only_written in constants(source)
+        if not only_written
+    }
+    idle = explained() - read - by_settings() - of_compose()
+    assert not idle, "nothing reads what .env.example explains: " + ", ".join(sorted(idle))
+
+
+def test_what_a_program_asks_its_environment_for_is_explained_there_or_in_the_documents() -> None:
+    documents = "\n".join(path.read_text() for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
+    asked = set().union(*(from_environment(source) for source in python(*PRODUCT, "bench", "tests")))
+    named = explained() | set(re.findall(r"[A-Z][A-Z_]+", documents))
+    missing = asked - named - OF_THE_SYSTEM
+    assert not missing, "explain in .env.example or docs/: " + ", ".join(sorted(missing))
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.api", "Dockerfile.worker"])
 def test_a_container_file_copies_only_what_exists(name: str) -> None:
     text = (ROOT / "deploy" / name).read_text()
-    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+    copies = re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+    assert copies
+    for line in copies:
         *sources, _ = line.split()
         for source in sources:
             assert (ROOT / source).exists(), f"{name} copies {source}"
@@ -113,6 +158,19 @@ def test_the_unit_of_the_worker_is_complete() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(ROOT / "deploy" / "worker.service")
-    assert unit["Service"]["ExecStart"].endswith("python -m generation.worker")
+    assert unit["Service"]["ExecStart"].endswith("python -m worker")
     assert unit["Service"]["KillSignal"] == "SIGTERM"
     assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_every_field_of_the_settings_is_used() -> None:
+    from gateway.settings import Settings
+
+    used = {
+        node.attr
+        for source in python(*PRODUCT)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute)
+    }
+    unused = {*Settings.model_fields} - used
+    assert not unused, "nothing asks for: " + ", ".join(sorted(unused))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.gateway.conftest import gateway, logged, migrated, open_gateway
-from tests.gateway.stack import Gateway, wish
+from tests.gateway.stack import Gateway, generation_request
 from tests.waiting import eventually
 
 __all__ = ["gateway", "logged", "migrated", "open_gateway"]
@@ -16,17 +16,17 @@ __all__ = ["gateway", "logged", "migrated", "open_gateway"]
 @pytest.fixture(scope="session")
 async def lived_in(gateway: Gateway) -> Gateway:
     """Somebody has painted an image, and paid with the fake rail."""
-    client, box = await gateway.visitor(), await gateway.box("painter of the documents")
-    (await client.post("/v1/generations", json=wish())).raise_for_status()
-    await box.paint()
+    client, worker = await gateway.visitor(), await gateway.worker("worker of the documents")
+    (await client.post("/v1/generations", json=generation_request())).raise_for_status()
+    await worker.paint()
     topup = (await client.post("/v1/topups", json=FIVE_DOLLARS)).json()
-    reference = (await gateway.services.payments.store.reference(topup["id"])).reference
+    reference = (await gateway.services.payments.payments.store.reference(topup["id"])).reference
     services = gateway.services
-    view = await services.payments.topup(topup["id"])
+    view = await services.payments.payments.topup(topup["id"])
     await gateway.fake.network.pay(reference, view.amount_due)
     await asyncio.wait_for(_paid(gateway, topup["id"]), 20)
-    head = await services.reader.head()
-    await eventually(lambda: services.projections.position >= head, "the read models are up to date")
+    head = await services.base.reader.head()
+    await eventually(lambda: services.ledger.projections.position >= head, "the read models are up to date")
     return gateway
 
 
@@ -34,5 +34,5 @@ FIVE_DOLLARS = {"rail": "fake", "pay_asset": "USD", "amount": {"amount_minor": 5
 
 
 async def _paid(gateway: Gateway, payment_id: str) -> None:
-    while (await gateway.services.payments.observe(payment_id)).state != "paid":
+    while (await gateway.services.payments.payments.observe(payment_id)).state != "paid":
         await asyncio.sleep(0)

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.routes import shapes
 from tests.docs.texts import ROOT, blocks
-from tests.gateway.stack import Box, Gateway, picture, wish
+from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture
 
 ACCOUNTANTS = ROOT / "docs" / "accountants.md"
 HERE = "http://127.0.0.1:8000"
@@ -36,11 +36,11 @@ async def run(*command: str, folder: Path, **environment: str) -> str:
     return printed.decode()
 
 
-async def paint(box: Box) -> str:
+async def paint(worker: FakeWorker) -> str:
     """Take the next job, however long its asker takes to start, and deliver it."""
-    job = await box.claim(20)
+    job = await worker.claim(20)
     assert job is not None
-    (await box.deliver(job)).raise_for_status()
+    (await worker.deliver(job)).raise_for_status()
     return str(job["id"])
 
 
@@ -49,8 +49,8 @@ async def test_the_python_client_of_the_api_document_paints_an_image(
 ) -> None:
     (tmp_path / "client.py").write_text(blocks(ROOT / "docs" / "api.md", "python")[-1])
     (tmp_path / "sketch.png").write_bytes(picture())
-    box = await lived_in.box("painter of the client")
-    painting = asyncio.create_task(paint(box))
+    worker = await lived_in.worker("worker of the client")
+    painting = asyncio.create_task(paint(worker))
     printed = await run(
         sys.executable, "client.py", "sketch.png", folder=tmp_path, LLAMASKETCH_URL=lived_in.url
     )
@@ -72,8 +72,8 @@ async def test_the_references_quick_start_paints_an_image(lived_in: Gateway, tmp
     begin, ask, fetch = [
         html.unescape(text) for text in re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", page, re.DOTALL)[:3]
     ]
-    box = await lived_in.box("painter of the reference")
-    painting = asyncio.create_task(paint(box))
+    worker = await lived_in.worker("worker of the reference")
+    painting = asyncio.create_task(paint(worker))
     asked = await run("bash", "-ec", f'{begin}\n{ask}\necho "$TOKEN $JOB"', folder=tmp_path)
     token, job = asked.split()
     assert await painting == job
@@ -86,7 +86,9 @@ async def test_every_question_of_the_accountants_has_an_answer(lived_in: Gateway
     questions = blocks(ACCOUNTANTS, "sql")
     assert len(questions) >= 6
     answers = {}
-    async with await psycopg.AsyncConnection.connect(lived_in.services.settings.database_url) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        lived_in.services.base.settings.database_url
+    ) as connection:
         await connection.execute("SET default_transaction_read_only = on")
         for question in questions:
             cursor = await connection.execute(question.encode())
@@ -129,7 +131,7 @@ async def test_answers_have_the_shape_that_the_reference_gives(
     lived_in: Gateway, path: str, shape: type[shapes.Shape]
 ) -> None:
     client = await lived_in.visitor()
-    await client.post("/v1/generations", json=wish())
+    await client.post("/v1/generations", json=generation_request())
     await client.post("/v1/topups", json={"rail": "fake", "pay_asset": "USD", "credits": 100})
     answer = await client.get(path)
     shape.model_validate(answer.json())

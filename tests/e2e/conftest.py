@@ -65,8 +65,8 @@ async def visitor(arrive: Arrive) -> Person:
 
 
 @pytest_asyncio.fixture
-async def painter(stack: Stack) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
-    """`await painter(20)`: from now on it paints twenty times slower. Undone afterwards."""
+async def paint_seconds(stack: Stack) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+    """`await worker(20)`: from now on it paints twenty times slower. Undone afterwards."""
     async with httpx.AsyncClient(base_url=stack.setting("SANDBOX_COMFYUI_CONTROL_URL")) as http:
 
         async def slow(factor: float) -> None:

@@ -30,7 +30,7 @@ WAYS = {
     "USDT": "dollars on Liquid",
     "L-BTC": "bitcoin on Liquid",
 }
-"""How the top-up words each way to pay."""
+"""How the top-up words each payment request."""
 
 
 def scribble() -> dict[str, str]:
@@ -97,9 +97,9 @@ class Person:
         """Draw with the mouse."""
         sheet = self.page.locator("canvas.sheet")
         await expect(sheet).to_be_visible()
-        box = await sheet.bounding_box()
-        assert box is not None
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        worker = await sheet.bounding_box()
+        assert worker is not None
+        places = [(worker["x"] + x * worker["width"], worker["y"] + y * worker["height"]) for x, y in points]
         await self.page.mouse.move(*places[0])
         await self.page.mouse.down()
         for place in places[1:]:
@@ -126,8 +126,8 @@ class Person:
     # --- paying ---
 
     async def open_topup(self, way: str) -> None:
-        """From the purse on any page to the payment."""
-        await self.page.locator("#purse button").click()
+        """From the balance on any page to the payment."""
+        await self.page.locator("#top-balance button").click()
         await self.choose(way)
 
     async def choose(self, way: str) -> None:
@@ -151,9 +151,10 @@ class Person:
         """Whether the mark is still there."""
         return bool(await self.page.evaluate("() => window.notReloaded === true"))
 
-    async def pay_in_wallet(self, button: str = "Pay") -> None:
-        """In a second tab: the sandbox wallet pays the only open bill."""
+    async def pay_in_wallet(self, button: str = "Pay", *, bill: str = "waiting") -> None:
+        """In a second tab: the sandbox wallet pays the only open bill, which is in this state."""
         wallet = await self.second_tab("/sandbox/wallet")
+        await expect(wallet.locator(".bill .tag")).to_have_text(bill)
         await wallet.locator(".bill").get_by_role("button", name=button, exact=True).click()
         await expect(wallet.locator(".log-ok").first).to_be_visible()
         await wallet.close()

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.supervisor.running import RunningStack, find
+from gateway.commands.running import RunningStack, find
 from sandbox.embedded.running import free_port
+from tests.living import living
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ PROCESSES = {
     "comfyui": "sandbox.comfyui",
     "rates": "sandbox.rates",
     "api": "gateway.serve",
-    "worker": "generation.worker",
+    "worker": "worker",
 }
 """The processes of the tree, and what each is known by on its command line."""
 
@@ -73,7 +74,7 @@ class Stack:
         with (self.data / "supervisor.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 # As `make run` does: whoever kills the tests leaves no stack behind.
-                *("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "gateway.supervisor"),
+                *("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "sandbox.supervisor"),
                 *("--port", str(self.port), "--data", str(self.data)),
                 cwd=self.data,  # a .env in the current folder may name real servers
                 stdin=asyncio.subprocess.DEVNULL,
@@ -88,7 +89,7 @@ class Stack:
             "the stack is ready",
             READY_SECONDS_MAX,
         )
-        assert process.returncode is None, self.said()
+        assert process.returncode is None, self.reported()
         return loop.time() - began
 
     def running(self) -> RunningStack | None:
@@ -98,10 +99,10 @@ class Stack:
     def setting(self, name: str) -> str:
         """A setting that its processes share, such as `SANDBOX_LND_CONTROL_URL`."""
         running = self.running()
-        assert running is not None, self.said()
+        assert running is not None, self.reported()
         return running.environment[name]
 
-    def said(self) -> str:
+    def reported(self) -> str:
         """What the supervisor told the person at the console."""
         return (self.data / "supervisor.log").read_text(errors="replace")
 
@@ -165,18 +166,3 @@ class Stack:
         out, errors = await process.communicate()
         assert out, errors.decode(errors="replace")
         return process.returncode or 0, json.loads(out)
-
-
-def living() -> dict[int, tuple[int, str]]:
-    """Every process that is not a zombie: its parent and its command line."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                argv = (folder / "cmdline").read_text().replace("\0", " ")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if state != "Z":
-                found[int(folder.name)] = (int(parent), argv)
-    return found

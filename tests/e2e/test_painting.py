@@ -45,9 +45,9 @@ async def test_an_image_that_fails_says_that_it_was_not_charged(visitor: Person)
 
 
 async def test_a_picture_can_be_cancelled_while_it_is_painted(
-    visitor: Person, painter: Callable[[float], Awaitable[None]]
+    visitor: Person, paint_seconds: Callable[[float], Awaitable[None]]
 ) -> None:
-    await painter(50)
+    await paint_seconds(50)
     await visitor.visit()
     await visitor.draw()
     await visitor.paint()
@@ -56,7 +56,7 @@ async def test_a_picture_can_be_cancelled_while_it_is_painted(
     await expect(visitor.page.locator(".ending")).to_contain_text("Not charged")
     await expect(visitor.page.locator(".ending h2")).to_have_text("Cancelled")
     await expect(visitor.page.locator(".paint")).to_contain_text("free: 20 left today")
-    await painter(1)
+    await paint_seconds(1)
     await visitor.paint()
     await visitor.sees_picture()
 

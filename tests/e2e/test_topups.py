@@ -63,10 +63,10 @@ async def test_half_of_the_dollars_is_said_loudly_and_the_rest_completes_it(visi
     assert await visitor.still_same_page()
     await resumes(visitor, "underpaid")
     await visitor.mark()
-    await visitor.pay_in_wallet()
+    await visitor.pay_in_wallet(bill="underpaid")
     await visitor.sees_state("paid")
     assert await visitor.still_same_page()
-    # Each piece of money is credited by itself, and together they are what was bought.
+    # Each funds receipt is credited by itself, and together they are what was bought.
     assert sum(await granted(visitor)) == PACK
 
 

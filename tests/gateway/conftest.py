@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.schema import migrate_async
+from gateway.database.schema import migrate_async
 from ledger.clock import Clock, system_clock
 from tests.gateway.stack import Gateway, running, settings_for
 
@@ -75,7 +75,7 @@ def open_gateway(
         async with running(settings, clock=clock) as gateway:
             if clock is not system_clock:
                 # Such a clock runs ahead because the test wants it to.
-                gateway.services.sequencer._clock_ahead_max = None
+                gateway.services.base.sequencer._clock_ahead_max = None
             yield gateway
 
     return opened

@@ -1,4 +1,4 @@
-"""A real gateway on a real port, a box that speaks the worker protocol, and people who ask for images."""
+"""A real gateway on a real port, a worker that speaks the worker protocol, and people who ask for images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import io
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,22 +21,24 @@ from PIL import Image, ImageDraw
 
 from gateway.app import NODE_MODULES, create_app
 from gateway.serve import Server, server_config
-from gateway.services import Services
 from gateway.settings import Settings
+from gateway.wiring.services import Services
 from ledger.clock import Clock, system_clock
+from ledger.identifiers import AccountId
 from ledger.money import ASSETS, Money
 from rails.contract import (
     Capabilities,
     Health,
-    Hint,
     Instructions,
+    Notification,
     Observation,
     Order,
-    PieceState,
     Rail,
     RailContext,
+    RailPlugin,
+    ReceiptState,
 )
-from rails.fake import FakeNetwork, FakeRail
+from rails.testing.fake_rail import FakeNetwork, FakeRail
 from sandbox.embedded.running import free_port
 from tests.waiting import eventually, until
 
@@ -53,7 +55,7 @@ class FakePlugin:
     network: FakeNetwork = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = FakeNetwork(self.clock, finality=PieceState.SETTLED)
+        self.network = FakeNetwork(self.clock, finality=ReceiptState.SETTLED)
 
     def configured(self, environ: Mapping[str, str]) -> bool:
         return True
@@ -77,7 +79,7 @@ class QuietRail:
     async def observe(self, reference: str) -> Observation:
         return await self._rail.observe(reference)
 
-    def listen(self, cursor: str | None) -> AsyncIterator[Hint]:
+    def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
         return self._rail.listen(cursor)
 
     async def health(self) -> Health:
@@ -146,7 +148,7 @@ class Gateway:
 
     def token_of(self, email: str) -> str:
         """A person's token, as the built-in issuer makes it."""
-        issuer = self.services.people.issuer
+        issuer = self.services.identity.people.issuer
         assert issuer is not None
         return issuer.token(email)
 
@@ -170,7 +172,7 @@ class Gateway:
         return opened
 
     async def open_topup(self, client: httpx.AsyncClient, amount: int = 100) -> dict[str, Any]:
-        """A way to pay, open."""
+        """A payment request, open."""
         body = {"rail": "fake", "credits": amount, "pay_asset": "USD"}
         answer = await client.post("/v1/topups", json=body)
         assert answer.status_code == 201, answer.text
@@ -186,26 +188,36 @@ class Gateway:
         await self.fake.network.pay(topup["instructions"]["text"], amount)
 
     async def spend_allowance(self, client: httpx.AsyncClient, left: int = 0) -> None:
-        """Move today's free images out of the way, as images would."""
+        """Use up today's free images but so many, as images would, without painting them."""
         view = (await client.get("/v1/account")).json()
-        spare = view["free_today"]["left"] - left
-        answers = [await client.post("/v1/generations", json=wish(f"away {n}")) for n in range(spare)]
-        assert all(answer.status_code == 202 for answer in answers), answers[-1].text
+        await self.spend(view["id"], view["free_today"]["left"] - left)
 
-    async def box(self, name: str = "box") -> Box:
-        """A registered worker."""
-        token = self.services.registry.tokens.mint(valid_for=timedelta(minutes=5))
+    async def spend(self, account_id: str, images: int) -> None:
+        """Use up so many credits as images would, without painting them."""
+        base, ledger = self.services.base, self.services.ledger.ledger
+        account, deadline = AccountId(account_id), base.clock() + timedelta(minutes=5)
+        hold = await ledger.hold(account, images, job_id=base.identifiers.job(), deadline=deadline)
+        await ledger.capture(account, hold)
+
+    def registration_token(self) -> str:
+        """What a worker registers with, once."""
+        token = self.services.generation.registry.tokens.mint(valid_for=timedelta(minutes=5))
         self.secrets.add(token)
+        return token
+
+    async def worker(self, name: str = "worker") -> FakeWorker:
+        """A registered worker."""
+        token = self.registration_token()
         answer = await self.client().post("/v1/worker/register", json=registration(token, name=name))
         assert answer.status_code == 201, answer.text
-        return Box(self.bearer(answer.json()["token"]), answer.json()["worker_id"])
+        return FakeWorker(self.bearer(answer.json()["token"]), answer.json()["worker_id"])
 
 
 def registration(token: str, **changes: Any) -> dict[str, Any]:
     """The body of POST /v1/worker/register."""
     return {
         "token": token,
-        "name": "box",
+        "name": "worker",
         "version": "test",
         "protocol": 1,
         "capabilities": {"graphs": ["sketch@1"], "gpu": "none", "vram_mb": 0},
@@ -214,7 +226,7 @@ def registration(token: str, **changes: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Box:
+class FakeWorker:
     """A worker that paints whatever it is told to."""
 
     client: httpx.AsyncClient
@@ -277,7 +289,7 @@ def picture(side: int = 64, colour: str = "#b83f24") -> bytes:
     return output.getvalue()
 
 
-def wish(prompt: str = "a llama", **more: Any) -> dict[str, Any]:
+def generation_request(prompt: str = "a llama", **more: Any) -> dict[str, Any]:
     """The body of POST /v1/generations."""
     return {"prompt": prompt, "sketch": sketch(picture()), **more}
 
@@ -304,6 +316,7 @@ def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> 
         {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
+            "environment": "embedded",
             "secret_key": SECRET_KEY,
             "public_url": f"http://127.0.0.1:{free_port()}",
             "data": data,
@@ -311,32 +324,49 @@ def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> 
             "requests_per_minute_network": 100_000,
             "network_allowance_address": 100_000,
             "recovery_attempts_per_minute": 100_000,
+            "refusals_per_second": 100_000,
             **more,
         }
     )
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIterator[Gateway]:
-    """A gateway that serves as long as the context lasts."""
+async def running(
+    settings: Settings,
+    *,
+    clock: Clock = system_clock,
+    plugins: Sequence[RailPlugin] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Gateway]:
+    """A gateway that serves as long as the context lasts, with other rails than the fake ones if given."""
     fake = FakePlugin(clock)
-    quiet = QuietPlugin(clock, "quiet")
-    app = create_app(settings, clock=clock, environ={}, plugins=[fake, quiet], node_modules=NODE_MODULES)
-    host, _, port = settings.public_url.removeprefix("http://").partition(":")
-    server, task = await serve(app, host, int(port))
-    gateway = Gateway(settings.public_url, app, fake, settings, server)
+    app = create_app(
+        settings,
+        clock=clock,
+        environ=environ or {},
+        plugins=[fake, QuietPlugin(clock, "quiet")] if plugins is None else plugins,
+        node_modules=NODE_MODULES,
+    )
+    # People's https ends at a proxy before it; here nobody stands between.
+    behind_tls = settings.public_url.startswith("https")
+    url = f"http://127.0.0.1:{free_port()}" if behind_tls else settings.public_url
+    host, _, port = url.removeprefix("http://").partition(":")
+    server, task = await serve(app, host, int(port), settings)
+    gateway = Gateway(url, app, fake, settings, server)
     try:
         yield gateway
     finally:
         await gateway.close()
         server.should_exit = True
-        gateway.services.signals.close()
+        gateway.services.base.signals.close()
         await task
 
 
-async def serve(app: FastAPI, host: str, port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+async def serve(
+    app: FastAPI, host: str, port: int, settings: Settings
+) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Start uvicorn in this loop and wait until it serves."""
-    server = Server(server_config(app, host, port))
+    server = Server(server_config(app, host, port, settings))
     task = asyncio.create_task(server._serve())
     await eventually(lambda: server.started or task.done(), "the server started")
     if task.done():

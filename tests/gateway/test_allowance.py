@@ -10,16 +10,16 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from gateway.identity import NetworkKeys
-from gateway.networks import Origins, prefixes, quotas
+from gateway.auth.identity import NetworkKeys
+from gateway.auth.networks import Origins, prefixes, quotas
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, credits_of, wish
+from tests.gateway.stack import Gateway, credits_of, generation_request
 
 
 async def statuses(client: httpx.AsyncClient, count: int, **headers: str) -> list[int]:
     """What so many requests, one after the other, are answered."""
     return [
-        (await client.post("/v1/generations", json=wish(f"{n}"), headers=headers)).status_code
+        (await client.post("/v1/generations", json=generation_request(f"{n}"), headers=headers)).status_code
         for n in range(count)
     ]
 
@@ -35,7 +35,7 @@ async def test_a_network_has_its_own_cap_and_paid_credits_pass_it(open_gateway: 
         first, second = await gateway.visitor(), await gateway.visitor()
         assert await statuses(first, 3) == [202] * 3
         assert await statuses(second, 3) == [202, 202, 402]
-        answer = await second.post("/v1/generations", json=wish())
+        answer = await second.post("/v1/generations", json=generation_request())
         document = answer.json()
         assert document["code"] == "allowance_shared_out"
         assert document["needed_credits"] == 1

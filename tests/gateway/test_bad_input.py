@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import json
-import struct
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,24 +15,22 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from PIL import Image
 
 from tests.gateway.conftest import Logged
-from tests.gateway.stack import Gateway, credits_of, picture, registration, sketch, wish
+from tests.gateway.stack import Gateway, credits_of, generation_request, picture, registration, sketch
+from tests.hostile.pictures import png_bomb
 
 JSON = {"Content-Type": "application/json"}
 MARK = "the-artist-never-said-this-aloud"
 """Part of what is sent; no log may quote it."""
 
 
-def bomb(side: int) -> bytes:
-    """A PNG of side × side black pixels in a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
-
-    rows = zlib.compress(b"\0" * ((side // 8 + 1) * side), 9)
-    header = struct.pack("!IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def blank(mode: str = "RGB", side: int = 64) -> bytes:
+    """A picture on which nothing can be seen."""
+    output = io.BytesIO()
+    Image.new(mode, (side, side), (250, 250, 250, 0)[: len(mode)]).save(output, "PNG")
+    return output.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +44,15 @@ async def victim(gateway: Gateway) -> httpx.AsyncClient:
 @pytest.fixture
 async def untouched(gateway: Gateway, victim: httpx.AsyncClient, logged: Logged) -> AsyncIterator[None]:
     """Fails the test if the log or the victim's account moved, or if a line quotes what was sent."""
-    head, account = await gateway.services.reader.head(), await shown(victim)
+    head, account = await gateway.services.base.reader.head(), await shown(victim)
     lines = len(logged.lines)
     yield
-    assert await gateway.services.reader.head() == head
+    assert await gateway.services.base.reader.head() == head
     assert await shown(victim) == account
-    said = "\n".join(logged.lines[lines:])
-    assert MARK not in said
-    assert "request_failed" not in said
-    assert "Traceback" not in said
+    reported = "\n".join(logged.lines[lines:])
+    assert MARK not in reported
+    assert "request_failed" not in reported
+    assert "Traceback" not in reported
 
 
 def raw(name: str, value: str) -> dict[bytes, bytes]:
@@ -101,11 +99,30 @@ SKETCHES = {
     "oversized": (sketch(picture() + NOISE), 413, "sketch_too_large"),
     "not an image": (sketch(b"this is not a picture"), 422, "sketch_unreadable"),
     "empty": (sketch(b""), 422, "sketch_unreadable"),
-    "another type than declared": (sketch(picture(), "image/jpeg"), 422, "sketch_unreadable"),
+    "blank": (sketch(blank()), 422, "blank_sketch"),
+    "transparent": (sketch(blank("RGBA")), 422, "blank_sketch"),
+    "blank, with another type than declared": (sketch(blank(), "image/jpeg"), 422, "blank_sketch"),
+    "a GIF": (sketch(b"GIF89a" + b"\0" * 99, "image/gif"), 415, "sketch_type"),
+    "a data URL without base64": (
+        {"content_type": "image/png", "data": "data:image/png,x"},
+        422,
+        "sketch_unreadable",
+    ),
+    "a data URL without end": (
+        {"content_type": "image/png", "data": "data:" + "x" * 5_000_000},
+        422,
+        "sketch_unreadable",
+    ),
+    "base64 with a hole": (
+        {"content_type": "image/png", "data": "iVBO=Rw0KGgo"},
+        422,
+        "sketch_unreadable",
+    ),
+    "base64 that is not ASCII": ({"content_type": "image/png", "data": "ïVBO"}, 422, "sketch_unreadable"),
     "a type that is not taken": (sketch(b"<svg onload='alert(1)'/>", "image/svg+xml"), 415, "sketch_type"),
-    "a bomb": (sketch(bomb(20_000)), 422, "sketch_unreadable"),
-    "a bomb just below Pillow's bound": (sketch(bomb(10_000)), 422, "sketch_unreadable"),
-    "too many pixels": (sketch(bomb(5_000)), 422, "sketch_unreadable"),
+    "a bomb": (sketch(png_bomb(20_000)), 422, "sketch_size"),
+    "a bomb just below Pillow's bound": (sketch(png_bomb(10_000)), 422, "sketch_size"),
+    "too many pixels": (sketch(png_bomb(5_000)), 422, "sketch_size"),
     "truncated": (sketch(picture()[:200]), 422, "sketch_unreadable"),
     "not base64": ({"content_type": "image/png", "data": "!!!"}, 422, "sketch_unreadable"),
     "no data": ({"content_type": "image/png"}, 422, "invalid_request"),
@@ -120,7 +137,7 @@ async def test_a_bad_sketch_is_refused(
     refused(answer, status, code)
 
 
-WISHES: dict[str, dict[str, Any]] = {
+INPUTS: dict[str, dict[str, Any]] = {
     "a prompt over the limit": {"prompt": MARK + "x" * 2_000},
     "no prompt": {"prompt": ""},
     "a prompt with a NUL": {"prompt": MARK + "\x00"},
@@ -142,11 +159,11 @@ WISHES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("change", WISHES.values(), ids=WISHES)
-async def test_a_bad_wish_is_refused(
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
+async def test_a_bad_request_is_refused(
     victim: httpx.AsyncClient, untouched: None, change: dict[str, Any]
 ) -> None:
-    body = json.dumps({**wish(MARK), **change}).encode()
+    body = json.dumps({**generation_request(MARK), **change}).encode()
     refused(await victim.post("/v1/generations", content=body, headers=JSON), 422, "invalid_request")
 
 
@@ -168,6 +185,7 @@ TOPUPS: dict[str, tuple[dict[str, Any], int, str]] = {
     "an asset that the rail does not take": ({"credits": 5, "pay_asset": "L-BTC"}, 422, "asset_not_accepted"),
     "an unknown field": ({"credits": 5, "price": 1}, 422, "invalid_request"),
     "another person's attempt": ({"credits": 5, "attempt_of": "pay_" + "0" * 26}, 404, "payment_not_found"),
+    "an attempt that is no id": ({"credits": 5, "attempt_of": "pay_\x00"}, 404, "payment_not_found"),
 }
 
 
@@ -182,12 +200,13 @@ async def test_a_bad_topup_is_refused(
 BODIES: dict[str, tuple[bytes, str, int, str]] = {
     "malformed": (b'{"prompt": "x', "application/json", 400, "malformed_json"),
     "not text": (b"\xff\xfe\x00", "application/json", 400, "malformed_json"),
-    "nested without end": (b"[" * 100_000, "application/json", 400, "malformed_json"),
+    "nested deeply": (b"[" * 4_000, "application/json", 400, "malformed_json"),
+    "nested without end": (b"[" * 100_000, "application/json", 413, "body_too_complex"),
     "a number without end": (b'{"seed": ' + b"9" * 5_000 + b"}", "application/json", 400, "malformed_json"),
     "empty": (b"", "application/json", 422, "invalid_request"),
     "a list": (b"[]", "application/json", 422, "invalid_request"),
-    "of another type": (json.dumps(wish()).encode(), "text/plain", 415, "json_only"),
-    "of no type": (json.dumps(wish()).encode(), "", 415, "json_only"),
+    "of another type": (json.dumps(generation_request()).encode(), "text/plain", 415, "json_only"),
+    "of no type": (json.dumps(generation_request()).encode(), "", 415, "json_only"),
     "a form": (b"prompt=x", "application/x-www-form-urlencoded", 415, "json_only"),
 }
 
@@ -205,14 +224,14 @@ async def test_a_body_that_is_not_our_json_is_refused(
 async def test_a_prompt_of_ten_megabytes_is_refused_by_its_declared_length(
     victim: httpx.AsyncClient, untouched: None
 ) -> None:
-    body = json.dumps(wish(MARK + "x" * 10_000_000)).encode()
+    body = json.dumps(generation_request(MARK + "x" * 10_000_000)).encode()
     refused(await victim.post("/v1/generations", content=body, headers=JSON), 413, "body_too_large")
 
 
 async def test_a_prompt_of_ten_megabytes_is_refused_by_what_arrives(
     victim: httpx.AsyncClient, untouched: None
 ) -> None:
-    with chunked(json.dumps(wish(MARK + "x" * 10_000_000)).encode()) as parts:
+    with chunked(json.dumps(generation_request(MARK + "x" * 10_000_000)).encode()) as parts:
         answer = await victim.post("/v1/generations", content=parts, headers=JSON)
     refused(answer, 413, "body_too_large")
 
@@ -221,7 +240,9 @@ async def test_a_prompt_of_ten_megabytes_is_refused_by_what_arrives(
 async def test_a_malformed_idempotency_key_is_refused(
     victim: httpx.AsyncClient, untouched: None, key: str
 ) -> None:
-    answer = await victim.post("/v1/generations", json=wish(MARK), headers=raw("Idempotency-Key", key))
+    answer = await victim.post(
+        "/v1/generations", json=generation_request(MARK), headers=raw("Idempotency-Key", key)
+    )
     assert answer.status_code in (400, 422), answer.text
     refused(answer, answer.status_code, answer.json()["code"])
 
@@ -230,22 +251,24 @@ async def test_a_key_replayed_with_another_body_is_refused(
     gateway: Gateway, victim: httpx.AsyncClient
 ) -> None:
     headers = {"Idempotency-Key": "replayed"}
-    first = await victim.post("/v1/generations", json=wish("one"), headers=headers)
-    head, before = await gateway.services.reader.head(), await credits_of(victim)
+    first = await victim.post("/v1/generations", json=generation_request("one"), headers=headers)
+    head, before = await gateway.services.base.reader.head(), await credits_of(victim)
     refused(
-        await victim.post("/v1/generations", json=wish("two"), headers=headers), 409, "idempotency_conflict"
+        await victim.post("/v1/generations", json=generation_request("two"), headers=headers),
+        409,
+        "idempotency_conflict",
     )
-    assert (await gateway.services.reader.head(), await credits_of(victim)) == (head, before)
+    assert (await gateway.services.base.reader.head(), await credits_of(victim)) == (head, before)
     await victim.delete(f"/v1/generations/{first.json()['id']}")
 
 
 async def test_another_persons_ids_are_as_unknown_as_no_ids(
     gateway: Gateway, victim: httpx.AsyncClient, logged: Logged
 ) -> None:
-    job = (await victim.post("/v1/generations", json=wish("mine"))).json()["id"]
+    job = (await victim.post("/v1/generations", json=generation_request("mine"))).json()["id"]
     topup = (await gateway.open_topup(victim))["id"]
     stranger = await gateway.visitor()
-    head = await gateway.services.reader.head()
+    head = await gateway.services.base.reader.head()
     for path in (f"/v1/generations/{job}", f"/v1/generations/{job}/image"):
         refused(await stranger.get(path), 404, "job_not_found")
     refused(await stranger.delete(f"/v1/generations/{job}"), 404, "job_not_found")
@@ -256,7 +279,7 @@ async def test_another_persons_ids_are_as_unknown_as_no_ids(
     for odd in ("job_0", "pay_" + "0" * 26, "..%2f..%2faccount", "%00", "job_" + "O" * 26):
         answer = await stranger.get(f"/v1/generations/{odd}")
         assert answer.status_code == 404, odd
-    assert await gateway.services.reader.head() == head
+    assert await gateway.services.base.reader.head() == head
     assert (await stranger.get(f"/v1/statement?reference={job}")).json()["entries"] == []
     await victim.delete(f"/v1/generations/{job}")
 
@@ -264,7 +287,7 @@ async def test_another_persons_ids_are_as_unknown_as_no_ids(
 def forgeries(gateway: Gateway) -> dict[str, str]:
     """Tokens that nobody gave out."""
     services = gateway.services
-    issuer = services.people.issuer
+    issuer = services.identity.people.issuer
     assert issuer is not None
     claims = jwt.decode(issuer.token("a@example.com"), options={"verify_signature": False})
     public = issuer._key.public_key().public_bytes(
@@ -290,14 +313,15 @@ def forgeries(gateway: Gateway) -> dict[str, str]:
         mac = hmac.new(secret, head.encode(), hashlib.sha256).digest()
         return f"{head}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
-    visitor = services.visitors.issue(services.identifiers.account())
+    visitor = services.identity.visitors.issue(services.base.identifiers.account())
     parts = visitor.split(".")
-    other = services.identifiers.account()
-    old = type(services.visitors)(
-        services.settings.secret_for("visitor-tokens"), lambda: services.clock() - timedelta(days=401)
+    other = services.base.identifiers.account()
+    old = type(services.identity.visitors)(
+        services.base.settings.secret_for("visitor-tokens"),
+        lambda: services.base.clock() - timedelta(days=401),
     )
-    young = type(services.visitors)(
-        services.settings.secret_for("visitor-tokens"), lambda: services.clock() + timedelta(days=1)
+    young = type(services.identity.visitors)(
+        services.base.settings.secret_for("visitor-tokens"), lambda: services.base.clock() + timedelta(days=1)
     )
     nested = "eyJ" + "W1tb" * 4_000
     return {
@@ -307,9 +331,9 @@ def forgeries(gateway: Gateway) -> dict[str, str]:
         "a visitor's token without a signature": ".".join([*parts[:3], ""]),
         "an expired visitor's token": old.issue(other),
         "a visitor's token of tomorrow": young.issue(other),
-        "a visitor's token of another secret": type(services.visitors)(b"x" * 32, services.clock).issue(
-            other
-        ),
+        "a visitor's token of another secret": type(services.identity.visitors)(
+            b"x" * 32, services.base.clock
+        ).issue(other),
         "nothing like a token": "hello",
         "no ASCII": "lsv1.ä.1.x",
         "JWT of another issuer": signed(iss="https://evil.example"),
@@ -326,7 +350,7 @@ def forgeries(gateway: Gateway) -> dict[str, str]:
         "JWT signed with the public key": hmac_of(raw),
         "JWT with a cut signature": signed()[:-4],
         "JWT nested without end": f"{nested}.e30.e30",
-        "a worker's registration": services.registry.tokens.mint(valid_for=timedelta(minutes=1)),
+        "a worker's registration": services.generation.registry.tokens.mint(valid_for=timedelta(minutes=1)),
     }
 
 
@@ -336,7 +360,7 @@ async def test_forged_tokens_open_nothing(gateway: Gateway, untouched: None) -> 
         bearer = raw("Authorization", f"Bearer {token}")
         document = refused(await client.get("/v1/account", headers=bearer), 401, "unauthenticated")
         assert token not in document["detail"], name
-        answer = await client.post("/v1/generations", json=wish(MARK), headers=bearer)
+        answer = await client.post("/v1/generations", json=generation_request(MARK), headers=bearer)
         refused(answer, 401, "unauthenticated")
         assert answer.headers["www-authenticate"] == "Bearer"
         refused(await client.post("/v1/worker/claim", json={}, headers=bearer), 401, "worker_not_allowed")
@@ -349,7 +373,11 @@ async def test_forged_cookies_count_as_none(gateway: Gateway, untouched: None) -
         client = gateway.browser()
         cookie = {"Cookie": f"ls_session={token}; ls_visitor={token}"}
         assert (await client.get("/v1/account", headers=cookie)).json()["role"] == "visitor"
-        refused(await client.post("/v1/generations", json=wish(MARK), headers=cookie), 401, "unauthenticated")
+        refused(
+            await client.post("/v1/generations", json=generation_request(MARK), headers=cookie),
+            401,
+            "unauthenticated",
+        )
 
 
 @pytest.mark.parametrize("header", ["Basic dXNlcjpwYXNz", "Bearer", "bearer", "Negotiate x"])
@@ -363,7 +391,7 @@ async def test_a_forged_webhook_is_refused_before_it_is_stored(gateway: Gateway,
     client = gateway.client()
     for headers in ({}, {"fake-signature": "0" * 64}, {"fake-signature": ""}):
         refused(await client.post("/v1/hooks/fake", content=body, headers=headers), 400, "hint_rejected")
-    assert await gateway.services.payments.store.waiting_hints("fake") == 0
+    assert await gateway.services.payments.payments.store.waiting_notifications("fake") == 0
 
 
 async def test_a_genuine_webhook_is_stored_once(gateway: Gateway, victim: httpx.AsyncClient) -> None:
@@ -373,6 +401,17 @@ async def test_a_genuine_webhook_is_stored_once(gateway: Gateway, victim: httpx.
     stored = [(await client.post("/v1/hooks/fake", content=body, headers=headers)).json() for _ in range(2)]
     assert stored == [{"stored": 1}, {"stored": 0}]
     refused(await client.post("/v1/hooks/fake", content=body + b" ", headers=headers), 400, "hint_rejected")
+
+
+async def test_a_webhook_that_finds_the_inbox_full_is_to_be_sent_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payments = gateway.services.payments.payments
+    monkeypatch.setattr(payments, "limits", dataclasses.replace(payments.limits, notifications_waiting_max=0))
+    headers, body = gateway.fake.network.webhook("fake-1", "evt_too_many")
+    answer = await gateway.client().post("/v1/hooks/fake", content=body, headers=headers)
+    refused(answer, 503, "notifications_full")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 async def test_rails_without_webhooks_have_none(gateway: Gateway, untouched: None) -> None:
@@ -385,7 +424,7 @@ async def test_rails_without_webhooks_have_none(gateway: Gateway, untouched: Non
 async def test_a_registration_token_works_once_and_only_in_its_time(
     gateway: Gateway, untouched: None
 ) -> None:
-    client, tokens = gateway.client(), gateway.services.registry.tokens
+    client, tokens = gateway.client(), gateway.services.generation.registry.tokens
     token = tokens.mint(valid_for=timedelta(minutes=5))
     nonce, expires, signature = token.split(".")
     bad = {
@@ -404,8 +443,8 @@ async def test_a_registration_token_works_once_and_only_in_its_time(
     refused(await client.post("/v1/worker/register", json=registration(token)), 401, "worker_not_allowed")
 
 
-async def test_a_box_of_another_protocol_is_told_so_and_keeps_its_registration(gateway: Gateway) -> None:
-    token = gateway.services.registry.tokens.mint(valid_for=timedelta(minutes=5))
+async def test_a_worker_of_another_protocol_is_told_so_and_keeps_its_registration(gateway: Gateway) -> None:
+    token = gateway.services.generation.registry.tokens.mint(valid_for=timedelta(minutes=5))
     client = gateway.client()
     answer = await client.post("/v1/worker/register", json=registration(token, protocol=2))
     refused(answer, 426, "protocol_mismatch")
@@ -422,10 +461,10 @@ async def test_a_box_of_another_protocol_is_told_so_and_keeps_its_registration(g
         {"capabilities": {"graphs": ["sketch@1"], "gpu": "", "vram_mb": 10**30}},
     ],
 )
-async def test_a_box_cannot_put_odd_things_into_our_tables(
+async def test_a_worker_cannot_put_odd_things_into_our_tables(
     gateway: Gateway, untouched: None, change: dict[str, Any]
 ) -> None:
-    token = gateway.services.registry.tokens.mint(valid_for=timedelta(minutes=5))
+    token = gateway.services.generation.registry.tokens.mint(valid_for=timedelta(minutes=5))
     answer = await gateway.client().post("/v1/worker/register", json=registration(token, **change))
     refused(answer, 422, "invalid_request")
 

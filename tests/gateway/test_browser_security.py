@@ -8,8 +8,8 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from gateway.authentication import set_visitor_cookie
-from tests.gateway.stack import Gateway, credits_of, wish
+from gateway.auth.authentication import set_visitor_cookie
+from tests.gateway.stack import Gateway, credits_of, generation_request
 
 FOREIGN = ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1:1", ""]
 
@@ -28,9 +28,9 @@ async def code_of(answer: httpx.Response) -> tuple[int, str]:
 async def test_a_cookie_write_from_a_foreign_origin_is_refused(gateway: Gateway, origin: str) -> None:
     cookie = await cookie_of(gateway)
     client = gateway.client(**cookie)
-    head = await gateway.services.reader.head()
+    head = await gateway.services.base.reader.head()
     for method, path, body in (
-        ("POST", "/v1/generations", wish()),
+        ("POST", "/v1/generations", generation_request()),
         ("POST", "/v1/topups", {"rail": "fake", "credits": 5, "pay_asset": "USD"}),
         ("POST", "/v1/session", {"email": "victim@example.com"}),
         ("POST", "/v1/session/recover", {"recovery_code": "LLAMA-0000-0000-0000-0000"}),
@@ -39,13 +39,16 @@ async def test_a_cookie_write_from_a_foreign_origin_is_refused(gateway: Gateway,
         answer = await client.request(method, path, json=body, headers={"Origin": origin})
         assert await code_of(answer) == (403, "foreign_origin"), path
         assert "set-cookie" not in answer.headers
-    assert await gateway.services.reader.head() == head
+    assert await gateway.services.base.reader.head() == head
     assert (await credits_of(client))["available"] == 20
 
 
 async def test_a_cookie_write_without_an_origin_is_refused(gateway: Gateway) -> None:
     client = gateway.client(**await cookie_of(gateway))
-    assert await code_of(await client.post("/v1/generations", json=wish())) == (403, "foreign_origin")
+    assert await code_of(await client.post("/v1/generations", json=generation_request())) == (
+        403,
+        "foreign_origin",
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,14 +75,19 @@ async def test_a_name_that_was_pointed_at_this_machine_is_foreign(gateway: Gatew
     port = gateway.url.rpartition(":")[2]
     name = f"rebound.example:{port}"
     client = gateway.client(**cookie, Host=name, Origin=f"http://{name}")
-    assert await code_of(await client.post("/v1/generations", json=wish())) == (403, "foreign_origin")
+    assert await code_of(await client.post("/v1/generations", json=generation_request())) == (
+        403,
+        "foreign_origin",
+    )
     local = gateway.client(**cookie, Host=f"localhost:{port}", Origin=f"http://localhost:{port}")
-    assert (await local.post("/v1/generations", json=wish())).status_code == 202
+    assert (await local.post("/v1/generations", json=generation_request())).status_code == 202
 
 
 async def test_a_token_needs_no_origin(gateway: Gateway) -> None:
     client = await gateway.visitor()
-    answer = await client.post("/v1/generations", json=wish(), headers={"Origin": "https://evil.example"})
+    answer = await client.post(
+        "/v1/generations", json=generation_request(), headers={"Origin": "https://evil.example"}
+    )
     assert answer.status_code == 202
 
 
@@ -130,7 +138,8 @@ async def test_nothing_that_is_sent_becomes_a_header(gateway: Gateway, split: st
 
 
 async def test_a_body_that_does_not_arrive_is_not_waited_for_for_ever(gateway: Gateway) -> None:
-    from gateway.middleware import BodyLimit
+    from gateway.auth.networks import Origins
+    from gateway.bounds.bodies import BodyLimit, HeldBodies
 
     sent: list[dict[str, object]] = []
 
@@ -145,7 +154,8 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for_for_ever(gateway: G
         await receive()  # type: ignore[operator]
 
     scope = {"type": "http", "path": "/v1/topups", "headers": []}
-    await BodyLimit(app, seconds_max=0.05)(scope, never, send)  # type: ignore[arg-type]
+    limit = BodyLimit(app, seconds_max=0.05, held=HeldBodies(1000, 1000), origins=Origins(()))
+    await limit(scope, never, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 408
 
 

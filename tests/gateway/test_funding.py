@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 
+from generation.store.tables import job_funding
 from ledger.money import USD, Money
-from tests.gateway.stack import Gateway, wish
+from tests.gateway.stack import Gateway, generation_request
 
-BODY = wish("a llama in the rain", funding={"rail": "fake", "pay_asset": "USD"})
+BODY = generation_request("a llama in the rain", funding={"rail": "fake", "pay_asset": "USD"})
 
 
 async def state_of(client: httpx.AsyncClient, job_id: str, wanted: str) -> dict[str, Any]:
@@ -24,7 +26,7 @@ async def state_of(client: httpx.AsyncClient, job_id: str, wanted: str) -> dict[
 
 
 async def test_an_image_is_paid_for_alone(gateway: Gateway) -> None:
-    client, box = await gateway.visitor(), await gateway.box()
+    client, worker = await gateway.visitor(), await gateway.worker()
     asked = (await client.post("/v1/generations", json=BODY)).json()
     assert asked.get("state") == "awaiting_payment", asked
     due = asked["topup"]["amount_due"]
@@ -32,7 +34,7 @@ async def test_an_image_is_paid_for_alone(gateway: Gateway) -> None:
     assert due["asset"] == "USD"
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
     await state_of(client, asked["id"], "queued")
-    assert await box.paint() == asked["id"]
+    assert await worker.paint() == asked["id"]
     shown = await state_of(client, asked["id"], "completed")
     assert shown["credits"] == {"held": 0, "captured": 1}
     account = (await client.get("/v1/account")).json()
@@ -54,9 +56,36 @@ async def test_money_of_a_cancelled_image_goes_back(gateway: Gateway) -> None:
     assert (await client.get(f"/v1/topups/{payment_id}")).json()["credited"] == 0
 
 
-async def test_an_unknown_way_to_pay_leaves_no_job(gateway: Gateway) -> None:
+async def test_money_goes_back_of_an_image_that_ended_before_a_crash_let_its_payment_be_noted(
+    gateway: Gateway,
+) -> None:
     client = await gateway.visitor()
-    answer = await client.post("/v1/generations", json=wish("x", funding={"rail": "seashells"}))
+    asked = (await client.post("/v1/generations", json=BODY)).json()
+    payment_id, due = asked["topup"]["id"], asked["topup"]["amount_due"]
+    engine = gateway.services.base.engine
+    async with engine.begin() as connection:  # as it is between the two transactions
+        await connection.execute(
+            sa.update(job_funding).values(
+                state="opening", reference=None, due_at=sa.func.now() + sa.text("interval '1 hour'")
+            )
+        )
+    assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
+    await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
+    async with asyncio.timeout(20):
+        while "release" not in gateway.fake.network.calls:
+            await asyncio.sleep(0)
+        while True:
+            async with engine.connect() as connection:
+                if not (await connection.execute(sa.select(job_funding))).all():
+                    break
+    shown = (await client.get(f"/v1/topups/{payment_id}")).json()
+    assert shown["credited"] == 0
+    assert [received["state"] for received in shown["received"]] == ["released"], shown
+
+
+async def test_an_unknown_payment_request_leaves_no_job(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    answer = await client.post("/v1/generations", json=generation_request("x", funding={"rail": "seashells"}))
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_rail")
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import httpx
 
-from tests.gateway.stack import Gateway, credits_of, wish
+from tests.gateway.stack import Gateway, credits_of, generation_request
 
 SESSION = "/v1/generations/sessions/sketch"
 FREE = {"posted": 20, "held": 0, "available": 20, "debt": 0}
 
 
 async def frame(client: httpx.AsyncClient, seq: int, **more: Any) -> httpx.Response:
-    body = wish(f"frame {seq}", live=True, session_id="sketch", seq=seq, **more)
+    body = generation_request(f"frame {seq}", live=True, session_id="sketch", seq=seq, **more)
     return await client.post("/v1/generations", json=body)
 
 
@@ -49,11 +49,11 @@ async def test_a_paused_session_refuses_frames_and_holds_nothing(gateway: Gatewa
 
 
 async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> None:
-    client, box = await gateway.visitor(), await gateway.box()
-    await box.drain_queue()
+    client, worker = await gateway.visitor(), await gateway.worker()
+    await worker.drain_queue()
     assert (await change(client, cap_credits=1)).json()["limit_credits"] == 1
     await frame(client, 1)
-    await box.paint()
+    await worker.paint()
     refused = (await frame(client, 2)).json()
     assert refused["code"] == "session_spend_cap_reached"
     assert (refused["limit"], refused["spent"], refused["paused_by"]) == (1, 1, "spend_cap")

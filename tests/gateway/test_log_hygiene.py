@@ -6,7 +6,7 @@ import re
 
 from gateway.logging import _hide_secrets
 from tests.gateway.conftest import Logged
-from tests.gateway.stack import Gateway, wish
+from tests.gateway.stack import Gateway, generation_request
 
 SHAPES = {
     "a visitor's token": re.compile(r"lsv1\.acct_[0-9a-z]{26}\.\d+\.[\w-]{20,}"),
@@ -27,22 +27,22 @@ async def test_no_log_line_of_all_these_tests_holds_a_secret(gateway: Gateway, l
     browser = gateway.browser()
     await browser.get("/v1/account")
     await gateway.top_up(browser, 100)
-    await browser.post("/v1/generations", json=wish(PROMPT))
+    await browser.post("/v1/generations", json=generation_request(PROMPT))
     await browser.post("/v1/session", json={"email": "hygiene@example.com"})
     gateway.secrets |= set(browser.cookies.values())
-    box = await gateway.box()
-    await box.drain_queue()
-    await box.client.get("/v1/account")
+    worker = await gateway.worker()
+    await worker.drain_queue()
+    await worker.client.get("/v1/account")
     await gateway.client(Cookie="ls_session=eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.x").get("/v1/account")
-    said = "\n".join(logged.lines)
+    reported = "\n".join(logged.lines)
     for name, shape in SHAPES.items():
-        assert not shape.search(said), f"{name} was logged: {shape.search(said)}"
+        assert not shape.search(reported), f"{name} was logged: {shape.search(reported)}"
     for secret in gateway.secrets:
-        assert secret not in said
-    assert PROMPT not in said
+        assert secret not in reported
+    assert PROMPT not in reported
     settings = gateway.settings
-    assert settings.secret_key.get_secret_value() not in said
-    assert settings.database_url not in said
+    assert settings.secret_key.get_secret_value() not in reported
+    assert settings.database_url not in reported
 
 
 async def test_the_secrets_of_the_settings_are_not_shown(gateway: Gateway) -> None:

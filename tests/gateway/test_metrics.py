@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
-from generation.tables import job_queue
+from generation.store.tables import job_queue
+from ledger.log.tables import account_merges
+from processes.followups import KINDS
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Box, Gateway, picture, soon, wish
+from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture, soon
 
 
 @pytest.fixture
@@ -48,36 +50,47 @@ async def scrape(gateway: Gateway) -> Scrape:
     return Scrape(answer.text)
 
 
-async def started(gateway: Gateway, box: Box) -> dict[str, Any]:
+async def started(gateway: Gateway, worker: FakeWorker) -> dict[str, Any]:
     client = await gateway.visitor()
-    assert (await client.post("/v1/generations", json=wish())).status_code == 202
-    return await box.take()
+    assert (await client.post("/v1/generations", json=generation_request())).status_code == 202
+    return await worker.take()
 
 
 async def lapse(gateway: Gateway, job: dict[str, Any]) -> None:
-    async with gateway.services.engine.begin() as connection:
-        past = gateway.services.clock() - timedelta(seconds=1)
+    async with gateway.services.base.engine.begin() as connection:
+        past = gateway.services.base.clock() - timedelta(seconds=1)
         mine = sa.update(job_queue).where(job_queue.c.job_id == job["id"])
         await connection.execute(mine.values(lease_expires_at=past))
 
     async def requeued() -> bool:
-        row = await gateway.services.queue.queue_row(job["id"])
+        row = await gateway.services.generation.queue.entry(job["id"])
         return row is None or row.state == "queued"
 
     await soon(requeued, "the lapsed lease was not noticed")
 
 
+async def test_jobs_and_workers_are_counted_by_their_own_states(studio: Gateway) -> None:
+    worker = await studio.worker()
+    client = await studio.visitor()
+    for _ in range(2):
+        assert (await client.post("/v1/generations", json=generation_request())).status_code == 202
+    await worker.take()
+    seen = await scrape(studio)
+    assert seen.nonzero("jobs", "name") == {("queued",): 1, ("running",): 1}
+    assert seen.nonzero("workers", "name") == {("active",): 1}
+
+
 async def test_waits_leases_outcomes_and_what_a_gpu_hour_earns(studio: Gateway) -> None:
-    box = await studio.box()
+    worker = await studio.worker()
     for gpu_ms in (1500, 2500):
-        job = await started(studio, box)
+        job = await started(studio, worker)
         data = picture()
-        await box.upload(job, data)
-        await box.report(job, data, gpu_ms=gpu_ms)
+        await worker.upload(job, data)
+        await worker.report(job, data, gpu_ms=gpu_ms)
         # Repeating it counts nothing twice.
-        await box.report(job, data, gpu_ms=gpu_ms)
-    failed = await started(studio, box)
-    await box.say(failed, "fail", failure="input", code="blank_sketch")
+        await worker.report(job, data, gpu_ms=gpu_ms)
+    failed = await started(studio, worker)
+    await worker.say(failed, "fail", failure="input", code="blank_sketch")
     seen = await scrape(studio)
     assert seen.value("leases_total") == 3
     assert seen.value("job_wait_seconds_count") == 3
@@ -95,11 +108,11 @@ async def test_waits_leases_outcomes_and_what_a_gpu_hour_earns(studio: Gateway) 
 
 async def test_what_ends_while_it_waits_is_counted_once_however_often_it_is_asked(studio: Gateway) -> None:
     client = await studio.visitor()
-    cancelled = (await client.post("/v1/generations", json=wish())).json()["id"]
+    cancelled = (await client.post("/v1/generations", json=generation_request())).json()["id"]
     for _ in range(2):
         assert (await client.delete(f"/v1/generations/{cancelled}")).json()["state"] == "cancelled"
     for seq in (1, 2, 3):
-        frame = wish(f"frame {seq}", live=True, session_id="sketch", seq=seq)
+        frame = generation_request(f"frame {seq}", live=True, session_id="sketch", seq=seq)
         for _ in range(2):  # the second is a repetition
             headers = {"Idempotency-Key": f"frame-{seq}"}
             answer = await client.post("/v1/generations", json=frame, headers=headers)
@@ -112,10 +125,10 @@ async def test_what_ends_while_it_waits_is_counted_once_however_often_it_is_aske
 
 
 async def test_attempts_without_an_image_are_counted_by_why(studio: Gateway) -> None:
-    box, other = await studio.box(), await studio.box("other")
-    job = await started(studio, box)
-    await box.say(job, "give-back")
-    job = await box.take()
+    worker, other = await studio.worker(), await studio.worker("other")
+    job = await started(studio, worker)
+    await worker.say(job, "give-back")
+    job = await worker.take()
     await lapse(studio, job)
     job = await other.take()
     await other.say(job, "fail", failure="infrastructure", code="out_of_memory")
@@ -124,25 +137,25 @@ async def test_attempts_without_an_image_are_counted_by_why(studio: Gateway) -> 
 
 
 async def test_refused_reports_are_counted_by_their_cause(studio: Gateway) -> None:
-    """A zombie, a replay, a forged epoch, another box's job, no job at all."""
-    box, heir = await studio.box(), await studio.box("heir")
-    job = await started(studio, box)
+    """A zombie, a replay, a forged epoch, another worker's job, no job at all."""
+    worker, heir = await studio.worker(), await studio.worker("heir")
+    job = await started(studio, worker)
     data = picture()
-    for who, claimed in ((heir, job), (box, {**job, "epoch": 7})):
+    for who, claimed in ((heir, job), (worker, {**job, "epoch": 7})):
         await who.say(claimed, "heartbeat")
         assert (await who.report(claimed, data)).status_code == 409
         assert (await who.say(claimed, "fail", failure="input", code="x")).status_code == 409
     await lapse(studio, job)
     again = await heir.take()
-    assert (await box.report(job, data)).status_code == 409
+    assert (await worker.report(job, data)).status_code == 409
     assert (await heir.deliver(again)).status_code == 200
     assert (await heir.say(again, "fail", failure="input", code="x")).status_code == 409
-    assert (await box.say({"id": "job_" + "0" * 26, "epoch": 1}, "give-back")).status_code == 404
+    assert (await worker.say({"id": "job_" + "0" * 26, "epoch": 1}, "give-back")).status_code == 404
     seen = await scrape(studio)
     assert seen.nonzero("worker_reports_refused_total", "report", "cause") == {
-        ("heartbeat", "other_box"): 1,
-        ("complete", "other_box"): 1,
-        ("end", "other_box"): 1,
+        ("heartbeat", "other_worker"): 1,
+        ("complete", "other_worker"): 1,
+        ("end", "other_worker"): 1,
         ("heartbeat", "forged_epoch"): 1,
         ("complete", "forged_epoch"): 1,
         ("end", "forged_epoch"): 1,
@@ -152,11 +165,31 @@ async def test_refused_reports_are_counted_by_their_cause(studio: Gateway) -> No
     }
 
 
+async def test_a_follow_up_that_fails_is_seen(studio: Gateway) -> None:
+    row = {"account_id": "acct_1", "into_account": "nobody_1", "due_at": studio.services.base.clock()}
+    async with studio.services.base.engine.begin() as connection:
+        await connection.execute(account_merges.insert().values(row))
+
+    async def failing() -> bool:
+        return (await scrape(studio)).nonzero("followups_failing", "name") == {("guest_merge",): 1}
+
+    await soon(failing, "the failure was not shown")
+    assert (await scrape(studio)).nonzero("followups_waiting", "name") == {("guest_merge",): 1}
+
+
 async def test_every_series_is_there_before_anything_happened(studio: Gateway) -> None:
     seen = await scrape(studio)
     causes = {s.labels["cause"] for s in seen.samples if s.name == "llamasketch_worker_reports_refused_total"}
-    assert causes == {"zombie", "replay", "forged_epoch", "other_box", "unknown_job"}
+    assert causes == {"zombie", "replay", "forged_epoch", "other_worker", "unknown_job"}
     ends = {s.labels["state"] for s in seen.samples if s.name == "llamasketch_jobs_ended_total"}
     assert ends == {"completed", "failed", "cancelled", "superseded", "expired", "blocked"}
-    for name in ("credits_captured_total", "gpu_seconds_total", "leases_total", "claim_batch_size_count"):
+    kinds = {s.labels["name"] for s in seen.samples if s.name == "llamasketch_followups_failing"}
+    assert kinds == {kind.kind for kind in KINDS}
+    for name in (
+        "credits_captured_total",
+        "gpu_seconds_total",
+        "leases_total",
+        "claim_batch_size_count",
+        "invariant_violations_total",
+    ):
         assert seen.value(name) == 0

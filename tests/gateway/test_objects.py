@@ -14,7 +14,7 @@ KEY = "uploads/job_test/1"
 
 def link(gateway: Gateway, method: str = "PUT", key: str = KEY, seconds: int = 60, limit: int = 1_000) -> str:
     """The query of a genuine link."""
-    return urlencode(gateway.services.signer.query(method, key, timedelta(seconds=seconds), limit))
+    return urlencode(gateway.services.generation.signer.query(method, key, timedelta(seconds=seconds), limit))
 
 
 async def test_a_link_puts_one_object_and_another_fetches_it(gateway: Gateway) -> None:

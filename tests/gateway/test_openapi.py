@@ -21,7 +21,7 @@ async def test_no_request_that_fits_the_document_is_a_fault(gateway: Gateway) ->
     client = await gateway.visitor()
     document = (await client.get("/v1/openapi.json")).json()
     headers = {"Authorization": client.headers["Authorization"]}
-    worker = {"Authorization": (await gateway.box()).client.headers["Authorization"]}
+    worker = {"Authorization": (await gateway.worker()).client.headers["Authorization"]}
 
     def try_out() -> int:
         count = 0

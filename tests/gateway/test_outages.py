@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 
-from gateway.schema import migrate_async
+from gateway.database.schema import migrate_async
 from sandbox.embedded.running import RunningServer, free_port
 from sandbox.embedded.valkey import EmbeddedValkey
 from tests.gateway.conftest import Logged, Open
-from tests.gateway.stack import credits_of, soon, wish
+from tests.gateway.stack import credits_of, generation_request, soon
 
 
 async def health(client: httpx.AsyncClient) -> dict[str, object]:
@@ -26,24 +26,26 @@ async def test_without_redis_everything_goes_on_and_health_says_so(
     valkey = EmbeddedValkey(server_folder / "mortal", free_port())
     with RunningServer(valkey.command(), server_folder / "mortal.log") as server:
         async with open_gateway(redis_url=server.url) as gateway:
-            client, box = await gateway.visitor(), await gateway.box()
+            client, worker = await gateway.visitor(), await gateway.worker()
 
             async def says(words: str) -> bool:
                 return (await health(client))["wake_ups"] == words
 
             await soon(lambda: says("ok"), "Redis was never found")
-            asked = (await client.post("/v1/generations", json=wish("asked before"))).json()["id"]
+            asked = (await client.post("/v1/generations", json=generation_request("asked before"))).json()[
+                "id"
+            ]
             await asyncio.to_thread(server.kill)
             await soon(lambda: says("slower: Redis is not reachable"), "the loss was never said")
             assert (await health(client))["ok"] is True
-            assert await box.paint() == asked
-            claim = asyncio.create_task(box.claim(10))
-            later = await client.post("/v1/generations", json=wish("asked without Redis"))
+            assert await worker.paint() == asked
+            claim = asyncio.create_task(worker.claim(10))
+            later = await client.post("/v1/generations", json=generation_request("asked without Redis"))
             assert later.status_code == 202
             job = await claim
             assert job is not None
             async with client.stream("GET", "/v1/events") as stream:
-                (await box.deliver(job)).raise_for_status()
+                (await worker.deliver(job)).raise_for_status()
                 async with asyncio.timeout(15):
                     async for line in stream.aiter_lines():
                         if later.json()["id"] in line and '"completed"' in line:
@@ -51,8 +53,10 @@ async def test_without_redis_everything_goes_on_and_health_says_so(
             assert (await credits_of(client))["posted"] == 18
             await asyncio.to_thread(server.start)
             await soon(lambda: says("ok"), "Redis was never found again")
-            (await client.post("/v1/generations", json=wish("asked afterwards"))).raise_for_status()
-            await box.paint()
+            (
+                await client.post("/v1/generations", json=generation_request("asked afterwards"))
+            ).raise_for_status()
+            await worker.paint()
 
 
 async def test_without_postgresql_the_answer_is_a_503_that_may_be_repeated(
@@ -61,18 +65,18 @@ async def test_without_postgresql_the_answer_is_a_503_that_may_be_repeated(
     server = await asyncio.to_thread(start_postgres)
     await migrate_async(server.url.replace("postgresql://", "postgresql+psycopg://", 1))
     async with open_gateway(database=server.url) as gateway:
-        client, box = await gateway.visitor(), await gateway.box()
+        client, worker = await gateway.visitor(), await gateway.worker()
         headers = {"Idempotency-Key": "through-the-outage"}
         await asyncio.to_thread(server.kill)
         requests = (
-            ("POST", "/v1/generations", wish()),
+            ("POST", "/v1/generations", generation_request()),
             ("POST", "/v1/topups", {"rail": "fake", "credits": 5, "pay_asset": "USD"}),
             ("GET", "/v1/account", None),
             ("GET", "/v1/statement", None),
             ("POST", "/v1/worker/claim", {"wait_seconds": 0}),
         )
         for method, path, body in requests:
-            who = box.client if "worker" in path else client
+            who = worker.client if "worker" in path else client
             answer = await who.request(method, path, json=body, headers=headers)
             assert answer.status_code == 503, (path, answer.text)
             assert answer.headers["content-type"] == "application/problem+json"
@@ -83,19 +87,23 @@ async def test_without_postgresql_the_answer_is_a_503_that_may_be_repeated(
         await asyncio.to_thread(server.start)
 
         async def asks() -> bool:
-            return (await client.post("/v1/generations", json=wish(), headers=headers)).status_code == 202
+            return (
+                await client.post("/v1/generations", json=generation_request(), headers=headers)
+            ).status_code == 202
 
         await soon(asks, "the gateway never recovered")
-        answers = [await client.post("/v1/generations", json=wish(), headers=headers) for _ in range(3)]
+        answers = [
+            await client.post("/v1/generations", json=generation_request(), headers=headers) for _ in range(3)
+        ]
         assert {answer.status_code for answer in answers} == {202}
         assert (await credits_of(client))["held"] == 1
-        assert await box.paint() == answers[0].json()["id"]
+        assert await worker.paint() == answers[0].json()["id"]
 
-        async def told() -> bool:
+        async def returned() -> bool:
             statement = await client.get("/v1/statement")
             return statement.status_code == 200 and len(statement.json()["entries"]) == 3
 
-        await soon(told, "the statement never came back")
+        await soon(returned, "the statement never came back")
 
         async def healthy() -> bool:
             return (await client.get("/health")).status_code == 200

@@ -12,7 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from tests.gateway.stack import Gateway, wish
+from tests.gateway.stack import Gateway, generation_request
 
 
 class Access(Enum):
@@ -21,7 +21,7 @@ class Access(Enum):
     EVERYBODY = "everybody"
     ACCOUNT = "visitors and people, each their own; 401 without a valid token"
     OWN = "as ACCOUNT, and 404 for what belongs to somebody else"
-    WORKER = "registered boxes; 401 for everybody else"
+    WORKER = "registered workers; 401 for everybody else"
     ONCE = "whoever brings a one-time registration token"
     SIGNED = "whoever brings a signed link; 403 without"
     VERIFIED = "payment rails, by their signature"
@@ -41,6 +41,7 @@ TABLE: dict[str, Access] = {
     "GET /v1/plans": A.EVERYBODY,
     "GET /v1/rails": A.EVERYBODY,
     "DELETE /v1/session": A.ACCOUNT,
+    "DELETE /v1/sessions": A.ACCOUNT,
     "POST /v1/session/recover": A.ACCOUNT,
     "GET /v1/statement": A.ACCOUNT,
     "GET /v1/events": A.ACCOUNT,
@@ -63,6 +64,10 @@ TABLE: dict[str, Access] = {
     "POST /v1/worker/jobs/{job_id}/fail": A.WORKER,
     "POST /v1/worker/jobs/{job_id}/give-back": A.WORKER,
     "POST /v1/worker/drain": A.WORKER,
+    "POST /v1/worker/graphs": A.WORKER,
+    "POST /v1/worker/trial-upload": A.WORKER,
+    "POST /v1/worker/trial-upload/end": A.WORKER,
+    "POST /v1/worker/self-test": A.WORKER,
     "POST /v1/worker/resume": A.WORKER,
     "GET /v1/objects/{key:path}": A.SIGNED,
     "PUT /v1/objects/{key:path}": A.SIGNED,
@@ -90,7 +95,7 @@ TABLE: dict[str, Access] = {
     },
 }
 BODIES: dict[str, Any] = {
-    "POST /v1/generations": wish(),
+    "POST /v1/generations": generation_request(),
     "POST /v1/session": {"email": "roles@example.com"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-0000-0000-0000-0000"},
     "POST /v1/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
@@ -132,11 +137,11 @@ async def test_every_route_has_its_line_in_the_table(gateway: Gateway) -> None:
 @pytest.fixture(scope="module")
 async def others(gateway: Gateway) -> dict[str, httpx.AsyncClient]:
     """Everybody with a token but the owner of what is asked for."""
-    registration = gateway.services.registry.tokens.mint(valid_for=timedelta(minutes=30))
+    registration = gateway.services.generation.registry.tokens.mint(valid_for=timedelta(minutes=30))
     return {
         "visitor": await gateway.visitor(),
         "person": await gateway.person("roles@example.com"),
-        "worker": (await gateway.box()).client,
+        "worker": (await gateway.worker()).client,
         "registration": gateway.bearer(registration),
         "forged": gateway.bearer("lsv1.acct_" + "0" * 26 + ".1.x"),
     }
@@ -149,7 +154,7 @@ async def test_a_route_serves_exactly_its_roles(
     owner = await gateway.visitor()
     ids = {
         "session_id": "sketch",
-        "job_id": (await owner.post("/v1/generations", json=wish())).json()["id"],
+        "job_id": (await owner.post("/v1/generations", json=generation_request())).json()["id"],
         "topup_id": (await gateway.open_topup(owner))["id"],
         "rail": "fake",
         "key": "images/x.png",
@@ -157,7 +162,11 @@ async def test_a_route_serves_exactly_its_roles(
     }
     roles = {"owner": owner, "nobody": gateway.client(), **others}
     if name == "POST /v1/worker/renew":
-        roles["worker"] = (await gateway.box()).client
+        roles["worker"] = (await gateway.worker()).client
+    if name in ("DELETE /v1/session", "DELETE /v1/sessions"):
+        # What it ends, the other routes need.
+        roles["visitor"] = await gateway.visitor()
+        roles["person"] = await gateway.person("roles-that-end@example.com")
     found = {role: await ask(client, name, ids) for role, client in roles.items()}
     allowed = {role for role, (status, _) in found.items() if status not in (401, 403)}
     holders = {"owner", "visitor", "person"}

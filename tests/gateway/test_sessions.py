@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import httpx
+import pytest
 import sqlalchemy as sa
 
-from gateway.identity import SESSION_COOKIE, VISITOR_COOKIE
-from gateway.tables import guests
+from gateway.auth.identity import SESSION_COOKIE, VISITOR_COOKIE
+from gateway.database.tables import guests
+from ledger.errors import TooBusy
+from ledger.identifiers import AccountId
+from ledger.log.model import Receipt, Transaction
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, credits_of, soon, wish
+from tests.gateway.stack import Gateway, credits_of, generation_request, soon
+from tests.waiting import eventually
 
 CODE = re.compile(r"LLAMA(-[0-9A-HJKMNP-TV-Z]{4}){4}")
 
@@ -56,7 +62,7 @@ async def test_the_same_person_has_the_same_account_everywhere(gateway: Gateway)
 async def test_paid_credits_come_along_once_and_free_ones_stay(gateway: Gateway) -> None:
     browser = gateway.browser()
     await browser.get("/v1/account")
-    await browser.post("/v1/generations", json=wish())
+    await browser.post("/v1/generations", json=generation_request())
     await gateway.top_up(browser, 150)
     guest = browser.cookies[VISITOR_COOKIE]
     assert await sign_in(browser, "merge@example.com") == 150
@@ -69,7 +75,7 @@ async def test_paid_credits_come_along_once_and_free_ones_stay(gateway: Gateway)
         again.cookies.set(VISITOR_COOKIE, guest)
         assert await sign_in(again, "merge@example.com") == 0
     assert await paid_of(browser) == 150
-    refusal = await gateway.bearer(guest).post("/v1/generations", json=wish())
+    refusal = await gateway.bearer(guest).post("/v1/generations", json=generation_request())
     assert (refusal.status_code, refusal.json()["code"]) == (409, "account_merged")
 
 
@@ -99,14 +105,50 @@ async def test_money_that_arrives_after_signing_in_follows_its_guest(gateway: Ga
     await soon(arrived, "the late money stayed with the guest")
 
 
-async def test_a_recovery_code_is_shown_once_and_opens_the_balance_elsewhere(gateway: Gateway) -> None:
+@pytest.mark.parametrize("when", ["at sign-in", "afterwards"])
+async def test_a_log_that_is_too_busy_once_leaves_no_credits_with_the_guest(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """380 of 500 are held by running jobs when the guest signs in, and one merge finds the log too busy."""
+    browser = gateway.browser()
+    guest = AccountId((await browser.get("/v1/account")).json()["id"])
+    await gateway.top_up(browser, 500)
+    ledger, email = gateway.services.ledger.ledger, f"busy-{when.replace(' ', '-')}@example.com"
+    deadline = gateway.services.base.clock() + timedelta(minutes=5)
+    hold = await ledger.hold(guest, 380, job_id="job_1", deadline=deadline)
+    submit, refused = gateway.services.base.sequencer.submit, []
+
+    async def too_busy_once(transaction: Transaction) -> Receipt:
+        if isinstance(transaction.body, list) and transaction.body[0] == "merge" and not refused:
+            refused.append(transaction)
+            raise TooBusy
+        return await submit(transaction)
+
+    if when == "afterwards":
+        await sign_in(browser, email)
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.services.base.sequencer, "submit", too_busy_once)
+        if when == "at sign-in":
+            await sign_in(browser, email)
+        await ledger.release(guest, hold)
+        await eventually(lambda: bool(refused), "a merge found the log too busy")
+
+    async def arrived() -> bool:
+        return await paid_of(browser) == 500
+
+    await soon(arrived, "credits stayed with the guest")
+
+
+async def test_a_recovery_code_is_given_with_each_topup_and_opens_the_balance_elsewhere(
+    gateway: Gateway,
+) -> None:
     guest = gateway.browser()
     account = (await guest.get("/v1/account")).json()["id"]
     first = await gateway.top_up(guest, 100)
     code = first["recovery_code"]
     assert CODE.fullmatch(code)
     assert "recovery_code" not in (await guest.get(f"/v1/topups/{first['id']}")).json()
-    assert "recovery_code" not in await gateway.open_topup(guest, 100)
+    assert (await gateway.open_topup(guest, 100))["recovery_code"] == code, "the first answer may be lost"
     assert (await guest.get("/v1/session")).json()["kind"] == "guest"
     elsewhere = gateway.browser()
     await elsewhere.get("/v1/account")
@@ -115,7 +157,7 @@ async def test_a_recovery_code_is_shown_once_and_opens_the_balance_elsewhere(gat
     assert answer.status_code == 200, answer.text
     assert answer.json()["merged"]["credits"] == (await credits_of(guest))["available"]
     assert (await elsewhere.get("/v1/account")).json()["id"] == account
-    async with gateway.services.engine.connect() as connection:
+    async with gateway.services.base.engine.connect() as connection:
         row = (await connection.execute(sa.select(guests).where(guests.c.account_id == account))).one()
     plain = code.replace("-", "").encode()
     assert len(row.code_digest) == 32
@@ -150,7 +192,7 @@ async def test_a_person_recovers_a_guest_into_the_account_and_the_code_is_spent(
 
 async def test_guessing_recovery_codes_is_limited(open_gateway: Open) -> None:
     async with open_gateway(recovery_attempts_per_minute=6) as gateway:
-        await gateway.services.limiter._shared.storage.reset()
+        await gateway.services.identity.limiter._requests[0].storage.reset()
         statuses = []
         for n in range(8):
             guess = await gateway.visitor()
@@ -201,3 +243,46 @@ async def test_an_invoice_opened_before_signing_in_and_paid_after_it_follows_its
         return await paid_of(browser) == 120
 
     await soon(arrived, "the money stayed with a guest whose cookie is gone")
+
+
+async def with_both_cookies(gateway: Gateway, email: str, credits_paid: int) -> tuple[httpx.AsyncClient, str]:
+    """A browser that became a guest while its session could not be read; and the guest's cookie."""
+    guest = gateway.browser()
+    await guest.get("/v1/account")
+    await gateway.top_up(guest, credits_paid)
+    browser = gateway.browser()
+    await sign_in(browser, email)
+    browser.cookies.set(VISITOR_COOKIE, guest.cookies[VISITOR_COOKIE], domain="127.0.0.1")
+    return browser, guest.cookies[VISITOR_COOKIE]
+
+
+async def test_with_both_cookies_a_browser_speaks_for_the_person_and_the_guest_keeps_its_credits(
+    gateway: Gateway,
+) -> None:
+    browser, guest = await with_both_cookies(gateway, "both@example.com", 110)
+    assert (await browser.get("/v1/account")).json()["role"] == "person"
+    assert (await paid_of(browser), await paid_of(gateway.bearer(guest))) == (0, 110)
+    await browser.request("DELETE", "/v1/session", json={})
+    assert await paid_of(browser) == 110
+
+
+@pytest.mark.parametrize("who", ["again@example.com", "another@example.com"])
+async def test_a_guest_behind_a_persons_session_comes_along_with_the_next_sign_in(
+    gateway: Gateway, who: str
+) -> None:
+    browser, guest = await with_both_cookies(gateway, "again@example.com", 120)
+    before = await paid_of(await gateway.person(who))
+    assert await sign_in(browser, who) == 120
+    assert VISITOR_COOKIE not in browser.cookies
+    assert (await paid_of(browser), await paid_of(gateway.bearer(guest))) == (before + 120, 0)
+
+
+async def test_a_token_speaks_for_itself_alone_and_takes_no_cookies_guest_along(gateway: Gateway) -> None:
+    mine, other = await gateway.visitor(), gateway.browser()
+    await other.get("/v1/account")
+    await gateway.top_up(other, 130)
+    cookie = other.cookies[VISITOR_COOKIE]
+    mine.cookies.set(VISITOR_COOKIE, cookie)
+    assert await sign_in(mine, "token@example.com") == 0
+    assert mine.cookies[VISITOR_COOKIE] == cookie
+    assert await paid_of(gateway.bearer(cookie)) == 130

@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from gateway.patience import DatabaseAway, migrate_when_there
+from gateway.database.startup_retry import DatabaseAway, migrate_when_there
 from sandbox.embedded.running import RunningServer, free_port
 from tests.gateway.conftest import Open
-from tests.gateway.stack import wish
+from tests.gateway.stack import generation_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def nowhere() -> str:
 def test_the_wait_is_told_at_once_and_every_ten_seconds_and_ends_with_a_reason() -> None:
     time = Time()
     with capture_logs() as lines, pytest.raises(DatabaseAway) as ended:
-        migrate_when_there(nowhere(), patience_seconds=35, now=time, pause=time.pause)
+        migrate_when_there(nowhere(), wait_seconds_max=35, now=time, pause=time.pause)
     assert time.now == 1035
     assert [line["waited_seconds"] for line in lines] == [0, 10, 20, 30]
     assert {line["event"] for line in lines} == {"waiting_for_database"}
@@ -71,7 +71,7 @@ def test_a_database_that_is_missing_is_a_reason_too(postgres_url: str) -> None:
     time = Time()
     missing = postgres_url.rpartition("/")[0] + "/never_made"
     with pytest.raises(DatabaseAway, match="never_made"):
-        migrate_when_there(missing, patience_seconds=1, now=time, pause=time.pause)
+        migrate_when_there(missing, wait_seconds_max=1, now=time, pause=time.pause)
 
 
 def test_a_database_that_is_there_is_not_waited_for(database_url: str) -> None:
@@ -89,19 +89,20 @@ async def test_the_program_ends_with_one_sentence_and_a_status() -> None:
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "DATABASE_URL": nowhere(),
         "REDIS_URL": f"redis://127.0.0.1:{free_port()}",
+        "LLAMASKETCH_ENVIRONMENT": "embedded",
         "LLAMASKETCH_SECRET_KEY": "k" * 40,
     }
     program = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.serve", "--port", str(free_port()), "--patience", "0.2"),
+        *(sys.executable, "-m", "gateway.serve", "--port", str(free_port()), "--startup-timeout", "0.2"),
         cwd=ROOT,
         env=environment,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(60):
-        _, said = await program.communicate()
+        _, reported = await program.communicate()
     assert program.returncode == 1
-    text = said.decode()
+    text = reported.decode()
     assert "Traceback" not in text
     assert '"event": "waiting_for_database"' in text
     assert text.splitlines()[-1].startswith("PostgreSQL (DATABASE_URL) was not reachable for")
@@ -110,8 +111,14 @@ async def test_the_program_ends_with_one_sentence_and_a_status() -> None:
 
 async def test_without_redis_a_gateway_starts_and_works(open_gateway: Open) -> None:
     async with open_gateway(redis_url=f"redis://127.0.0.1:{free_port()}") as gateway:
-        client, box = await gateway.visitor(), await gateway.box()
+        client, worker = await gateway.visitor(), await gateway.worker()
         health = (await client.get("/health")).json()
         assert (health["ok"], health["wake_ups"]) == (True, "slower: Redis is not reachable")
-        asked = (await client.post("/v1/generations", json=wish())).json()["id"]
-        assert await box.paint() == asked
+        asked = (await client.post("/v1/generations", json=generation_request())).json()["id"]
+        assert await worker.paint() == asked
+
+
+async def test_stopped_as_soon_as_it_has_started_it_ends(open_gateway: Open) -> None:
+    async with asyncio.timeout(20):
+        async with open_gateway():
+            pass

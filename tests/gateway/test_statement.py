@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, wish
+from tests.gateway.stack import Gateway, generation_request
 
 
-class Told(NamedTuple):
+class Returned(NamedTuple):
     """Somebody to whom everything has happened once."""
 
     client: httpx.AsyncClient
@@ -22,15 +22,15 @@ class Told(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def told(open_gateway: Open) -> AsyncIterator[Told]:
+async def returned(open_gateway: Open) -> AsyncIterator[Returned]:
     async with open_gateway() as gateway:
-        client, box = await gateway.visitor(), await gateway.box()
-        painted = (await client.post("/v1/generations", json=wish("painted"))).json()["id"]
-        await box.paint()
-        cancelled = (await client.post("/v1/generations", json=wish("cancelled"))).json()["id"]
+        client, worker = await gateway.visitor(), await gateway.worker()
+        painted = (await client.post("/v1/generations", json=generation_request("painted"))).json()["id"]
+        await worker.paint()
+        cancelled = (await client.post("/v1/generations", json=generation_request("cancelled"))).json()["id"]
         await client.delete(f"/v1/generations/{cancelled}")
         topup = await gateway.top_up(client, 100)
-        yield Told(client, painted, cancelled, topup["id"])
+        yield Returned(client, painted, cancelled, topup["id"])
 
 
 async def entries(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
@@ -40,8 +40,8 @@ async def entries(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any
     return found
 
 
-async def test_every_line_follows_from_the_one_before(told: Told) -> None:
-    lines = (await entries(told.client))[::-1]
+async def test_every_line_follows_from_the_one_before(returned: Returned) -> None:
+    lines = (await entries(returned.client))[::-1]
     assert [line["kind"] for line in lines] == ["granted", "held", "captured", "held", "released", "granted"]
     assert [line["credits"] for line in lines] == [20, -1, -1, -1, 1, 100]
     posted = held = 0
@@ -53,26 +53,26 @@ async def test_every_line_follows_from_the_one_before(told: Told) -> None:
                 posted, held = posted + line["credits"], held - (kind == "captured")
         assert (line["posted_after"], line["held_after"]) == (posted, held)
         assert line["available_after"] == posted - held
-    account = (await told.client.get("/v1/account")).json()
+    account = (await returned.client.get("/v1/account")).json()
     assert account["credits"] == {"posted": 119, "held": 0, "available": 119, "debt": 0}
     assert [line["position"] for line in lines] == sorted(line["position"] for line in lines)
 
 
-async def test_an_image_is_linked_to_its_debit(told: Told) -> None:
-    (line,) = await entries(told.client, kind="captured")
-    assert line["reference"] == {"type": "generation", "id": told.painted}
-    assert line["image_url"] == f"/v1/generations/{told.painted}/image"
-    assert (await told.client.get(line["thumbnail_url"], follow_redirects=True)).headers[
+async def test_an_image_is_linked_to_its_debit(returned: Returned) -> None:
+    (line,) = await entries(returned.client, kind="captured")
+    assert line["reference"] == {"type": "generation", "id": returned.painted}
+    assert line["image_url"] == f"/v1/generations/{returned.painted}/image"
+    assert (await returned.client.get(line["thumbnail_url"], follow_redirects=True)).headers[
         "content-type"
     ] == "image/webp"
 
 
-async def test_pages_follow_each_other_without_a_gap(told: Told) -> None:
-    whole = await entries(told.client)
+async def test_pages_follow_each_other_without_a_gap(returned: Returned) -> None:
+    whole = await entries(returned.client)
     found, cursor = [], None
     while True:
         query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
-        page = (await told.client.get("/v1/statement", params=query)).json()
+        page = (await returned.client.get("/v1/statement", params=query)).json()
         found += page["entries"]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -81,32 +81,32 @@ async def test_pages_follow_each_other_without_a_gap(told: Told) -> None:
     assert found == whole
 
 
-async def test_filters_narrow_the_statement_alone_and_together(told: Told) -> None:
+async def test_filters_narrow_the_statement_alone_and_together(returned: Returned) -> None:
     async def kinds(**query: Any) -> list[str]:
-        return [line["kind"] for line in await entries(told.client, **query)]
+        return [line["kind"] for line in await entries(returned.client, **query)]
 
     assert await kinds(type="topup") == ["granted"]
     assert await kinds(type="plan") == ["granted"]
     assert await kinds(type="adjustment") == []
-    assert await kinds(reference=told.painted, limit=20) == ["captured", "held"]
-    assert await kinds(reference=told.cancelled) == ["released", "held"]
-    assert await kinds(reference=told.topup) == ["granted"]
-    assert await kinds(reference=told.painted, kind="held") == ["held"]
-    assert await kinds(reference=told.painted, type="topup") == []
+    assert await kinds(reference=returned.painted, limit=20) == ["captured", "held"]
+    assert await kinds(reference=returned.cancelled) == ["released", "held"]
+    assert await kinds(reference=returned.topup) == ["granted"]
+    assert await kinds(reference=returned.painted, kind="held") == ["held"]
+    assert await kinds(reference=returned.painted, type="topup") == []
     assert await kinds(kind="held") == ["held", "held"]
-    page = (await told.client.get("/v1/statement?kind=held&limit=1")).json()
+    page = (await returned.client.get("/v1/statement?kind=held&limit=1")).json()
     assert page["next_cursor"]
-    rest = (await told.client.get(f"/v1/statement?kind=held&limit=1&cursor={page['next_cursor']}")).json()
-    assert (rest["entries"][0]["reference"]["id"], rest["next_cursor"]) == (told.painted, None)
+    rest = (await returned.client.get(f"/v1/statement?kind=held&limit=1&cursor={page['next_cursor']}")).json()
+    assert (rest["entries"][0]["reference"]["id"], rest["next_cursor"]) == (returned.painted, None)
 
 
-async def test_lots_say_what_the_account_page_reads(told: Told) -> None:
-    lots = {lot["source"]: lot for lot in (await told.client.get("/v1/account")).json()["lots"]}
+async def test_lots_say_what_the_account_page_reads(returned: Returned) -> None:
+    lots = {lot["source"]: lot for lot in (await returned.client.get("/v1/account")).json()["lots"]}
     paid, free = lots["payment"], lots["allowance"]
     assert (paid["granted"], paid["left"], paid["held"], paid["expires_at"]) == (100, 100, 0, None)
     assert (free["granted"], free["left"], free["spent"]) == (20, 19, 1)
     assert free["expires_at"].endswith("00:00:00+00:00")
-    assert paid["reference"] == told.topup
+    assert paid["reference"] == returned.topup
 
 
 async def test_plans_say_what_the_plans_page_reads(gateway: Gateway) -> None:

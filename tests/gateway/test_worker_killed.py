@@ -17,23 +17,23 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from generation.storage import DiskStore
-from generation.tables import job_queue
+from generation.images.object_store import DiskStore
+from generation.store.tables import job_queue
 from ledger.identifiers import JobId
 from sandbox.embedded.running import free_port
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, credits_of, sketch, wish
-from tests.generation.comfyui.pictures import sketch as drawing
-from tests.generation.comfyui.server import ComfyServer
-from tests.generation.worker.program import program
+from tests.gateway.stack import Gateway, credits_of, generation_request, sketch
 from tests.waiting import eventually, until
+from tests.worker.comfyui.pictures import sketch as drawing
+from tests.worker.comfyui.server import ComfyServer
+from tests.worker.program import program
 
 SLOW = 40.0
 """How many times longer than anybody waits a picture takes that must not be finished."""
 
 
 class Uplink:
-    """The way from the box to the object store. It can break off an upload, and say when that has happened."""
+    """The way from the worker to the object store. It can break off an upload, and say when that has happened."""
 
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
@@ -53,7 +53,8 @@ class Uplink:
             head = await near.readuntil(b"\r\n\r\n")
             # One request per connection: what stops must be the upload and nothing else.
             onward.write(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            upload = head.startswith(b"PUT ")
+            # A worker's trial before its first claim passes.
+            upload = head.startswith(b"PUT ") and b"/job_" in head.split(b"\r\n", 1)[0]
             if upload and self.stops_at == "half":
                 onward.write(await near.readexactly(1000))
                 await onward.drain()
@@ -77,7 +78,7 @@ class Uplink:
         await onward.drain()
 
     async def _stop(self, near: asyncio.StreamReader) -> None:
-        """Until the box hangs up, as it does when it dies."""
+        """Until the worker hangs up, as it does when it dies."""
         self.stops_at = None
         self.stopped.set()
         try:
@@ -89,7 +90,7 @@ class Uplink:
 
 @pytest.fixture(scope="module")
 async def studio(open_gateway: Open) -> AsyncIterator[Gateway]:
-    """A gateway with no box but the one of these tests."""
+    """A gateway with no worker but the one of these tests."""
     async with open_gateway() as gateway:
         yield gateway
 
@@ -108,7 +109,7 @@ async def uplink(studio: Gateway) -> AsyncIterator[Uplink]:
     assert address.hostname is not None
     assert address.port is not None
     async with Uplink(address.hostname, address.port).open() as uplink:
-        store = studio.services.store
+        store = studio.services.generation.store
         assert isinstance(store, DiskStore)
         store._base_url = f"http://127.0.0.1:{uplink.port}"
         yield uplink
@@ -118,8 +119,8 @@ async def uplink(studio: Gateway) -> AsyncIterator[Uplink]:
 def environment(
     studio: Gateway, comfyui: ComfyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """One box for all tests: with another one about, it would not get back what it dropped."""
-    token = studio.services.registry.tokens.mint(valid_for=timedelta(minutes=5))
+    """One worker for all tests: with another one about, it would not get back what it dropped."""
+    token = studio.services.generation.registry.tokens.mint(valid_for=timedelta(minutes=5))
     return {
         "LLAMASKETCH_API_URL": studio.url,
         "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": token,
@@ -137,7 +138,9 @@ def kill(process: Popen[bytes]) -> None:
 
 
 async def ask(client: httpx.AsyncClient) -> str:
-    answer = await client.post("/v1/generations", json=wish("a llama", sketch=sketch(drawing())))
+    answer = await client.post(
+        "/v1/generations", json=generation_request("a llama", sketch=sketch(drawing()))
+    )
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
@@ -153,7 +156,7 @@ async def ends_delivered_once(
     ended = await until(shown, lambda now: now["state"] not in ("queued", "running"), "the image is there")
     assert ended["state"] == "completed"
     assert (await client.get(f"/v1/generations/{job_id}/image", follow_redirects=True)).status_code == 200
-    history = await studio.services.reader.events(job_id)
+    history = await studio.services.base.reader.events(job_id)
     assert [envelope.name for envelope in history] == [
         "generation.job_requested.v1",
         "generation.job_started.v1",
@@ -164,14 +167,14 @@ async def ends_delivered_once(
     entries = (await client.get("/v1/statement")).json()["entries"]
     assert Counter(entry["kind"] for entry in entries) == {"granted": 1, "held": 1, "captured": 1}
     assert await credits_of(client) == {"posted": 19, "held": 0, "available": 19, "debt": 0}
-    async with studio.services.engine.connect() as connection:
+    async with studio.services.base.engine.connect() as connection:
         assert (await connection.execute(sa.select(job_queue.c.job_id))).all() == []
     queue = httpx.get(f"{comfyui.url}/queue").json()
     assert (queue["queue_running"], queue["queue_pending"]) == ([], [])
     objects = studio.settings.data / "objects"
-    assert [path.name for path in objects.glob("uploads/**/*") if path.is_file()] == []
+    assert [str(path) for path in objects.glob(f"uploads/{job_id}/*")] == []
     await eventually(
-        lambda: not list(comfyui.folder.glob(f"*/**/*{job_id}*")), "the box keeps no picture of it"
+        lambda: not list(comfyui.folder.glob(f"*/**/*{job_id}*")), "the worker keeps no picture of it"
     )
 
 
@@ -180,12 +183,12 @@ async def test_killed_while_it_paints(
 ) -> None:
     client = await studio.visitor()
     with program(tmp_path / "first.log", environment) as first:
-        await eventually(lambda: '"ready"' in (tmp_path / "first.log").read_text(), "the box is ready")
+        await eventually(lambda: '"ready"' in (tmp_path / "first.log").read_text(), "the worker is ready")
         comfyui.faults(slow=SLOW)
         job_id = await ask(client)
 
         async def progress() -> int:
-            row = await studio.services.queue.queue_row(JobId(job_id))
+            row = await studio.services.generation.queue.entry(JobId(job_id))
             return 0 if row is None else int(row.progress_max)
 
         await until(progress, lambda steps: steps > 0, "the picture has been begun")
@@ -205,7 +208,7 @@ async def test_killed_while_it_uploads(
     tmp_path: Path,
     moment: str,
 ) -> None:
-    """`half`: the store has some of the image. `answer`: it has all of it, and the box does not know."""
+    """`half`: the store has some of the image. `answer`: it has all of it, and the worker does not know."""
     client = await studio.visitor()
     uplink.stops_at = moment
     uplink.stopped.clear()

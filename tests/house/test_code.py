@@ -16,7 +16,6 @@ FLOATS_ALLOWED = {
     "backoff",
     "jitter",
     "pause",
-    "patience",
     "sleep",
 }
 DIVISION_OF_PATHS_ONLY = (
@@ -33,13 +32,11 @@ CLOCKS = {
     "time.time",
     "time.time_ns",
 }
-CLOCK_OWNERS = ("ledger/clock.py", "gateway/supervisor/", "sandbox/", "bench/", "tests/")
+CLOCK_OWNERS = ("ledger/clock.py", "worker/clock.py", "sandbox/", "bench/", "tests/")
 SLEEPERS = {"time.sleep", "asyncio.sleep", "anyio.sleep", "trio.sleep", "sleep"}
 SLEEP_ALLOWED = {
     # The one place that polls for what another process does.
     "tests/waiting.py",
-    # A server that stands in for ours: how long it takes is what its tests ask for.
-    "tests/browser/api_double.py",
     # A child process that does nothing, as the subject of a test.
     "tests/supervisor/small_stack.py",
 }
@@ -237,8 +234,8 @@ def _public(body: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.Async
 
 
 def _needs_no_words(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Overloads, and overrides marked as such, are described where they come from."""
-    return any(
+    """Overloads, and overrides marked as such, are described where they come from; a test's name is its sentence."""
+    return node.name.startswith("test_") or any(
         dotted(decorator).rpartition(".")[2] in {"overload", "override", "setter"}
         for decorator in node.decorator_list
     )

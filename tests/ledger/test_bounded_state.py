@@ -10,8 +10,8 @@ import pytest
 
 from ledger.domain import commands as c
 from ledger.domain.account import ACCOUNTS, decide, evolve
+from ledger.domain.applying import housekeeping
 from ledger.domain.consideration import Worth
-from ledger.domain.drafts import housekeeping
 from ledger.domain.granting import due_allowance
 from ledger.domain.holds import due, each
 from ledger.domain.lots import Source, is_expired
@@ -37,14 +37,14 @@ def size(account: Account) -> int:
 
 def most(account: Account) -> int:
     """What the size may be for what is open, in bytes."""
-    holders = [hold.slices for hold in each(account.holds)] + [r.held for r in account.standing.refunds]
+    holders = [hold.slices for hold in each(account.holds)] + [r.held for r in account.status.refunds]
     return (
         RESTING_BYTES
         + LOT_BYTES * len(account.lots)
         + HOLD_BYTES * len(holders)
         + SLICE_BYTES * sum(len(slices) for slices in holders)
-        + DISPUTE_BYTES * len(account.standing.disputes)
-        + SCHEDULE_BYTES * len(account.standing.schedules)
+        + DISPUTE_BYTES * len(account.status.disputes)
+        + SCHEDULE_BYTES * len(account.status.schedules)
     )
 
 
@@ -131,7 +131,7 @@ class Life:
                     self.ask(c.MoveHold(hold_id=held.hold_id, to_hold_id=new, job_id="job_2", deadline=later))
         for late in due(self.account.holds, self.now, 100):
             self.ask(c.ExpireHold(hold_id=late.hold_id))
-        self.ask(c.BillOverage(credits=max(1, self.account.standing.overage_owed), consideration=paid(40)))
+        self.ask(c.BillOverage(credits=max(1, self.account.status.overage_owed), consideration=paid(40)))
 
     def give_back(self) -> None:
         lot = self.dice.choice(self.bought or ["lot_none"])
@@ -152,10 +152,10 @@ class Life:
                 )
             )
         self.ask(c.OpenRefund(refund_id=self.new("re"), lot_id=lot))
-        for refund in self.account.standing.refunds:
+        for refund in self.account.status.refunds:
             outcome = self.dice.choice(["sent", "failed", "unknown"])
             self.ask(c.ResolveRefund(refund_id=refund.refund_id, outcome=outcome))
-        for dispute in self.account.standing.disputes:
+        for dispute in self.account.status.disputes:
             match self.dice.randint(0, 3):
                 case 0:
                     self.ask(c.LoseDispute(reversal_id=dispute.reversal_id))
@@ -166,7 +166,7 @@ class Life:
 
     def subscribe(self) -> None:
         plan = PLANS[self.dice.choice(["starter", "pro", "unlimited"])]
-        mine = self.account.standing.subscription
+        mine = self.account.status.subscription
         if mine is None or self.dice.random() < 0.2:
             name, start = self.new("sub"), self.now
         else:
@@ -186,7 +186,7 @@ class Life:
         return self.turn()
 
     def turn(self) -> None:
-        mine = self.account.standing.subscription
+        mine = self.account.status.subscription
         assert mine is not None
         current, target = PLANS[mine.plan], PLANS[self.dice.choice(["starter", "pro", "unlimited"])]
         name = mine.subscription_id
@@ -197,7 +197,7 @@ class Life:
             c.EndSubscription(subscription_id=name),
         ]
         self.ask(self.dice.choice(turns))
-        for schedule in self.account.standing.schedules[:-1]:
+        for schedule in self.account.status.schedules[:-1]:
             if self.dice.random() < 0.3:
                 self.ask(c.StopEarning(schedule_id=schedule.schedule_id, worth=Worth(5)))
 
@@ -226,9 +226,9 @@ class Life:
         self.take(housekeeping(self.account, self.now))
         for held in list(each(self.account.holds)):
             self.ask(c.ExpireHold(hold_id=held.hold_id))
-        for refund in self.account.standing.refunds:
+        for refund in self.account.status.refunds:
             self.ask(c.ResolveRefund(refund_id=refund.refund_id, outcome="sent"))
-        for dispute in self.account.standing.disputes:
+        for dispute in self.account.status.disputes:
             self.ask(c.LoseDispute(reversal_id=dispute.reversal_id))
         while housekeeping(self.account, self.now):
             self.take(housekeeping(self.account, self.now))
@@ -245,8 +245,8 @@ def is_alive(account: Account, now: datetime) -> bool:
     """Nothing is kept of what is over."""
     return (
         all(lot.held or (lot.left and not is_expired(lot, now)) for lot in account.lots)
-        and len(account.standing.closed) <= CLOSED_LOTS_KEPT
-        and all(schedule.earned_days < schedule.days for schedule in account.standing.schedules)
+        and len(account.status.closed) <= CLOSED_LOTS_KEPT
+        and all(schedule.earned_days < schedule.days for schedule in account.status.schedules)
     )
 
 
@@ -261,8 +261,8 @@ def test_a_snapshot_is_bounded_by_what_is_open_whatever_has_been(seed: int) -> N
         life.rest()
         assert is_alive(life.account, life.now)
         assert (life.account.lots, life.account.holds) == ((), ())
-        standing = life.account.standing
-        assert standing.disputes == standing.refunds == standing.schedules == ()
+        status = life.account.status
+        assert status.disputes == status.refunds == status.schedules == ()
         resting.append(size(life.account))
     assert max(resting) <= RESTING_BYTES
     assert len(life.kinds) >= len(ACCOUNTS.events) - 1, "nearly everything has happened"

@@ -44,8 +44,8 @@ def test_of_used_up_paid_lots_only_the_newest_are_remembered():
     account = ACCOUNTS.initial
     for number in range(200):
         account = after(account, grant(1, f"lot_{number}", money=paid(1)), hold(1), CaptureHold(hold_id="h1"))
-    assert len(account.standing.closed) == CLOSED_LOTS_KEPT
-    assert account.standing.closed[-1].lot_id == "lot_199"
+    assert len(account.status.closed) == CLOSED_LOTS_KEPT
+    assert account.status.closed[-1].lot_id == "lot_199"
 
 
 def test_a_wrong_state_is_described_in_words():

@@ -43,6 +43,12 @@ def test_a_retired_version_is_read_as_the_present_one():
     )
 
 
+def test_a_retired_version_that_named_no_payment_is_read_as_one_without():
+    stored = json.loads((GOLDEN / "ledger.subscription_started.v1.json").read_bytes())
+    del stored["payment_id"]
+    assert LOG.decode("ledger.subscription_started.v1", json.dumps(stored).encode()).payment_id == ""
+
+
 def test_a_history_of_the_first_version_loads_today():
     grant = CreditsGranted(
         lot_id="lot_1", source="subscription", credits=8_000, granted_at=NOON, priority=10, plan="pro"
@@ -56,6 +62,6 @@ def test_a_history_of_the_first_version_loads_today():
     account = ACCOUNTS.initial
     for name, stored in history:
         account = ACCOUNTS.evolve(account, LOG.decode(name, stored))
-    assert account.standing.subscription.plan == "pro"
-    assert account.standing.subscription.granted == 8_000
+    assert account.status.subscription.plan == "pro"
+    assert account.status.subscription.granted == 8_000
     assert account.available(NOON) == 8_000

@@ -54,7 +54,7 @@ def test_capturing_more_needs_an_explicit_limit():
         events_of(account, CaptureHold(hold_id="h1", credits=5, overage_limit=1))
     [captured] = events_of(account, CaptureHold(hold_id="h1", credits=5, overage_limit=2))
     assert isinstance(captured, HoldCaptured)
-    assert sum(piece.credits for piece in captured.overage) == 2
+    assert sum(portion.credits for portion in captured.overage) == 2
     assert balance(after(account, CaptureHold(hold_id="h1", credits=5, overage_limit=2))) == (5, 0, 0)
 
 

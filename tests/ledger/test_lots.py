@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, ExpireHold, ExpireLots, ReleaseHold
 from ledger.domain.consideration import NOTHING, Slice, Worth, cut_all, next_part
-from ledger.domain.events import CreditsHeld, HoldCaptured, HoldReleased, LotExpired
+from ledger.domain.events import CreditsHeld, CreditsWithdrawn, HoldCaptured, HoldReleased, LotExpired
 from ledger.domain.lots import Source
 from ledger.domain.refusals import ExpiryPassed, InsufficientCredits, InvalidAmount, LotAlreadyGranted
 from tests.ledger.world import (
@@ -28,7 +28,7 @@ from tests.ledger.world import (
 def lots_used(amount: int, *grants) -> list[tuple[str, int]]:
     [event] = events_of(after(ACCOUNTS.initial, *grants), hold(amount))
     assert isinstance(event, CreditsHeld)
-    return [(piece.lot_id, piece.credits) for piece in event.slices]
+    return [(portion.lot_id, portion.credits) for portion in event.slices]
 
 
 def test_a_lower_priority_number_is_used_first():
@@ -49,7 +49,7 @@ def test_among_equals_what_was_granted_first_is_used_first():
     older = after(ACCOUNTS.initial, grant(5, "z_older"))
     both = after(older, grant(5, "a_newer"), now=NOON + MINUTE)
     [event] = events_of(both, hold(6))
-    assert [piece.lot_id for piece in event.slices] == ["z_older", "a_newer"]
+    assert [portion.lot_id for portion in event.slices] == ["z_older", "a_newer"]
 
 
 def test_free_credits_are_used_before_bought_ones():
@@ -171,11 +171,11 @@ def test_cutting_slices_loses_neither_credits_nor_worth(worth, amounts, data):
         Slice(f"lot_{i}", amount, "payment", "USD", "card", worth) for i, amount in enumerate(amounts)
     )
     head, tail = cut_all(slices, data.draw(st.integers(0, sum(amounts))))
-    assert sum(piece.credits for piece in (*head, *tail)) == sum(amounts)
+    assert sum(portion.credits for portion in (*head, *tail)) == sum(amounts)
     total = NOTHING
-    for piece in (*head, *tail):
-        assert not piece.worth.is_negative_somewhere()
-        total = total + piece.worth
+    for portion in (*head, *tail):
+        assert not portion.worth.is_negative_somewhere()
+        total = total + portion.worth
     assert total == Worth(
         *[
             field * len(amounts)
@@ -195,3 +195,10 @@ def test_capturing_a_part_keeps_every_unit_of_money():
     [captured] = events_of(account, CaptureHold(hold_id="h1", credits=1))
     assert isinstance(captured, HoldCaptured)
     assert (captured.slices[0].worth.net_minor, captured.returned[0].worth.net_minor) == (33, 67)
+
+
+def test_a_fact_about_a_lot_that_nobody_remembers_is_taken_and_changes_no_lot():
+    gone = Slice("lot_gone", 3, "promotion")
+    fact = CreditsWithdrawn(adjustment_id="a", credits=3, slices=(gone,), actor="o", reason="x")
+    account = funded(10)
+    assert ACCOUNTS.evolve(account, fact) == account

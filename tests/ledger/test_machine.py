@@ -25,6 +25,7 @@ from ledger.domain.lots import PRIORITY, Source
 from ledger.domain.merging import decide_merge
 from ledger.domain.movements import movement
 from ledger.domain.state import Account
+from ledger.domain.touched import check_touched
 from ledger.errors import Refusal
 from ledger.log.model import Event
 from ledger.money import USD
@@ -85,6 +86,7 @@ class Accounts(RuleBasedStateMachine):
             assert stored == event
             then = evolve(self.account, stored)
             assert check_step(self.account, stored, then) == []
+            assert check_touched(self.account, stored, then) is None
             self.account = then
             for posting in postings(stored):
                 self.books[posting.account, posting.asset.code] += posting.amount_minor
@@ -227,7 +229,7 @@ class Accounts(RuleBasedStateMachine):
         command = c.OpenRefund(refund_id=name, lot_id=lot, credits=amount)
         self.both(command, lambda: self.model.refund(name, lot, amount, self.now))
 
-    @precondition(lambda self: bool(self.account.standing.refunds))
+    @precondition(lambda self: bool(self.account.status.refunds))
     @rule(name=REFUNDS, outcome=st.sampled_from(["sent", "failed", "unknown"]))
     def resolve_a_refund(self, name: str, outcome: str) -> None:
         command = c.ResolveRefund(refund_id=name, outcome=outcome)
@@ -289,9 +291,11 @@ class Accounts(RuleBasedStateMachine):
         unearned = NOTHING
         for lot in account.lots:
             unearned = unearned + lot.left_worth
-        open_slices = [piece for hold in each(account.holds) for piece in hold.slices]
-        for piece in open_slices + [piece for refund in account.standing.refunds for piece in refund.held]:
-            unearned = unearned + (piece.worth or NOTHING)
+        open_slices = [portion for hold in each(account.holds) for portion in hold.slices]
+        for portion in open_slices + [
+            portion for refund in account.status.refunds for portion in refund.held
+        ]:
+            unearned = unearned + (portion.worth or NOTHING)
         assert self.books["Liabilities:Deferred:Card", USD.code] == -unearned.earned_minor
 
     @invariant()

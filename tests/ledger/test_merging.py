@@ -4,7 +4,7 @@ import pytest
 
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, OpenRefund, ReleaseHold, ResolveRefund, RestoreReversal
-from ledger.domain.events import LotExpired
+from ledger.domain.events import CreditsMovedIn, CreditsMovedOut, DebtForgiven, DebtIncurred, LotExpired
 from ledger.domain.granting import due_allowance
 from ledger.domain.lots import Source
 from ledger.domain.merging import decide_merge
@@ -88,7 +88,7 @@ def test_moved_credits_make_up_for_the_persons_debt():
 
 def test_merging_a_guest_without_money_closes_it():
     guest, person = merged(after(ACCOUNTS.initial, grant(5)), ACCOUNTS.initial)
-    assert guest.standing.merged_into == "acct_person"
+    assert guest.status.merged_into == "acct_person"
     assert person == ACCOUNTS.initial
 
 
@@ -102,7 +102,7 @@ def test_a_lot_that_a_guest_used_up_is_owed_for_exactly_what_was_spent():
     guest = after(ACCOUNTS.initial, bought(), OpenRefund(refund_id="re_1", lot_id="lot_1", credits=4))
     guest = spent(after(guest, ResolveRefund(refund_id="re_1", outcome="sent")), 6)
     guest, person = merged(guest, ACCOUNTS.initial)
-    assert guest.standing.closed == ()
+    assert guest.status.closed == ()
     assert balance(after(person, reverse(10))) == (0, 0, 6)
 
 
@@ -133,10 +133,10 @@ def test_what_a_guest_spends_after_the_merge_is_owed_by_the_person():
 def test_a_dispute_follows_its_guest_and_can_be_won_by_the_person():
     guest = after(spent(after(ACCOUNTS.initial, bought()), 7), reverse(10, cause="dispute"))
     guest, person = merged(guest, ACCOUNTS.initial)
-    assert (balance(person), guest.standing.disputes) == ((0, 0, 7), ())
+    assert (balance(person), guest.status.disputes) == ((0, 0, 7), ())
     person = after(person, RestoreReversal(reversal_id="rev_1", lot_id="lot_back"))
     assert balance(person) == (3, 0, 0)
-    assert person.standing.disputes == ()
+    assert person.status.disputes == ()
 
 
 def test_a_dispute_that_began_after_the_merge_is_of_the_person():
@@ -174,15 +174,43 @@ def test_what_a_guest_held_at_the_merge_is_conserved_and_never_owed_beyond_what_
     how = CaptureHold(hold_id="h1") if ends == "captured" else ReleaseHold(hold_id="h1")
     ended = events_of(guest, how, now)
     lapsed = [event.expired for event in ended if isinstance(event, LotExpired)]
-    assert [(piece.credits, piece.worth.net_minor) for piece in lapsed] == [(4, 40)] * (ends == "lapsed")
+    assert [(portion.credits, portion.worth.net_minor) for portion in lapsed] == [(4, 40)] * (
+        ends == "lapsed"
+    )
     guest = apply(guest, ended)
     out, arrived = decide_merge(guest, person, "acct_guest", "acct_person", now)
     guest, person = apply(guest, out), apply(person, arrived)
     assert guest.lots == ()
     came = sum(lot.left for lot in person.lots)
-    assert came + spent_there + sum(piece.credits for piece in lapsed) == 10
+    assert came + spent_there + sum(portion.credits for portion in lapsed) == 10
     worth = sum(lot.left_worth.net_minor for lot in person.lots)
-    assert worth + spent_there * 10 + sum(piece.worth.net_minor for piece in lapsed) == 100
+    assert worth + spent_there * 10 + sum(portion.worth.net_minor for portion in lapsed) == 100
     taken_back = after(person, reverse(10), now=now)
     assert taken_back.debt == (0 if ends == "released" else 4)
     assert spent_there <= taken_back.debt <= 10
+
+
+def test_nothing_but_a_new_debt_of_a_merged_guest_still_follows_it():
+    guest, person = merged(ACCOUNTS.initial, ACCOUNTS.initial)
+    guest = ACCOUNTS.evolve(guest, DebtIncurred(credits=3, cause="capture", reference="h1"))
+    assert (guest.status.closed, guest.status.disputes) == ((), ())
+    guest, person = merged(guest, person)
+    assert (guest.debt, person.debt) == (0, 3)
+
+
+def test_what_is_moved_says_from_whom_to_whom_and_why():
+    guest = after(visitor(), hold(30))
+    out, arrived = decide_merge(
+        after(guest, CaptureHold(hold_id="h1"), reverse(10)),
+        ACCOUNTS.initial,
+        "acct_guest",
+        "acct_person",
+        NOON,
+    )
+    assert out == [
+        CreditsMovedOut(to_account="acct_person", credits=0, slices=()),
+        DebtForgiven(credits=10, actor="system:merge", reason="moved"),
+    ]
+    assert arrived[0] == DebtIncurred(credits=10, cause="merge", reference="acct_guest")
+    assert isinstance(arrived[1], CreditsMovedIn)
+    assert arrived[1].from_account == "acct_guest"

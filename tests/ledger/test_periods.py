@@ -1,11 +1,20 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain.periods import monthly_period, months_after, share_of_time_floor
+from ledger.domain.periods import (
+    days_between,
+    monthly_period,
+    months_after,
+    next_utc_midnight,
+    share_of_time_floor,
+    utc_day,
+)
 
 EARLY, LATE = datetime(2020, 1, 1), datetime(2060, 1, 1)  # noqa: DTZ001 - hypothesis adds the zone
 instants = st.datetimes(EARLY, LATE, timezones=st.just(UTC))
@@ -45,3 +54,39 @@ def test_shares_of_time_shrink_and_never_exceed_the_whole(amount, start, steps):
     assert shares == sorted(shares, reverse=True)
     assert all(0 <= share <= amount for share in shares)
     assert share_of_time_floor(amount, start, end, start - timedelta(days=1)) == amount
+
+
+def test_the_share_is_the_part_that_remains_rounded_down():
+    start, end = day("2026-11-01"), day("2026-12-01")
+    assert share_of_time_floor(1_000, start, end, day("2026-11-11")) == 666
+    assert share_of_time_floor(1_000, start, end, end) == 0
+    assert share_of_time_floor(10**12, start, start + timedelta(seconds=1), end) == 0
+
+
+def test_whole_days_are_counted_from_their_utc_midnight_and_never_below_none():
+    first = date(2026, 11, 22)
+    assert days_between(first, day("2026-11-22")) == 0
+    assert days_between(first, day("2026-11-25") - timedelta(microseconds=1)) == 2
+    assert days_between(first, day("2026-11-25")) == 3
+    assert days_between(first, day("2026-11-01")) == 0
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+def test_the_time_zone_of_the_machine_plays_no_part(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        late, early = day("2026-11-22") + timedelta(hours=23), day("2026-11-22") + timedelta(hours=1)
+        for now in (late, early):
+            assert utc_day.__wrapped__(now) == "2026-11-22"
+            assert next_utc_midnight(now) == day("2026-11-23")
+            assert days_between(date(2026, 11, 20), now) == 2
+            [month] = {monthly_period(day("2026-10-22"), now)}
+            assert month == (day("2026-11-22"), day("2026-12-22"))
+        last = day("2026-01-31") + timedelta(hours=23)
+        assert months_after(last, 1) == day("2026-02-28") + timedelta(hours=23)
+        first = day("2026-03-01") + timedelta(hours=1)
+        assert months_after(first, 1) == day("2026-04-01") + timedelta(hours=1)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -173,7 +173,7 @@ def test_cycling_plans_never_yields_more_than_the_larger_one(changes):
     account = subscribed(STARTER)
     for target, day in sorted(changes, key=lambda c: c[1]):
         now = START + day * DAY
-        current = PLANS[account.standing.subscription.plan]
+        current = PLANS[account.status.subscription.plan]
         command = ChangePlan(
             subscription_id="sub_1", current=current, target=target, lot_id=f"lot_{len(account.lots)}x"
         )
@@ -191,13 +191,13 @@ def test_a_downgrade_waits_for_the_end_of_the_period():
     assert events_of(account, change(PRO, STARTER)) == []
     account = after(account, pay(STARTER, END, END + 31 * DAY), now=END)
     assert plan_in_force(account, END) is STARTER
-    assert account.standing.subscription.next_plan == ""
+    assert account.status.subscription.next_plan == ""
 
 
 def test_a_downgrade_chosen_again_takes_a_cancellation_back():
     account = after(subscribed(PRO), change(PRO, STARTER), CancelSubscription(subscription_id="sub_1"))
     account = after(account, change(PRO, STARTER))
-    assert (account.standing.subscription.next_plan, account.standing.subscription.cancels) == (
+    assert (account.status.subscription.next_plan, account.status.subscription.cancels) == (
         "starter",
         False,
     )
@@ -206,7 +206,7 @@ def test_a_downgrade_chosen_again_takes_a_cancellation_back():
 def test_choosing_the_present_plan_again_takes_a_downgrade_back_and_grants_nothing():
     account = after(subscribed(PRO), change(PRO, STARTER))
     back = after(account, change(PRO, PRO))
-    assert back.standing.subscription.next_plan == ""
+    assert back.status.subscription.next_plan == ""
     assert back.lots == account.lots
 
 
@@ -240,7 +240,7 @@ def test_a_subscription_that_ended_is_over_at_once_and_unknown_afterwards():
 def test_unlimited_is_a_daily_lot_without_money_and_its_money_is_earned_by_the_day():
     account = subscribed(UNLIMITED)
     assert account.lots == ()
-    [schedule] = account.standing.schedules
+    [schedule] = account.status.schedules
     assert (schedule.days, schedule.consideration.worth.net_minor) == (30, 4_000)
     account = with_allowance(account, plan_in_force(account, NOON))
     assert balance(account) == (1_000, 0, 0)
@@ -262,7 +262,7 @@ def test_each_day_that_passed_is_earned_once_and_the_whole_in_the_end():
     rest = events_of(account, EarnRevenue(limit=1_000), END + 90 * DAY)
     assert all(isinstance(event, RevenueEarned) for event in rest)
     assert sum(event.worth.net_minor for event in (*days, *rest)) == 4_000
-    assert after(account, EarnRevenue(limit=1_000), now=END).standing.schedules == ()
+    assert after(account, EarnRevenue(limit=1_000), now=END).status.schedules == ()
 
 
 def test_earning_is_bounded_per_step():
@@ -274,7 +274,7 @@ def test_money_that_goes_back_stops_its_schedule():
     stop = StopEarning(schedule_id="lot_unlimited_20261101", worth=Worth(4_000, 0, 0, 4_000))
     [stopped] = events_of(account, stop)
     assert stopped.unearned.net_minor == 4_000 - 400
-    assert after(account, stop).standing.schedules == ()
+    assert after(account, stop).status.schedules == ()
 
 
 def test_an_upgrade_to_unlimited_earns_its_money_over_the_days_left():
@@ -385,13 +385,13 @@ def test_without_overage_an_empty_plan_is_a_hard_cut_off():
 def test_a_plan_with_overage_goes_on_up_to_its_limit_and_is_billed():
     account, _ = use(with_allowance(ACCOUNTS.initial), 18)
     account = after(account, overdraft(5, "o1", 10), CaptureHold(hold_id="o1"))
-    assert account.standing.overage_owed == 3
+    assert account.status.overage_owed == 3
     account = after(account, overdraft(7, "o2", 10), CaptureHold(hold_id="o2"))
     with pytest.raises(InsufficientCredits):
         events_of(account, overdraft(1, "o3", 10))
     with pytest.raises(NothingToBill):
         events_of(account, BillOverage(credits=11, consideration=paid(11)))
-    assert after(account, BillOverage(credits=10, consideration=paid(10))).standing.overage_owed == 0
+    assert after(account, BillOverage(credits=10, consideration=paid(10))).status.overage_owed == 0
 
 
 def test_a_hold_can_leave_the_daily_allowance_alone():
@@ -402,3 +402,26 @@ def test_a_hold_can_leave_the_daily_allowance_alone():
     with pytest.raises(InsufficientCredits) as refused:
         events_of(account, msgspec.structs.replace(without, credits=3))
     assert refused.value.available == 2
+
+
+def test_a_schedule_that_is_finished_leaves_and_the_others_go_on():
+    short = pay(UNLIMITED, START, START + DAY)
+    long = pay(UNLIMITED, START + DAY, START + 5 * DAY)
+    account = after(ACCOUNTS.initial, short, now=START)
+    account = after(account, long, now=START + DAY)
+    account = after(account, EarnRevenue(), now=START + 2 * DAY)
+    [going_on] = account.status.schedules
+    assert (going_on.schedule_id, going_on.earned_days) == (long.lot_id, 1)
+
+
+def test_what_is_captured_beyond_the_hold_counts_towards_the_warnings():
+    account = after(with_allowance(ACCOUNTS.initial), hold(15))
+    events = events_of(account, CaptureHold(hold_id="h1", credits=17, overage_limit=2))
+    assert [event.percent for event in events if isinstance(event, UsageWarned)] == [80]
+    assert apply(account, events).usage.used == 17
+
+
+def test_what_was_granted_on_another_day_does_not_count_towards_todays_allowance():
+    account = with_allowance(with_allowance(ACCOUNTS.initial), now=NOON + DAY)
+    assert (account.status.allowance_day, account.status.allowance_granted) == ("2026-11-23", 20)
+    assert due_allowance(account, UNLIMITED, NOON + DAY, account_id="acct_1")[0].credits == 980

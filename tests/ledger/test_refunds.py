@@ -4,7 +4,7 @@ import pytest
 
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import ExpireLots, OpenRefund, ResolveRefund
-from ledger.domain.events import LotExpired, RefundOpened
+from ledger.domain.events import DebtRepaid, LotExpired, RefundFailed, RefundOpened
 from ledger.domain.lots import Source
 from ledger.domain.refusals import (
     InsufficientCredits,
@@ -117,3 +117,14 @@ def test_credits_of_a_failed_refund_expire_if_their_lot_has():
     _, lapsed = events_of(account, FAILED, NOON + HOUR)
     assert isinstance(lapsed, LotExpired)
     assert balance(after(account, FAILED, now=NOON + HOUR), NOON + HOUR) == (0, 0, 0)
+
+
+def test_what_a_failed_refund_gives_back_makes_up_for_a_debt_that_came_meanwhile():
+    account = after(bought(), REFUND, grant(5, "lot_2", money=paid(50, payment_id="pay_2")))
+    account = after(spent(account, 5), reverse(5, lot_id="lot_2"))
+    assert balance(account) == (10, 10, 5)
+    failed, repaid = events_of(account, FAILED)
+    assert isinstance(failed, RefundFailed)
+    assert isinstance(repaid, DebtRepaid)
+    assert (repaid.credits, repaid.slices[0].lot_id) == (5, "lot_1")
+    assert balance(after(account, FAILED)) == (5, 0, 0)

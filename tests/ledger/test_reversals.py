@@ -182,7 +182,7 @@ def test_a_dispute_ends_once():
     with pytest.raises(ReversalAlreadyBooked):
         events_of(account, reverse(10, cause="dispute"))
     lost = after(account, LoseDispute(reversal_id="rev_1"))
-    assert lost.standing.disputes == ()
+    assert lost.status.disputes == ()
     for again in (LoseDispute(reversal_id="rev_1"), RestoreReversal(reversal_id="rev_1", lot_id="lot_back")):
         with pytest.raises(ReversalNotFound):
             events_of(lost, again)
@@ -245,7 +245,7 @@ def test_a_lot_that_was_partly_refunded_is_remembered_longer_than_any_number_of_
     account = a_lot_partly_refunded(ACCOUNTS.initial, "lot_1")
     for number in range(3 * CLOSED_LOTS_KEPT):
         account = spent(after(account, bought(1, f"lot_{number}x", f"pay_{number}x")), 1)
-    assert len(account.standing.closed) == CLOSED_LOTS_KEPT
+    assert len(account.status.closed) == CLOSED_LOTS_KEPT
     assert after(account, reverse(10)).debt == 6
 
 
@@ -253,7 +253,7 @@ def test_a_lot_forgotten_after_it_was_wholly_spent_is_owed_exactly():
     account = after(spent(after(ACCOUNTS.initial, bought()), 10))
     for number in range(3 * CLOSED_LOTS_KEPT):
         account = spent(after(account, bought(1, f"lot_{number}x", f"pay_{number}x")), 1)
-    assert all(closed.lot_id != "lot_1" for closed in account.standing.closed)
+    assert all(closed.lot_id != "lot_1" for closed in account.status.closed)
     assert after(account, reverse(10)).debt == 10
 
 
@@ -261,6 +261,6 @@ def test_a_lot_really_forgotten_is_never_owed_for_less_than_was_spent_nor_more_t
     account = a_lot_partly_refunded(ACCOUNTS.initial, "lot_1")
     for number in range(CLOSED_LOTS_KEPT):
         account = a_lot_partly_refunded(account, f"lot_{number}x")
-    assert all(closed.lot_id != "lot_1" for closed in account.standing.closed)
+    assert all(closed.lot_id != "lot_1" for closed in account.status.closed)
     for went_back in (6, 10):
         assert after(account, reverse(went_back)).debt == went_back >= 6

@@ -10,6 +10,7 @@ from ledger.domain.consideration import Consideration, Worth
 from ledger.domain.invariants import check_step
 from ledger.domain.lots import Source
 from ledger.domain.state import Account
+from ledger.domain.touched import check_touched
 from ledger.log.model import Event
 from ledger.money import USD
 
@@ -29,6 +30,7 @@ def apply(account: Account, events: list[Event]) -> Account:
     for event in events:
         then = evolve(account, event)
         assert check_step(account, event, then) == []
+        assert check_touched(account, event, then) is None
         account = then
     return account
 

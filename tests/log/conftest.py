@@ -17,12 +17,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from ledger.clock import ManualClock
 from ledger.log.categories import Categories
-from ledger.log.memory import MemoryLog
 from ledger.log.model import LogWriter, Receipt, Transaction
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.reader import LogReader
 from ledger.log.recorder import LOG_LOCK, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
+from ledger.testing.memory_log import MemoryLog
 from tests.log.faulty import FaultyRecorder, Watch
 from tests.log.purse import NOTES, PURSES, Purse, metadata
 

@@ -23,6 +23,8 @@ class Watch:
     """So many commits happen, and their answer is lost."""
     lose_commits: int = 0
     """So many commits do not happen: the connection is lost before."""
+    break_off_sending: int = 0
+    """So many commits happen, but the connection is lost for good while they are still being sent."""
     refuse_connections: bool = False
     before_send: Callable[[], None] | None = None
     """Called once, when a batch has been decided, before it goes off."""
@@ -53,6 +55,12 @@ class FaultyConnection(LogConnection):
             self._connection.close()
             raise psycopg.OperationalError("the connection was lost before COMMIT")
         super().send(*parts, **more)
+        if self._watch.break_off_sending:
+            self._watch.break_off_sending -= 1
+            self._watch.refuse_connections = True
+            super().sent()
+            self._connection.close()
+            raise psycopg.OperationalError("the connection was lost while sending")
 
     def sent(self) -> None:
         super().sent()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ledger.errors import Refusal
 from ledger.identifiers import CommandKey
-from ledger.log.model import Category, Draft, Event, SideTable, Transaction
+from ledger.log.model import Category, Event, SideTable, Transaction, UnitOfWork, Violation
 
 
 class CoinsAdded(Event):
@@ -25,7 +25,10 @@ class Purse(msgspec.Struct, frozen=True):
 
 
 class TooFewCoins(Refusal):
-    """There are too few coins in the purse."""
+    """Details: `wanted` and `there`."""
+
+    code = "too_few_coins"
+    message = "There are too few coins in the purse."
 
 
 def evolve(purse: Purse, event: Event) -> Purse:
@@ -37,12 +40,17 @@ def evolve(purse: Purse, event: Event) -> Purse:
     return purse
 
 
+def check(before: Purse, event: Event, after: Purse) -> Violation | None:
+    return Violation((f"the purse has {after.coins} coins",), before, after) if after.coins < 0 else None
+
+
 PURSES = Category(
     prefix="purse",
     events={"test.coins_added.v1": CoinsAdded, "test.coins_taken.v1": CoinsTaken},
     initial=Purse(),
     evolve=evolve,
     snapshot_type=Purse,
+    check=check,
 )
 metadata = sa.MetaData()
 NOTES = SideTable(
@@ -57,11 +65,11 @@ NOTES = SideTable(
 
 
 def add(key: str, purse: str, amount: int, *, fails: bool = False) -> Transaction:
-    def decide(draft: Draft) -> Any:
-        draft.append(purse, [CoinsAdded(amount=amount)])
+    def decide(uow: UnitOfWork) -> Any:
+        uow.append(purse, [CoinsAdded(amount=amount)])
         if fails:
             raise ZeroDivisionError
-        return {"coins": draft.state(purse).coins}
+        return {"coins": uow.state(purse).coins}
 
     return Transaction(
         key=CommandKey(key), actor="system:test", body=["add", purse, amount], streams=(purse,), decide=decide
@@ -69,11 +77,11 @@ def add(key: str, purse: str, amount: int, *, fails: bool = False) -> Transactio
 
 
 def take(key: str, purse: str, amount: int) -> Transaction:
-    def decide(draft: Draft) -> Any:
-        if draft.state(purse).coins < amount:
-            raise TooFewCoins(wanted=amount, there=draft.state(purse).coins)
-        draft.append(purse, [CoinsTaken(amount=amount)])
-        return {"coins": draft.state(purse).coins}
+    def decide(uow: UnitOfWork) -> Any:
+        if uow.state(purse).coins < amount:
+            raise TooFewCoins(wanted=amount, there=uow.state(purse).coins)
+        uow.append(purse, [CoinsTaken(amount=amount)])
+        return {"coins": uow.state(purse).coins}
 
     return Transaction(
         key=CommandKey(key),
@@ -87,11 +95,11 @@ def take(key: str, purse: str, amount: int) -> Transaction:
 def move(key: str, source: str, target: str, amount: int) -> Transaction:
     """Put first, take second: a refusal must undo what came before it."""
 
-    def decide(draft: Draft) -> Any:
-        draft.append(target, [CoinsAdded(amount=amount)])
-        if draft.state(source).coins < amount:
-            raise TooFewCoins(wanted=amount, there=draft.state(source).coins)
-        draft.append(source, [CoinsTaken(amount=amount)])
+    def decide(uow: UnitOfWork) -> Any:
+        uow.append(target, [CoinsAdded(amount=amount)])
+        if uow.state(source).coins < amount:
+            raise TooFewCoins(wanted=amount, there=uow.state(source).coins)
+        uow.append(source, [CoinsTaken(amount=amount)])
         return None
 
     return Transaction(
@@ -103,15 +111,31 @@ def move(key: str, source: str, target: str, amount: int) -> Transaction:
     )
 
 
+def overdraw(key: str, purse: str, amount: int, *, first: str = "purse_z") -> Transaction:
+    """Forget to ask what is there, after something harmless."""
+
+    def decide(uow: UnitOfWork) -> Any:
+        uow.append(first, [CoinsAdded(amount=1)])
+        uow.append(purse, [CoinsAdded(amount=1), CoinsTaken(amount=amount)])
+
+    return Transaction(
+        key=CommandKey(key),
+        actor="system:test",
+        body=["overdraw", purse, amount],
+        streams=(purse, first),
+        decide=decide,
+    )
+
+
 def note(key: str, row: str, step: int = 1, purse: str | None = None) -> Transaction:
     """Count on a row of another table, together with an event if a purse is given."""
 
-    def decide(draft: Draft) -> Any:
-        before = draft.get(NOTES, row)
+    def decide(uow: UnitOfWork) -> Any:
+        before = uow.get(NOTES, row)
         count = (before["count"] if before else 0) + step
-        draft.put(NOTES, {"id": row, "count": count, "data": {"seen": [count]}})
+        uow.put(NOTES, {"id": row, "count": count, "data": {"seen": [count]}})
         if purse is not None:
-            draft.append(purse, [CoinsAdded(amount=1)])
+            uow.append(purse, [CoinsAdded(amount=1)])
         return {"count": count}
 
     return Transaction(
@@ -130,5 +154,5 @@ def erase(key: str, row: str) -> Transaction:
         actor="system:test",
         body=["erase", row],
         streams=(),
-        decide=lambda draft: draft.delete(NOTES, row),
+        decide=lambda uow: uow.delete(NOTES, row),
     )

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+import structlog
 
-from ledger.log.model import Draft, Receipt, Transaction
+from ledger.errors import InvariantViolated
+from ledger.log.model import Receipt, Transaction, UnitOfWork
 from ledger.log.recorder import LOG_LOCK
 from ledger.log.sequencer import Sequencer
 from ledger.log.verify import verify
 from tests.log.conftest import CATEGORIES, StartSequencer, answers_to, log_held
 from tests.log.faulty import Watch
-from tests.log.purse import TooFewCoins, add, note, take
+from tests.log.purse import TooFewCoins, add, note, overdraw, take
 
 Coins = Callable[[str], Awaitable[int]]
 
@@ -30,9 +32,9 @@ class Counted:
     def __call__(self, transaction: Transaction) -> Transaction:
         decide = transaction.decide
 
-        def counting(draft: Draft) -> Any:
+        def counting(uow: UnitOfWork) -> Any:
             self.times[transaction.key] = self.times.get(transaction.key, 0) + 1
-            return decide(draft)
+            return decide(uow)
 
         return Transaction(
             key=transaction.key,
@@ -106,6 +108,30 @@ async def test_a_decision_ahead_is_made_again_when_another_process_came_between(
     assert [type(answer) for answer in await mine] == [TooFewCoins]
     assert counted.times == {"mine": 2}
     assert await coins("purse_a") == 0
+    assert verify(log_database, CATEGORIES).ok
+
+
+async def test_what_breaks_an_invariant_ahead_is_undone_alone_and_reported_once(
+    start: StartSequencer, coins: Coins, log_database: str
+) -> None:
+    with structlog.testing.capture_logs() as reported:
+        sequencer, gate, first, later = await on_its_way(
+            start,
+            Watch(),
+            log_database,
+            [overdraw("bad", "purse_a", 9), add("good", "purse_a", 1)],
+        )
+        gate.open.set()
+        answers = [await first, *await later]
+    assert [type(answer) for answer in answers] == [Receipt, InvariantViolated, Receipt]
+    assert await coins("purse_a") == 4
+    assert sequencer.violations == 1
+    [report] = [entry for entry in reported if entry["event"] == "invariant_violated"]
+    assert (report["log_level"], report["stream"], report["version"]) == ("critical", "purse_a", 5)
+    assert (report["key"], report["actor"]) == ("bad", "system:test")
+    assert (report["name"], report["decided"]) == ("test.coins_taken.v1", {"amount": 9})
+    assert (report["before"], report["after"]) == ({"coins": 4}, {"coins": -5})
+    assert report["why"] == ("the purse has -5 coins",)
     assert verify(log_database, CATEGORIES).ok
 
 

@@ -15,7 +15,7 @@ from ledger.errors import CorruptLog, OutcomeUnknown
 from ledger.identifiers import CommandKey
 from ledger.log import recorder
 from ledger.log.categories import Categories
-from ledger.log.model import Category, Draft, Event, Receipt, Transaction
+from ledger.log.model import Category, Event, Receipt, Transaction, UnitOfWork
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from ledger.log.verify import verify
@@ -26,7 +26,7 @@ from tests.log.purse import NOTES, PURSES, Purse, add, evolve, note
 Coins = Callable[[str], Awaitable[int]]
 
 
-def command(key: str, decide: Callable[[Draft], Any], *streams: str) -> Transaction:
+def command(key: str, decide: Callable[[UnitOfWork], Any], *streams: str) -> Transaction:
     return Transaction(key=CommandKey(key), actor="system:test", body=[key], streams=streams, decide=decide)
 
 
@@ -54,7 +54,7 @@ async def test_an_event_from_the_next_release_does_not_fail_those_it_does_not_co
     old = start()
     await answers_to(old, [add("k0", "purse_b", 1), add("k1", "purse_a", 1)])
     with newer_process(log_database) as newer:
-        burn = command("k2", lambda draft: draft.append("purse_b", [CoinsBurnt(amount=1)]), "purse_b")
+        burn = command("k2", lambda uow: uow.append("purse_b", [CoinsBurnt(amount=1)]), "purse_b")
         await newer.submit(burn)
     assert (await old.submit(add("k3", "purse_a", 5))).result == {"coins": 6}
     with pytest.raises(CorruptLog):
@@ -63,17 +63,17 @@ async def test_an_event_from_the_next_release_does_not_fail_those_it_does_not_co
     assert await coins("purse_a") == 7
 
 
-def stops(_: Draft) -> None:
+def stops(_: UnitOfWork) -> None:
     raise StopIteration
 
 
-def gives_up(_: Draft) -> None:
+def gives_up(_: UnitOfWork) -> None:
     raise asyncio.CancelledError
 
 
 @pytest.mark.parametrize("decide", [stops, gives_up])
 async def test_what_a_future_cannot_carry_is_told_as_a_fault_and_disturbs_nobody(
-    start: StartSequencer, log_database: str, decide: Callable[[Draft], None]
+    start: StartSequencer, log_database: str, decide: Callable[[UnitOfWork], None]
 ) -> None:
     sequencer = start()
     commands = [add("x", "purse_a", 1), command("bad", decide), add("y", "purse_a", 1)]
@@ -199,7 +199,7 @@ async def test_a_table_that_comes_later_is_found(start: StartSequencer, log_data
     await sequencer.submit(note("n0", "row"))
 
     def put(key: str) -> Transaction:
-        return command(key, lambda draft: draft.put(NOTES, {"id": key, "count": 1}))
+        return command(key, lambda uow: uow.put(NOTES, {"id": key, "count": 1}))
 
     with psycopg.connect(log_database, autocommit=True) as connection:
         connection.execute("ALTER TABLE test_notes RENAME TO away")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import msgspec
 import pytest
 
-from ledger.errors import IdempotencyConflict
+from ledger.errors import IdempotencyConflict, InvariantViolated
+from ledger.identifiers import CommandKey
+from ledger.log.model import Receipt, Transaction, UnitOfWork
 from tests.log.conftest import LogUnderTest
-from tests.log.purse import Purse, TooFewCoins, add, erase, move, note, take
+from tests.log.purse import NOTES, CoinsAdded, Purse, TooFewCoins, add, erase, move, note, overdraw, take
 
 
 async def test_an_accepted_command_is_there_when_it_is_acknowledged(log: LogUnderTest) -> None:
@@ -43,12 +48,48 @@ async def test_a_refusal_is_remembered_with_its_details(log: LogUnderTest) -> No
         await log.writer.submit(take("k1", "purse_a", 5))
 
 
-async def test_a_refusal_undoes_everything_its_command_had_drafted(log: LogUnderTest) -> None:
+async def test_a_key_can_be_refused_by_a_command_that_touches_nothing_else(log: LogUnderTest) -> None:
+    await log.writer.submit(add("k1", "purse_a", 5))
+
+    def never(_: UnitOfWork) -> Any:
+        raise TooFewCoins(wanted=1, there=0)
+
+    known, fresh = add("k1", "purse_a", 5), add("k2", "purse_a", 5)
+    forbid = {"streams": (), "rows": (), "decide": never, "suspected": True}
+    assert (await log.writer.submit(msgspec.structs.replace(known, **forbid))).result == {"coins": 5}
+    for command in (msgspec.structs.replace(fresh, **forbid), fresh):
+        with pytest.raises(TooFewCoins):
+            await log.writer.submit(command)
+    assert (await log.reader.state("purse_a")).state == Purse(5)
+
+
+async def test_a_refusal_undoes_everything_its_command_had_decided(log: LogUnderTest) -> None:
     await log.writer.submit(add("k1", "purse_a", 5))
     with pytest.raises(TooFewCoins):
         await log.writer.submit(move("k2", "purse_a", "purse_b", 6))
     assert (await log.reader.state("purse_b")).version == 0
     assert (await log.reader.head()) == 1
+
+
+async def test_what_breaks_an_invariant_is_undone_as_a_whole_and_its_neighbours_go_on(
+    log: LogUnderTest,
+) -> None:
+    commands = [add("k1", "purse_a", 5), overdraw("k2", "purse_a", 9), add("k3", "purse_a", 1)]
+    answers = await asyncio.gather(*(log.writer.submit(c) for c in commands), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Receipt, InvariantViolated, Receipt]
+    assert (await log.reader.state("purse_a")).state == Purse(6)
+    assert (await log.reader.state("purse_z")).version == 0
+    assert await log.reader.head() == 2
+
+
+async def test_what_broke_an_invariant_may_be_sent_again_with_the_same_key(log: LogUnderTest) -> None:
+    for _ in range(2):
+        with pytest.raises(InvariantViolated, match="purse_a 2: the purse has -8 coins"):
+            await log.writer.submit(overdraw("k1", "purse_a", 9))
+    await log.writer.submit(add("k2", "purse_a", 9))
+    again = await log.writer.submit(overdraw("k1", "purse_a", 9))
+    assert not again.replayed
+    assert (await log.reader.state("purse_a")).state == Purse(1)
 
 
 async def test_a_command_over_two_streams_has_neighbouring_positions(log: LogUnderTest) -> None:
@@ -99,6 +140,75 @@ async def test_rows_of_other_tables_change_together_with_events(log: LogUnderTes
     assert await log.note("n1") is None
 
 
+def command(key: str, decide: Callable[[UnitOfWork], Any]) -> Transaction:
+    """Anything done to a purse and a note."""
+    return Transaction(
+        key=CommandKey(key),
+        actor="system:test",
+        body=key,
+        streams=("purse_a",),
+        rows=((NOTES, "n1"),),
+        decide=decide,
+    )
+
+
+def fails_at_the_end(uow: UnitOfWork) -> object:
+    uow.append("purse_a", [CoinsAdded(amount=1)])
+    uow.put(NOTES, {"id": "n1", "count": 9})
+    return object()  # nothing that could be stored
+
+
+def spoils_what_it_read(uow: UnitOfWork) -> None:
+    row: Any = uow.get(NOTES, "n1")
+    row["count"] = 9
+    raise ZeroDivisionError
+
+
+def names_no_such_column(uow: UnitOfWork) -> None:
+    uow.append("purse_a", [CoinsAdded(amount=1)])
+    uow.put(NOTES, {"id": "n1", "colour": "red"})
+
+
+@pytest.mark.parametrize("fault", [fails_at_the_end, spoils_what_it_read, names_no_such_column])
+async def test_a_command_that_fails_anywhere_leaves_events_and_rows_as_they_were(
+    log: LogUnderTest, fault: Callable[[UnitOfWork], Any]
+) -> None:
+    await log.writer.submit(note("k1", "n1", purse="purse_a"))
+    before = await log.note("n1")
+    spoiled, read = command("k2", fault), command("k3", lambda uow: (uow.get(NOTES, "n1") or {})["count"])
+    answers = await asyncio.gather(
+        log.writer.submit(spoiled), log.writer.submit(read), return_exceptions=True
+    )
+    assert isinstance(answers[0], Exception)
+    assert isinstance(answers[1], Receipt)
+    assert answers[1].result == 1
+    assert await log.note("n1") == before
+    assert (await log.reader.state("purse_a")).version == await log.reader.head() == 1
+
+
+async def test_columns_that_a_row_does_not_name_keep_what_they_have(log: LogUnderTest) -> None:
+    await log.writer.submit(note("k1", "n1"))
+
+    def change(uow: UnitOfWork) -> Any:
+        uow.put(NOTES, {"id": "n1", "count": 5})
+        return uow.get(NOTES, "n1")
+
+    changed = {"id": "n1", "count": 5, "data": {"seen": [1]}}
+    assert (await log.writer.submit(command("k2", change))).result == changed
+    assert await log.note("n1") == changed
+
+
+async def test_a_row_that_was_deleted_and_is_there_again_begins_anew(log: LogUnderTest) -> None:
+    await log.writer.submit(note("k1", "n1"))
+
+    def anew(uow: UnitOfWork) -> None:
+        uow.delete(NOTES, "n1")
+        uow.put(NOTES, {"id": "n1", "count": 5})
+
+    await log.writer.submit(command("k2", anew))
+    assert await log.note("n1") == {"id": "n1", "count": 5, "data": None}
+
+
 async def test_commands_of_one_batch_see_each_other(log: LogUnderTest) -> None:
     commands = [add("k0", "purse_a", 10)]
     commands += [take(f"k{n}", "purse_a", 3) for n in range(1, 6)]
@@ -142,3 +252,18 @@ async def test_an_undeclared_stream_or_row_is_a_fault(log: LogUnderTest) -> None
     with pytest.raises(LookupError):
         await log.writer.submit(sneaky)
     assert await log.reader.head() == 0
+
+
+async def test_the_log_is_read_on_from_any_position_in_pages(log: LogUnderTest) -> None:
+    for n in range(1, 6):
+        await log.writer.submit(add(f"k{n}", f"purse_{n % 2}", n))
+    pages = [await log.reader.read(after=after, limit=2) for after in (0, 2, 4, 5)]
+    assert [[entry.position for entry in page] for page in pages] == [[1, 2], [3, 4], [5], []]
+    assert await log.reader.head() == 5
+
+
+async def test_nothing_has_happened_yet_in_an_empty_log(log: LogUnderTest) -> None:
+    assert await log.reader.head() == 0
+    assert await log.reader.state("purse_a") == (Purse(), 0, 0)
+    assert list(await log.reader.events("purse_a")) == []
+    assert list(await log.reader.read(after=0, limit=9)) == []

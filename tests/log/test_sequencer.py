@@ -17,7 +17,7 @@ from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.identifiers import CommandKey
 from ledger.log.cache import SNAPSHOT_EVERY
 from ledger.log.categories import Categories
-from ledger.log.model import Draft, Receipt, Transaction
+from ledger.log.model import Receipt, Transaction, UnitOfWork
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def fill(key: str, purse: str, events: int) -> Transaction:
     """One command with many events."""
 
-    def decide(draft: Draft) -> None:
-        draft.append(purse, [CoinsAdded(amount=1)] * events)
+    def decide(uow: UnitOfWork) -> None:
+        uow.append(purse, [CoinsAdded(amount=1)] * events)
 
     return Transaction(
         key=CommandKey(key),
@@ -44,7 +44,7 @@ def fill(key: str, purse: str, events: int) -> Transaction:
     )
 
 
-@pytest.mark.parametrize("many", [2, 10])
+@pytest.mark.parametrize("many", [2, pytest.param(10, marks=pytest.mark.slow_suite)])
 async def test_processes_side_by_side_lose_no_update_and_progress_evenly(
     log_database: str, coins: Callable[[str], Awaitable[int]], many: int
 ) -> None:
@@ -195,6 +195,20 @@ async def test_an_answer_lost_for_good_is_unknown_and_asking_again_tells(
     again = await sequencer.submit(add("k1", "purse_a", 5))
     assert (again.replayed, again.position) == (True, 2)
     assert await coins("purse_a") == 6
+
+
+async def test_a_connection_lost_while_sending_leaves_unknown_what_became_of_it(
+    start: StartSequencer, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    """The bytes may have arrived: nobody may be told that nothing was decided."""
+    watch = Watch(break_off_sending=1)
+    sequencer = start(watch)
+    sequencer._pause.set()
+    with pytest.raises(OutcomeUnknown):
+        await sequencer.submit(add("k1", "purse_a", 5))
+    watch.refuse_connections = False
+    assert (await sequencer.submit(add("k1", "purse_a", 5))).replayed
+    assert await coins("purse_a") == 5
 
 
 @pytest.mark.parametrize("events", [10, 10_000])

@@ -9,18 +9,18 @@ import structlog
 
 from ledger.log import cache
 from ledger.log.recorder import LogRecorder, open_datastore
-from tests.proof.desk import Desk
-from tests.proof.wishes import Ledger
+from tests.proof.harness import Harness
+from tests.proof.random_commands import Ledger
 
 
 @pytest.fixture
-def desk(make_database: Callable[..., str]) -> Iterator[Desk]:
+def harness(make_database: Callable[..., str]) -> Iterator[Harness]:
     """With snapshots after few events, so that short lives load them too."""
     url = make_database()
     with open_datastore(url) as datastore:
         LogRecorder(datastore).create_schema(url)
     with pytest.MonkeyPatch.context() as patched, structlog.testing.capture_logs():
         patched.setattr(cache, "SNAPSHOT_EVERY", 4)
-        Ledger.desk = Desk(url)
-        yield Ledger.desk
-        Ledger.desk.close()
+        Ledger.harness = Harness(url)
+        yield Ledger.harness
+        Ledger.harness.close()

@@ -52,7 +52,7 @@ class Process:
         self._recorder.datastore.close()
 
 
-class Desk:
+class Harness:
     """`database` is the URL of a database with the log's tables. One desk sees many lives."""
 
     def __init__(self, database: str) -> None:

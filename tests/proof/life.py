@@ -12,8 +12,8 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ledger.domain import applying
 from ledger.domain import commands as c
-from ledger.domain import drafts
 from ledger.domain import events as e
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.consideration import Worth
@@ -22,11 +22,12 @@ from ledger.domain.invariants import check_step
 from ledger.domain.journal import CREDIT, postings
 from ledger.domain.movements import movement
 from ledger.domain.state import Account
+from ledger.domain.touched import check_touched
 from ledger.errors import IdempotencyConflict, Refusal
 from ledger.identifiers import AccountId, CommandKey
-from ledger.log.model import Draft, Receipt, Transaction
+from ledger.log.model import Receipt, Transaction, UnitOfWork
 from tests.ledger.naive import No
-from tests.proof.desk import NOT_ANSWERED, Desk, result_of
+from tests.proof.harness import NOT_ANSWERED, Harness, result_of
 from tests.proof.naive_ledger import Book, Rules
 
 RULES = {
@@ -55,12 +56,12 @@ class Command:
 class Life(RuleBasedStateMachine):
     """Sends commands, asks the model, compares; and all that may happen to processes meanwhile."""
 
-    desk: ClassVar[Desk]
+    harness: ClassVar[Harness]
 
     @initialize()
     def begin(self) -> None:
-        start = self.desk.new_life()
-        names = [AccountId(f"acct_{self.desk.lives:06d}{part}") for part in "abp"]
+        start = self.harness.new_life()
+        names = [AccountId(f"acct_{self.harness.lives:06d}{part}") for part in "abp"]
         self.names = names
         self.books = {name: Book(name=name, plans=RULES) for name in names}
         self.accounts: dict[str, Account] = dict.fromkeys(names, ACCOUNTS.initial)
@@ -79,16 +80,16 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "queue"):
             self.flush(0)
-            assert self.desk.all_rows() == self.desk.rows, "the log has changed behind its readers"
+            assert self.harness.all_rows() == self.harness.rows, "the log has changed behind its readers"
 
     # Sending
 
     def new(self, kind: str) -> str:
         self.made += 1
-        return f"{kind}_{self.desk.lives:06d}_{self.made:04d}"
+        return f"{kind}_{self.harness.lives:06d}_{self.made:04d}"
 
     def command(
-        self, streams: Sequence[str], body: Any, decide: Callable[[Draft], Any], naive: Naive
+        self, streams: Sequence[str], body: Any, decide: Callable[[UnitOfWork], Any], naive: Naive
     ) -> Command:
         key = CommandKey(self.new("cmd"))
         command = Command(
@@ -104,8 +105,8 @@ class Life(RuleBasedStateMachine):
             self.flush(process)
 
     def act(self, who: str, process: int, command: c.Command, naive: Naive) -> None:
-        def decide(draft: Draft) -> list[str]:
-            return [type(event).__name__ for event in drafts.act_in(draft, who, command)]
+        def decide(uow: UnitOfWork) -> list[str]:
+            return [type(event).__name__ for event in applying.act_in(uow, who, command)]
 
         body = [who, type(command).__name__, command]
         self.send(self.command((who,), body, decide, naive), process)
@@ -117,15 +118,15 @@ class Life(RuleBasedStateMachine):
             return
         number = process
         for _ in range(4):
-            answers = self.desk.submit(number, [command.transaction for command in batch])
+            answers = self.harness.submit(number, [command.transaction for command in batch])
             again = []
             for command, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, NOT_ANSWERED):
                     again.append(command)
                 else:
                     self.note(command, answer)
-            if self.desk.processes[number].killer.dead:
-                self.desk.replace(number)
+            if self.harness.processes[number].killer.dead:
+                self.harness.replace(number)
                 number = 1 - number
             batch = again
             if not batch:
@@ -141,7 +142,7 @@ class Life(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Ask the model in the log's order, then compare everything."""
-        for outcome in self.desk.news():
+        for outcome in self.harness.news():
             assert outcome.key not in self.decided, "decided twice"
             self.decided.add(outcome.key)
             assert outcome.recorded_at >= self.now, "the log's time went back"
@@ -158,7 +159,7 @@ class Life(RuleBasedStateMachine):
         accepted = {
             key for key in self.decided if (self.commands[key].answer or ["accepted"])[0] == "accepted"
         }
-        for envelope in self.desk.events():
+        for envelope in self.harness.events():
             assert envelope.key in accepted, "a refused command left an event"
             self.fold(envelope.stream, envelope.event)
         self.compare()
@@ -167,6 +168,7 @@ class Life(RuleBasedStateMachine):
         before = self.accounts[stream]
         after = ACCOUNTS.evolve(before, event)
         assert check_step(before, event, after) == []
+        assert check_touched(before, event, after) is None
         self.accounts[stream] = after
         lines: Counter[tuple[str, str]] = Counter()
         for posting in postings(event):
@@ -220,15 +222,13 @@ class Life(RuleBasedStateMachine):
         assert {hold.hold_id: hold.deadline for hold in each(account.holds)} == {
             hold: holder.deadline for hold, holder in book.holders.items() if holder.deadline
         }
-        standing = account.standing
-        assert {r.refund_id for r in standing.refunds} == {
-            n for n, h in book.holders.items() if not h.deadline
-        }
-        assert {d.reversal_id for d in standing.disputes} == set(book.disputes)
-        assert {s.schedule_id: s.earned_days for s in standing.schedules} == {
+        status = account.status
+        assert {r.refund_id for r in status.refunds} == {n for n, h in book.holders.items() if not h.deadline}
+        assert {d.reversal_id for d in status.disputes} == set(book.disputes)
+        assert {s.schedule_id: s.earned_days for s in status.schedules} == {
             lot: earning.earned_days for lot, earning in book.earnings.items()
         }
-        assert (standing.overage_owed, standing.merged_into) == (book.overage_owed, book.gone_to)
+        assert (status.overage_owed, status.merged_into) == (book.overage_owed, book.gone_to)
         usage = account.usage
         assert (usage.period, usage.granted, usage.used) == (
             book.period,
@@ -237,7 +237,7 @@ class Life(RuleBasedStateMachine):
         )
         assert self.warnings[name] == book.warnings
         assert self.earned[name] == book.earned
-        mine, theirs = standing.subscription, book.membership
+        mine, theirs = status.subscription, book.membership
         assert (mine is None) == (theirs is None)
         if mine is not None and theirs is not None:
             assert (mine.plan, mine.next_plan, mine.cancels, mine.ended_at is not None, mine.granted) == (
@@ -261,14 +261,14 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=SECONDS, process=PROCESS, both=st.booleans())
     def a_clock_steps(self, seconds: int, process: int, both: bool) -> None:
         for number in (0, 1) if both else (process,):
-            self.desk.processes[number].clock.advance(timedelta(seconds=seconds))
+            self.harness.processes[number].clock.advance(timedelta(seconds=seconds))
 
     @rule(pick=PICKS, beside=st.sampled_from([-1, 0, 0, 1]))
     def the_clocks_reach_something(self, pick: int, beside: int) -> None:
         """An instant at which a lot, a hold or a period ends, or one just beside it."""
         found = sorted({end for book in self.books.values() for end in book.ends() if end > self.now})
         if found:
-            for process in self.desk.processes:
+            for process in self.harness.processes:
                 process.clock.set(found[pick % min(6, len(found))] + timedelta(seconds=beside))
 
     @rule(many=st.integers(2, 5))
@@ -287,16 +287,16 @@ class Life(RuleBasedStateMachine):
         dies=st.booleans(),
     )
     def the_next_commits_are_unlucky(self, process: int, plan: list[str], dies: bool) -> None:
-        killer = self.desk.processes[process].killer
+        killer = self.harness.processes[process].killer
         killer.plan, killer.dies = plan, dies
 
     @rule(process=PROCESS)
     def a_process_is_replaced(self, process: int) -> None:
-        self.desk.replace(process)
+        self.harness.replace(process)
 
     @rule(process=PROCESS)
     def an_idle_connection_is_lost(self, process: int) -> None:
-        self.desk.disconnect(process)
+        self.harness.disconnect(process)
 
     @rule(pick=PICKS, process=PROCESS, other_body=st.booleans())
     def a_command_comes_again(self, pick: int, process: int, other_body: bool) -> None:
@@ -316,9 +316,9 @@ class Life(RuleBasedStateMachine):
 
     def until_answered(self, process: int, transaction: Transaction) -> list[Any]:
         for number in (process, 1 - process, process):
-            answers = self.desk.submit(number, [transaction])
-            if self.desk.processes[number].killer.dead:
-                self.desk.replace(number)
+            answers = self.harness.submit(number, [transaction])
+            if self.harness.processes[number].killer.dead:
+                self.harness.replace(number)
             if not isinstance(answers[0], NOT_ANSWERED):
                 return answers
         raise AssertionError("never answered")
@@ -326,7 +326,7 @@ class Life(RuleBasedStateMachine):
 
 def worths_open(account: Account) -> list[Worth]:
     """All that was paid and not earned, lapsed or sent back."""
-    slices = [piece for hold in each(account.holds) for piece in hold.slices]
-    slices += [piece for refund in account.standing.refunds for piece in refund.held]
-    worths = [lot.left_worth for lot in account.lots] + [piece.worth for piece in slices if piece.worth]
-    return worths + [s.consideration.worth - s.earned for s in account.standing.schedules]
+    slices = [portion for hold in each(account.holds) for portion in hold.slices]
+    slices += [portion for refund in account.status.refunds for portion in refund.held]
+    worths = [lot.left_worth for lot in account.lots] + [portion.worth for portion in slices if portion.worth]
+    return worths + [s.consideration.worth - s.earned for s in account.status.schedules]

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from ledger.domain import applying
 from ledger.domain import commands as c
-from ledger.domain import drafts
 from ledger.domain.consideration import Worth
 from ledger.domain.holds import each
 from ledger.domain.lots import PRIORITY, Source
@@ -16,7 +16,7 @@ from ledger.identifiers import AccountId
 from ledger.plans import Plan
 from tests.ledger.naive import Terms
 from tests.ledger.world import paid
-from tests.proof.desk import NOT_ANSWERED
+from tests.proof.harness import NOT_ANSWERED
 from tests.proof.life import PICKS, PROCESS, RULES, Command, Life
 from tests.proof.naive_ledger import Book
 
@@ -58,13 +58,13 @@ class Ledger(Life):
         name = self.names[who]
         one, other = self.holding(name, amount, 3_600), self.holding(name, 1 + pick % 4, 60)
         if killed:
-            self.desk.processes[process].killer.plan = [killed]
-            self.desk.processes[process].killer.dies = False
+            self.harness.processes[process].killer.plan = [killed]
+            self.harness.processes[process].killer.dies = False
         t, u = one.transaction, other.transaction
-        answers = self.desk.race([(0, t), (1, u), (1, t), (0, u)])
+        answers = self.harness.race([(0, t), (1, u), (1, t), (0, u)])
         for number in (0, 1):
-            if self.desk.processes[number].killer.dead:
-                self.desk.replace(number)
+            if self.harness.processes[number].killer.dead:
+                self.harness.replace(number)
         for command, answer in zip((one, other, one, other), answers, strict=True):
             if isinstance(answer, NOT_ANSWERED):
                 [answer] = self.until_answered(process, command.transaction)
@@ -84,7 +84,7 @@ class Ledger(Life):
         bought = [lot for lot, kind in book.sources.items() if kind == "payment" and not book.gone_to]
         if again and bought and source is Source.PAYMENT:
             lot = bought[-1]
-        expires_at = None if life is None else self.desk.processes[0].clock() + timedelta(seconds=life)
+        expires_at = None if life is None else self.harness.processes[0].clock() + timedelta(seconds=life)
         is_paid = source is not Source.PROMOTION
         minor = 1 + amount * 30
         money = paid(minor, tax=minor // 6, fee=minor // 30, payment_id=f"pay_{lot}") if is_paid else None
@@ -123,7 +123,7 @@ class Ledger(Life):
         command = self.command(
             (name,),
             ["sweep", name, limit],
-            lambda draft: drafts.sweep_in(draft, name, limit),
+            lambda uow: applying.sweep_in(uow, name, limit),
             lambda now: book.sweep(now, limit),
         )
         self.send(command, process)
@@ -134,7 +134,7 @@ class Ledger(Life):
         self, name: str, amount: int, seconds: int, *, only: str | None = None, allowance: bool = True
     ) -> Command:
         hold, book = self.new("hold"), self.books[name]
-        deadline = self.desk.processes[0].clock() + timedelta(seconds=seconds)
+        deadline = self.harness.processes[0].clock() + timedelta(seconds=seconds)
         command = c.HoldCredits(
             hold_id=hold,
             job_id=f"job_{hold}",
@@ -147,7 +147,7 @@ class Ledger(Life):
         return self.command(
             (name,),
             ["hold", name, command],
-            lambda draft: drafts.hold_in(draft, name, command, PLANS).hold_id,
+            lambda uow: applying.hold_in(uow, name, command, PLANS).hold_id,
             lambda now: book.order_images(hold, amount, deadline, now, only=only, allowance=allowance),
         )
 
@@ -187,10 +187,10 @@ class Ledger(Life):
         """The usual life, so that unusual ones meet credits that are spent, held and left."""
         name = self.names[who]
         self.grant(who, process, bought, life, Source.PAYMENT, again=False)
-        wish = self.holding(name, min(used, bought), 4_000, allowance=False)
-        self.send(wish, process)
+        command = self.holding(name, min(used, bought), 4_000, allowance=False)
+        self.send(command, process)
         if kept:
-            hold, book = wish.transaction.body[2].hold_id, self.books[name]
+            hold, book = command.transaction.body[2].hold_id, self.books[name]
             command = c.CaptureHold(hold_id=hold, credits=captured)
             self.act(name, process, command, lambda now: book.capture(hold, captured, 0, now))
 
@@ -238,7 +238,7 @@ class Ledger(Life):
         to = self.some_hold(name, onto) if onto % 3 == 0 else self.new("hold")
         if to in self.resolved:
             to = hold
-        deadline = self.desk.processes[0].clock() + timedelta(seconds=seconds)
+        deadline = self.harness.processes[0].clock() + timedelta(seconds=seconds)
         command = c.MoveHold(hold_id=hold, to_hold_id=to, job_id="job_2", deadline=deadline)
         self.act(name, process, command, lambda now: book.move(hold, to, deadline, now))
 
@@ -339,7 +339,7 @@ class Ledger(Life):
     ) -> None:
         name, lot = self.names[who], self.new("lot")
         book = self.books[name]
-        start = self.desk.processes[0].clock() - timedelta(days=ago)
+        start = self.harness.processes[0].clock() - timedelta(days=ago)
         mine = book.membership
         if renews and mine is not None:
             start = mine.end
@@ -414,7 +414,7 @@ class Ledger(Life):
         command = self.command(
             (guest, person),
             ["merge", guest, person],
-            lambda draft: drafts.merge_in(draft, guest, person),
+            lambda uow: applying.merge_in(uow, guest, person),
             lambda now: self.books[guest].move_to(self.books[person], now),
         )
         self.send(command, process)

@@ -14,9 +14,9 @@ from ledger.domain.events import CreditsGranted, RevenueEarned, UsageWarned
 from ledger.domain.periods import months_after
 from ledger.domain.refusals import InsufficientCredits, PeriodAlreadyGranted
 from ledger.identifiers import Identifiers
-from ledger.log.memory import MemoryLog
 from ledger.plans import PLANS
 from ledger.service import Ledger
+from ledger.testing.memory_log import MemoryLog
 from tests.ledger.world import DAY, paid
 
 FREE, STARTER, PRO, UNLIMITED = (PLANS[name] for name in ("free", "starter", "pro", "unlimited"))
@@ -35,7 +35,7 @@ class Subscriber:
         self.log = MemoryLog([ACCOUNTS], self.clock)
         self.ledger = Ledger(self.log, self.log, clock=self.clock, identifiers=Identifiers(self.clock))
         self.me = self.ledger.open()
-        self._told = self._made = 0
+        self._sent = self._made = 0
 
     async def pays(self, plan: str, start: datetime, end: datetime) -> None:
         self._made += 1
@@ -73,9 +73,9 @@ class Subscriber:
 
     def news(self) -> list[str]:
         """What was granted, and what was warned of, since the last time somebody looked."""
-        told, self._told = self._told, len(self.log.log)
+        returned, self._sent = self._sent, len(self.log.log)
         lines = []
-        for entry in self.log.log[told:]:
+        for entry in self.log.log[returned:]:
             match entry.event:
                 case CreditsGranted(credits=credits_, plan=plan):
                     lines.append(f"+{credits_} {plan}")

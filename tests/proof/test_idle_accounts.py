@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,16 +20,18 @@ from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import PayPeriod
 from ledger.domain.due import next_due
 from ledger.domain.lots import Source
+from ledger.followups.rows import DueRows
+from ledger.followups.sweeper import Sweeper
 from ledger.identifiers import AccountId
 from ledger.log.categories import Categories
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
+from ledger.log.tables import account_due
 from ledger.plans import NO_PLANS, PLANS
 from ledger.service import Ledger
-from projections.due import LEASE, AccountSweeper, DueProjection
-from projections.tables import account_due
-from projections.tables import metadata as projection_tables
+from processes.idle_accounts import IDLE_ACCOUNTS, RULES, IdleAccounts
+from projections.due import DueProjection
 from tests.ledger.world import DAY, HOUR, NOON, paid
 
 
@@ -38,8 +42,21 @@ class House:
         self, engine: AsyncEngine, ledger: Ledger, reader: PostgresLogReader, clock: ManualClock
     ) -> None:
         self.engine, self.ledger, self.reader, self.clock = engine, ledger, reader, clock
-        self.sweeper = AccountSweeper(engine, ledger, reader, clock, accounts_per_round=3)
+        self.idle = IdleAccounts(ledger, reader, clock)
+        self.rows = DueRows(engine, IDLE_ACCOUNTS)
+        self.sweeper = self.another_sweeper()
         self.followed = 0
+
+    def another_sweeper(self) -> Sweeper:
+        """As of another process."""
+        return Sweeper(
+            IDLE_ACCOUNTS,
+            self.idle.visit,
+            engine=self.engine,
+            clock=self.clock,
+            randomness=random.Random(1),
+            rules=replace(RULES, at_once=3),
+        )
 
     async def follow(self) -> None:
         entries = await self.reader.read(after=self.followed, limit=1_000)
@@ -73,8 +90,6 @@ class House:
 async def house(make_database: Callable[..., str]) -> AsyncIterator[House]:
     url, clock, categories = make_database(), ManualClock(NOON), Categories([ACCOUNTS])
     engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    async with engine.begin() as connection:
-        await connection.run_sync(projection_tables.create_all)
     with open_datastore(url) as datastore:
         recorder = LogRecorder(datastore)
         recorder.create_schema(url)
@@ -150,12 +165,32 @@ async def test_a_hold_is_left_to_those_who_expire_its_job(house: House) -> None:
     assert await house.due() == {}, "the held credits lapse with their hold"
 
 
+@pytest.mark.parametrize("ends", ["before the lot lapses", "after the lot has lapsed"])
+async def test_what_was_wholly_held_when_its_account_was_visited_lapses_in_time(
+    house: House, ends: str
+) -> None:
+    """Another lot of the account lapses first, and brings the visit."""
+    account = await house.account(3, timedelta(minutes=10))
+    lot = await house.ledger.grant(account, 5, expires_at=NOON + HOUR, consideration=paid(50))
+    hold = await house.ledger.hold(account, 8, job_id="job_1", deadline=NOON + 2 * HOUR)
+    house.clock.advance(timedelta(minutes=10))
+    assert await house.sweep() == 0, "it is due again"
+    house.clock.set(NOON + (timedelta(minutes=30) if ends == "before the lot lapses" else 2 * HOUR))
+    await house.sweep()
+    await house.ledger.release(account, hold)
+    house.clock.set(NOON + 2 * HOUR)
+    await house.sweep()
+    lapsed = {event.expired.lot_id: event.expired for event in await house.events(account, e.LotExpired)}
+    assert (lapsed[lot].credits, lapsed[lot].worth.net_minor) == (5, 50)
+    assert await house.due() == {}
+
+
 async def test_two_sweepers_visit_an_account_once(house: House) -> None:
     for _ in range(6):
         await house.account(1, HOUR)
     house.clock.advance(HOUR)
     await house.follow()
-    other = AccountSweeper(house.engine, house.ledger, house.reader, house.clock, accounts_per_round=3)
+    other = house.another_sweeper()
     assert sum(await asyncio.gather(house.sweeper.sweep(), other.sweep())) == 6
 
 
@@ -163,9 +198,9 @@ async def test_what_a_process_that_died_had_taken_is_visited_after_the_lease(hou
     account = await house.account(5, HOUR)
     house.clock.advance(HOUR)
     await house.follow()
-    await house.sweeper._claim(house.clock() + LEASE)
+    await house.rows.claim(house.clock(), house.clock() + RULES.lease, 3)
     assert await house.sweep() == 0
-    house.clock.advance(LEASE)
+    house.clock.advance(RULES.lease)
     assert await house.sweep() == 1
     assert len(await house.events(account, e.LotExpired)) == 1
 
@@ -175,15 +210,13 @@ async def test_what_happens_during_a_visit_is_not_forgotten(house: House) -> Non
     account = await house.account(5, HOUR)
     house.clock.advance(HOUR)
     await house.follow()
-    lease = house.clock() + LEASE
-    await house.sweeper._claim(lease)
-    visit = await house.sweeper._visit(account)
-    assert visit is not None
+    [claim] = await house.rows.claim(house.clock(), house.clock() + RULES.lease, 3)
+    assert await house.idle.visit(claim.row) is None
     await house.ledger.grant(account, 1, expires_at=house.clock() + DAY)
     await house.follow()
-    await house.sweeper._note([visit], lease)
+    await house.rows.done(claim)
     assert account in await house.due()
-    house.clock.advance(LEASE)
+    house.clock.advance(RULES.lease)
     await house.sweep()
     assert await house.due() == {account: NOON + HOUR + DAY}
 
@@ -202,4 +235,4 @@ async def test_the_table_can_be_filled_anew_from_the_log(house: House) -> None:
 async def test_the_next_due_time_is_known_from_the_state(house: House) -> None:
     account = await house.account(5, DAY)
     await house.ledger.grant(account, 5, expires_at=NOON + HOUR)
-    assert next_due((await house.reader.state(account)).state) == NOON + HOUR
+    assert next_due((await house.reader.state(account)).state, NOON) == NOON + HOUR

@@ -15,9 +15,9 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.proof.desk import Desk
+from tests.proof.harness import Harness
+from tests.proof.random_commands import Ledger
 from tests.proof.walk import live
-from tests.proof.wishes import Ledger
 
 EXAMPLES = int(os.environ.get("LLAMASKETCH_PROOF_EXAMPLES", "20"))
 """About half a second each; for every two of them there is one long life."""
@@ -30,16 +30,16 @@ LIVES = settings(
 )
 
 
-def test_whatever_happens_the_ledger_is_what_the_model_says(desk: Desk) -> None:
+def test_whatever_happens_the_ledger_is_what_the_model_says(harness: Harness) -> None:
     run_state_machine_as_test(Ledger, settings=LIVES)
-    report = desk.verified()
+    report = harness.verified()
     assert report.ok, report.findings
     assert report.outcomes > EXAMPLES
 
 
-def test_long_lives_are_what_the_model_says(desk: Desk) -> None:
+def test_long_lives_are_what_the_model_says(harness: Harness) -> None:
     for seed in range(EXAMPLES // 2):
         live(seed)
-    report = desk.verified()
+    report = harness.verified()
     assert report.ok, report.findings
     assert report.snapshots > 0

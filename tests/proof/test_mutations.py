@@ -1,11 +1,10 @@
 """Rules broken on purpose: the machine that compares lives with the model finds each of them.
 
-Takes minutes, so that it runs only when asked to: `LLAMASKETCH_PROOF_MUTATIONS=1`.
+Takes minutes, so that it runs in `make test-slow` only.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +13,12 @@ import msgspec
 import pytest
 
 from ledger.domain import account as account_rules
-from ledger.domain import drafts, holding, lots, merging, periods, reversals, subscriptions
+from ledger.domain import applying, holding, lots, merging, periods, reversals, subscriptions
 from ledger.domain import journal as books
 from ledger.domain.commands import CaptureHold, ChangePlan, HoldCredits, ReverseCredits
-from ledger.domain.state import with_standing
+from ledger.domain.state import with_status
 from ledger.log import cache, deciding
-from tests.proof.desk import Desk
+from tests.proof.harness import Harness
 from tests.proof.walk import live
 
 LIVES = 40
@@ -134,26 +133,26 @@ def upgrades_add_up_beyond_the_larger_plan(patch: Patch) -> None:
     real = subscriptions.decide_change
 
     def forgetful(account: Any, command: Any, now: datetime) -> Any:
-        mine = account.standing.subscription
+        mine = account.status.subscription
         if mine is not None:
             unused = msgspec.structs.replace(mine, granted=0)
-            account = with_standing(account, msgspec.structs.replace(account.standing, subscription=unused))
+            account = with_status(account, msgspec.structs.replace(account.status, subscription=unused))
         return real(account, command, now)
 
     patch.setitem(account_rules._DECIDERS, ChangePlan, forgetful)
 
 
 def who_cancelled_is_given_grace_too(patch: Patch) -> None:
-    real = drafts.plan_in_force
+    real = applying.plan_in_force
 
     def kind(account: Any, now: datetime, plans: Any) -> Any:
-        mine = account.standing.subscription
+        mine = account.status.subscription
         if mine is not None:
             kept = msgspec.structs.replace(mine, cancels=False)
-            account = with_standing(account, msgspec.structs.replace(account.standing, subscription=kept))
+            account = with_status(account, msgspec.structs.replace(account.status, subscription=kept))
         return real(account, now, plans)
 
-    patch.setattr(drafts, "plan_in_force", kind)
+    patch.setattr(applying, "plan_in_force", kind)
 
 
 def a_guests_disputes_stay_behind(patch: Patch) -> None:
@@ -200,12 +199,9 @@ BROKEN: list[Callable[[Patch], None]] = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    "LLAMASKETCH_PROOF_MUTATIONS" not in os.environ, reason="set LLAMASKETCH_PROOF_MUTATIONS=1"
-)
+@pytest.mark.slow_suite
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
-def test_the_machine_finds(broken: Callable[[Patch], None], desk: Desk) -> None:
+def test_the_machine_finds(broken: Callable[[Patch], None], harness: Harness) -> None:
     with pytest.MonkeyPatch.context() as patch:
         broken(patch)
         for seed in range(LIVES):

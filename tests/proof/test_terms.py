@@ -8,7 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from generation.wishes import price_of
+from generation.domain.requests import price_of
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.commands import CaptureHold, EarnRevenue, ExpireHold, ExpireLots, PayPeriod, ReleaseHold
@@ -20,9 +20,9 @@ from ledger.domain.state import Account
 from ledger.domain.view import plan_in_force
 from ledger.errors import IdempotencyConflict
 from ledger.identifiers import Identifiers
-from ledger.log.memory import MemoryLog
 from ledger.plans import NO_PLANS, PACKS, PLANS
 from ledger.service import Ledger
+from ledger.testing.memory_log import MemoryLog
 from tests.ledger.test_plans import change, pay, subscribed, use
 from tests.ledger.test_reversals import bought, reverse
 from tests.ledger.world import (
@@ -183,7 +183,7 @@ def test_going_up_by_way_of_cancelling_and_resuming_grants_nothing_more() -> Non
     account = subscribed(STARTER)
     for _ in range(5):
         for current, target in ((STARTER, PRO), (PRO, STARTER), (PRO, PRO)):
-            plan = PLANS[account.standing.subscription.plan] if account.standing.subscription else current
+            plan = PLANS[account.status.subscription.plan] if account.status.subscription else current
             account = after(account, change(plan, target), now=datetime(2026, 11, 1, tzinfo=UTC))
     assert sum(lot.terms.credits for lot in account.lots) == 8_000
 
@@ -195,7 +195,10 @@ def test_a_pass_is_used_before_what_lasts_and_is_over_after_its_time() -> None:
         grant(3, "lot_pass", money=paid(3, payment_id="pay_2"), source=Source.PASS, expires_at=NOON + HOUR),
     )
     [held] = events_of(account, hold(4))
-    assert [(piece.lot_id, piece.credits) for piece in held.slices] == [("lot_pass", 3), ("lot_pack", 1)]
+    assert [(portion.lot_id, portion.credits) for portion in held.slices] == [
+        ("lot_pass", 3),
+        ("lot_pack", 1),
+    ]
     assert account.available(NOON + HOUR) == 5
     assert PRIORITY[Source.PASS] < PRIORITY[Source.SUBSCRIPTION] < PRIORITY[Source.PAYMENT]
 
@@ -292,7 +295,7 @@ def test_a_period_that_was_paid_in_the_past_is_granted_whole_and_is_over_in_its_
     """A renewal whose news came late: what it brings does not depend on when we heard of it."""
     start = datetime(2026, 11, 1, tzinfo=UTC)
     command: PayPeriod = pay(STARTER)
-    for heard in (start, start + 20 * DAY):
-        account = after(ACCOUNTS.initial, command, now=heard)
+    for reported_by in (start, start + 20 * DAY):
+        account = after(ACCOUNTS.initial, command, now=reported_by)
         assert account.available(start + 29 * DAY) == 2_000
         assert account.available(start + 31 * DAY) == 0

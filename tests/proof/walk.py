@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from ledger.domain.lots import Source
-from tests.proof.wishes import Ledger
+from tests.proof.random_commands import Ledger
 
 STEPS = 250
 Step = tuple[int, Callable[[], object]]
@@ -216,6 +216,6 @@ class Walk:
         life.flush(0)
         book = life.books[name]
         if book.membership is not None and book.membership.end > life.now:
-            for process in life.desk.processes:
+            for process in life.harness.processes:
                 process.clock.set(book.membership.end)
         life.send(life.holding(name, self.below(7), 3_600), self.below(2))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sandbox.embedded.running import free_port
+from tests.living import living
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 30.0
@@ -33,9 +34,9 @@ class SmallStack:
         assert self.process.stdout is not None
         async with asyncio.timeout(SECONDS_MAX):
             while line := await self.process.stdout.readline():
-                said: dict[str, Any] = json.loads(line)
-                if wanted(said):
-                    return said
+                reported: dict[str, Any] = json.loads(line)
+                if wanted(reported):
+                    return reported
         raise AssertionError("the stack ended without saying so")
 
     async def ready(self) -> dict[str, Any]:
@@ -56,24 +57,13 @@ class SmallStack:
             return await self.process.wait()
 
 
-def living() -> dict[int, tuple[int, str]]:
-    """Every process that is not a zombie: its parent and its command line."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                argv = (folder / "cmdline").read_text().replace("\0", " ")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if state != "Z":
-                found[int(folder.name)] = (int(parent), argv)
-    return found
-
-
 def born(pid: int) -> int:
     """When a process was started, in clock ticks since the machine was."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _heed_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 Launch = Callable[..., Any]
@@ -103,6 +93,8 @@ async def launch(data: Path) -> AsyncIterator[Launch]:
                 kind,
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
+                # Also when the tests run under nohup, which every child would inherit.
+                preexec_fn=_heed_hang_ups,
             )
 
             async def clean_up() -> None:

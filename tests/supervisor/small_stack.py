@@ -12,15 +12,14 @@ import signal
 import sys
 from pathlib import Path
 
-from gateway.supervisor.errors import SupervisorError
-from gateway.supervisor.folder import DataFolder
-from gateway.supervisor.life import supervise
-from gateway.supervisor.plan import Plan
-from gateway.supervisor.ports import PortFile
-from gateway.supervisor.process import ChildSpec
 from sandbox.embedded.command import bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.service import FileReady, TcpReady
+from sandbox.supervisor.errors import SupervisorError
+from sandbox.supervisor.folder import DataFolder
+from sandbox.supervisor.life import supervise
+from sandbox.supervisor.ports import PortFile
+from sandbox.supervisor.process import ChildSpec, Plan
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"
 MARK = "import pathlib, time; pathlib.Path({path!r}).touch(); time.sleep(600)"

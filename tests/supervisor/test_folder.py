@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.supervisor import folder as folders
-from gateway.supervisor import plan as plans
-from gateway.supervisor.errors import AlreadyRunning
-from gateway.supervisor.folder import DataFolder
-from gateway.supervisor.plan import Plan, make_plan
-from gateway.supervisor.ports import PortFile
-from gateway.supervisor.running import RunningStack, announce, find
-from gateway.supervisor.secrets import GENERATED, default_secrets
+from gateway.commands.running import RunningStack, announce, find
 from sandbox.service import Describe, PortBook, Service, TcpReady
+from sandbox.supervisor import folder as folders
+from sandbox.supervisor import plan as plans
+from sandbox.supervisor.errors import AlreadyRunning
+from sandbox.supervisor.folder import DataFolder
+from sandbox.supervisor.plan import make_plan
+from sandbox.supervisor.ports import PortFile
+from sandbox.supervisor.process import Plan
+from sandbox.supervisor.secrets import GENERATED, default_secrets
 
 
 def test_a_port_is_the_same_on_every_start(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_port_is_the_same_on_every_start(tmp_path: Path) -> None:
 
 
 def test_a_port_taken_by_another_program_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.supervisor.ports.WAIT_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("sandbox.supervisor.ports.WAIT_SECONDS_MAX", 0.0)
     path = tmp_path / "ports.json"
     before = PortFile(path)("lamp")
     with socket.create_server(("127.0.0.1", before)):
@@ -134,6 +135,7 @@ def test_a_stand_in_sees_none_of_our_secrets(tmp_path: Path) -> None:
 def test_every_sandbox_in_the_tree_describes_itself(tmp_path: Path) -> None:
     described = plans._descriptions()
     ports = PortFile(tmp_path / "ports.json", {"api": 8000, "gateway": 8000})
+    assert {"lnd", "elementsd", "stripe"} <= {name for _, name in described}
     for describe, name in described:
         service = describe(tmp_path / name, ports)
         assert service.argv[:2] == ("-m", f"sandbox.{name}")
@@ -157,8 +159,20 @@ def test_what_a_killed_instance_announced_does_not_speak_for_the_next_one(tmp_pa
     folder.acquire()
     announce(tmp_path, RunningStack("http://127.0.0.1:8000", {}))
     assert find(tmp_path) is not None
-    said = json.loads((tmp_path / "running.json").read_text())
+    reported = json.loads((tmp_path / "running.json").read_text())
     beyond_every_pid = 2**22 + 1
-    (tmp_path / "running.json").write_text(json.dumps({**said, "pid": beyond_every_pid}))
+    (tmp_path / "running.json").write_text(json.dumps({**reported, "pid": beyond_every_pid}))
     assert find(tmp_path) is None
     folder.release()
+
+
+@pytest.mark.parametrize(
+    ("settings", "gate"),
+    [({}, "invert@1"), ({"COMFYUI_URL": "http://127.0.0.1:8188"}, None)],
+    ids=["the stand-in", "a real one"],
+)
+def test_the_worker_proves_what_is_sold_unless_its_comfyui_is_the_stand_in(
+    tmp_path: Path, settings: dict[str, str], gate: str | None
+) -> None:
+    (worker,) = [spec for spec in planned(tmp_path, **settings).specs if spec.name == "worker"]
+    assert worker.environment.get("LLAMASKETCH_WORKER_GATE_GRAPH") == gate

@@ -10,10 +10,11 @@ import time
 import psycopg
 import pytest
 
-from gateway.supervisor.errors import SupervisorError
-from gateway.supervisor.process import ChildSpec
-from gateway.supervisor.tree import in_order
-from tests.supervisor.conftest import Launch, born, living
+from sandbox.supervisor.errors import SupervisorError
+from sandbox.supervisor.process import ChildSpec
+from sandbox.supervisor.tree import in_order
+from tests.living import living
+from tests.supervisor.conftest import Launch, born
 from tests.waiting import eventually
 
 
@@ -31,8 +32,8 @@ async def test_a_child_that_is_killed_is_started_again(launch: Launch, text: str
     await stack.ready()
     victim = min(pid for pid, argv in stack.children().items() if text in argv)
     os.kill(victim, signal.SIGKILL)
-    said = await stack.until(lambda line: "starting it again" in line.get("said", ""))
-    assert "SIGKILL" in said["said"]
+    reported = await stack.until(lambda line: "starting it again" in line.get("said", ""))
+    assert "SIGKILL" in reported["said"]
     await eventually(lambda: len(stack.children()) == 3, "three children again")
     assert victim not in stack.children()
 
@@ -105,8 +106,8 @@ async def test_a_port_in_use_is_said_in_one_sentence(launch: Launch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         stack = await launch(port=port)
-        said = await stack.until(lambda line: "error" in line)
-    assert said["error"].startswith(f"Port {port} is in use by another program")
+        reported = await stack.until(lambda line: "error" in line)
+    assert reported["error"].startswith(f"Port {port} is in use by another program")
     assert await stack.process.wait() == 2
 
 
@@ -114,15 +115,15 @@ async def test_a_second_instance_on_the_same_data_is_said_in_one_sentence(launch
     stack = await launch()
     await stack.ready()
     second = await launch()
-    said = await second.until(lambda line: "error" in line)
-    assert f"already running on {stack.data} (process {stack.process.pid})" in said["error"]
+    reported = await second.until(lambda line: "error" in line)
+    assert f"already running on {stack.data} (process {stack.process.pid})" in reported["error"]
     assert len(stack.children()) == 3
 
 
 async def test_a_child_that_never_gets_ready_ends_the_start_with_its_last_words(launch: Launch) -> None:
     stack = await launch("broken")
-    said = await stack.until(lambda line: "error" in line)
-    assert said["error"].startswith("middle did not become ready: no luck today")
+    reported = await stack.until(lambda line: "error" in line)
+    assert reported["error"].startswith("middle did not become ready: no luck today")
     assert await stack.process.wait() == 2
     assert not stack.children()
 

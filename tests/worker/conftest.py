@@ -14,21 +14,22 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from generation.comfyui.client import ComfyClient, Patience
-from generation.comfyui.library import load_graphs
-from generation.worker.api import WorkerApi
-from generation.worker.config import WorkerConfig
-from generation.worker.credentials import CredentialFile
-from generation.worker.files import ComfyFiles
-from generation.worker.job import Tools
-from generation.worker.loop import Worker
-from generation.worker.process import ComfyProcess, UnmanagedProcess
 from ledger.clock import system_clock
-from tests.generation.comfyui.server import ComfyServer
-from tests.generation.worker.gateway import ONE_TIME_TOKEN, FakeGateway
+from tests.worker.comfyui.server import ComfyServer
+from tests.worker.gateway import ONE_TIME_TOKEN, FakeGateway
+from worker.api import WorkerApi
+from worker.comfyui.client import ComfyClient, RetryPause
+from worker.comfyui.library import load_graphs
+from worker.config import WorkerConfig
+from worker.credentials import CredentialFile
+from worker.files import ComfyFiles
+from worker.job import Tools
+from worker.loop import Worker
+from worker.process import ComfyProcess, UnmanagedProcess
+from worker.readiness import Readiness
 
 StartWorker: TypeAlias = Callable[..., Awaitable[tuple[Worker, "asyncio.Task[None]"]]]
-BRISK = Patience(request=5.0, poll=0.1, stall=2.0, interrupt_pause=0.05)
+BRISK = RetryPause(request=5.0, poll=0.1, stall=2.0, interrupt_pause=0.05)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -53,6 +54,7 @@ async def gateway() -> AsyncIterator[FakeGateway]:
     await gateway.start()
     yield gateway
     await gateway.stop()
+    assert gateway.drifted == [], "the double answered what the application never does"
 
 
 @pytest_asyncio.fixture
@@ -79,7 +81,7 @@ async def start_worker(
             config = WorkerConfig(**(defaults | settings))
             tools = Tools(
                 api=WorkerApi(gateway.url, http, request_seconds=5.0),
-                comfy=comfy or ComfyClient(comfyui.url, http, patience=BRISK),
+                comfy=comfy or ComfyClient(comfyui.url, http, wait_max=BRISK),
                 graphs=load_graphs(),
                 config=config,
                 clock=system_clock,
@@ -87,9 +89,8 @@ async def start_worker(
                 jitter=random.Random(1),
             )
             files = ComfyFiles(config.comfyui_folder, config.keep_files)
-            worker = Worker(
-                tools, process or UnmanagedProcess(), CredentialFile(config.data_dir), files, asyncio.Event()
-            )
+            readiness = Readiness(tools, process or UnmanagedProcess(), files)
+            worker = Worker(tools, readiness, CredentialFile(config.data_dir), asyncio.Event())
             task = asyncio.create_task(worker.run())
             running.append((worker, task))
             return worker, task

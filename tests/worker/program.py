@@ -1,4 +1,4 @@
-"""Starts `python -m generation.worker` as a process of its own."""
+"""Starts `python -m worker` as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 @contextmanager
 def program(log: Path, environment: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that lives as long as the context at most, and logs into this file."""
-    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "generation.worker", *options]
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "worker", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=output)
         try:

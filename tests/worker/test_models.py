@@ -1,4 +1,4 @@
-"""The boot gate and model files: a box without the right ones claims nothing, and says which are missing."""
+"""The boot gate and model files: a worker without the right ones claims nothing, and says which are missing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from generation.comfyui.client import ComfyClient
-from generation.comfyui.library import Graph, GraphLibrary, load_graphs
-from generation.worker.gate import GateReport, gpu_health_check
-from generation.worker.models import ModelFiles
-from tests.generation.comfyui.server import ComfyServer
-from tests.generation.worker.conftest import StartWorker
-from tests.generation.worker.gateway import FakeGateway
 from tests.waiting import eventually
+from tests.worker.comfyui.server import ComfyServer
+from tests.worker.conftest import StartWorker
+from tests.worker.gateway import FakeGateway
+from worker.comfyui.client import ComfyClient
+from worker.comfyui.library import Graph, GraphLibrary, load_graphs
+from worker.gate import Gate, GateReport
+from worker.models import ModelFiles
 
 UNET = "flux-2-klein-4b-fp8.safetensors"
 CONTENT = b"weights" * 1000
@@ -47,13 +47,14 @@ async def gate(
     **more: Any,
 ) -> GateReport:
     async with httpx.AsyncClient(trust_env=False) as http:
-        return await gpu_health_check(
-            kind(comfyui.url, http),
-            graphs or load_graphs(),
-            gate_graph="invert@1",
+        given: dict[str, Any] = {"gate_graph": "invert@1"} | more
+        checked = Gate(
+            comfy=kind(comfyui.url, http),
+            graphs=graphs or load_graphs(),
             monotonic=time.monotonic,
-            **more,
+            **given,
         )
+        return await checked()
 
 
 def declaring(content: bytes) -> GraphLibrary:
@@ -79,7 +80,9 @@ async def test_a_missing_model_file_closes_the_gate_and_is_named(
     assert f"graph sketch@1: model file '{UNET}' is missing for UNETLoader.unet_name" in report.reason
 
 
-async def test_a_box_that_is_not_meant_for_that_graph_passes_without_its_files(comfyui: ComfyServer) -> None:
+async def test_a_worker_that_is_not_meant_for_that_graph_passes_without_its_files(
+    comfyui: ComfyServer,
+) -> None:
     report = await gate(comfyui, kind=Unequipped, wanted=("invert@1",))
     assert (report.passed, report.graphs) == (True, ("invert@1",))
 
@@ -89,10 +92,10 @@ async def test_nothing_is_claimed_until_the_files_are_there(
 ) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         server = Unequipped(comfyui.url, http)
-        with capture_logs() as said:
+        with capture_logs() as reported:
             await start_worker(gate_graph="invert@1", comfy=server)
             await eventually(
-                lambda: any(line["event"] == "waiting" and UNET in line["reason"] for line in said),
+                lambda: any(line["event"] == "waiting" and UNET in line["reason"] for line in reported),
                 "the worker says what it waits for",
             )
         assert not gateway.calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -12,15 +13,15 @@ import httpx
 import pytest
 from PIL import Image
 
-from generation.comfyui.client import StoredImage
-from generation.worker.api import ApiFault, WorkerApi
-from generation.worker.backoff import Backoff
-from generation.worker.config import ConfigurationFault, load_config
-from generation.worker.files import ComfyFiles
-from generation.worker.pictures import fitted_sketch, looks_blank, small_preview
-from generation.worker.process import LocalProcess
-from generation.worker.protocol import SketchSource, UploadTarget
-from tests.generation.comfyui.pictures import png, sketch
+from tests.worker.comfyui.pictures import png, sketch
+from worker.api import ApiFault, WorkerApi
+from worker.backoff import Backoff
+from worker.comfyui.client import StoredImage
+from worker.config import ConfigurationFault, load_config
+from worker.files import ComfyFiles
+from worker.pictures import fitted_sketch, looks_blank, small_preview
+from worker.process import LocalProcess
+from worker.protocol import SketchSource, UploadTarget
 
 ADDRESSES = {"LLAMASKETCH_API_URL": "https://api.example/", "COMFYUI_URL": "http://127.0.0.1:8188"}
 
@@ -28,7 +29,7 @@ ADDRESSES = {"LLAMASKETCH_API_URL": "https://api.example/", "COMFYUI_URL": "http
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "worker.toml"
     file.write_text(
-        'name = "box"\ngrace_seconds = 3\ngraphs = ["sketch@1"]\ncomfyui_restart_command = ["a", "b"]\n'
+        'name = "worker"\ngrace_seconds = 3\ngraphs = ["sketch@1"]\ncomfyui_restart_command = ["a", "b"]\n'
     )
     config = load_config(ADDRESSES | {"LLAMASKETCH_WORKER_NAME": "other"}, file)
     assert (config.name, config.grace_seconds, config.graphs) == ("other", 3.0, ("sketch@1",))
@@ -37,7 +38,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "content", "said"),
+    ("environment", "content", "reported"),
     [
         ({}, "", "api_url"),
         (ADDRESSES, "nmae = 'x'", "nmae"),
@@ -47,11 +48,11 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(
-    environment: dict[str, str], content: str, said: str, tmp_path: Path
+    environment: dict[str, str], content: str, reported: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "worker.toml"
     file.write_text(content)
-    with pytest.raises(ConfigurationFault, match=said):
+    with pytest.raises(ConfigurationFault, match=reported):
         load_config(environment, file)
 
 
@@ -98,7 +99,7 @@ def test_only_files_under_comfyuis_folder_are_deleted(tmp_path: Path) -> None:
     assert (inside.exists(), outside.exists()) == (False, True)
 
 
-def test_the_oldest_leftovers_go_first(tmp_path: Path) -> None:
+def test_the_oldest_orphaned_uploads_go_first(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     for age, name in enumerate(("new", "middle", "old")):
         path = tmp_path / "input" / f"llamasketch-{name}.png"
@@ -120,6 +121,25 @@ async def test_a_restart_command_that_fails_is_noticed() -> None:
     assert await LocalProcess(1, ("true",)).restart()
     assert not await LocalProcess(1, ("false",)).restart()
     assert not await LocalProcess(1, ()).restart()
+
+
+async def test_every_part_that_is_sent_or_fetched_is_counted() -> None:
+    content = os.urandom(300_000)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return httpx.Response(200, content=content if request.method == "GET" else b"")
+
+    parts: list[int] = []
+    backoff = Backoff(random.Random(1))
+    source = SketchSource(url="/s", sha256=hashlib.sha256(content).hexdigest(), content_type="image/png")
+    target = UploadTarget(url="/u", max_bytes=len(content))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        api = WorkerApi("https://api.example", http)
+        await api.upload(target, content, "image/png", backoff, on_bytes=lambda: parts.append(1))
+        assert len(parts) == 5
+        await api.download(source, backoff, on_bytes=lambda: parts.append(1))
+        assert len(parts) == 10
 
 
 async def test_an_answer_that_cannot_be_decoded_is_asked_for_again() -> None:

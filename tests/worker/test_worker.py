@@ -13,12 +13,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from generation.worker.loop import RegistrationRefused
-from tests.generation.comfyui.pictures import blank, sketch
-from tests.generation.comfyui.server import ComfyServer
-from tests.generation.worker.conftest import StartWorker
-from tests.generation.worker.gateway import FakeGateway
 from tests.waiting import eventually
+from tests.worker.comfyui.pictures import blank, sketch
+from tests.worker.comfyui.server import ComfyServer
+from tests.worker.conftest import StartWorker
+from tests.worker.gateway import FakeGateway
+from worker.loop import RegistrationRefused
 
 
 class CountingProcess:
@@ -86,8 +86,7 @@ async def test_a_blank_sketch_is_an_input_failure(gateway: FakeGateway, start_wo
     gateway.offer(blank())
     await start_worker()
     what, report = await gateway.report()
-    assert (what, report.failure, report.code) == ("fail", "input", "node_refused")
-    assert report.node == "SamplerCustomAdvanced#64"
+    assert (what, report.failure, report.code) == ("fail", "input", "blank_sketch")
     assert not gateway.stored
 
 
@@ -101,7 +100,7 @@ async def test_a_failing_prompt_is_reported_without_its_words(
     assert "secret" not in report.model_dump_json()
 
 
-async def test_rubbish_and_unknown_graphs_are_input_failures(
+async def test_rubbish_is_an_input_failure_and_an_unknown_graph_the_workers(
     gateway: FakeGateway, start_worker: StartWorker
 ) -> None:
     gateway.offer(b"not an image")
@@ -110,7 +109,10 @@ async def test_rubbish_and_unknown_graphs_are_input_failures(
     assert (report.failure, report.code) == ("input", "sketch_unreadable")
     gateway.offer(sketch(), job_id="job_2", graph="sketch@99")
     _, report = await gateway.report()
-    assert (report.failure, report.code) == ("input", "graph_refused")
+    assert (report.failure, report.code) == ("infrastructure", "graph_unknown")
+    gateway.offer(sketch(), job_id="job_3", inputs={"width": 250})
+    _, report = await gateway.report()
+    assert (report.failure, report.code) == ("input", "inputs_refused")
 
 
 async def test_a_sketch_with_a_wrong_digest_is_not_painted(
@@ -120,7 +122,7 @@ async def test_a_sketch_with_a_wrong_digest_is_not_painted(
     gateway.sketches["job_1"] = sketch(colour="red")
     await start_worker()
     _, report = await gateway.report()
-    assert (report.failure, report.code) == ("infrastructure", "sketch_missing")
+    assert (report.failure, report.code) == ("service", "sketch_missing")
 
 
 async def test_a_black_image_is_not_delivered(
@@ -155,7 +157,7 @@ async def test_a_hanging_comfyui_is_reported_and_gets_no_job_until_it_is_well(
 ) -> None:
     await start_worker()
     await asyncio.wait_for(gateway.claiming.wait(), 20)
-    comfyui.faults(hang=1)
+    comfyui.faults(hang=True)
     gateway.offer(sketch())
     _, report = await gateway.report()
     assert (report.failure, report.code) == ("infrastructure", "run_hung")
@@ -186,7 +188,7 @@ async def test_a_comfyui_that_dies_is_waited_for(
 async def test_a_cancelled_job_is_interrupted_and_given_back(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
-    comfyui.faults(slow=10)
+    comfyui.faults(slow=30)  # four steps of 1.5 s: time to answer a heartbeat on a busy machine
     await start_worker(gate_graph="invert@1")
     gateway.offer(sketch())
     await asyncio.wait_for(gateway.moved.wait(), 20)
@@ -199,7 +201,7 @@ async def test_a_cancelled_job_is_interrupted_and_given_back(
 async def test_a_lost_lease_is_dropped_without_a_word(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
-    comfyui.faults(slow=10)
+    comfyui.faults(slow=30)  # four steps of 1.5 s: time to answer a heartbeat on a busy machine
     await start_worker(gate_graph="invert@1")
     await asyncio.wait_for(gateway.claiming.wait(), 20)
     gateway.claiming.clear()
@@ -209,6 +211,54 @@ async def test_a_lost_lease_is_dropped_without_a_word(
     await asyncio.wait_for(gateway.claiming.wait(), 20)
     assert not gateway.reports
     assert not gateway.stored
+
+
+@pytest.mark.parametrize(
+    ("command", "reported"), [("lost", []), ("cancel", ["give-back"])], ids=["a lost lease", "a cancellation"]
+)
+async def test_the_upload_ends_with_the_lease(
+    gateway: FakeGateway, start_worker: StartWorker, command: str, reported: list[str]
+) -> None:
+    await start_worker(gate_graph="invert@1")
+    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    gateway.store_is_deaf = True
+    gateway.offer(sketch(), graph="invert@1")
+    await eventually(lambda: gateway.calls["store"] == 1, "the upload began")
+    gateway.claiming.clear()
+    gateway.command = command
+    await asyncio.wait_for(gateway.hung_up.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    assert [what for what, _, _ in gateway.reports] == reported
+
+
+async def test_models_that_are_being_loaded_are_progress_until_the_first_step(
+    gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
+) -> None:
+    comfyui.faults(load_seconds=0.8)
+    await comfyui.forget()
+    await start_worker(gate_graph="invert@1", stall_seconds=1.0)
+    gateway.offer(sketch())
+    assert (await gateway.report())[0] == "complete"
+    loading = [beat.moved for beat in gateway.beats if beat.progress is None]
+    assert loading == sorted(set(loading))
+    assert len(loading) >= 3
+    # The models are warm now: a beat counts what moves, and nothing else.
+    comfyui.faults(hang=True)
+    gateway.beats.clear()
+    gateway.offer(sketch(), job_id="job_2")
+    _, report = await gateway.report()
+    assert report.code == "run_hung"
+    assert len({beat.moved for beat in gateway.beats[-2:]}) == 1
+
+
+async def test_a_comfyui_that_was_restarted_is_warmed_before_the_next_claim(
+    gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
+) -> None:
+    await start_worker(claim_seconds=0.5)
+    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    comfyui.kill()
+    await comfyui.start()
+    await eventually(lambda: "UNETLoader" in comfyui.history(), "a picture was made that nobody asked for")
 
 
 async def test_a_stale_completion_is_terminal(gateway: FakeGateway, start_worker: StartWorker) -> None:
@@ -256,7 +306,7 @@ async def test_the_worker_token_is_kept_private_and_used_again(
     await start_worker(registration_token=None)
     await asyncio.wait_for(gateway.claiming.wait(), 20)
     assert gateway.calls["register"] == 1
-    assert not gateway.drained.is_set(), "a box that starts again takes back that it was leaving"
+    assert not gateway.drained.is_set(), "a worker that starts again takes back that it was leaving"
 
 
 async def test_a_token_is_renewed_before_it_expires(gateway: FakeGateway, start_worker: StartWorker) -> None:
@@ -272,7 +322,7 @@ async def test_a_used_registration_token_ends_the_worker_with_a_reason(
 ) -> None:
     gateway.used_tokens.add("reg_" + "x" * 20)
     _, task = await start_worker(gate_graph="invert@1")
-    with pytest.raises(RegistrationRefused, match="registration_token_refused"):
+    with pytest.raises(RegistrationRefused, match="worker_not_allowed"):
         await asyncio.wait_for(task, 20)
 
 
@@ -318,7 +368,7 @@ async def test_comfyui_is_recycled_after_so_many_jobs_or_megabytes(
     assert (await gateway.report())[0] == "complete"
 
 
-async def test_a_box_that_fails_its_gate_does_not_register_until_it_passes(
+async def test_a_worker_that_fails_its_gate_does_not_register_until_it_passes(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     comfyui.faults(error_next=100)
@@ -331,4 +381,4 @@ async def test_a_box_that_fails_its_gate_does_not_register_until_it_passes(
 
 
 def left(comfyui: ComfyServer) -> int:
-    return int(httpx.get(f"{comfyui.url}/sandbox/faults").json()["counts"]["error_next"])
+    return int(httpx.get(f"{comfyui.url}/sandbox/faults").json()["error_next"])

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from generation.storage import BucketStore
+from generation.images.object_store import BucketStore
 from tests.generation.core.world import World, create_schema, forget_everything, open_world
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from generation.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from ledger.domain.applying import grant_in
 from ledger.domain.commands import GrantCredits
-from ledger.domain.drafts import grant_in
 from ledger.domain.lots import Source
-from ledger.identifiers import CommandKey, Identifiers
-from ledger.log.model import Draft, LogWriter, Transaction
+from ledger.errors import Refusal
+from ledger.identifiers import CommandKey, Identifiers, JobId
+from ledger.log.model import LogWriter, Transaction, UnitOfWork
+
+
+class Retracted(Refusal):
+    code = "test_retracted"
+    message = "Nothing is opened for it any more."
 
 
 @dataclass
@@ -28,7 +34,10 @@ class FakeFunding:
     payments: dict[str, FakePayment] = field(default_factory=dict)
     down: bool = False
     answers_to_lose: int = 0
+    refusal: Refusal | None = None
+    """Raised instead of opening a payment request."""
     settled_times: int = 0
+    retracted: set[JobId] = field(default_factory=set)
 
     def _known(self, reference: str) -> FakePayment:
         if self.down:
@@ -42,11 +51,24 @@ class FakeFunding:
     async def open(self, order: FundingOrder) -> Opened:
         if self.down:
             raise FundingUnavailable("nobody answers")
+        if self.refusal is not None:
+            raise self.refusal
+        if order.job_id in self.retracted:
+            raise Retracted
         reference = f"pay_{order.job_id}"
         self.payments.setdefault(reference, FakePayment(order))
         if self._lost():
             raise FundingUnavailable("the answer was lost")
         return Opened(reference, {"kind": "invoice", "text": reference})
+
+    async def retract(self, order: FundingOrder) -> str | None:
+        if self.down:
+            raise FundingUnavailable("nobody answers")
+        reference = f"pay_{order.job_id}"
+        if reference in self.payments:
+            return reference
+        self.retracted.add(order.job_id)
+        return None
 
     def pay(self, reference: str) -> None:
         """The payer's money is promised."""
@@ -80,12 +102,12 @@ class FakeFunding:
         lot_id = "lot_" + reference.removeprefix("pay_job_")
         order = payment.order
 
-        def decide(draft: Draft) -> None:
+        def decide(uow: UnitOfWork) -> None:
             if not payment.granted:
                 command = GrantCredits(lot_id=lot_id, credits=order.price_credits, source=Source.PAYMENT)
-                grant_in(draft, order.account_id, command)
+                grant_in(uow, order.account_id, command)
             if within is not None:
-                within.decide(draft, [lot_id])
+                within.decide(uow, [lot_id])
 
         await self.log.submit(
             Transaction(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from generation import job_events as e
+from generation.domain import events as e
 from ledger.identifiers import AccountId, HoldId, JobId
 from ledger.log.model import Event
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from generation.errors import TooManyInFlight
-from generation.job import JobState
-from generation.queue import FREE
-from generation.tables import job_funding, job_queue, job_results
+from generation.domain.errors import ObjectMissing, TooManyInFlight
+from generation.domain.fairness import FREE
+from generation.domain.states import JobState
+from generation.jobs.admission import sketch_key
+from generation.jobs.funding import FUNDINGS
+from generation.store.tables import job_funding, job_queue, job_results
+from ledger.domain.refusals import InsufficientCredits
+from ledger.followups.figures import figures_of, figures_query
 from ledger.identifiers import AccountId, Identifiers, JobId
 from ledger.log.model import LogWriter
-from tests.generation.core.funding_fake import FakeFunding
+from processes.followups import KINDS
+from tests.generation.core.funding_fake import FakeFunding, Retracted
 from tests.generation.core.world import World, open_world
 
 Paying = tuple[World, FakeFunding]
+PROBLEM = "funding_unavailable: Whether the payment is good cannot be known right now."
 
 
 @pytest.fixture
@@ -42,8 +49,8 @@ async def ask(world: World) -> tuple[AccountId, JobId, str]:
 
 async def tend(world: World, seconds: int = 10) -> None:
     world.pass_time(seconds=seconds)
-    assert world.keeper is not None
-    await world.keeper.sweep()
+    assert world.funding_process is not None
+    await world.funding_process.sweeper.sweep()
     await world.dispatch.sweep()
 
 
@@ -55,14 +62,14 @@ async def nothing_is_left(world: World, person: AccountId) -> None:
 
 async def test_an_image_is_paid_painted_settled_and_shown(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, job_id, reference = await ask(world)
     await tend(world)
-    assert await box.claim() is None
+    assert await worker.claim() is None
     money.pay(reference)
     await tend(world)
     assert await world.state(job_id) is JobState.QUEUED
-    assert await box.paint() == job_id
+    assert await worker.paint() == job_id
     assert await world.names(job_id) == [
         "job_requested", "job_funded", "job_started", "job_settling", "job_completed",
     ]  # fmt: skip
@@ -74,11 +81,11 @@ async def test_an_image_is_paid_painted_settled_and_shown(paying: Paying) -> Non
 
 async def test_settlement_credit_capture_and_completion_are_one_batch(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, job_id, reference = await ask(world)
     money.pay(reference)
     await tend(world)
-    await box.paint()
+    await worker.paint()
     batches = {
         envelope.name.split(".")[1]: envelope.batch
         for stream in (person, job_id)
@@ -97,7 +104,7 @@ async def test_nobody_pays_and_the_job_ends_without_charge(paying: Paying) -> No
     await nothing_is_left(world, person)
 
 
-async def test_a_way_to_pay_that_closes_ends_the_job(paying: Paying) -> None:
+async def test_a_payment_request_that_closes_ends_the_job(paying: Paying) -> None:
     world, money = paying
     person, job_id, reference = await ask(world)
     await money.release(reference)
@@ -107,13 +114,96 @@ async def test_a_way_to_pay_that_closes_ends_the_job(paying: Paying) -> None:
     await nothing_is_left(world, person)
 
 
+async def test_a_payment_with_an_unforeseen_fault_holds_up_no_other(paying: Paying) -> None:
+    world, money = paying
+    _, poisoned, lost = await ask(world)
+    _, other, reference = await ask(world)
+    gone = money.payments.pop(lost)
+    money.pay(reference)
+    await tend(world)
+    assert await world.state(other) is JobState.QUEUED
+    assert await world.state(poisoned) is JobState.AWAITING_PAYMENT
+    money.payments[lost] = gone
+    money.pay(lost)
+    await tend(world)
+    assert await world.state(poisoned) is JobState.QUEUED
+
+
+async def failing(world: World) -> tuple[int, str | None]:
+    """(failures in a row, the newest problem) of the only payment."""
+    (row,) = await world.rows(job_funding)
+    return row["attempts"], row["last_problem"]
+
+
+async def test_a_payment_about_which_nobody_answers_is_asked_less_and_less_often(paying: Paying) -> None:
+    world, money = paying
+    _, job_id, reference = await ask(world)
+    money.down = True
+    for attempts, seconds in enumerate((10, 4, 8, 16), start=1):
+        await tend(world, seconds)
+        await tend(world, 0)
+        assert await failing(world) == (attempts, PROBLEM)
+    money.down = False
+    money.pay(reference)
+    await tend(world, 32)
+    assert await failing(world) == (0, None)
+    assert await world.state(job_id) is JobState.QUEUED
+
+
+async def test_operators_see_money_that_does_not_go_back(paying: Paying) -> None:
+    world, money = paying
+    _, job_id, _ = await ask(world)
+    await world.generations.cancel((await world.job(job_id)).account_id, job_id)
+    money.answers_to_lose = 1
+    await tend(world)
+    assert FUNDINGS in KINDS
+    async with world.engine.connect() as connection:
+        query = figures_query([FUNDINGS], world.clock())
+        (shown,) = figures_of((await connection.execute(query)).mappings().all())
+    assert (shown.failing, shown.attempts, shown.problem) == (1, 1, PROBLEM)
+    await tend(world)
+    assert await world.rows(job_funding) == []
+
+
+async def test_two_processes_see_to_a_payment_once(paying: Paying) -> None:
+    world, money = paying
+    worker = await world.worker()
+    _, job_id, reference = await ask(world)
+    money.pay(reference)
+    await tend(world)
+    money.answers_to_lose = 1
+    assert await worker.deliver(await worker.take()) == "settling"
+    world.pass_time(seconds=10)
+    assert world.funding_process is not None
+    await asyncio.gather(*(world.funding_process.sweeper.sweep() for _ in range(4)))
+    assert await world.state(job_id) is JobState.COMPLETED
+    assert money.settled_times == 1
+
+
+async def test_money_that_followed_its_guest_to_an_account_ends_the_job_and_stays_there(
+    paying: Paying,
+) -> None:
+    world, money = paying
+    guest, job_id, reference = await ask(world)
+    person = await world.person()
+    await money.pay_for_good(reference)
+    await world.ledger.merge(guest, person)
+    await tend(world)
+    assert ((await world.job(job_id)).state, (await world.job(job_id)).reason) == (
+        JobState.FAILED,
+        "account_merged",
+    )
+    await tend(world)
+    await nothing_is_left(world, guest)
+
+
 async def test_money_of_a_failed_job_goes_back(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, _job_id, reference = await ask(world)
     money.pay(reference)
     await tend(world)
-    assert await box.fail(await box.take(), "input", "blank_sketch") == "failed"
+    assert await worker.fail(await worker.take(), "input", "blank_sketch") == "failed"
     money.answers_to_lose = 1
     await tend(world)
     assert len(await world.rows(job_funding)) == 1
@@ -135,13 +225,13 @@ async def test_a_paid_job_can_be_cancelled_while_it_waits(paying: Paying) -> Non
 
 async def test_while_nobody_knows_the_image_is_withheld(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, job_id, reference = await ask(world)
     money.pay(reference)
     await tend(world)
-    job = await box.take()
+    job = await worker.take()
     money.answers_to_lose = 1
-    assert await box.deliver(job) == "settling"
+    assert await worker.deliver(job) == "settling"
     assert await world.generations.image_url(person, job_id) is None
     assert (await world.generations.cancel(person, job_id)).state is JobState.SETTLING
     money.down = True
@@ -151,19 +241,19 @@ async def test_while_nobody_knows_the_image_is_withheld(paying: Paying) -> None:
     await tend(world)
     assert await world.state(job_id) is JobState.COMPLETED
     assert await world.generations.image_url(person, job_id) is not None
-    assert await box.deliver(job) == "completed"
+    assert await worker.deliver(job) == "completed"
     assert money.settled_times == 1
     await nothing_is_left(world, person)
 
 
 async def test_an_image_whose_payment_is_settled_later_is_counted_once_and_then(paying: Paying) -> None:
     world, money = paying
-    box, metrics = await world.box(), world.dispatch.metrics
+    worker, metrics = await world.worker(), world.dispatch.metrics
     _, _, reference = await ask(world)
     money.pay(reference)
     await tend(world)
     money.answers_to_lose = 1
-    assert await box.deliver(await box.take()) == "settling"
+    assert await worker.deliver(await worker.take()) == "settling"
     assert world.counted_ends() == {}
     for _ in range(3):
         await tend(world)
@@ -176,13 +266,13 @@ async def test_an_image_whose_payment_is_settled_later_is_counted_once_and_then(
 
 async def test_money_that_went_back_before_it_was_settled_shows_no_image(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, job_id, reference = await ask(world)
     money.pay(reference)
     await tend(world)
-    job = await box.take()
+    job = await worker.take()
     await money.release(reference)
-    assert await box.deliver(job) == "failed"
+    assert await worker.deliver(job) == "failed"
     assert (await world.job(job_id)).reason == "payment_failed"
     assert await world.generations.image_url(person, job_id) is None
     await tend(world)
@@ -203,17 +293,17 @@ async def test_money_settled_for_a_job_that_is_over_stays_as_a_credit(paying: Pa
 
 async def test_money_that_cannot_be_held_pays_through_a_hold_on_its_credit(paying: Paying) -> None:
     world, money = paying
-    box = await world.box()
+    worker = await world.worker()
     person, job_id, reference = await ask(world)
     await money.pay_for_good(reference)
     await tend(world)
     assert await world.open_holds(person) == {job_id}
-    await box.paint()
+    await worker.paint()
     assert await world.available(person) == 20
     await nothing_is_left(world, person)
 
 
-async def test_a_way_to_pay_that_does_not_open_at_once_is_opened_later(paying: Paying) -> None:
+async def test_a_payment_request_that_does_not_open_at_once_is_opened_later(paying: Paying) -> None:
     world, money = paying
     money.down = True
     _person, job_id, reference = await ask(world)
@@ -228,6 +318,78 @@ async def test_a_way_to_pay_that_does_not_open_at_once_is_opened_later(paying: P
     money.pay(row["reference"])
     await tend(world)
     assert await world.state(job_id) is JobState.QUEUED
+
+
+async def opened_and_then_crashed(world: World, money: FakeFunding) -> tuple[AccountId, JobId, str]:
+    """A payment is open, and whoever opened it died before its reference was noted with the job."""
+    money.answers_to_lose = 1
+    person, job_id, reference = await ask(world)
+    assert reference == ""
+    (opened,) = money.payments
+    return person, job_id, opened
+
+
+async def test_money_that_arrives_after_its_image_ended_goes_back_although_a_crash_lost_the_reference(
+    paying: Paying,
+) -> None:
+    world, money = paying
+    person, job_id, reference = await opened_and_then_crashed(world, money)
+    await world.generations.cancel(person, job_id)
+    money.pay(reference)
+    await tend(world)
+    assert money.payments[reference].state == "failed"
+    await nothing_is_left(world, person)
+
+
+async def test_what_a_crash_left_open_is_closed_when_its_image_expires_and_its_rail_is_away_at_first(
+    paying: Paying,
+) -> None:
+    world, money = paying
+    person, job_id, reference = await opened_and_then_crashed(world, money)
+    money.down = True
+    await tend(world, 601)
+    await tend(world, 0)
+    assert await world.state(job_id) is JobState.EXPIRED
+    assert await failing(world) == (1, PROBLEM)
+    money.down = False
+    money.answers_to_lose = 1
+    await tend(world, 60)
+    await tend(world, 60)
+    assert money.payments[reference].state == "failed"
+    await nothing_is_left(world, person)
+
+
+async def test_for_an_image_that_ended_before_its_payment_was_opened_none_is_opened_later(
+    paying: Paying,
+) -> None:
+    world, money = paying
+    money.down = True
+    person = await world.person()
+    request = world.request(person, funding="lightning")
+    await world.generations.request(request)
+    await world.generations.cancel(person, request.job_id)
+    money.down = False
+    await tend(world)
+    assert world.funding_process is not None
+    with pytest.raises(Retracted):  # whoever was asked to open it is slow, and comes now
+        await world.funding_process.open(request.order())
+    assert money.payments == {}
+    assert await world.state(request.job_id) is JobState.CANCELLED
+    await nothing_is_left(world, person)
+
+
+async def test_a_payment_that_is_refused_ends_the_job_and_leaves_no_sketch_behind(
+    paying: Paying,
+) -> None:
+    world, money = paying
+    money.refusal = InsufficientCredits(wanted=1, available=0)
+    person = await world.person()
+    request = world.request(person, funding="lightning")
+    with pytest.raises(InsufficientCredits):
+        await world.generations.request(request)
+    assert await world.state(request.job_id) is JobState.FAILED
+    with pytest.raises(ObjectMissing):
+        await world.store.get(sketch_key(request), limit_bytes=1_000_000)
 
 
 async def test_unpaid_jobs_count_as_in_flight(paying: Paying) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zlib
 
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from generation.errors import ResultRejected, SketchRejected
-from generation.images import SKETCH_BYTES_MAX, output_size, read_sketch, verify_result
+from generation.domain.errors import ResultRejected, SketchRejected
+from generation.images.checking import SKETCH_BYTES_MAX, output_size, read_sketch, verify_result
+from tests.hostile.pictures import png_bomb
 
 
 def png(
@@ -25,15 +24,10 @@ def png(
     return output.getvalue()
 
 
-def bomb(side: int) -> bytes:
-    """A PNG of side × side black pixels in a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
-
-    rows = zlib.compress(b"\0" * ((side // 8 + 1) * side), 9)
-    header = struct.pack("!IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def jpeg() -> bytes:
+    output = io.BytesIO()
+    Image.open(io.BytesIO(png())).save(output, "JPEG")
+    return output.getvalue()
 
 
 def digest(data: bytes) -> str:
@@ -58,22 +52,83 @@ def test_transparent_paper_becomes_white() -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "code"),
     [
-        (png(), "image/gif", "sketch_type"),
-        (png(), "image/jpeg", "sketch_unreadable"),
+        (b"GIF89a" + b"\0" * 50, "image/gif", "sketch_type"),
+        (b"\0" * 50, "image/gif", "sketch_type"),
+        (png(blank=True), "image/png", "blank_sketch"),
         (b"GIF89a" + b"\0" * 50, "image/png", "sketch_unreadable"),
         (b"", "image/png", "sketch_unreadable"),
         (png()[:-30], "image/png", "sketch_unreadable"),
-        (png(4, 4), "image/png", "sketch_unreadable"),
+        (png(4, 4), "image/png", "sketch_size"),
         (b"\0" * (SKETCH_BYTES_MAX + 1), "image/png", "sketch_too_large"),
-        (bomb(20_000), "image/png", "sketch_unreadable"),
-        (bomb(5_000), "image/png", "sketch_unreadable"),
+        (png_bomb(20_000), "image/png", "sketch_size"),
+        (png_bomb(5_000), "image/png", "sketch_size"),
     ],
-    ids=["gif", "lie", "not-an-image", "empty", "cut", "tiny", "huge", "bomb", "many-pixels"],
+    ids=[
+        "gif",
+        "not-even-a-gif",
+        "blank",
+        "not-an-image",
+        "empty",
+        "cut",
+        "tiny",
+        "huge",
+        "bomb",
+        "many-pixels",
+    ],
 )
 def test_what_is_not_a_sketch_is_rejected_by_name(data: bytes, kind: str, code: str) -> None:
     with pytest.raises(SketchRejected) as rejected:
         read_sketch(data, kind)
     assert rejected.value.code == code
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "image/jpg",
+        "image/jpeg",
+        "IMAGE/PNG",
+        "image/png; charset=binary",
+        "image/gif",
+        "",
+        "application/octet-stream",
+    ],
+)
+def test_a_sketch_is_what_its_bytes_say_whatever_it_is_called(kind: str) -> None:
+    assert read_sketch(png(), kind).width == 1024
+    assert read_sketch(jpeg(), kind).width == 1024
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"GIF89a" + b"\0" * 50, "a GIF"),
+        (b"BM" + b"\0" * 50, "a BMP"),
+        (b"\0\0\0\x1cftypheic" + b"\0" * 50, "a HEIC photograph"),
+        (b"\0\0\0\x1cftypavif" + b"\0" * 50, "an AVIF"),
+        (b"  <SVG xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
+        (b"%PDF-1.7", "a PDF"),
+    ],
+)
+def test_whoever_sends_another_format_hears_which_one_it_is(data: bytes, name: str) -> None:
+    with pytest.raises(SketchRejected, match=name):
+        read_sketch(data, "image/png")
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (png(15, 15), "15 × 15 pixels"),
+        (png(640, 12), "640 × 12 pixels"),
+        (png_bomb(7_000), "7000 × 7000 pixels"),
+        (png() + b"x" * SKETCH_BYTES_MAX, "64 × 64 pixels"),
+    ],
+    ids=["small", "narrow", "48 megapixels", "bytes"],
+)
+def test_a_picture_of_the_wrong_size_hears_its_size_and_the_limits(data: bytes, shown: str) -> None:
+    with pytest.raises(SketchRejected, match=shown) as rejected:
+        read_sketch(data, "image/png")
+    assert "4096 × 4096" in rejected.value.detail
 
 
 @pytest.mark.parametrize(

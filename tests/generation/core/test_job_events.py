@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from generation.job import JOBS, Job, JobState, evolve
+from generation.domain.job import JOBS, Job, evolve
+from generation.domain.states import JobState
 from ledger.log.categories import Categories
 from tests.generation.core.samples import SAMPLES
 

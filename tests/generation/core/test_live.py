@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from generation import tables
-from generation.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
-from generation.job import JobState
-from generation.job_events import JobSuperseded
-from generation.live import SessionChange, SessionView
-from generation.queue import PRIORITY
-from generation.service import Limits
+from generation.domain.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
+from generation.domain.events import JobSuperseded
+from generation.domain.fairness import PRIORITY
+from generation.domain.requests import Limits
+from generation.domain.sessions import SessionChange, SessionView
+from generation.domain.states import JobState
+from generation.store import tables
 from ledger.identifiers import AccountId
 from ledger.log.model import Receipt, Transaction
 from tests.generation.core.world import World, open_world
@@ -29,25 +29,25 @@ async def test_the_newest_frame_takes_over_hold_and_place_of_the_waiting_one(wor
     assert await world.state(first) is JobState.SUPERSEDED
     assert await world.held(person) == 1
     assert await world.open_holds(person) == {second}
-    box = await world.box()
-    assert [await box.paint(), await box.paint()] == [second, others]
+    worker = await world.worker()
+    assert [await worker.paint(), await worker.paint()] == [second, others]
     assert await world.available(person) == 19
 
 
 async def test_the_running_frame_is_never_interrupted(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     first = await world.frame(person, 1)
-    job = await box.take()
+    job = await worker.take()
     second = await world.frame(person, 2)
     assert await world.state(first) is JobState.RUNNING
     assert await world.held(person) == 2
-    assert await box.deliver(job) == "completed"
-    assert await box.paint() == second
+    assert await worker.deliver(job) == "completed"
+    assert await worker.paint() == second
     assert await world.available(person) == 18
 
 
 async def test_a_frame_older_than_the_newest_delivered_costs_nothing(world: World) -> None:
-    person, slow, fast = await world.person(), await world.box(), await world.box()
+    person, slow, fast = await world.person(), await world.worker(), await world.worker()
     first = await world.frame(person, 1)
     late = await slow.take()
     await world.frame(person, 2)
@@ -77,11 +77,11 @@ async def test_frames_sent_all_at_once_leave_one_job_and_one_hold(world: World) 
 
 
 async def test_a_cancelled_frame_makes_room_for_the_next(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     first = await world.frame(person, 1)
     await world.generations.cancel(person, first)
     second = await world.frame(person, 2)
-    assert await box.paint() == second
+    assert await worker.paint() == second
 
 
 async def test_sessions_of_different_people_do_not_meet(world: World) -> None:
@@ -92,12 +92,12 @@ async def test_sessions_of_different_people_do_not_meet(world: World) -> None:
 
 
 async def test_a_session_spends_no_more_than_its_limit(world: World) -> None:
-    person, box = await world.person(100), await world.box()
+    person, worker = await world.person(100), await world.worker()
     for seq in range(3):
         await world.frame(person, seq, session_cap=3)
         await world.frame(person, 100 * (seq + 1), session_cap=3, session_id="s2")
-        await box.paint()
-        await box.paint()
+        await worker.paint()
+        await worker.paint()
     with pytest.raises(SessionSpendCapReached):
         await world.frame(person, 3, session_cap=3)
     await change(world, person, cap_credits=4)
@@ -113,17 +113,17 @@ async def test_replacing_a_waiting_frame_spends_nothing_more(world: World) -> No
 
 async def test_variations_are_counted_and_stand_behind_frames(empty_database: str, tmp_path: Path) -> None:
     async with open_world(empty_database, tmp_path, limits=Limits(variations_max=2)) as world:
-        person, box = await world.person(100), await world.box()
+        person, worker = await world.person(100), await world.worker()
         beside = [await world.ask(person, PRIORITY, session_id="s1", variation=True) for _ in range(2)]
         with pytest.raises(TooManyVariations):
             await world.ask(person, PRIORITY, session_id="s1", variation=True)
         frame = await world.frame(person, 1, tier=PRIORITY)
         plain = await world.ask(await world.person(), PRIORITY)
-        assert [await box.paint() for _ in range(4)] == [plain, frame, *beside]
+        assert [await worker.paint() for _ in range(4)] == [plain, frame, *beside]
 
 
 async def test_a_superseded_picture_names_the_newer_one(world: World) -> None:
-    person, slow, fast = await world.person(), await world.box(), await world.box()
+    person, slow, fast = await world.person(), await world.worker(), await world.worker()
     first = await world.frame(person, 1)
     late = await slow.take()
     second = await world.frame(person, 2)
@@ -142,7 +142,7 @@ async def change(world: World, person: AccountId, **wanted: Any) -> SessionView:
 
 
 async def test_a_paused_session_takes_nothing_and_holds_nothing(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     frame = await world.frame(person, 1)
     beside = await world.ask(person, session_id="s1", variation=True)
     alone = await world.ask(person)
@@ -155,12 +155,12 @@ async def test_a_paused_session_takes_nothing_and_holds_nothing(world: World) ->
         await world.frame(person, 2)
     with pytest.raises(SessionPaused):
         await world.ask(person, session_id="s1", variation=True)
-    assert await box.paint() == alone
-    assert await box.claim() is None
+    assert await worker.paint() == alone
+    assert await worker.claim() is None
 
 
 async def test_a_resumed_session_goes_on_where_it_stopped(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await world.frame(person, 5)
     await change(world, person, paused=True)
     assert (await change(world, person, paused=True)).paused_by == "person"
@@ -168,26 +168,26 @@ async def test_a_resumed_session_goes_on_where_it_stopped(world: World) -> None:
     with pytest.raises(OutOfOrder):
         await world.frame(person, 5)
     newest = await world.frame(person, 6)
-    assert await box.paint() == newest
+    assert await worker.paint() == newest
     assert await world.available(person) == 19
 
 
 async def test_the_running_frame_of_a_paused_session_is_finished_and_charged(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await world.frame(person, 1)
-    job = await box.take()
+    job = await worker.take()
     await change(world, person, paused=True)
     assert await world.held(person) == 1
-    assert await box.deliver(job) == "completed"
+    assert await worker.deliver(job) == "completed"
     assert (await world.available(person), await world.held(person)) == (19, 0)
 
 
 async def test_a_frame_that_comes_back_to_a_paused_session_is_stopped(world: World) -> None:
-    person, box, other = await world.person(), await world.box(), await world.box()
+    person, worker, other = await world.person(), await world.worker(), await world.worker()
     frame = await world.frame(person, 1)
-    job = await box.take()
+    job = await worker.take()
     await change(world, person, paused=True)
-    assert await box.fail(job) == "queued"
+    assert await worker.fail(job) == "queued"
     assert await other.claim() is None
     assert await world.generations.sessions.sweep() == 1
     assert await world.generations.sessions.sweep() == 0
@@ -200,7 +200,7 @@ async def test_a_frame_that_cannot_be_stopped_holds_up_no_other(
 ) -> None:
     people = [await world.person() for _ in range(3)]
     frames = [await world.frame(person, 1) for person in people]
-    async with world.engine.begin() as connection:  # as if they had come back from dead boxes
+    async with world.engine.begin() as connection:  # as if they had come back from dead workers
         await connection.execute(sa.update(tables.live_sessions).values(paused=True))
     submit = world.sequencer.submit
 
@@ -232,19 +232,19 @@ async def test_pausing_among_frames_leaves_nothing_waiting(world: World) -> None
 
 
 async def test_pausing_one_session_leaves_the_others_alone(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await change(world, person, paused=True)
     frame = await world.frame(person, 1, session_id="s2")
     somebody = await world.frame(await world.person(), 1)
-    assert {await box.paint(), await box.paint()} == {frame, somebody}
+    assert {await worker.paint(), await worker.paint()} == {frame, somebody}
 
 
 async def test_a_session_that_has_spent_its_limit_pauses_until_the_limit_is_raised(world: World) -> None:
-    person, box = await world.person(100), await world.box()
+    person, worker = await world.person(100), await world.worker()
     await change(world, person, cap_credits=2)
     for seq in (1, 2):
         await world.frame(person, seq)
-        await box.paint()
+        await worker.paint()
     view = await world.generations.sessions.look(person, "s1")
     assert (view.paused_by, view.limit_credits, view.spent_credits) == ("spend_cap", 2, 2)
     with pytest.raises(SessionSpendCapReached) as refused:
@@ -258,9 +258,9 @@ async def test_a_session_that_has_spent_its_limit_pauses_until_the_limit_is_rais
 
 
 async def test_the_limit_given_with_a_frame_stays_with_the_session(world: World) -> None:
-    person, box = await world.person(100), await world.box()
+    person, worker = await world.person(100), await world.worker()
     await world.frame(person, 1, session_cap=1)
-    await box.paint()
+    await worker.paint()
     with pytest.raises(SessionSpendCapReached):
         await world.frame(person, 2)
 
@@ -279,11 +279,11 @@ async def test_a_frame_lowers_the_limit_of_its_session_and_never_raises_it(world
 
 
 async def test_what_was_not_delivered_is_not_spent(world: World) -> None:
-    person, box = await world.person(100), await world.box()
+    person, worker = await world.person(100), await world.worker()
     for seq, end in enumerate(("failed", "cancelled", "expired")):
         job_id = await world.frame(person, seq, session_cap=1)
         if end == "failed":
-            await box.fail(await box.take(), "input", "node_refused")
+            await worker.fail(await worker.take(), "input", "node_refused")
         elif end == "cancelled":
             await world.generations.cancel(person, job_id)
         else:

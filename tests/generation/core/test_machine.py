@@ -1,4 +1,4 @@
-"""Random histories of people and boxes against a naive model: nothing lost, nothing paid twice."""
+"""Random histories of people and workers against a naive model: nothing lost, nothing paid twice."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from generation.dispatch import Assignment
-from generation.errors import JobAlreadyEnded, SessionPaused, StaleLease
-from generation.job import JobState
-from generation.live import SessionChange
-from generation.tables import job_queue, job_results
+from generation.delivery.dispatch import Assignment
+from generation.domain.errors import JobAlreadyEnded, SessionPaused, StaleLease
+from generation.domain.sessions import SessionChange
+from generation.domain.states import JobState
+from generation.store.tables import job_queue, job_results
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, JobId
-from tests.generation.core.world import Box, World, forget_everything, open_world
+from tests.generation.core.world import FakeWorker, World, forget_everything, open_world
 
 T = TypeVar("T")
 ALLOWANCE = 20
@@ -52,9 +52,9 @@ class Histories(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.world: World = self.now(self.stack.enter_async_context(_world(self.url)))
         self.people: list[AccountId] = [self.now(self.world.person()) for _ in range(2)]
-        self.boxes: list[Box] = [self.now(self.world.box()) for _ in range(3)]
+        self.workers: list[FakeWorker] = [self.now(self.world.worker()) for _ in range(3)]
         self.jobs: dict[JobId, AccountId] = {}
-        self.leases: list[tuple[Box, Assignment]] = []
+        self.leases: list[tuple[FakeWorker, Assignment]] = []
         self.delivered: dict[AccountId, int] = dict.fromkeys(self.people, 0)
         self.seq = 0
         self.frames: set[JobId] = set()
@@ -72,8 +72,8 @@ class Histories(RuleBasedStateMachine):
         person = self.people[who]
         self.seq += 1
         try:
-            wish = self.world.frame(person, self.seq) if live else self.world.ask(person)
-            job_id = self.now(wish)
+            request = self.world.frame(person, self.seq) if live else self.world.ask(person)
+            job_id = self.now(request)
         except SessionPaused:
             assert live
             assert person in self.paused
@@ -101,18 +101,18 @@ class Histories(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 2))
     def claim(self, number: int) -> None:
-        box = self.boxes[number]
-        job = self.now(box.claim())
+        worker = self.workers[number]
+        job = self.now(worker.claim())
         if job is not None:
             job_id = job.claim.job_id
             assert job_id not in self.frames or self.jobs[job_id] not in self.paused
-            self.leases.append((box, job))
+            self.leases.append((worker, job))
 
-    def report(self, number: int, work: Callable[[Box, Assignment], Coroutine[Any, Any, str]]) -> None:
-        box, job = self.leases[number % len(self.leases)]
+    def report(self, number: int, work: Callable[[FakeWorker, Assignment], Coroutine[Any, Any, str]]) -> None:
+        worker, job = self.leases[number % len(self.leases)]
         before = self.now(self.world.state(job.claim.job_id))
         try:
-            state = self.now(work(box, job))
+            state = self.now(work(worker, job))
         except StaleLease:
             return
         if state == "completed" and before is not JobState.COMPLETED:
@@ -121,18 +121,18 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(number=st.integers(0, 50))
     def deliver(self, number: int) -> None:
-        self.report(number, lambda box, job: box.deliver(job))
+        self.report(number, lambda worker, job: worker.deliver(job))
 
     @precondition(lambda self: self.leases)
     @rule(number=st.integers(0, 50), failure=st.sampled_from(["input", "infrastructure"]))
     def fail(self, number: int, failure: str) -> None:
-        self.report(number, lambda box, job: box.fail(job, failure, "broken", "KSampler"))
+        self.report(number, lambda worker, job: worker.fail(job, failure, "broken", "KSampler"))
 
     @precondition(lambda self: self.leases)
     @rule(number=st.integers(0, 50))
     def give_back(self, number: int) -> None:
         give_back = self.world.dispatch.give_back
-        self.report(number, lambda box, job: give_back(box.worker, job.claim.job_id, job.claim.epoch))
+        self.report(number, lambda worker, job: give_back(worker.worker, job.claim.job_id, job.claim.epoch))
 
     @precondition(lambda self: self.jobs)
     @rule(number=st.integers(0, 50))
@@ -175,7 +175,7 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_whatever_people_and_boxes_do_images_and_credits_agree(generation_database: str) -> None:
+def test_whatever_people_and_workers_do_images_and_credits_agree(generation_database: str) -> None:
     run_state_machine_as_test(
         type("OnThisDatabase", (Histories,), {"url": generation_database}),
         settings=settings(

@@ -1,4 +1,4 @@
-"""Fair among people, Pro before Free but not for ever, each job to one box only."""
+"""Fair among people, Pro before Free but not for ever, each job to one worker only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from generation.claiming import ClaimDesk
-from generation.dispatch import LEASE
-from generation.errors import TooManyInFlight
-from generation.live import SessionChange
-from generation.queue import FREE, PAID, PRIORITY, SLOT, Tier
-from generation.tables import job_inputs, job_queue, live_sessions
-from generation.workers import QUARANTINE_AFTER
+from generation.delivery.dispatch import LEASE
+from generation.domain.errors import TooManyInFlight
+from generation.domain.fairness import FREE, PAID, PRIORITY, SLOT, Tier
+from generation.domain.sessions import SessionChange
+from generation.fleet.quarantine import ACCOUNTS_MIN
+from generation.fleet.registry import SEEN_WITHIN
+from generation.queueing.claiming import ClaimBatcher
+from generation.store.tables import job_inputs, job_queue, live_sessions
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import World
 
@@ -49,18 +50,18 @@ async def fill(world: World, account_id: AccountId, count: int) -> None:
         )
 
 
-def desk(world: World) -> ClaimDesk:
-    return ClaimDesk(world.engine, world.clock, LEASE)
+def claims(world: World) -> ClaimBatcher:
+    return ClaimBatcher(world.engine, world.clock, LEASE)
 
 
-async def names_of_boxes(world: World, count: int) -> list[str]:
-    return [(await world.box()).worker.worker_id for _ in range(count)]
+async def names_of_workers(world: World, count: int) -> list[str]:
+    return [(await world.worker()).worker.worker_id for _ in range(count)]
 
 
 async def claimed(world: World, count: int) -> list[AccountId]:
     """Whose jobs are leased next, in order."""
-    one, owners = desk(world), []
-    [name] = await names_of_boxes(world, 1)
+    one, owners = claims(world), []
+    [name] = await names_of_workers(world, 1)
     for _ in range(count):
         claim = await one.claim(name, ["sketch@1"])
         owners += [] if claim is None else [claim.account_id]
@@ -110,28 +111,37 @@ async def test_pro_goes_first_and_a_free_person_still_gets_every_fourth_turn(wor
     assert order.index(free) == 3
 
 
-async def test_nobody_starves_under_an_endless_stream_of_pro_people(world: World) -> None:
+@pytest.mark.parametrize(
+    ("milliseconds", "turns_max"),
+    [
+        (2, 90),  # eight turns for each of five weights, for every job beyond the first
+        (1_000, 200),  # and for the pro people whose turns the free one took
+    ],
+)
+async def test_nobody_starves_under_an_endless_stream_of_pro_people(
+    world: World, milliseconds: int, turns_max: int
+) -> None:
     free = await world.person()
     waiting = {await world.ask(free) for _ in range(3)}
-    one, [name] = desk(world), await names_of_boxes(world, 1)
+    one, [name] = claims(world), await names_of_workers(world, 1)
     turns = 0
-    while waiting and turns < 200:
+    while waiting and turns < 300:
         turns += 1
+        world.pass_time(milliseconds=milliseconds)
         await world.ask(await world.person(), PRIORITY)
         claim = await one.claim(name, ["sketch@1"])
         assert claim is not None
         waiting.discard(claim.job_id)
         async with world.engine.begin() as connection:  # painted
             await connection.execute(sa.delete(job_queue).where(job_queue.c.job_id == claim.job_id))
-    # Eight turns for each weight that waits, for every job beyond the first.
-    assert turns <= 150
+    assert turns <= turns_max
 
 
 async def test_concurrent_claimers_of_many_processes_never_get_the_same_job(world: World) -> None:
     people = [await world.person(100) for _ in range(5)]
     await asyncio.gather(*(world.ask(person) for person in people for _ in range(16)))
-    desks = [desk(world) for _ in range(4)]
-    names = await names_of_boxes(world, 16)
+    desks = [claims(world) for _ in range(4)]
+    names = await names_of_workers(world, 16)
 
     async def drain(number: int) -> list[JobId]:
         mine: list[JobId] = []
@@ -147,13 +157,13 @@ async def test_concurrent_claimers_of_many_processes_never_get_the_same_job(worl
     assert len(set(found)) == 80
 
 
-async def test_boxes_that_wait_together_are_served_by_rank_and_by_what_they_can(world: World) -> None:
+async def test_workers_that_wait_together_are_served_by_rank_and_by_what_they_can(world: World) -> None:
     jobs = [await world.ask(await world.person()) for _ in range(3)]
-    names = await names_of_boxes(world, 3)
+    names = await names_of_workers(world, 3)
     async with world.engine.begin() as connection:
         update = sa.update(job_queue).where(job_queue.c.job_id == jobs[0])
         await connection.execute(update.values(refused_workers=names[:2]))
-    one = desk(world)
+    one = claims(world)
     answers = await asyncio.gather(*(one.claim(name, ["sketch@1"]) for name in names))
     assert await one.claim("wrk_d", ["upscale@1"]) is None
     found = [claim.job_id if claim else None for claim in answers]
@@ -162,7 +172,7 @@ async def test_boxes_that_wait_together_are_served_by_rank_and_by_what_they_can(
 
 
 async def test_a_lost_connection_is_said_to_everybody_who_waits(world: World) -> None:
-    one, names = desk(world), await names_of_boxes(world, 3)
+    one, names = claims(world), await names_of_workers(world, 3)
     await world.ask(await world.person())
     async with world.engine.begin() as connection:
         await connection.execute(sa.text("ALTER TABLE job_queue RENAME TO job_queue_away"))
@@ -187,8 +197,8 @@ async def test_a_person_may_only_have_so_many_in_flight_even_all_at_once(world: 
 
 
 async def test_a_waiting_claim_is_woken_by_new_work(world: World) -> None:
-    box = await world.box()
-    waiting = asyncio.create_task(box.claim(wait_seconds=20))
+    worker = await world.worker()
+    waiting = asyncio.create_task(worker.claim(wait_seconds=20))
     job_id = await world.ask(await world.person())
     job = await asyncio.wait_for(waiting, 5)
     assert job is not None
@@ -196,29 +206,30 @@ async def test_a_waiting_claim_is_woken_by_new_work(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["quarantine", "drain"])
-async def test_a_box_that_is_taken_out_while_it_waits_gets_nothing(world: World, how: str) -> None:
-    box, other = await world.box(), await world.box()
+async def test_a_worker_that_is_taken_out_while_it_waits_gets_nothing(world: World, how: str) -> None:
+    worker, other = await world.worker(), await world.worker()
     # Let in while it was active; its poll looks again at every wake-up.
-    waiting = asyncio.create_task(world.dispatch.claim(await box.known(), wait_seconds=1))
+    waiting = asyncio.create_task(world.dispatch.claim(await worker.known(), wait_seconds=1))
     if how == "drain":
-        await world.registry.drain(box.worker.worker_id)
+        await world.registry.drain(worker.worker.worker_id)
     else:
-        for _ in range(QUARANTINE_AFTER):
-            await world.registry.note_failure(box.worker.worker_id)
+        for _ in range(ACCOUNTS_MIN):
+            whose = world.ids.job(), world.ids.account()
+            await world.registry.note_failure(worker.worker.worker_id, *whose, "node_failed")
     job_id = await world.ask(await world.person())
     assert await waiting is None
     # Also beside one that does get a job, in one round.
-    one = desk(world)
+    one = claims(world)
     out, active = await asyncio.gather(
-        *(one.claim(each.worker.worker_id, ["sketch@1"]) for each in (box, other))
+        *(one.claim(each.worker.worker_id, ["sketch@1"]) for each in (worker, other))
     )
     assert out is None
     assert active is not None
     assert active.job_id == job_id
 
 
-async def test_a_box_that_asks_twice_at_once_gets_a_job_once(world: World) -> None:
-    [name], one = await names_of_boxes(world, 1), desk(world)
+async def test_a_worker_that_asks_twice_at_once_gets_a_job_once(world: World) -> None:
+    [name], one = await names_of_workers(world, 1), claims(world)
     for _ in range(2):
         await world.ask(await world.person())
     answers = await asyncio.gather(*(one.claim(name, ["sketch@1"]) for _ in range(3)))
@@ -226,22 +237,22 @@ async def test_a_box_that_asks_twice_at_once_gets_a_job_once(world: World) -> No
 
 
 async def test_a_job_whose_sketch_was_erased_ends_without_charge(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     job_id = await world.ask(person)
     async with world.engine.begin() as connection:
         await connection.execute(sa.delete(job_inputs))
-    assert await box.claim() is None
+    assert await worker.claim() is None
     assert (await world.job(job_id)).reason == "inputs_erased"
     assert await world.available(person) == 20
 
 
 async def test_an_estimate_wants_evidence_and_counts_who_goes_first(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     first = await world.ask(person)
-    assert await world.generations.estimate(first) == (1, None, None)
-    job = await box.take()
+    assert await world.generations.estimate(first) == (1, None, None, 1)
+    job = await worker.take()
     world.pass_time(seconds=3)
-    await box.deliver(job)
+    await worker.deliver(job)
     jobs = [await world.ask(await world.person()) for _ in range(4)]
     ranges = [await world.generations.estimate(job_id) for job_id in jobs]
     assert [found.position for found in ranges if found] == [1, 2, 3, 4]
@@ -252,14 +263,14 @@ async def test_an_estimate_wants_evidence_and_counts_who_goes_first(world: World
 
 
 async def test_what_nobody_needs_any_more_is_forgotten(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await world.frame(person, 1)
     for _ in range(3):
         await world.ask(await world.person())
     for _ in range(4):
-        await box.take()
+        await worker.take()
     await world.ask(await world.person())
-    await box.take()
+    await worker.take()
     world.pass_time(hours=25)
     assert await world.queue.prune(world.clock()) >= 1
     assert await world.queue.session(f"{person}/s1") is None
@@ -283,3 +294,31 @@ async def test_what_a_person_said_about_a_session_outlives_a_day(world: World) -
 @pytest.mark.parametrize("tier", [FREE, PAID, PRIORITY])
 async def test_every_tier_is_bounded(tier: Tier) -> None:
     assert 0 < tier.in_flight_max < 1000
+
+
+async def test_a_silent_worker_keeps_a_retry_from_an_idle_one_for_seconds_only(world: World) -> None:
+    worker, _dead = await world.worker(), await world.worker()
+    job_id = await world.ask(await world.person())
+    await worker.fail(await worker.take())
+    assert await worker.claim() is None, "the other one may be about to ask"
+    world.pass_time(seconds=16)
+    assert (await worker.take()).claim.job_id == job_id
+
+
+async def test_a_worker_that_waits_in_a_long_claim_is_still_heard_of(world: World) -> None:
+    worker_id = (waiting := await world.worker()).worker.worker_id
+    claim = asyncio.create_task(waiting.claim(wait_seconds=20))
+    try:
+        await asyncio.sleep(0)
+        world.pass_time(seconds=16)
+        async with asyncio.timeout(15):
+            while worker_id not in await seen_lately(world, SEEN_WITHIN):
+                await asyncio.sleep(0)
+    finally:
+        claim.cancel()
+        await asyncio.gather(claim, return_exceptions=True)
+
+
+async def seen_lately(world: World, within: timedelta) -> set[str]:
+    since = world.clock() - within
+    return {row.worker_id for row in await world.registry.present() if row.seen_at > since}

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from generation.errors import AllowanceSharedOut
-from generation.quotas import NetworkQuota
-from generation.tables import job_queue, job_returns, network_allowances
+from generation.domain.errors import AllowanceSharedOut
+from generation.domain.quotas import NetworkQuota
+from generation.store.tables import job_queue, job_usage_reversals, network_allowances
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import NOON, World
 
@@ -30,15 +30,15 @@ async def ask(world: World, person: AccountId) -> JobId:
 
 
 async def test_a_free_image_that_fails_is_counted_back_once(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await ask(world, person)
     await ask(world, person)
     assert await used(world) == [2, 2]
     with pytest.raises(AllowanceSharedOut):
         await ask(world, person)
-    job = await box.take()
-    assert await box.fail(job, "input", "node_refused") == "failed"
-    assert await box.fail(job, "input", "node_refused") == "failed"
+    job = await worker.take()
+    assert await worker.fail(job, "input", "node_refused") == "failed"
+    assert await worker.fail(job, "input", "node_refused") == "failed"
     await asyncio.gather(*(world.generations.returns.sweep() for _ in range(4)))
     assert await world.generations.returns.sweep() == 0
     assert await used(world) == [1, 1]
@@ -56,23 +56,23 @@ async def test_every_end_without_an_image_counts_back(world: World, end: str) ->
         await world.dispatch.sweep()
     else:
         for _ in range(3):
-            box = await world.box()
-            await box.fail(await box.take())
+            worker = await world.worker()
+            await worker.fail(await worker.take())
     assert (await world.state(job_id)).final
     assert await world.generations.returns.sweep() == 1
     assert await used(world) == [0, 0]
 
 
 async def test_a_delivered_image_stays_counted(world: World) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await ask(world, person)
-    await box.paint()
-    assert await world.rows(job_returns) == []
+    await worker.paint()
+    assert await world.rows(job_usage_reversals) == []
     assert await used(world) == [1, 1]
 
 
 async def test_frames_that_replace_one_another_count_as_one(world: World) -> None:
-    person, slow, fast = await world.person(), await world.box(), await world.box()
+    person, slow, fast = await world.person(), await world.worker(), await world.worker()
     for seq in (1, 2):
         await world.frame(person, seq, networks=NETWORKS)
     assert await used(world) == [1, 1]

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 import generation
-import generation.comfyui
-import generation.worker
-import rails.refusals
-from generation.comfyui.faults import ComfyFault
-from generation.job import Job, JobState
-from generation.job_events import JobCancelled
-from generation.reasons import FAILURES, UNKNOWN, sentence
+import rails.domain.refusals
+import worker
+import worker.comfyui
+from generation.domain.job import Job
+from generation.domain.reasons import FAILURES, UNKNOWN, CancelledBy, Reason, sentence
+from generation.domain.states import JobState
 from ledger.domain import holding
 from ledger.errors import Refusal
+from worker.comfyui.faults import ComfyFault
 
 ROOT = Path(generation.__file__).parent
 
@@ -31,45 +31,19 @@ def kinds(base: type[ComfyFault]) -> Iterator[type[ComfyFault]]:
 
 
 def faults() -> set[str]:
-    """The codes of everything that can go wrong at a box."""
-    for package in (generation.comfyui, generation.worker):
+    """The codes of everything that can go wrong at a worker."""
+    for package in (worker.comfyui, worker):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     return {kind.code for kind in kinds(ComfyFault)}
 
 
-def said_by_the_server(function: str, argument: str) -> set[str]:
-    """The texts given as `argument=` to calls of `function` anywhere in the generation side."""
-    found, named = set(), named_texts()
-    for file in ROOT.glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(function):
-                values = [keyword.value for keyword in node.keywords if keyword.arg == argument]
-                found |= {value.value for value in values if isinstance(value, ast.Constant)}
-                found |= {
-                    named[value.id] for value in values if isinstance(value, ast.Name) and value.id in named
-                }
-    return {str(text) for text in found}
-
-
-def named_texts() -> dict[str, str]:
-    """The texts that have a name at the top of a module of the generation side."""
-    return {
-        target.id: node.value.value
-        for file in ROOT.glob("*.py")
-        for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
-    }
-
-
 def refusals() -> set[str]:
-    """What the ledger or a way to pay may refuse of a payment for one image."""
+    """What the ledger or a payment request may refuse of a payment for one image."""
     paying = {
         value.code
-        for value in vars(rails.refusals).values()
+        for value in vars(rails.domain.refusals).values()
         if isinstance(value, type) and issubclass(value, Refusal) and value is not Refusal
     }
     source = Path(holding.__file__).read_text()
@@ -88,18 +62,24 @@ def refusals() -> set[str]:
 
 
 def test_every_code_has_a_sentence() -> None:
-    server = said_by_the_server("JobFailed", "reason") | said_by_the_server("Failure", "code")
-    server |= said_by_the_server(".fail", "code")
-    assert {"inputs_erased", "worker_lost", "bad_result", "hold_closed", "not_paid"} <= server
-    codes = faults() | server | refusals()
-    assert codes - set(FAILURES) == set()
+    assert (faults() | set(Reason) | refusals()) - set(FAILURES) == set()
 
 
-def test_no_sentence_is_for_a_code_that_nobody_says() -> None:
-    said = faults() | refusals() | said_by_the_server("JobFailed", "reason")
-    said |= said_by_the_server("Failure", "code") | said_by_the_server(".fail", "code")
-    by_boxes_of_others = {"blank_sketch", "given_back"}
-    assert set(FAILURES) - said - by_boxes_of_others == set()
+def test_no_sentence_is_for_a_code_that_nobody_reports() -> None:
+    reported_by_other_workers = {"blank_sketch", "given_back"}
+    assert set(FAILURES) - faults() - refusals() - set(Reason) - reported_by_other_workers == set()
+
+
+def test_no_end_has_a_reason_that_is_written_beside_the_list() -> None:
+    texts = {reason.value for reason in (*Reason, *CancelledBy)}
+    offences = [
+        f"{file.relative_to(ROOT)}: {node.value}"
+        for file in ROOT.rglob("*.py")
+        if file.name not in ("reasons.py", "errors.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value in texts - {"person"}
+    ]
+    assert offences == []
 
 
 @pytest.mark.parametrize("code", sorted(FAILURES))
@@ -123,8 +103,23 @@ def test_every_end_without_an_image_is_explained(state: JobState) -> None:
     assert text is None or text.endswith("You were not charged.")
 
 
+@pytest.mark.parametrize(
+    ("job", "why"),
+    [
+        (Job(state=JobState.FAILED), UNKNOWN),
+        (Job(state=JobState.BLOCKED, reason="nudity"), "Our content rules do not allow this."),
+        (Job(state=JobState.EXPIRED), "Nobody could paint it in time."),
+        (Job(state=JobState.CANCELLED), "It was cancelled."),
+        (Job(state=JobState.CANCELLED, reason="person"), "You cancelled it."),
+        (Job(state=JobState.SUPERSEDED), "A newer frame of its live session took its place."),
+    ],
+    ids=lambda value: value.state.value if isinstance(value, Job) else "",
+)
+def test_each_end_has_its_own_words(job: Job, why: str) -> None:
+    assert sentence(job) == f"{why} You were not charged."
+
+
 def test_every_way_to_be_cancelled_has_its_own_sentence() -> None:
-    by = said_by_the_server(JobCancelled.__name__, "by") | {"session_paused"}
-    texts = {sentence(Job(state=JobState.CANCELLED, reason=who)) for who in by}
-    assert len(texts) == len(by)
+    texts = {sentence(Job(state=JobState.CANCELLED, reason=who)) for who in CancelledBy}
+    assert len(texts) == len(CancelledBy)
     assert "It was cancelled. You were not charged." not in texts

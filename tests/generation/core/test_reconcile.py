@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from generation.job import JobState
-from generation.reconcile import Reconciled, Reconciler
-from generation.tables import job_queue
+from generation.domain.states import JobState
+from generation.jobs.reconciliation import Reconciled, Reconciler
+from generation.store.tables import job_queue
 from ledger.domain.commands import HoldCredits
 from tests.generation.core.world import World
 
@@ -30,19 +30,19 @@ async def lose_rows(world: World) -> None:
 
 
 async def test_where_all_is_well_it_only_counts(world: World, reconciler: Reconciler) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     for _ in range(3):
         await world.ask(person)
-    await box.paint()
-    await box.take()
+    await worker.paint()
+    await worker.take()
     assert await reconciler.run() == Reconciled(jobs=2, holds=2)
     assert await world.held(person) == 2
 
 
 async def test_a_job_whose_row_was_lost_is_painted_all_the_same(world: World, reconciler: Reconciler) -> None:
-    person, box, other = await world.person(), await world.box(), await world.box()
+    person, worker, other = await world.person(), await world.worker(), await world.worker()
     running, waiting = await world.ask(person), await world.ask(person)
-    await box.take()
+    await worker.take()
     await lose_rows(world)
     found = await reconciler.run()
     assert (found.rows_restored, found.clean) == (2, False)
@@ -65,10 +65,10 @@ async def test_a_lost_row_past_its_deadline_ends_its_job(world: World, reconcile
 
 
 async def test_a_row_without_a_living_job_is_taken_away(world: World, reconciler: Reconciler) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     job_id = await world.ask(person)
     (row,) = await world.rows(job_queue)
-    await box.paint()
+    await worker.paint()
     async with world.engine.begin() as connection:
         await connection.execute(sa.insert(job_queue).values(**row))
     assert (await reconciler.run()).rows_without_job == 1
@@ -77,9 +77,9 @@ async def test_a_row_without_a_living_job_is_taken_away(world: World, reconciler
 
 
 async def test_a_hold_whose_job_has_ended_is_let_go(world: World, reconciler: Reconciler) -> None:
-    person, box = await world.person(), await world.box()
+    person, worker = await world.person(), await world.worker()
     await world.ask(person)
-    job_id = await box.paint()
+    job_id = await worker.paint()
     stray = HoldCredits(
         hold_id=world.ids.hold(), job_id=job_id, credits=3, deadline=world.clock().replace(year=2030)
     )

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from generation.errors import ObjectMissing, ObjectTaken
-from generation.storage import BucketStore, DiskStore, LinkSigner, ObjectStore, StoredObject
+from generation.domain.errors import ObjectMissing, ObjectTaken
+from generation.images.object_store import BucketStore, DiskStore, LinkSigner, ObjectStore, StoredObject
 from ledger.clock import ManualClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

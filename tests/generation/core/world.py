@@ -1,4 +1,4 @@
-"""The generation side on a real PostgreSQL and the real sequencer, with boxes and people in one process."""
+"""The generation side on a real PostgreSQL and the real sequencer, with workers and people in one process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from PIL import Image, ImageDraw
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-import generation.tables
-from generation.dispatch import Assignment, Dispatch, Report, upload_key
-from generation.funding import Funding, FundingKeeper
-from generation.images import Sketch
-from generation.job import JOBS, Job, JobState
-from generation.leftovers import Leftovers
-from generation.metrics import Metrics
-from generation.moderation import Moderation, TermModeration
-from generation.queue import FREE, JobQueue, Tier
-from generation.service import Accepted, Generations, Limits, Wish
-from generation.signals import LocalSignals
-from generation.storage import DiskStore, LinkSigner, ObjectStore
-from generation.workers import Worker, WorkerRegistry
+import generation.store.tables
+from generation.delivery.dispatch import Assignment, Dispatch, Report
+from generation.domain.fairness import FREE, Tier
+from generation.domain.funding import Funding
+from generation.domain.job import JOBS, Job
+from generation.domain.requests import Accepted, GenerationRequest, Limits
+from generation.domain.sketches import Sketch
+from generation.domain.states import JobState
+from generation.fleet.registry import Worker, WorkerRegistry
+from generation.images.moderation import Moderation, TermModeration
+from generation.images.object_store import DiskStore, LinkSigner, ObjectStore
+from generation.jobs.funding import FundingProcess
+from generation.jobs.metrics import Metrics
+from generation.jobs.orphaned_uploads import OrphanedUploads, upload_key
+from generation.jobs.service import Generations
+from generation.queueing.queue import JobQueue
+from generation.queueing.signals import LocalSignals
 from ledger.clock import ManualClock
 from ledger.domain import holds as holds_
 from ledger.domain.account import ACCOUNTS
@@ -43,7 +47,7 @@ from ledger.log.sequencer import Sequencer
 from ledger.service import Ledger
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TABLES = generation.tables.metadata
+TABLES = generation.store.tables.metadata
 
 
 def create_schema(url: str) -> None:
@@ -75,7 +79,7 @@ SKETCH = Sketch(picture(), hashlib.sha256(picture()).hexdigest(), 1024, 1024)
 
 
 @dataclass
-class Box:
+class FakeWorker:
     """A worker that paints whatever it is told to."""
 
     world: World
@@ -125,7 +129,7 @@ class Box:
 
 @dataclass
 class World:
-    """Everything that `gateway.services` wires for generations, without HTTP."""
+    """Everything that `gateway.wiring.services` wires for generations, without HTTP."""
 
     url: str
     clock: ManualClock
@@ -140,8 +144,8 @@ class World:
     registry: WorkerRegistry
     generations: Generations
     dispatch: Dispatch
-    keeper: FundingKeeper | None
-    leftovers: Leftovers
+    funding_process: FundingProcess | None
+    orphaned_uploads: OrphanedUploads
     numbers: dict[str, int] = field(default_factory=dict)
 
     # --- people ---
@@ -153,11 +157,11 @@ class World:
             await self.ledger.grant(account_id, amount, source=Source.PROMOTION)
         return account_id
 
-    def wish(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> Wish:
+    def request(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> GenerationRequest:
         if isinstance(self.clock, ManualClock):
             self.pass_time(milliseconds=2)  # ids made later sort later
         job_id = self.ids.job()
-        return Wish(
+        return GenerationRequest(
             **{
                 "key": CommandKey(f"{job_id}:request"),
                 "job_id": job_id,
@@ -176,23 +180,23 @@ class World:
         return (await self.accepted(account_id, tier, **more)).job_id
 
     async def accepted(self, account_id: AccountId, tier: Tier = FREE, **more: Any) -> Accepted:
-        return await self.generations.request(self.wish(account_id, tier, **more))
+        return await self.generations.request(self.request(account_id, tier, **more))
 
     async def frame(self, account_id: AccountId, seq: int, **more: Any) -> JobId:
         """A frame of a live session."""
         return await self.ask(account_id, **{"live": True, "session_id": "s1", "seq": seq, **more})
 
-    # --- boxes ---
+    # --- workers ---
 
-    async def box(self, *graphs: str) -> Box:
+    async def worker(self, *graphs: str) -> FakeWorker:
         credentials = await self.registry.register(
             self.registry.tokens.mint(valid_for=timedelta(minutes=5)),
-            name="box",
+            name="worker",
             version="test",
             capabilities={"graphs": list(graphs or ("sketch@1",))},
         )
         worker = await self.registry.authenticate(credentials.token)
-        return Box(self, worker, credentials.token)
+        return FakeWorker(self, worker, credentials.token)
 
     # --- what is so ---
 
@@ -271,10 +275,10 @@ async def open_world(
         store = store or DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
         registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
         metrics = Metrics()
-        keeper = None
+        funding_process = None
         if funding is not None:
             port: Funding = funding(sequencer, ids)
-            keeper = FundingKeeper(
+            funding_process = FundingProcess(
                 funding=port,
                 log=sequencer,
                 queue=queue,
@@ -291,7 +295,7 @@ async def open_world(
             "signals": signals,
             "moderation": moderation or TermModeration(),
             "clock": clock,
-            "keeper": keeper,
+            "funding_process": funding_process,
             "metrics": metrics,
         }
         generations = Generations(**shared, digest_secret=b"d" * 32, limits=limits or Limits())
@@ -311,8 +315,8 @@ async def open_world(
             registry=registry,
             generations=generations,
             dispatch=dispatch,
-            keeper=keeper,
-            leftovers=Leftovers(engine=engine, reader=reader, store=store, clock=clock),
+            funding_process=funding_process,
+            orphaned_uploads=OrphanedUploads(engine=engine, reader=reader, store=store, clock=clock),
         )
     sequencer.stop()
     await engine.dispose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -11,16 +13,19 @@ from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
 from ledger.identifiers import Identifiers
-from ledger.log.memory import MemoryLog
 from ledger.money import BTC, USD, USDT, Asset, Money
+from ledger.testing.memory_log import MemoryLog
 from rails.contract import Rail
-from rails.fake import FakeNetwork, FakeRail, fake_capabilities
-from rails.payment_state import PAYMENTS
-from rails.rates import FixedRates
-from rails.service import Payments
-from rails.store_memory import MemoryRailStore
+from rails.domain.state import PAYMENTS
+from rails.domain.topup import TopupState, TopupView
+from rails.payments.runner import RailRunner, RunnerRules
+from rails.payments.service import Payments
+from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
+from rails.testing.fixed_rates import FixedRates
+from rails.testing.memory_store import MemoryRailStore
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+RULES = RunnerRules()
 RETURN_URL = "https://llamasketch.test/topups/{payment_id}"
 
 
@@ -78,3 +83,37 @@ def assemble(
     rails: dict[str, Rail] = {rail.name: rail}
     payments = Payments(log=log, store=store, rails=rails, rates=rates, ids=ids, clock=clock)
     return Platform(clock, ids, network, log, store, rates, payments, rails)
+
+
+async def opened(platform: Platform, account_id: str | None = None, **asked: Any) -> TopupView:
+    """A top-up: of 500 credits if nothing else is asked, of somebody new if nobody is named."""
+    return await platform.payments.open_topup(
+        account_id or platform.ids.account(), "fake", return_url=RETURN_URL, **(asked or {"wanted": 500})
+    )
+
+
+async def settled(platform: Platform, topup: TopupView) -> TopupView:
+    """All money is final, and we have asked."""
+    await platform.network.settle()
+    return await platform.payments.observe(topup.payment_id)
+
+
+def runner_of(platform: Platform, rules: RunnerRules = RULES) -> RailRunner:
+    """What follows the fake rail; nothing runs by itself yet."""
+    return RailRunner(
+        platform.payments,
+        platform.rails["fake"],
+        clock=platform.clock,
+        rules=rules,
+        randomness=random.Random(1),
+    )
+
+
+async def until_state(platform: Platform, topup: TopupView, state: TopupState) -> TopupView:
+    """Look again whenever the loop has run everything that is ready."""
+    async with asyncio.timeout(10):
+        while True:
+            seen = await platform.payments.topup(topup.payment_id)
+            if seen.state is state:
+                return seen
+            await asyncio.sleep(0)

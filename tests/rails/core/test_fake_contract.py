@@ -9,9 +9,10 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.money import USDT, Asset, Money
-from rails.contract import Instructions, PieceState, Rail, ReferenceBook, Standing
-from rails.fake import FakeNetwork, FakeRail
-from tests.rails.contract import RailContract, World
+from rails.contract import Instructions, PaymentRequestStatus, Rail, ReceiptState, ReferenceStore
+from rails.testing.contract_suite import RailContract
+from rails.testing.fake_rail import FakeNetwork, FakeRail
+from rails.testing.worlds import World
 
 
 class FakeWorld:
@@ -22,7 +23,7 @@ class FakeWorld:
         self.network = FakeNetwork(self.clock)
         self.foreign_asset = USDT
 
-    async def start(self, references: ReferenceBook) -> Rail:
+    async def start(self, references: ReferenceStore) -> Rail:
         return FakeRail(self.network)
 
     async def pay(
@@ -35,19 +36,19 @@ class FakeWorld:
         await self.network.settle()
 
     async def expire(self, instructions: Instructions) -> None:
-        await self.network.stand(instructions.reference, Standing.EXPIRED)
+        await self.network.stand(instructions.reference, PaymentRequestStatus.EXPIRED)
 
     async def reverse(self, instructions: Instructions) -> None:
-        await self._all(instructions, PieceState.REVERSED)
+        await self._all(instructions, ReceiptState.REVERSED)
 
     async def dispute(self, instructions: Instructions) -> None:
-        await self._all(instructions, PieceState.DISPUTED)
+        await self._all(instructions, ReceiptState.DISPUTED)
 
     async def end_dispute(self, instructions: Instructions, *, won: bool) -> None:
-        await self._all(instructions, PieceState.SETTLED if won else PieceState.REVERSED)
+        await self._all(instructions, ReceiptState.SETTLED if won else ReceiptState.REVERSED)
 
     async def decline(self, instructions: Instructions) -> None:
-        await self.network.stand(instructions.reference, Standing.DECLINED, "card_declined")
+        await self.network.stand(instructions.reference, PaymentRequestStatus.DECLINED, "card_declined")
 
     async def break_down(self) -> None:
         await self.network.set_down(True)
@@ -61,8 +62,8 @@ class FakeWorld:
     async def webhook(self, instructions: Instructions) -> tuple[Mapping[str, str], bytes]:
         return self.network.webhook(instructions.reference, "evt_1")
 
-    async def _all(self, instructions: Instructions, state: PieceState) -> None:
-        for money_ref in list(self.network.way(instructions.reference).pieces):
+    async def _all(self, instructions: Instructions, state: ReceiptState) -> None:
+        for money_ref in list(self.network.way(instructions.reference).receipts):
             await self.network.change(instructions.reference, money_ref, state)
 
 

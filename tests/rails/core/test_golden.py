@@ -12,8 +12,8 @@ import pytest
 from ledger.domain.consideration import Worth
 from ledger.log.model import Event
 from ledger.money import BTC, USD, Money, Rate
-from rails import payment_events as e
-from rails.pricing import PackPrice
+from rails.domain import events as e
+from rails.domain.pricing import PackPrice
 
 GOLDEN = Path(__file__).parent / "golden"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -43,13 +43,13 @@ EXAMPLES: dict[str, Event] = {
     "rails.funds_released.v1": e.FundsReleased(money_ref="x:1", asked_at=AT),
     "rails.funds_vanished.v1": e.FundsVanished(money_ref="x:1", asked_at=AT),
     "rails.funds_mismatched.v1": e.FundsMismatched(
-        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, proof="p"
+        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, external_ref="p"
     ),
     "rails.funds_too_small.v1": e.FundsTooSmall(
-        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, proof="p"
+        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, external_ref="p"
     ),
     "rails.funds_unpriced.v1": e.FundsUnpriced(
-        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, proof="p"
+        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, external_ref="p"
     ),
     "rails.payment_settled.v1": e.PaymentSettled(
         money_ref="x:1",
@@ -62,7 +62,7 @@ EXAMPLES: dict[str, Event] = {
         first_seen_at=AT,
         asked_at=AT,
         fee=FEE,
-        proof="p",
+        external_ref="p",
     ),
     "rails.fee_reported.v1": e.FeeReported(money_ref="x:1", fee=FEE),
     "rails.payment_reversed.v1": e.PaymentReversed(

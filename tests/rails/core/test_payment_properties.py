@@ -1,4 +1,4 @@
-"""Whatever order news comes in, each piece of money is credited once, and the parts sum to the whole."""
+"""Whatever order news comes in, each funds receipt is credited once, and the parts sum to the whole."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ledger.domain.consideration import NOTHING
 from ledger.domain.state import Account
 from ledger.log.model import Event
 from ledger.money import BTC, USD, USDT, Money, Rate
-from rails import payment as domain
-from rails import payment_events as events
-from rails.contract import Observation, Piece, PieceState, Standing
-from rails.crediting import ledger_commands
-from rails.payment_pieces import PieceStanding
-from rails.payment_reading import LATE_GRACE, RecordObservation
-from rails.payment_state import PAYMENTS, Payment, evolve
-from rails.pricing import PACK, PackPrice, amount_up, credits_down
-from rails.topup import TopupState, payment_row, topup_state
+from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
+from rails.domain import events
+from rails.domain import payment as domain
+from rails.domain.crediting import ledger_commands
+from rails.domain.pricing import PACK, PackPrice, amount_up, credits_down
+from rails.domain.reading import LATE_GRACE, RecordObservation
+from rails.domain.receipts import ReceiptStatus
+from rails.domain.state import PAYMENTS, Payment, evolve
+from rails.domain.topup import TopupState, payment_row, topup_state
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PAYMENT_ID = "pay_00000000000000000000000001"
@@ -47,18 +47,18 @@ _lots = count(1)
 
 def observe(
     payment: Payment,
-    pieces: Sequence[Piece],
+    receipts: Sequence[FundsReceipt],
     asked_at: datetime,
     *,
     spot: Rate | None = RATE,
-    standing: Standing = Standing.OPEN,
+    status: PaymentRequestStatus = PaymentRequestStatus.OPEN,
 ) -> tuple[Payment, Sequence[Event]]:
     """What the stream gains from one answer of the rail."""
     command = RecordObservation(
-        observation=Observation(reference="r", standing=standing, pieces=tuple(pieces)),
+        observation=Observation(reference="r", status=status, receipts=tuple(receipts)),
         asked_at=asked_at,
         spot={} if spot is None else {"BTC": spot},
-        lot_ids=tuple(f"lot_{next(_lots)}" for _ in range(8 * len(pieces))),
+        lot_ids=tuple(f"lot_{next(_lots)}" for _ in range(8 * len(receipts))),
     )
     happened = domain.decide(payment, command, asked_at)
     for event in happened:
@@ -67,26 +67,28 @@ def observe(
 
 
 def credited(payment: Payment) -> int:
-    return sum(piece.credits_left for piece in payment.pieces.values())
+    return sum(receipt.credits_left for receipt in payment.receipts.values())
 
 
-def piece(number: int, minor: int, state: PieceState = PieceState.SETTLED, seen: datetime = START) -> Piece:
-    return Piece(money_ref=f"fake:{number}", amount=Money(minor, BTC), state=state, first_seen_at=seen)
+def receipt(
+    number: int, minor: int, state: ReceiptState = ReceiptState.SETTLED, seen: datetime = START
+) -> FundsReceipt:
+    return FundsReceipt(money_ref=f"fake:{number}", amount=Money(minor, BTC), state=state, first_seen_at=seen)
 
 
 amounts = st.lists(st.integers(1, 20_000_000), min_size=1, max_size=6)
 
 
 @given(amounts, st.randoms(use_true_random=False))
-def test_pieces_permuted_duplicated_and_partial_credit_the_same(
+def test_receipts_permuted_duplicated_and_partial_credit_the_same(
     minors: list[int], chance: random.Random
 ) -> None:
-    pieces = [piece(number, minor) for number, minor in enumerate(minors)]
-    at_once, _ = observe(Payment(opened=OPENED), pieces, START)
+    receipts = [receipt(number, minor) for number, minor in enumerate(minors)]
+    at_once, _ = observe(Payment(opened=OPENED), receipts, START)
     step_by_step = Payment(opened=OPENED)
-    shuffled = pieces * 3
+    shuffled = receipts * 3
     chance.shuffle(shuffled)
-    known: dict[str, Piece] = {}
+    known: dict[str, FundsReceipt] = {}
     for news in shuffled:
         known[news.money_ref] = news
         step_by_step, _ = observe(step_by_step, list(known.values()), START)
@@ -96,10 +98,10 @@ def test_pieces_permuted_duplicated_and_partial_credit_the_same(
 
 
 @given(amounts)
-def test_every_piece_is_settled_at_most_once(minors: list[int]) -> None:
+def test_every_receipt_is_settled_at_most_once(minors: list[int]) -> None:
     payment, happened = Payment(opened=OPENED), []
     for _ in range(3):
-        payment, more = observe(payment, [piece(n, m) for n, m in enumerate(minors)], START)
+        payment, more = observe(payment, [receipt(n, m) for n, m in enumerate(minors)], START)
         happened += more
     settled = [event.money_ref for event in happened if isinstance(event, events.PaymentSettled)]
     assert len(settled) == len(set(settled))
@@ -128,7 +130,7 @@ def test_paying_what_is_asked_buys_what_was_asked(
 def test_the_rate_follows_from_when_the_money_was_first_seen(late_seconds: int, spot_numerator: int) -> None:
     seen = OPENED.quote_expires_at + timedelta(seconds=late_seconds)
     spot = Rate(spot_numerator, 10**9, BTC, USD)
-    _, happened = observe(Payment(opened=OPENED), [piece(1, 10**9, seen=seen)], START, spot=spot)
+    _, happened = observe(Payment(opened=OPENED), [receipt(1, 10**9, seen=seen)], START, spot=spot)
     in_time = seen <= OPENED.quote_expires_at + LATE_GRACE
     (event,) = happened
     assert isinstance(event, events.PaymentSettled)
@@ -137,7 +139,7 @@ def test_the_rate_follows_from_when_the_money_was_first_seen(late_seconds: int, 
 
 
 def test_every_event_survives_its_stored_form() -> None:
-    payment, happened = observe(Payment(opened=OPENED), [piece(1, 10**8, PieceState.DISPUTED)], START)
+    payment, happened = observe(Payment(opened=OPENED), [receipt(1, 10**8, ReceiptState.DISPUTED)], START)
     for event in [OPENED, *happened]:
         assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
     row = payment_row(PAYMENT_ID, payment, OPENED.account_id, START)
@@ -146,7 +148,7 @@ def test_every_event_survives_its_stored_form() -> None:
 
 def test_the_price_in_force_when_it_was_opened_stays() -> None:
     dear = msgspec.structs.replace(OPENED, price=PackPrice(100, 500))
-    payment, _ = observe(Payment(opened=dear), [piece(1, dear.amount_due.minor)], START)
+    payment, _ = observe(Payment(opened=dear), [receipt(1, dear.amount_due.minor)], START)
     assert credited(payment) == 100
 
 
@@ -154,7 +156,7 @@ def test_events_of_other_streams_change_nothing() -> None:
     class Foreign(Event, frozen=True):
         money_ref: str = "fake:1"
 
-    payment, _ = observe(Payment(opened=OPENED), [piece(1, 10**8)], START)
+    payment, _ = observe(Payment(opened=OPENED), [receipt(1, 10**8)], START)
     assert PAYMENTS.evolve(payment, Foreign()) == payment
     assert PAYMENTS.evolve(Payment(), Foreign()) == Payment()
 
@@ -167,47 +169,50 @@ class PaymentMachine(RuleBasedStateMachine):
         self.clock = ManualClock(START)
         self.payment = Payment(opened=OPENED)
         self.account = Account()
-        self.pieces: dict[str, Piece] = {}
+        self.receipts: dict[str, FundsReceipt] = {}
         self.rate: Rate | None = RATE
         self.history: list[Event] = []
-        self.standing = Standing.OPEN
-        self.stale: tuple[datetime, list[Piece]] | None = None
+        self.status = PaymentRequestStatus.OPEN
+        self.stale: tuple[datetime, list[FundsReceipt]] | None = None
 
     # --- the world -----------------------------------------------------------------------------
 
     @rule(
         minor=st.integers(1, 30_000_000),
-        state=st.sampled_from([PieceState.SEEN, PieceState.HELD, PieceState.SETTLED]),
+        state=st.sampled_from([ReceiptState.SEEN, ReceiptState.HELD, ReceiptState.SETTLED]),
     )
-    def money_comes(self, minor: int, state: PieceState) -> None:
-        if len(self.pieces) < 5:
-            fresh = piece(len(self.pieces) + 1, minor, state, self.clock())
-            self.pieces[fresh.money_ref] = fresh
+    def money_comes(self, minor: int, state: ReceiptState) -> None:
+        if len(self.receipts) < 5:
+            fresh = receipt(len(self.receipts) + 1, minor, state, self.clock())
+            self.receipts[fresh.money_ref] = fresh
 
     @rule(minor=st.integers(1, 10**9))
     def other_money_comes(self, minor: int) -> None:
-        if len(self.pieces) < 5:
-            ref = f"fake:{len(self.pieces) + 1}"
-            self.pieces[ref] = Piece(
-                money_ref=ref, amount=Money(minor, USDT), state=PieceState.SETTLED, first_seen_at=self.clock()
+        if len(self.receipts) < 5:
+            ref = f"fake:{len(self.receipts) + 1}"
+            self.receipts[ref] = FundsReceipt(
+                money_ref=ref,
+                amount=Money(minor, USDT),
+                state=ReceiptState.SETTLED,
+                first_seen_at=self.clock(),
             )
 
-    @precondition(lambda self: self.pieces)
-    @rule(data=st.data(), state=st.sampled_from(PieceState), part=st.integers(1, 1000))
-    def money_changes_and_we_ask(self, data: st.DataObject, state: PieceState, part: int) -> None:
+    @precondition(lambda self: self.receipts)
+    @rule(data=st.data(), state=st.sampled_from(ReceiptState), part=st.integers(1, 1000))
+    def money_changes_and_we_ask(self, data: st.DataObject, state: ReceiptState, part: int) -> None:
         self._change(data, state, part)
         self.we_ask()
 
-    @precondition(lambda self: self.pieces)
-    @rule(data=st.data(), state=st.sampled_from(PieceState), part=st.integers(1, 1000))
-    def money_changes_unnoticed(self, data: st.DataObject, state: PieceState, part: int) -> None:
+    @precondition(lambda self: self.receipts)
+    @rule(data=st.data(), state=st.sampled_from(ReceiptState), part=st.integers(1, 1000))
+    def money_changes_unnoticed(self, data: st.DataObject, state: ReceiptState, part: int) -> None:
         self._change(data, state, part)
 
-    def _change(self, data: st.DataObject, state: PieceState, part: int) -> None:
-        old = self.pieces[data.draw(st.sampled_from(sorted(self.pieces)))]
+    def _change(self, data: st.DataObject, state: ReceiptState, part: int) -> None:
+        old = self.receipts[data.draw(st.sampled_from(sorted(self.receipts)))]
         back = old.amount.minor * part // 1000
-        partial = state in (PieceState.SETTLED, PieceState.DISPUTED) and part < 500 and back > 0
-        self.pieces[old.money_ref] = Piece(
+        partial = state in (ReceiptState.SETTLED, ReceiptState.DISPUTED) and part < 500 and back > 0
+        self.receipts[old.money_ref] = FundsReceipt(
             money_ref=old.money_ref,
             amount=old.amount,
             state=state,
@@ -223,36 +228,34 @@ class PaymentMachine(RuleBasedStateMachine):
     def the_rate_comes_and_goes(self, known: bool) -> None:
         self.rate = Rate(90_000, 10**9, BTC, USD) if known else None
 
-    @rule(standing=st.sampled_from(Standing))
-    def the_way_to_pay_changes(self, standing: Standing) -> None:
-        self.standing = standing
+    @rule(status=st.sampled_from(PaymentRequestStatus))
+    def the_way_to_pay_changes(self, status: PaymentRequestStatus) -> None:
+        self.status = status
 
     # --- we ------------------------------------------------------------------------------------
 
     @rule()
     def we_ask(self) -> None:
         self.clock.advance(timedelta(microseconds=1))
-        self._hear(list(self.pieces.values()), self.clock())
-        assert self._hear(list(reversed(self.pieces.values())), self.clock()) == []
+        self._hear(list(self.receipts.values()), self.clock())
+        assert self._hear(list(reversed(self.receipts.values())), self.clock()) == []
 
     @rule()
     def an_answer_is_delayed(self) -> None:
         self.clock.advance(timedelta(microseconds=1))
-        self.stale = (self.clock(), list(self.pieces.values()))
+        self.stale = (self.clock(), list(self.receipts.values()))
 
     @precondition(lambda self: self.stale)
     @rule()
     def the_delayed_answer_comes_and_then_we_ask(self) -> None:
         assert self.stale is not None
-        asked_at, pieces = self.stale
+        asked_at, receipts = self.stale
         self.stale = None
-        self._hear(pieces, asked_at)
+        self._hear(receipts, asked_at)
         self.we_ask()
 
-    def _hear(self, pieces: list[Piece], asked_at: datetime) -> Sequence[Event]:
-        self.payment, happened = observe(
-            self.payment, pieces, asked_at, spot=self.rate, standing=self.standing
-        )
+    def _hear(self, receipts: list[FundsReceipt], asked_at: datetime) -> Sequence[Event]:
+        self.payment, happened = observe(self.payment, receipts, asked_at, spot=self.rate, status=self.status)
         for event in happened:
             for command in ledger_commands(PAYMENT_ID, "fake", event):
                 for booked in accounts.decide(self.account, command, self.clock()):
@@ -268,14 +271,14 @@ class PaymentMachine(RuleBasedStateMachine):
         assert self.account.debt == 0
 
     @invariant()
-    def each_piece_was_settled_at_most_once(self) -> None:
+    def each_receipt_was_settled_at_most_once(self) -> None:
         settled = [event.money_ref for event in self.history if isinstance(event, events.PaymentSettled)]
         assert len(settled) == len(set(settled))
 
     @invariant()
     def what_is_credited_is_what_is_ours_rounded_down(self) -> None:
-        for known in self.payment.pieces.values():
-            if known.standing in (PieceStanding.SETTLED, PieceStanding.DISPUTED, PieceStanding.REVERSED):
+        for known in self.payment.receipts.values():
+            if known.status in (ReceiptStatus.SETTLED, ReceiptStatus.DISPUTED, ReceiptStatus.REVERSED):
                 assert known.credits_left == known.credits_left_if(known.taken_minor)
                 assert 0 <= known.taken_minor <= known.amount.minor
                 assert not (known.worth - known.worth_out).is_negative_somewhere()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 from ledger.clock import ManualClock
 from ledger.money import BTC, LBTC, USD, USDT, Asset, Rate
-from rails.feeds import FeedFailed, HttpFeed, configured_feeds, exact_decimal
-from rails.rates import BITCOIN, RateBook, RateRules, median, rate_to_usd
+from rails.quotes.feeds import FeedFailed, HttpFeed, configured_feeds, exact_decimal
+from rails.quotes.rates import BITCOIN, RateBook, RateRules, median, rate_to_usd
 from sandbox.rates.app import build
-from sandbox.rates.prices import Prices, UnknownFault
+from sandbox.rates.prices import Prices
 
 ORIGIN = "http://feeds.test"
 SETTING = f"coinbase={ORIGIN},kraken={ORIGIN},bitstamp={ORIGIN}/api/v2/ticker/btcusd/"
@@ -34,7 +35,7 @@ class Feeds:
 
 @pytest.fixture
 async def feeds() -> AsyncIterator[Feeds]:
-    prices = Prices(cents=10_000_000)
+    prices = Prices(now=time.time, cents=10_000_000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(build(prices))) as client:
         yield Feeds(client, prices)
 
@@ -148,8 +149,8 @@ def test_faults_that_do_not_exist_are_refused() -> None:
         {"btc_usd_cents": 0},
         {"delay_ms": "1"},
     ):
-        with pytest.raises(UnknownFault):
-            Prices().set_faults(asked)
+        with pytest.raises(ValueError, match=r"fault|feed|whole number"):
+            Prices(now=time.time).set_faults(asked)
 
 
 @given(st.integers(1, 10**11), st.integers(0, 8))

@@ -15,19 +15,19 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.log.categories import Categories
-from ledger.log.memory import MemoryLog
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from ledger.money import USD, Money
-from rails.contract import Hint
-from rails.payment_state import PAYMENTS
-from rails.runner import Supervision
-from rails.store import RailStore
-from rails.store_memory import MemoryRailStore
-from rails.store_sql import SqlRailStore
-from rails.tables import METADATA
-from rails.topup import TopupState
+from ledger.testing.memory_log import MemoryLog
+from rails.contract import Notification
+from rails.domain.state import PAYMENTS
+from rails.domain.topup import TopupState
+from rails.payments.runner import Supervision
+from rails.store.port import RailStore, RetryTask
+from rails.store.sql import SqlRailStore
+from rails.store.tables import METADATA
+from rails.testing.memory_store import MemoryRailStore
 from tests.rails.core.platform import RETURN_URL, START, Platform, assemble
 
 
@@ -113,9 +113,7 @@ async def test_a_payment_lives_from_opening_to_credit(platform: Platform) -> Non
     assert await platform.posted(account_id) == 500
 
 
-async def test_references_are_kept_for_ever_and_instructions_until_erased(
-    platform: Platform, store: RailStore
-) -> None:
+async def test_references_are_kept_for_ever_in_order(platform: Platform, store: RailStore) -> None:
     first, second = [await opened(platform, platform.ids.account()) for _ in range(2)]
     book = await store.all("fake")
     assert [(row.payment_id, row.ordinal) for row in book] == [(first, 1), (second, 2)]
@@ -123,9 +121,6 @@ async def test_references_are_kept_for_ever_and_instructions_until_erased(
     reference = await platform.reference(first)
     assert await store.find("fake", reference) == first
     assert await store.find("other", reference) is None
-    await store.erase_instructions(first)
-    assert await store.instructions(first) is None
-    assert await store.find("fake", reference) == first
 
 
 async def test_ordinals_are_unique_also_for_those_who_come_at_once(
@@ -148,9 +143,54 @@ async def test_lists_are_in_order_and_in_pages(platform: Platform, store: RailSt
     rest = await store.watched("fake", now, first[-1], 3)
     assert [*first, *rest] == made
     assert await store.watched("fake", now + timedelta(days=9), "", 3) == []
-    assert await store.overdue("fake", now, 9) == []
-    assert await store.overdue("fake", START + timedelta(seconds=901), 9) == made[:2]
-    assert await store.unpriced("fake", "", 9) == []
+    late = START + timedelta(seconds=901)
+    assert await store.overdue("fake", now, "", 9) == []
+    assert await store.overdue("fake", late, "", 9) == made[:2]
+    assert await store.overdue("fake", late, made[0], 9) == made[1:2]
+    assert await store.unpriced("fake", now, "", 9) == []
+
+
+async def test_a_postponed_payment_is_left_alone_until_its_time_and_until_it_resumes(
+    platform: Platform, store: RailStore
+) -> None:
+    account_id = platform.ids.account()
+    first, second = sorted([await opened(platform, account_id) for _ in range(2)])
+    now, late = platform.clock(), START + timedelta(seconds=901)
+    observe, expire = RetryTask.OBSERVE, RetryTask.EXPIRE
+    await store.postpone(first, observe, "fake", late, 1, "observe: RailUnavailable")
+    await store.postpone(first, expire, "fake", late, 1, "expire: KeyError")
+    await store.postpone(first, expire, "fake", late + timedelta(seconds=9), 2, "expire: KeyError")
+    assert await store.postponed(observe, [first, second]) == {first: 1}
+    assert await store.postponed(expire, [first, second]) == {first: 2}
+    assert await store.postponed(expire, [second]) == {}
+    assert await store.watched("fake", now, "", 9) == [second]
+    assert await store.overdue("fake", late, "", 9) == [second]
+    assert await store.overdue("fake", late + timedelta(seconds=9), "", 9) == [first, second]
+    await store.resume(first, observe)
+    assert await store.watched("fake", now, "", 9) == [first, second]
+    assert await store.postponed(expire, [first]) == {first: 2}, "nobody expired it"
+    await store.resume(first, expire)
+    assert await store.postponed(expire, [first]) == {}
+
+
+async def test_retries_of_payments_that_have_ended_are_forgotten(
+    platform: Platform, store: RailStore
+) -> None:
+    pending, paid = [await opened(platform, platform.ids.account()) for _ in range(2)]
+    now = platform.clock()
+    for payment_id in (pending, paid, platform.ids.payment()):
+        for task in RetryTask:
+            await store.postpone(payment_id, task, "fake", now, 1, "KeyError")
+    await platform.pay(paid)
+    await platform.network.settle()
+    assert (await platform.payments.observe(paid)).state is TopupState.PAID
+    assert [await store.forget_retries(now, 2) for _ in range(3)] == [2, 1, 0]
+    for task in RetryTask:
+        assert await store.postponed(task, [pending, paid]) == {pending: 1}
+    assert await store.forget_retries(now + timedelta(days=400), 9) == 1
+    assert await store.postponed(RetryTask.EXPIRE, [pending]) == {pending: 1}, (
+        "nobody watches it, but it is open"
+    )
 
 
 async def test_attempts_belong_together(platform: Platform, store: RailStore) -> None:
@@ -169,37 +209,111 @@ async def test_a_cursor_is_kept_per_rail(store: RailStore) -> None:
     assert await store.cursor("fake") == "2"
 
 
-async def test_a_hint_is_stored_once_per_message_and_rail(platform: Platform, store: RailStore) -> None:
+async def test_a_notification_is_stored_once_per_message_and_rail(
+    platform: Platform, store: RailStore
+) -> None:
     now = platform.clock()
-    hint = Hint(reference="r", hint_id="evt_1")
-    assert await store.store_hint("fake", hint, now)
-    assert not await store.store_hint("fake", hint, now)
-    assert await store.store_hint("other", hint, now)
-    anonymous = Hint(reference="r")
-    assert await store.store_hint("fake", anonymous, now)
-    assert await store.store_hint("fake", anonymous, now)
-    assert await store.waiting_hints("fake") == 3
+    notification = Notification(reference="r", notification_id="evt_1")
+    assert await store.store_notification("fake", notification, now)
+    assert not await store.store_notification("fake", notification, now)
+    assert await store.store_notification("other", notification, now)
+    anonymous = Notification(reference="r")
+    assert await store.store_notification("fake", anonymous, now)
+    assert await store.store_notification("fake", anonymous, now)
+    assert await store.waiting_notifications("fake") == 3
 
 
-async def test_a_hint_waits_is_postponed_closed_and_forgotten(platform: Platform, store: RailStore) -> None:
+async def test_a_notification_waits_is_postponed_closed_and_forgotten(
+    platform: Platform, store: RailStore
+) -> None:
     now = platform.clock()
-    await store.store_hint("fake", Hint(reference="a", hint_id="1"), now)
-    await store.store_hint("fake", Hint(reference=None, hint_id="2"), now + timedelta(seconds=5))
+    await store.store_notification("fake", Notification(reference="a", notification_id="1"), now)
+    await store.store_notification(
+        "fake", Notification(reference=None, notification_id="2"), now + timedelta(seconds=5)
+    )
     assert await store.next_due_at("fake") == now
-    (due,) = await store.due_hints("fake", now, 10)
-    assert (due.reference, due.tries, due.received_at) == ("a", 0, now)
-    await store.postpone_hint(due.id, now + timedelta(seconds=9), "RailUnavailable")
-    (other,) = await store.due_hints("fake", now + timedelta(seconds=5), 10)
-    await store.close_hint(other.id, "done")
-    (again,) = await store.due_hints("fake", now + timedelta(seconds=9), 10)
-    assert again.tries == 1
-    await store.close_hint(again.id, "unmatched")
+    (due,) = await store.due_notifications("fake", now, 10)
+    assert (due.reference, due.attempts, due.received_at) == ("a", 0, now)
+    await store.postpone_notification(due.id, now + timedelta(seconds=9), "RailUnavailable")
+    (other,) = await store.due_notifications("fake", now + timedelta(seconds=5), 10)
+    await store.close_notification(other.id, "done")
+    (again,) = await store.due_notifications("fake", now + timedelta(seconds=9), 10)
+    assert again.attempts == 1
+    await store.close_notification(again.id, "unmatched")
     assert await store.next_due_at("fake") is None
-    assert await store.forget_hints(now + timedelta(seconds=6), 10) == 1
-    assert await store.forget_hints(now + timedelta(seconds=6), 10) == 0
+    assert await store.forget_notifications(now + timedelta(seconds=6), 10) == 1
+    assert await store.forget_notifications(now + timedelta(seconds=6), 10) == 0
 
 
-async def test_hints_become_credits_on_every_store(platform: Platform) -> None:
+async def test_a_forgotten_notification_is_new_when_it_comes_again(
+    platform: Platform, store: RailStore
+) -> None:
+    now = platform.clock()
+    messages = [Notification(reference="a", notification_id=f"evt_{n}") for n in range(3)]
+    for message in messages:
+        await store.store_notification("fake", message, now)
+    for due in await store.due_notifications("fake", now, 9):
+        await store.close_notification(due.id, "done")
+    later = now + timedelta(seconds=1)
+    assert [await store.forget_notifications(later, 2) for _ in range(3)] == [2, 1, 0]
+    assert [await store.store_notification("fake", message, later) for message in messages] == [True] * 3
+    assert len({due.id for due in await store.due_notifications("fake", later, 9)}) == 3
+
+
+async def test_notifications_are_due_in_order_for_each_rail(platform: Platform, store: RailStore) -> None:
+    now = platform.clock()
+    for seconds, rail in ((9, "fake"), (3, "fake"), (1, "other")):
+        await store.store_notification(
+            rail, Notification(reference=f"{rail} {seconds}"), now + timedelta(seconds=seconds)
+        )
+    assert await store.next_due_at("fake") == now + timedelta(seconds=3)
+    assert await store.next_due_at("none") is None
+    due = await store.due_notifications("fake", now + timedelta(seconds=9), 9)
+    assert [one.reference for one in due] == ["fake 3", "fake 9"]
+    assert len(await store.due_notifications("fake", now + timedelta(seconds=9), 1)) == 1
+    assert await store.due_notifications("fake", now, 9) == []
+    assert await store.waiting_notifications("other") == 1
+
+
+async def test_what_waits_for_a_rate_is_listed_in_pages(platform: Platform, store: RailStore) -> None:
+    made = [await opened(platform, platform.ids.account(), pay_asset="BTC") for _ in range(3)]
+    platform.clock.advance(timedelta(hours=2))
+    del platform.rates.prices["BTC"]
+    for payment_id in made:
+        await platform.pay(payment_id)
+    await platform.network.settle()
+    for payment_id in made:
+        assert (await platform.payments.observe(payment_id)).state is TopupState.UNPRICED
+    first = await store.unpriced("fake", platform.clock(), "", 2)
+    assert [*first, *await store.unpriced("fake", platform.clock(), first[-1], 2)] == sorted(made)
+    assert await store.unpriced("other", platform.clock(), "", 9) == []
+
+
+async def test_rows_of_a_payment_are_there_from_its_opening(platform: Platform, store: RailStore) -> None:
+    account_id = platform.ids.account()
+    payment_id = await opened(platform, account_id)
+    row, kept, place = (
+        await store.payment(payment_id),
+        await store.instructions(payment_id),
+        await store.reference(payment_id),
+    )
+    assert row is not None
+    assert (row["account_id"], row["rail"], row["unpaid"]) == (account_id, "fake", True)
+    assert kept is not None
+    assert kept.shown["kind"] == "address"
+    assert (kept.return_url, kept.description) == (
+        RETURN_URL.replace("{payment_id}", payment_id),
+        "500 images",
+    )
+    assert place is not None
+    assert (place.rail, place.ordinal, place.reference) == ("fake", 1, f"fake-{payment_id}")
+    unknown = platform.ids.payment()
+    assert await store.payment(unknown) is None
+    assert await store.instructions(unknown) is None
+    assert await store.reference(unknown) is None
+
+
+async def test_notifications_become_credits_on_every_store(platform: Platform) -> None:
     account_id = platform.ids.account()
     payment_id = await opened(platform, account_id)
     async with Supervision(platform.payments, platform.rails, clock=platform.clock) as supervision:

@@ -71,12 +71,12 @@ class SandboxNode:
         )
         stderr = self._process.stderr
         assert stderr is not None
-        said = b""
+        reported = b""
         async with asyncio.timeout(START_SECONDS):
-            while b"sandbox_lnd_ready" not in said:
+            while b"sandbox_lnd_ready" not in reported:
                 line = await stderr.readline()
-                assert line, said.decode()
-                said += line
+                assert line, reported.decode()
+                reported += line
         self._draining = asyncio.create_task(stderr.read())
 
     async def kill(self) -> None:
@@ -160,7 +160,7 @@ class SandboxNode:
 
     def _rest(self, settings: Settings) -> tuple[Preimages, Throttle, Any, Settings]:
         preimages = Preimages(read_preimage_key(self.folder / "preimage.key", create=False))
-        throttle = Throttle(per_second=1000, burst=1000, patience_ms=1000, monotonic_ns=time.monotonic_ns)
+        throttle = Throttle(per_second=1000, burst=1000, wait_ms_max=1000, monotonic_ns=time.monotonic_ns)
         return preimages, throttle, self.clock, settings
 
     def order(self, *, msat: int = 1_000_000, hold: bool = False, seconds: int = 900) -> Order:

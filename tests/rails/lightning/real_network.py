@@ -86,9 +86,9 @@ class Chain:
         url = f"https://127.0.0.1:{self.rpc_port}"
         auth = aiohttp.BasicAuth(RPC_USER, RPC_PASSWORD)
         async with aiohttp.ClientSession(auth=auth) as http, http.post(url, json=body, ssl=False) as answer:
-            said = await answer.json(content_type=None)
-        assert said["error"] is None, said["error"]
-        return said["result"]
+            reported = await answer.json(content_type=None)
+        assert reported["error"] is None, reported["error"]
+        return reported["result"]
 
 
 @dataclass

@@ -9,8 +9,9 @@ import pytest
 
 from ledger.clock import Clock
 from ledger.money import Asset
-from rails.contract import Instructions, Rail, ReferenceBook
-from tests.rails.contract import Impossible, RailContract, World
+from rails.contract import Instructions, Rail, ReferenceStore
+from rails.testing.contract_suite import RailContract
+from rails.testing.worlds import Impossible, World
 from tests.rails.lightning.node import Refused, SandboxNode
 
 
@@ -25,7 +26,7 @@ class LightningWorld:
         """The node's."""
         return self.node.clock
 
-    async def start(self, references: ReferenceBook) -> Rail:
+    async def start(self, references: ReferenceStore) -> Rail:
         """A fresh rail."""
         return self.node.rail(deadline_seconds=1)
 

@@ -1,4 +1,4 @@
-"""Hints survive everything that a node can do to a listener."""
+"""Notifications survive everything that a node can do to a listener."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from datetime import timedelta
 
 import pytest
 
-from rails.contract import Hint, PieceState, RailProtocolError
+from rails.contract import Notification, RailProtocolError, ReceiptState
 from rails.lightning.rail import LightningRail
 from tests.rails.lightning.node import SandboxNode
 
-PATIENCE_SECONDS = 15
+WAIT_SECONDS_MAX = 15
 
 
 class Ear:
     """Listens and remembers."""
 
-    def __init__(self, hints: AsyncGenerator[Hint, None]) -> None:
-        self._hints = hints
-        self.heard: list[Hint] = []
+    def __init__(self, notifications: AsyncGenerator[Notification, None]) -> None:
+        self._notifications = notifications
+        self.reported_by: list[Notification] = []
         self.cursor: str | None = None
 
-    async def hint(self) -> Hint:
-        """The next hint."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            hint = await anext(self._hints)
-        self.heard.append(hint)
-        self.cursor = hint.cursor or self.cursor
-        return hint
+    async def notification(self) -> Notification:
+        """The next notification."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            notification = await anext(self._notifications)
+        self.reported_by.append(notification)
+        self.cursor = notification.cursor or self.cursor
+        return notification
 
-    async def about(self, reference: str) -> Hint:
-        """Listen until there is a hint about just this reference."""
-        while (hint := await self.hint()).reference != reference:
+    async def about(self, reference: str) -> Notification:
+        """Listen until there is a notification about just this reference."""
+        while (notification := await self.notification()).reference != reference:
             pass
-        return hint
+        return notification
 
     async def connected(self) -> None:
         """Listen until the rail says "look at everything": it does when it has (re)connected."""
-        while (await self.hint()).reference is not None:
+        while (await self.notification()).reference is not None:
             pass
 
 
 @asynccontextmanager
 async def listening(rail: LightningRail, cursor: str | None = None) -> AsyncIterator[Ear]:
-    hints = rail.listen(cursor)
-    assert isinstance(hints, AsyncGenerator)
+    notifications = rail.listen(cursor)
+    assert isinstance(notifications, AsyncGenerator)
     try:
-        yield Ear(hints)
+        yield Ear(notifications)
     finally:
-        await hints.aclose()
+        await notifications.aclose()
 
 
 async def cursor_after_a_payment(node: SandboxNode, rail: LightningRail) -> str:
@@ -61,18 +61,18 @@ async def cursor_after_a_payment(node: SandboxNode, rail: LightningRail) -> str:
     async with listening(rail) as ear:
         await ear.about(paid.reference)
         while ear.cursor is None or ear.cursor.endswith(":0"):
-            await ear.hint()
+            await ear.notification()
         return ear.cursor
 
 
-async def test_a_payment_is_hinted_with_a_cursor(node: SandboxNode, rail: LightningRail) -> None:
+async def test_a_payment_is_notified_with_a_cursor(node: SandboxNode, rail: LightningRail) -> None:
     async with listening(rail, await cursor_after_a_payment(node, rail)) as ear:
         await ear.connected()
         instructions = await rail.open(node.order())
         await node.pay(instructions.text or "")
-        hint = await ear.about(instructions.reference)
-        assert hint.cursor is not None
-        add_index, settle_index = hint.cursor.split(":")
+        notification = await ear.about(instructions.reference)
+        assert notification.cursor is not None
+        add_index, settle_index = notification.cursor.split(":")
         assert int(add_index) > 0
         assert int(settle_index) > 0
 
@@ -84,14 +84,14 @@ async def test_the_first_boot_finds_what_was_paid_before(own_node: SandboxNode) 
         await own_node.pay(instructions.text or "")
     wanted = {instructions.reference for instructions in paid}
     async with listening(rail) as ear:
-        while not wanted <= {hint.reference for hint in ear.heard}:
-            await ear.hint()
+        while not wanted <= {notification.reference for notification in ear.reported_by}:
+            await ear.notification()
         await ear.connected()
         assert ear.cursor == "3:3"
     await rail.close()
 
 
-async def test_the_very_first_payment_of_a_node_is_hinted(own_node: SandboxNode) -> None:
+async def test_the_very_first_payment_of_a_node_is_notified(own_node: SandboxNode) -> None:
     rail = own_node.rail()
     async with listening(rail) as ear:
         await ear.connected()
@@ -108,7 +108,7 @@ async def test_what_was_paid_while_we_were_down_is_found(node: SandboxNode, rail
         await node.pay(instructions.text or "")
     async with listening(rail, cursor) as ear:
         for instructions in late:
-            if instructions.reference not in {hint.reference for hint in ear.heard}:
+            if instructions.reference not in {notification.reference for notification in ear.reported_by}:
                 await ear.about(instructions.reference)
 
 
@@ -122,7 +122,7 @@ async def test_what_was_paid_in_another_order_while_we_were_down_is_found(
     await node.pay(known.text or "")
     async with listening(rail, cursor) as ear:
         first = await ear.about(fresh.reference)
-    async with listening(rail, first.cursor) as ear:  # we died right after the first hint
+    async with listening(rail, first.cursor) as ear:  # we died right after the first notification
         await ear.about(known.reference)
 
 
@@ -143,7 +143,7 @@ async def test_a_node_killed_and_started_again_is_heard_within_a_second(
     await rail.close()
 
 
-async def test_a_payment_made_the_moment_before_the_node_died_is_hinted(own_node: SandboxNode) -> None:
+async def test_a_payment_made_the_moment_before_the_node_died_is_notified(own_node: SandboxNode) -> None:
     rail = own_node.rail()
     cursor = await cursor_after_a_payment(own_node, rail)
     instructions = await rail.open(own_node.order())
@@ -153,7 +153,7 @@ async def test_a_payment_made_the_moment_before_the_node_died_is_hinted(own_node
         await own_node.pay(instructions.text or "")
         await own_node.restart()
         await ear.about(instructions.reference)
-    assert [p.state for p in (await rail.observe(instructions.reference)).pieces] == [PieceState.SETTLED]
+    assert [p.state for p in (await rail.observe(instructions.reference)).receipts] == [ReceiptState.SETTLED]
     await rail.close()
 
 
@@ -167,7 +167,9 @@ async def test_a_dropped_message_is_made_good_by_the_sweep(node: SandboxNode, ra
         await ear.about(instructions.reference)
 
 
-async def test_a_duplicated_message_is_the_same_hint_twice(node: SandboxNode, rail: LightningRail) -> None:
+async def test_a_duplicated_message_is_the_same_notification_twice(
+    node: SandboxNode, rail: LightningRail
+) -> None:
     cursor = await cursor_after_a_payment(node, rail)
     instructions = await rail.open(node.order())
     async with listening(rail, cursor) as ear:
@@ -190,7 +192,7 @@ async def test_a_gap_in_the_settle_indexes_is_no_alarm(node: SandboxNode, rail: 
         await ear.about(after.reference)
 
 
-async def test_held_money_is_hinted_although_the_main_stream_is_silent(
+async def test_held_money_is_notified_although_the_main_stream_is_silent(
     node: SandboxNode, rail: LightningRail
 ) -> None:
     cursor = await cursor_after_a_payment(node, rail)
@@ -203,7 +205,7 @@ async def test_held_money_is_hinted_although_the_main_stream_is_silent(
         await ear.about(instructions.reference)
 
 
-async def test_money_held_while_we_were_down_is_hinted(node: SandboxNode, rail: LightningRail) -> None:
+async def test_money_held_while_we_were_down_is_notified(node: SandboxNode, rail: LightningRail) -> None:
     cursor = await cursor_after_a_payment(node, rail)
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
@@ -221,8 +223,8 @@ async def test_no_payment_is_lost_over_several_kills(own_node: SandboxNode) -> N
             await asyncio.gather(*(own_node.pay(instructions.text or "") for instructions in opened))
             wanted |= {instructions.reference for instructions in opened}
             await own_node.restart()
-        while not wanted <= {hint.reference for hint in ear.heard}:
-            await ear.hint()
+        while not wanted <= {notification.reference for notification in ear.reported_by}:
+            await ear.notification()
     await rail.close()
 
 
@@ -233,11 +235,11 @@ async def test_held_money_survives_a_killed_node(own_node: SandboxNode) -> None:
     await own_node.restart()
     async with listening(rail) as ear:
         await ear.about(instructions.reference)
-    assert [p.state for p in (await rail.capture(instructions.reference)).pieces] == [PieceState.SETTLED]
+    assert [p.state for p in (await rail.capture(instructions.reference)).receipts] == [ReceiptState.SETTLED]
     await rail.close()
 
 
-async def test_an_expiry_is_hinted_by_the_sweep(node: SandboxNode, rail: LightningRail) -> None:
+async def test_an_expiry_is_notified_by_the_sweep(node: SandboxNode, rail: LightningRail) -> None:
     cursor = await cursor_after_a_payment(node, rail)
     async with listening(rail, cursor) as ear:
         await ear.connected()
@@ -264,7 +266,7 @@ async def test_a_locked_node_is_waited_for(node: SandboxNode, rail: LightningRai
 async def test_a_foreign_cursor_is_refused(rail: LightningRail) -> None:
     with pytest.raises(RailProtocolError, match="cursor"):
         async with listening(rail, "yesterday") as ear:
-            await ear.hint()
+            await ear.notification()
 
 
 async def test_more_invoices_than_a_page_are_all_found(
@@ -277,6 +279,6 @@ async def test_more_invoices_than_a_page_are_all_found(
         await own_node.pay(instructions.text or "")
     wanted = {instructions.reference for instructions in opened}
     async with listening(rail) as ear:
-        while not wanted <= {hint.reference for hint in ear.heard}:
-            await ear.hint()
+        while not wanted <= {notification.reference for notification in ear.reported_by}:
+            await ear.notification()
     await rail.close()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lndgrpc.compiled import lightning_pb2 as ln
 
-from rails.contract import PieceState, RailProtocolError, Standing
+from rails.contract import PaymentRequestStatus, RailProtocolError, ReceiptState
 from rails.lightning.invoices import Htlc, HtlcState, Invoice, InvoiceState, from_wire
 from rails.lightning.observing import observe
 
@@ -39,15 +39,15 @@ def invoice(
     )
 
 
-def one(seen: Invoice) -> tuple[PieceState, int, datetime]:
-    (piece,) = observe(seen).pieces
-    return piece.state, piece.amount.minor, piece.first_seen_at
+def one(seen: Invoice) -> tuple[ReceiptState, int, datetime]:
+    (receipt,) = observe(seen).receipts
+    return receipt.state, receipt.amount.minor, receipt.first_seen_at
 
 
 def test_the_money_is_dated_by_its_first_arrival_not_by_its_settlement() -> None:
     parts = [htlc(400, HtlcState.SETTLED, 2), htlc(600, HtlcState.SETTLED, 1)]
     assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000)) == (
-        PieceState.SETTLED,
+        ReceiptState.SETTLED,
         1000,
         AT + timedelta(minutes=1),
     )
@@ -56,7 +56,7 @@ def test_the_money_is_dated_by_its_first_arrival_not_by_its_settlement() -> None
 def test_an_earlier_try_that_went_back_is_no_loss_and_no_date() -> None:
     parts = [htlc(400, HtlcState.CANCELED, 1), htlc(1000, HtlcState.SETTLED, 9)]
     assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000)) == (
-        PieceState.SETTLED,
+        ReceiptState.SETTLED,
         1000,
         AT + timedelta(minutes=9),
     )
@@ -64,24 +64,24 @@ def test_an_earlier_try_that_went_back_is_no_loss_and_no_date() -> None:
 
 def test_a_settled_invoice_with_an_unsettled_part_is_still_held() -> None:
     parts = [htlc(400, HtlcState.SETTLED), htlc(600, HtlcState.ACCEPTED)]
-    assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000))[0] is PieceState.HELD
+    assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000))[0] is ReceiptState.HELD
 
 
 def test_a_settled_invoice_whose_parts_were_lost_is_no_money() -> None:
     assert (
         one(invoice(InvoiceState.SETTLED, htlc(1000, HtlcState.CANCELED), paid=1000))[0]
-        is PieceState.RETURNED
+        is ReceiptState.RETURNED
     )
 
 
 def test_a_settled_invoice_that_lost_one_part_is_what_arrived() -> None:
     parts = [htlc(400, HtlcState.SETTLED), htlc(600, HtlcState.CANCELED)]
-    assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000))[:2] == (PieceState.SETTLED, 400)
+    assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000))[:2] == (ReceiptState.SETTLED, 400)
 
 
 def test_a_settled_invoice_without_parts_is_believed() -> None:
     assert one(invoice(InvoiceState.SETTLED, paid=1000)) == (
-        PieceState.SETTLED,
+        ReceiptState.SETTLED,
         1000,
         AT + timedelta(minutes=5),
     )
@@ -89,20 +89,20 @@ def test_a_settled_invoice_without_parts_is_believed() -> None:
 
 def test_a_canceled_hold_was_returned() -> None:
     seen = invoice(InvoiceState.CANCELED, htlc(1000, HtlcState.CANCELED), hold=True)
-    assert one(seen)[:2] == (PieceState.RETURNED, 1000)
-    assert observe(seen).standing is Standing.EXPIRED
+    assert one(seen)[:2] == (ReceiptState.RETURNED, 1000)
+    assert observe(seen).status is PaymentRequestStatus.EXPIRED
 
 
 def test_parts_of_a_hold_that_never_made_the_whole_were_never_held() -> None:
-    assert not observe(invoice(InvoiceState.CANCELED, htlc(400, HtlcState.CANCELED), hold=True)).pieces
+    assert not observe(invoice(InvoiceState.CANCELED, htlc(400, HtlcState.CANCELED), hold=True)).receipts
 
 
 def test_an_expired_ordinary_invoice_has_no_money() -> None:
-    assert not observe(invoice(InvoiceState.CANCELED, htlc(1000, HtlcState.CANCELED))).pieces
+    assert not observe(invoice(InvoiceState.CANCELED, htlc(1000, HtlcState.CANCELED))).receipts
 
 
 def test_parts_on_their_way_are_not_money_yet() -> None:
-    assert not observe(invoice(InvoiceState.OPEN, htlc(400, HtlcState.ACCEPTED))).pieces
+    assert not observe(invoice(InvoiceState.OPEN, htlc(400, HtlcState.ACCEPTED))).receipts
 
 
 def test_a_state_that_we_do_not_know_is_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ledger.clock import system_clock
 from rails.contract import RailContext, RailPlugin, Refunds
 from rails.lightning.plugin import plugin
-from rails.memory import MemoryReferences
+from rails.testing.memory_references import MemoryReferences
 from sandbox.lnd.service import describe
 from sandbox.service import TcpReady
 from tests.rails.lightning.node import SandboxNode
@@ -67,7 +67,7 @@ def test_a_missing_setting_is_named(node: SandboxNode, missing: str) -> None:
         ("LIGHTNING_HOLD_CLTV_DELTA", "18"),
         ("LIGHTNING_HOLD_CLTV_DELTA", "soon"),
         ("LIGHTNING_MAXIMUM_MSAT", "-1"),
-        ("LIGHTNING_NETWORK", "regtest"),
+        ("LIGHTNING_NETWORK", "moonnet"),
     ],
 )
 def test_a_setting_out_of_range_is_named(node: SandboxNode, name: str, value: str) -> None:

@@ -15,20 +15,20 @@ from ledger.money import BTC, USD, Money
 from rails.contract import (
     Expiry,
     Holds,
-    PieceState,
+    PaymentRequestStatus,
     Rail,
     RailProtocolError,
     RailUnavailable,
+    ReceiptState,
     Refunds,
-    Standing,
 )
 from rails.lightning.credentials import Preimages, read_preimage_key
 from rails.lightning.rail import LightningRail
 from tests.rails.lightning.node import Refused, SandboxNode
 
 
-def state(observation: object) -> list[PieceState]:
-    return [piece.state for piece in observation.pieces]  # type: ignore[attr-defined]
+def state(observation: object) -> list[ReceiptState]:
+    return [receipt.state for receipt in observation.receipts]  # type: ignore[attr-defined]
 
 
 def test_the_rail_has_the_powers_it_says(node: SandboxNode, rail: LightningRail) -> None:
@@ -82,12 +82,12 @@ async def test_a_payment_settles_at_once_to_the_millisatoshi(node: SandboxNode, 
     assert answer["state"] == "paid"
     assert answer["payment_hash"] == instructions.reference
     observation = await rail.observe(instructions.reference)
-    assert observation.standing is Standing.CLOSED
-    (piece,) = observation.pieces
-    assert piece.money_ref == f"ln:{instructions.reference}"
-    assert piece.amount == Money(21_000_001, BTC)
-    assert piece.state is PieceState.SETTLED
-    assert piece.proof == instructions.reference
+    assert observation.status is PaymentRequestStatus.CLOSED
+    (receipt,) = observation.receipts
+    assert receipt.money_ref == f"ln:{instructions.reference}"
+    assert receipt.amount == Money(21_000_001, BTC)
+    assert receipt.state is ReceiptState.SETTLED
+    assert receipt.external_ref == instructions.reference
 
 
 async def test_the_payers_receipt_is_the_preimage(node: SandboxNode, rail: LightningRail) -> None:
@@ -99,7 +99,7 @@ async def test_the_payers_receipt_is_the_preimage(node: SandboxNode, rail: Light
 async def test_an_overpayment_counts_in_full(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(msat=10_000))
     await node.pay(instructions.text or "", amount_msat=25_000)
-    assert (await rail.observe(instructions.reference)).pieces[0].amount.minor == 25_000
+    assert (await rail.observe(instructions.reference)).receipts[0].amount.minor == 25_000
 
 
 async def test_an_underpayment_is_refused_by_the_node(node: SandboxNode, rail: LightningRail) -> None:
@@ -107,44 +107,44 @@ async def test_an_underpayment_is_refused_by_the_node(node: SandboxNode, rail: L
     with pytest.raises(Refused, match="incorrect_or_unknown_payment_details"):
         await node.pay(instructions.text or "", amount_msat=9_999)
     observation = await rail.observe(instructions.reference)
-    assert (observation.standing, list(observation.pieces)) == (Standing.OPEN, [])
+    assert (observation.status, list(observation.receipts)) == (PaymentRequestStatus.OPEN, [])
 
 
 async def test_an_invoice_without_amount_takes_what_comes(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(msat=0))
     await node.pay(instructions.text or "", amount_msat=777)
-    assert (await rail.observe(instructions.reference)).pieces[0].amount.minor == 777
+    assert (await rail.observe(instructions.reference)).receipts[0].amount.minor == 777
 
 
-async def test_a_payment_in_parts_is_one_piece(node: SandboxNode, rail: LightningRail) -> None:
+async def test_a_payment_in_parts_is_one_receipt(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(msat=100_001))
     await node.pay(instructions.text or "", parts=7)
-    (piece,) = (await rail.observe(instructions.reference)).pieces
-    assert (piece.amount.minor, piece.state) == (100_001, PieceState.SETTLED)
+    (receipt,) = (await rail.observe(instructions.reference)).receipts
+    assert (receipt.amount.minor, receipt.state) == (100_001, ReceiptState.SETTLED)
 
 
 async def test_parts_that_never_make_the_whole_go_back(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(msat=100_000))
     answer = await node.pay(instructions.text or "", parts=4, send_parts=3)
     assert answer["state"] == "in_flight"
-    assert not (await rail.observe(instructions.reference)).pieces
+    assert not (await rail.observe(instructions.reference)).receipts
     await node.advance(timedelta(seconds=121))
-    assert not (await rail.observe(instructions.reference)).pieces
+    assert not (await rail.observe(instructions.reference)).receipts
     await node.pay(instructions.text or "", parts=2)
-    (piece,) = (await rail.observe(instructions.reference)).pieces
-    assert (piece.amount.minor, piece.state) == (100_000, PieceState.SETTLED)
+    (receipt,) = (await rail.observe(instructions.reference)).receipts
+    assert (receipt.amount.minor, receipt.state) == (100_000, ReceiptState.SETTLED)
 
 
 async def test_an_expired_invoice_cannot_be_paid(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(seconds=60))
     await node.advance(timedelta(seconds=61))
     observation = await rail.observe(instructions.reference)
-    assert (observation.standing, list(observation.pieces)) == (Standing.EXPIRED, [])
+    assert (observation.status, list(observation.receipts)) == (PaymentRequestStatus.EXPIRED, [])
     with pytest.raises(Refused, match="expired"):
         await node.pay(instructions.text or "")
     with pytest.raises(Refused, match="refused"):
         await node.pay(instructions.text or "", even_if_expired=True)
-    assert not (await rail.observe(instructions.reference)).pieces
+    assert not (await rail.observe(instructions.reference)).receipts
 
 
 async def test_an_invoice_is_paid_once(node: SandboxNode, rail: LightningRail) -> None:
@@ -179,7 +179,7 @@ async def test_an_answer_lost_after_commit_does_not_make_a_second_invoice(node: 
         await rail.open(order)
     instructions = await rail.open(order)
     await node.pay(instructions.text or "")
-    assert state(await rail.observe(instructions.reference)) == [PieceState.SETTLED]
+    assert state(await rail.observe(instructions.reference)) == [ReceiptState.SETTLED]
     await rail.close()
 
 
@@ -197,11 +197,11 @@ async def test_a_hold_is_held_then_captured(node: SandboxNode, rail: LightningRa
     instructions = await rail.open(node.order(hold=True))
     assert (await node.pay(instructions.text or "", parts=3))["state"] == "held"
     held = await rail.observe(instructions.reference)
-    assert state(held) == [PieceState.HELD]
-    assert held.pieces[0].amount.minor == 1_000_000
+    assert state(held) == [ReceiptState.HELD]
+    assert held.receipts[0].amount.minor == 1_000_000
     captured = await rail.capture(instructions.reference)
-    assert state(captured) == [PieceState.SETTLED]
-    assert captured.pieces[0].first_seen_at == held.pieces[0].first_seen_at
+    assert state(captured) == [ReceiptState.SETTLED]
+    assert captured.receipts[0].first_seen_at == held.receipts[0].first_seen_at
 
 
 async def test_a_hold_is_captured_by_a_process_that_did_not_open_it(
@@ -210,7 +210,7 @@ async def test_a_hold_is_captured_by_a_process_that_did_not_open_it(
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
     other = node.rail()
-    assert state(await other.capture(instructions.reference)) == [PieceState.SETTLED]
+    assert state(await other.capture(instructions.reference)) == [ReceiptState.SETTLED]
     await other.close()
 
 
@@ -218,8 +218,8 @@ async def test_a_released_hold_goes_back(node: SandboxNode, rail: LightningRail)
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
     released = await rail.release(instructions.reference)
-    assert state(released) == [PieceState.RETURNED]
-    assert released.standing is Standing.EXPIRED
+    assert state(released) == [ReceiptState.RETURNED]
+    assert released.status is PaymentRequestStatus.EXPIRED
     assert await rail.capture(instructions.reference) == released
 
 
@@ -233,21 +233,21 @@ async def test_a_captured_hold_cannot_be_released(node: SandboxNode, rail: Light
 async def test_cancelling_leaves_held_money_held(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
-    assert state(await rail.cancel(instructions.reference)) == [PieceState.HELD]
+    assert state(await rail.cancel(instructions.reference)) == [ReceiptState.HELD]
 
 
 async def test_an_unpaid_hold_is_not_captured(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(hold=True))
     observation = await rail.capture(instructions.reference)
-    assert (observation.standing, list(observation.pieces)) == (Standing.OPEN, [])
+    assert (observation.status, list(observation.receipts)) == (PaymentRequestStatus.OPEN, [])
 
 
 async def test_a_hold_outlives_the_expiry_of_its_invoice(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(hold=True, seconds=60))
     await node.pay(instructions.text or "")
     await node.advance(timedelta(seconds=3600))
-    assert state(await rail.observe(instructions.reference)) == [PieceState.HELD]
-    assert state(await rail.capture(instructions.reference)) == [PieceState.SETTLED]
+    assert state(await rail.observe(instructions.reference)) == [ReceiptState.HELD]
+    assert state(await rail.capture(instructions.reference)) == [ReceiptState.SETTLED]
 
 
 async def test_the_node_gives_a_hold_back_eighteen_blocks_before_its_end(
@@ -256,17 +256,17 @@ async def test_the_node_gives_a_hold_back_eighteen_blocks_before_its_end(
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
     await node.post("/sandbox/blocks", count=61)
-    assert state(await rail.observe(instructions.reference)) == [PieceState.HELD]
+    assert state(await rail.observe(instructions.reference)) == [ReceiptState.HELD]
     await node.post("/sandbox/blocks", count=1)
-    assert state(await rail.observe(instructions.reference)) == [PieceState.RETURNED]
-    assert state(await rail.capture(instructions.reference)) == [PieceState.RETURNED]
+    assert state(await rail.observe(instructions.reference)) == [ReceiptState.RETURNED]
+    assert state(await rail.capture(instructions.reference)) == [ReceiptState.RETURNED]
 
 
 async def test_a_settlement_without_money_is_not_settled(node: SandboxNode, rail: LightningRail) -> None:
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
     await node.faults(settle_without_money=1)
-    assert state(await rail.capture(instructions.reference)) == [PieceState.RETURNED]
+    assert state(await rail.capture(instructions.reference)) == [ReceiptState.RETURNED]
 
 
 async def test_an_answer_lost_while_capturing_is_resolved_by_asking_again(node: SandboxNode) -> None:
@@ -276,8 +276,8 @@ async def test_an_answer_lost_while_capturing_is_resolved_by_asking_again(node: 
     await node.faults(timeout_after_commit=1, method="SettleInvoice")
     with pytest.raises(RailUnavailable):
         await rail.capture(instructions.reference)
-    assert state(await rail.observe(instructions.reference)) == [PieceState.SETTLED]
-    assert state(await rail.capture(instructions.reference)) == [PieceState.SETTLED]
+    assert state(await rail.observe(instructions.reference)) == [ReceiptState.SETTLED]
+    assert state(await rail.capture(instructions.reference)) == [ReceiptState.SETTLED]
     await rail.close()
 
 
@@ -288,7 +288,7 @@ async def test_a_hold_of_another_key_is_not_ours_to_capture(node: SandboxNode, r
     stranger._preimages = Preimages(b"x" * 32)
     with pytest.raises(RailProtocolError, match="LIGHTNING_PREIMAGE_KEY"):
         await stranger.capture(instructions.reference)
-    assert state(await rail.capture(instructions.reference)) == [PieceState.SETTLED]
+    assert state(await rail.capture(instructions.reference)) == [ReceiptState.SETTLED]
     await stranger.close()
 
 
@@ -354,15 +354,15 @@ async def test_nothing_secret_is_logged(node: SandboxNode) -> None:
         preimage = Preimages(read_preimage_key(node.folder / "preimage.key", create=False)).of(
             order.payment_id
         )
-        hints = rail.listen(None)
-        await anext(hints)
+        notifications = rail.listen(None)
+        await anext(notifications)
         await node.faults(wallet_state="LOCKED")
         assert not (await rail.health()).ok
         await node.faults(wallet_state="SERVER_ACTIVE")
         await node.pay(instructions.text or "")
         await rail.capture(instructions.reference)
         await rail.release(instructions.reference)
-        await hints.aclose()  # type: ignore[attr-defined]
+        await notifications.aclose()  # type: ignore[attr-defined]
         await rail.close()
     macaroon = (node.folder / "invoices.macaroon").read_bytes().hex()
     assert logs

@@ -13,15 +13,17 @@ import pytest
 
 from ledger.clock import Clock, system_clock
 from ledger.money import Asset
-from rails.contract import Instructions, PieceState, Rail, ReferenceBook
+from rails.contract import Instructions, Rail, ReceiptState, ReferenceStore
 from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, Preimages
 from rails.lightning.invoices import InvoiceState
 from rails.lightning.rail import LightningRail, Settings
 from rails.lightning.throttle import Throttle
-from rails.memory import MemoryReferences
-from tests.rails.contract import Desk, Impossible, RailContract, World
+from rails.testing.contract_suite import RailContract
+from rails.testing.harness import RailHarness
+from rails.testing.memory_references import MemoryReferences
+from rails.testing.worlds import Impossible, World
 from tests.rails.lightning.node import QUICK
 from tests.rails.lightning.real_network import Network, network
 
@@ -54,9 +56,9 @@ class RealWorld:
         files = CredentialFiles(folder / "tls.cert", folder / "invoices.macaroon")
         return LndClient(Connection(self.regtest.bob.address, files))
 
-    async def start(self, references: ReferenceBook) -> Rail:
+    async def start(self, references: ReferenceStore) -> Rail:
         """A fresh rail."""
-        throttle = Throttle(per_second=100, burst=100, patience_ms=1000, monotonic_ns=time.monotonic_ns)
+        throttle = Throttle(per_second=100, burst=100, wait_ms_max=1000, monotonic_ns=time.monotonic_ns)
         rail_settings = Settings(production=False, quote_seconds=QUOTE_SECONDS, pace=QUICK)
         return LightningRail(self.client(), Preimages(b"k" * 32), throttle, self.clock, rail_settings)
 
@@ -108,12 +110,12 @@ class TestRealLndContract(RailContract):
 async def test_a_real_node_gives_a_hold_back_before_its_end(regtest: Network) -> None:
     world = RealWorld(regtest)
     references = MemoryReferences()
-    desk = Desk(world=world, rail=await world.start(references), references=references)
-    instructions = await desk.open(desk.order(hold=True))
+    harness = RailHarness(world=world, rail=await world.start(references), references=references)
+    instructions = await harness.open(harness.order(hold=True))
     await world.pay(instructions)
     await regtest.chain.generate(70)
-    seen = await desk.observe_until(
-        instructions, lambda seen: [piece.state for piece in seen.pieces] == [PieceState.RETURNED]
+    seen = await harness.observe_until(
+        instructions, lambda seen: [receipt.state for receipt in seen.receipts] == [ReceiptState.RETURNED]
     )
-    assert seen.pieces
-    await desk.rail.close()
+    assert seen.receipts
+    await harness.rail.close()

@@ -113,9 +113,9 @@ async def test_an_empty_memo_and_a_description_hash_are_legal(raw: Raw) -> None:
     ],
 )
 async def test_what_lnd_refuses_to_add(raw: Raw, request_: Any, text: str) -> None:
-    code, said = await error_of(raw.lightning("AddInvoice", request_))
+    code, reported = await error_of(raw.lightning("AddInvoice", request_))
     assert code is grpc.StatusCode.UNKNOWN
-    assert text in said
+    assert text in reported
 
 
 async def test_a_payment_hash_is_used_once(raw: Raw) -> None:
@@ -275,8 +275,8 @@ async def test_the_same_payment_is_not_sent_twice(raw: Raw) -> None:
     text = (await raw.node.post("/sandbox/wallet/invoice", amount_msat=1000))["bolt11"]
     request = router.SendPaymentRequest(payment_request=text, timeout_seconds=5, fee_limit_msat=5000)
     assert [u.status async for u in raw.stream(router_pb2_grpc.RouterStub, "SendPaymentV2", request)][-1] == 2
-    code, said = await error_of(raw.stream(router_pb2_grpc.RouterStub, "SendPaymentV2", request).read())
-    assert (code, said) == (grpc.StatusCode.ALREADY_EXISTS, "invoice is already paid")
+    code, reported = await error_of(raw.stream(router_pb2_grpc.RouterStub, "SendPaymentV2", request).read())
+    assert (code, reported) == (grpc.StatusCode.ALREADY_EXISTS, "invoice is already paid")
 
 
 async def test_an_unstarted_payment_is_not_found(raw: Raw) -> None:
@@ -317,10 +317,13 @@ async def test_what_expired_while_the_node_was_down_is_cancelled_at_its_start(ow
 
 async def test_it_ends_cleanly_when_told_to_while_streams_are_open(own_node: SandboxNode) -> None:
     rail = own_node.rail()
-    hints = rail.listen(None)
-    await anext(hints)
+    notifications = rail.listen(None)
+    await anext(notifications)
+    process = own_node._process
     await own_node.stop()
-    await hints.aclose()  # type: ignore[attr-defined]
+    assert process is not None
+    assert process.returncode == 0
+    await notifications.aclose()  # type: ignore[attr-defined]
     await rail.close()
 
 

@@ -26,13 +26,13 @@ async def admitted(throttle: Throttle, at_most: int) -> int:
 
 
 async def test_a_burst_passes_and_more_is_refused() -> None:
-    throttle = Throttle(per_second=10, burst=5, patience_ms=0, monotonic_ns=Stopwatch())
+    throttle = Throttle(per_second=10, burst=5, wait_ms_max=0, monotonic_ns=Stopwatch())
     assert await admitted(throttle, 100) == 5
 
 
 async def test_time_brings_new_turns_up_to_the_burst() -> None:
     watch = Stopwatch()
-    throttle = Throttle(per_second=10, burst=5, patience_ms=0, monotonic_ns=watch)
+    throttle = Throttle(per_second=10, burst=5, wait_ms_max=0, monotonic_ns=watch)
     await admitted(throttle, 100)
     watch.now_ns += 200_000_000
     assert await admitted(throttle, 100) == 2
@@ -41,5 +41,5 @@ async def test_time_brings_new_turns_up_to_the_burst() -> None:
 
 
 async def test_patience_lets_a_few_wait() -> None:
-    throttle = Throttle(per_second=1000, burst=5, patience_ms=3, monotonic_ns=Stopwatch())
+    throttle = Throttle(per_second=1000, burst=5, wait_ms_max=3, monotonic_ns=Stopwatch())
     assert await admitted(throttle, 100) == 8

@@ -22,15 +22,15 @@ import wallycore as wally
 from ledger.clock import Clock, system_clock
 from ledger.identifiers import Identifiers
 from ledger.money import USDT, Asset, Money, format_decimal
-from rails.contract import Hint, Instructions, Order, Piece, Rail, RailContext, ReferenceBook
+from rails.contract import FundsReceipt, Instructions, Notification, Order, Rail, RailContext, ReferenceStore
 from rails.liquid.plugin import plugin
-from rails.memory import MemoryReferences
+from rails.testing.memory_references import MemoryReferences
+from rails.testing.worlds import Impossible
 from sandbox.elementsd.confidential import Secret, Spend, Target, build
 from sandbox.elementsd.transactions import parse
 from sandbox.elementsd.treasury import watch_only_descriptor
-from tests.rails.contract import Impossible
 
-PATIENCE_SECONDS = 20
+WAIT_SECONDS_MAX = 20
 
 
 def free_port() -> int:
@@ -61,9 +61,9 @@ class SandboxNode:
         # Calls are not repeated by themselves: only connecting is.
         self._client.close()
         self._client = httpx.Client(
-            timeout=PATIENCE_SECONDS, transport=httpx.HTTPTransport(retries=100), base_url=self.url
+            timeout=WAIT_SECONDS_MAX, transport=httpx.HTTPTransport(retries=100), base_url=self.url
         )
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.data / "log").read_text()
             try:
@@ -78,7 +78,7 @@ class SandboxNode:
         assert self._process is not None
         self._client.close()
         self._process.send_signal(number)
-        return self._process.wait(PATIENCE_SECONDS)
+        return self._process.wait(WAIT_SECONDS_MAX)
 
     def control(self, path: str, **body: Any) -> dict[str, Any]:
         """Ask the control API. Raises `httpx.HTTPStatusError`."""
@@ -192,7 +192,7 @@ class LiquidWorld:
         raw = self.treasury.sweep(bytes.fromhex(self.node.find(txid)))
         self.node.call("sendrawtransaction", raw.hex())
 
-    async def start(self, references: ReferenceBook) -> Rail:
+    async def start(self, references: ReferenceStore) -> Rail:
         """A fresh rail on the same chain."""
         context = RailContext(clock=self.clock, references=references, production=False)
         return plugin.build(self.environ, context)
@@ -247,7 +247,7 @@ class LiquidWorld:
 
 @dataclass
 class Till:
-    """A rail as the core runs it: its references are remembered, its hints lead to observing."""
+    """A rail as the core runs it: its references are remembered, its notifications lead to observing."""
 
     world: LiquidWorld
     rail: Rail
@@ -260,37 +260,37 @@ class Till:
         return cls(world, await world.start(references), references)
 
     async def ask(self, *, minor: int = 5_00000000, asset: Asset = USDT) -> Instructions:
-        """Open a way to pay and remember it."""
+        """Open a payment request and remember it."""
         order = an_order(self.rail, self.references.next_ordinal("liquid"), minor=minor, asset=asset)
         instructions = await self.rail.open(order)
         self.references.add("liquid", instructions.reference, order.payment_id, order.ordinal)
         return instructions
 
-    async def pieces(self, instructions: Instructions) -> list[Piece]:
+    async def receipts(self, instructions: Instructions) -> list[FundsReceipt]:
         """What the rail says now."""
-        return list((await self.rail.observe(instructions.reference)).pieces)
+        return list((await self.rail.observe(instructions.reference)).receipts)
 
-    async def piece(self, instructions: Instructions) -> Piece:
+    async def receipt(self, instructions: Instructions) -> FundsReceipt:
         """The only piece there is."""
-        (piece,) = await self.pieces(instructions)
-        return piece
+        (receipt,) = await self.receipts(instructions)
+        return receipt
 
-    async def hint_about(self, instructions: Instructions, cursor: str | None) -> str | None:
-        """The cursor after the first hint about these instructions."""
-        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(self.hints(cursor)) as hints:
-            async for hint in hints:
-                if hint.reference == instructions.reference:
-                    return hint.cursor
+    async def notification_about(self, instructions: Instructions, cursor: str | None) -> str | None:
+        """The cursor after the first notification about these instructions."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(self.notifications(cursor)) as notifications:
+            async for notification in notifications:
+                if notification.reference == instructions.reference:
+                    return notification.cursor
         raise AssertionError("the rail stopped listening")
 
-    async def hints(self, cursor: str | None) -> AsyncGenerator[Hint, None]:
-        """The rail's hints, closed in time."""
-        hints = self.rail.listen(cursor)
+    async def notifications(self, cursor: str | None) -> AsyncGenerator[Notification, None]:
+        """The rail's notifications, closed in time."""
+        notifications = self.rail.listen(cursor)
         try:
-            async for hint in hints:
-                yield hint
+            async for notification in notifications:
+                yield notification
         finally:
-            await hints.aclose()  # type: ignore[attr-defined]
+            await notifications.aclose()  # type: ignore[attr-defined]
 
     async def restart(self) -> None:
         """Our process dies and another one starts."""

@@ -110,3 +110,15 @@ class ForgetfulChain(CountingChain):
             self.answers_missing -= 1
             return {}
         return await self._chain.transactions(txids, block_hash)
+
+
+class MixedUpChain(ForgetfulChain):
+    """It gives each transaction of a block the bytes of another one."""
+
+    async def transactions(self, txids: Sequence[str], block_hash: str | None) -> Mapping[str, bytes]:
+        found = await self._chain.transactions(txids, block_hash)
+        if block_hash is None or self.answers_missing == 0:
+            return found
+        self.answers_missing -= 1
+        first, *others = found.values()
+        return dict(zip(found, [*others, first], strict=True))

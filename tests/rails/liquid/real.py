@@ -103,9 +103,7 @@ class RealNode(SandboxNode):
 
     def _pay(self, body: dict[str, Any]) -> str:
         if "uri" in body:
-            asked = parse_uri(body["uri"])
-            whole, part = divmod(asked.amount, 10**8)
-            body = {"address": asked.address, "amount": f"{whole}.{part:08d}", "assetid": asked.asset, **body}
+            body = {**parse_uri(body["uri"]), **body}
         address = str(body["address"])
         destination = parse_destination(address)
         if body.get("unconfidential") and destination is not None:

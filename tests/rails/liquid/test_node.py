@@ -180,11 +180,11 @@ def test_an_unspent_output_is_found_by_script_and_address(node: SandboxNode, add
 
 
 def test_addresses_are_taken_apart(node: SandboxNode, address: str):
-    said = node.call("validateaddress", address)
-    assert said["isvalid"]
-    assert said["confidential_key"]
-    plain = node.call("validateaddress", said["unconfidential"])
-    assert plain["scriptPubKey"] == said["scriptPubKey"]
+    reported = node.call("validateaddress", address)
+    assert reported["isvalid"]
+    assert reported["confidential_key"]
+    plain = node.call("validateaddress", reported["unconfidential"])
+    assert plain["scriptPubKey"] == reported["scriptPubKey"]
     assert not plain["confidential_key"]
     assert not node.call("validateaddress", "lq1nonsense")["isvalid"]
 

@@ -8,7 +8,7 @@ import lwk
 import pytest
 
 from ledger.money import LBTC, USDT, Asset, Money
-from rails.contract import PieceState, Standing
+from rails.contract import PaymentRequestStatus, ReceiptState
 from rails.liquid.rail import UNREADABLE
 from tests.rails.liquid.outside import Till
 
@@ -39,128 +39,128 @@ async def test_a_payment_is_seen_at_once_and_settled_at_two_confirmations(till: 
     txid = till.pay(instructions)
     states = []
     for _ in range(3):
-        piece = await till.piece(instructions)
-        states.append(piece.state)
+        receipt = await till.receipt(instructions)
+        states.append(receipt.state)
         till.mine()
-    assert states == [PieceState.SEEN, PieceState.SEEN, PieceState.SETTLED]
-    assert piece.money_ref.startswith(f"liquid:{txid}:")
-    assert piece.amount == Money(5_00000000, USDT)
+    assert states == [ReceiptState.SEEN, ReceiptState.SEEN, ReceiptState.SETTLED]
+    assert receipt.money_ref.startswith(f"liquid:{txid}:")
+    assert receipt.amount == Money(5_00000000, USDT)
 
 
 async def test_an_explicit_output_to_the_unconfidential_address_is_credited_too(till: Till):
     instructions = await till.ask()
     till.pay(instructions, unconfidential=True)
     till.mine(2)
-    assert (await till.piece(instructions)).amount == Money(5_00000000, USDT)
-    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    assert (await till.receipt(instructions)).amount == Money(5_00000000, USDT)
+    assert (await till.receipt(instructions)).state is ReceiptState.SETTLED
 
 
 async def test_lbtc_sent_where_usdt_was_asked_is_reported_as_lbtc(till: Till):
     instructions = await till.ask()
     till.pay(instructions, assetid=till.world.environ["LIQUID_LBTC_ASSET"], amount="0.0001")
-    assert (await till.piece(instructions)).amount == Money(10_000, LBTC)
+    assert (await till.receipt(instructions)).amount == Money(10_000, LBTC)
 
 
 async def test_an_unknown_asset_is_reported_under_its_id(till: Till):
     instructions = await till.ask()
     junk = till.world.foreign_asset
     till.pay(instructions, assetid=junk.code)
-    assert (await till.piece(instructions)).amount == Money(5_00000000, Asset(junk.code, 8))
+    assert (await till.receipt(instructions)).amount == Money(5_00000000, Asset(junk.code, 8))
 
 
 async def test_a_range_proof_that_claims_usdt_over_a_junk_asset_is_worth_nothing(till: Till):
     instructions = await till.ask()
     till.pay(instructions, junk=True)
     till.mine(2)
-    assert (await till.piece(instructions)).amount == Money(0, UNREADABLE)
+    assert (await till.receipt(instructions)).amount == Money(0, UNREADABLE)
 
 
 async def test_dust_is_not_noticed(till: Till):
     instructions = await till.ask()
     till.pay(instructions, amount="0.00999999")
-    assert await till.pieces(instructions) == []
+    assert await till.receipts(instructions) == []
     till.pay(instructions, amount="0.01")
-    assert (await till.piece(instructions)).amount == Money(1_000_000, USDT)
+    assert (await till.receipt(instructions)).amount == Money(1_000_000, USDT)
 
 
-async def test_money_that_comes_twice_and_late_is_two_pieces(till: Till):
+async def test_money_that_comes_twice_and_late_is_two_receipts(till: Till):
     instructions = await till.ask()
     till.pay(instructions)
     till.mine(50)
     till.pay(instructions, amount="1")
     till.mine(2)
-    pieces = await till.pieces(instructions)
-    assert [piece.amount.minor for piece in pieces] == [5_00000000, 1_00000000]
-    assert {piece.state for piece in pieces} == {PieceState.SETTLED}
-    assert pieces[0].first_seen_at < pieces[1].first_seen_at
-    assert (await till.rail.observe(instructions.reference)).standing is Standing.OPEN
+    receipts = await till.receipts(instructions)
+    assert [receipt.amount.minor for receipt in receipts] == [5_00000000, 1_00000000]
+    assert {receipt.state for receipt in receipts} == {ReceiptState.SETTLED}
+    assert receipts[0].first_seen_at < receipts[1].first_seen_at
+    assert (await till.rail.observe(instructions.reference)).status is PaymentRequestStatus.OPEN
 
 
 async def test_a_replaced_payment_is_reversed(till: Till):
     instructions = await till.ask()
     txid = till.pay(instructions)
-    assert (await till.piece(instructions)).state is PieceState.SEEN
+    assert (await till.receipt(instructions)).state is ReceiptState.SEEN
     till.world.node.control("replace", txid=txid)
-    assert (await till.piece(instructions)).state is PieceState.REVERSED
+    assert (await till.receipt(instructions)).state is ReceiptState.REVERSED
     till.mine(2)
-    assert (await till.piece(instructions)).state is PieceState.REVERSED
+    assert (await till.receipt(instructions)).state is ReceiptState.REVERSED
 
 
 async def test_a_payment_replaced_by_a_dearer_one_to_us_counts_once(till: Till):
     instructions = await till.ask()
     first = till.pay(instructions)
-    await till.pieces(instructions)
+    await till.receipts(instructions)
     till.world.node.control("replace", txid=first)
     till.pay(instructions)
     till.mine(2)
-    pieces = await till.pieces(instructions)
-    assert sorted(piece.state for piece in pieces) == [PieceState.REVERSED, PieceState.SETTLED]
+    receipts = await till.receipts(instructions)
+    assert sorted(receipt.state for receipt in receipts) == [ReceiptState.REVERSED, ReceiptState.SETTLED]
 
 
 async def test_a_reorganised_payment_waits_again_and_settles_under_the_same_name(till: Till):
     instructions = await till.ask()
     till.pay(instructions)
     till.mine(2)
-    settled = await till.piece(instructions)
+    settled = await till.receipt(instructions)
     till.world.node.control("reorg", depth=2)
-    waiting = await till.piece(instructions)
-    assert (waiting.money_ref, waiting.state) == (settled.money_ref, PieceState.SEEN)
+    waiting = await till.receipt(instructions)
+    assert (waiting.money_ref, waiting.state) == (settled.money_ref, ReceiptState.SEEN)
     till.mine(2)
-    assert await till.piece(instructions) == settled
+    assert await till.receipt(instructions) == settled
 
 
 async def test_a_shallow_reorganisation_takes_back_depth_only(till: Till):
     instructions = await till.ask()
     till.pay(instructions)
     till.mine(3)
-    settled = await till.piece(instructions)
+    settled = await till.receipt(instructions)
     till.world.node.control("reorg", depth=2)
-    assert await till.piece(instructions) == settled
+    assert await till.receipt(instructions) == settled
 
 
 async def test_a_double_spend_by_reorganisation_is_reversed(till: Till):
     instructions = await till.ask()
     till.pay(instructions)
     till.mine(2)
-    settled = await till.piece(instructions)
-    assert settled.state is PieceState.SETTLED
+    settled = await till.receipt(instructions)
+    assert settled.state is ReceiptState.SETTLED
     till.world.node.control("reorg", depth=2, drop=True)
-    reversed_ = await till.piece(instructions)
-    assert (reversed_.money_ref, reversed_.state) == (settled.money_ref, PieceState.REVERSED)
+    reversed_ = await till.receipt(instructions)
+    assert (reversed_.money_ref, reversed_.state) == (settled.money_ref, ReceiptState.REVERSED)
 
 
 async def test_a_reorganisation_deeper_than_remembered_is_survived(till: Till):
     instructions = await till.ask()
     till.pay(instructions)
     till.mine(20)
-    settled = await till.piece(instructions)
+    settled = await till.receipt(instructions)
     await till.restart()
-    assert (await till.piece(instructions)).state is PieceState.SETTLED
+    assert (await till.receipt(instructions)).state is ReceiptState.SETTLED
     till.world.node.control("reorg", depth=25)
     till.mine(2)
-    await till.hint_about(instructions, None)
-    piece = await till.piece(instructions)
-    assert (piece.money_ref, piece.state) == (settled.money_ref, PieceState.SETTLED)
+    await till.notification_about(instructions, None)
+    receipt = await till.receipt(instructions)
+    assert (receipt.money_ref, receipt.state) == (settled.money_ref, ReceiptState.SETTLED)
 
 
 @pytest.mark.parametrize("fault", [{"error_500": 3}, {"drop": 3}])
@@ -168,5 +168,5 @@ async def test_a_node_that_fails_for_a_while_loses_no_payment(till: Till, fault:
     instructions = await till.ask()
     till.world.node.control("faults", **fault)
     till.pay(instructions)
-    await till.hint_about(instructions, None)
-    assert (await till.piece(instructions)).state is PieceState.SEEN
+    await till.notification_about(instructions, None)
+    assert (await till.receipt(instructions)).state is ReceiptState.SEEN

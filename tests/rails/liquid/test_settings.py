@@ -16,7 +16,7 @@ from rails.liquid.descriptor import WatchOnlyDescriptor
 from rails.liquid.networks import LIQUID, LIQUID_REGTEST, Network
 from rails.liquid.plugin import plugin
 from rails.liquid.rail import LiquidRail, LiquidSettings
-from rails.memory import MemoryReferences
+from rails.testing.memory_references import MemoryReferences
 from sandbox.elementsd.treasury import watch_only_descriptor
 from tests.rails.liquid.outside import LiquidWorld, Till, an_order
 from tests.rails.liquid.quiet import QuietChain
@@ -74,7 +74,10 @@ async def test_production_takes_usdt_and_lbtc_of_the_real_network(environ: dict[
         ({"LIQUID_CONFIRMATIONS": "0"}, "LIQUID_CONFIRMATIONS"),
         ({"LIQUID_POLL_SECONDS": "never"}, "LIQUID_POLL_SECONDS"),
         ({"LIQUID_USDT_ASSET": "USDT"}, "LIQUID_USDT_ASSET"),
-        ({"LIQUID_USDT_ASSET": LIQUID.lbtc_asset}, "same asset"),
+        ({"LIQUID_USDT_ASSET": LIQUID.lbtc_asset}, "real network"),
+        ({"LIQUID_NETWORK": "liquidtestnet"}, "LIQUID_NETWORK"),
+        ({"LIQUID_CONFIRMATIONS": "1"}, "from 2"),
+        ({"ELEMENTS_RPC_URL": "http://rail:a-long-password@node.example.com:7041"}, "TLS"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(

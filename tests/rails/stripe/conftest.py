@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
+import stripe
 
-from rails.memory import MemoryReferences
 from rails.stripe.rail import CardRail
-from tests.rails.contract import Desk
-from tests.rails.stripe.outside import CardWorld, Inbox, Relay, Sandbox, running_inbox, running_sandbox
+from rails.stripe.transport import HttpxTransport
+from rails.testing.harness import RailHarness
+from rails.testing.memory_references import MemoryReferences
+from tests.rails.stripe.outside import KEY, CardWorld, Inbox, Relay, Sandbox, running_inbox, running_sandbox
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +38,22 @@ async def world(sandbox: Sandbox, inbox: Inbox) -> AsyncIterator[CardWorld]:
 
 
 @pytest.fixture
-async def desk(world: CardWorld) -> AsyncIterator[Desk]:
+async def harness(world: CardWorld) -> AsyncIterator[RailHarness]:
     references = MemoryReferences()
-    desk = Desk(world=world, rail=await world.start(references), references=references)
-    yield desk
-    await desk.rail.close()
+    harness = RailHarness(world=world, rail=await world.start(references), references=references)
+    yield harness
+    await harness.rail.close()
 
 
 @pytest.fixture
-def rail(desk: Desk) -> CardRail:
-    assert isinstance(desk.rail, CardRail)
-    return desk.rail
+def rail(harness: RailHarness) -> CardRail:
+    assert isinstance(harness.rail, CardRail)
+    return harness.rail
+
+
+@pytest.fixture
+async def sdk(sandbox: Sandbox, world: CardWorld) -> AsyncIterator[stripe.StripeClient]:
+    """Stripe's own client of the sandbox."""
+    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False, timeout=10))
+    yield stripe.StripeClient(KEY, base_addresses={"api": sandbox.url}, http_client=transport)
+    await transport.close_async()

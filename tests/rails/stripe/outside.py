@@ -18,15 +18,15 @@ import httpx
 
 from ledger.clock import system_clock
 from ledger.money import Asset
-from rails.contract import Instructions, RailContext, ReferenceBook
+from rails.contract import Instructions, RailContext, ReferenceStore
 from rails.stripe.plugin import build_rail
 from rails.stripe.rail import CardRail
+from rails.testing.worlds import Impossible
 from sandbox.embedded.running import free_port
-from tests.rails.contract import Impossible
 
 KEY = "sk_test_sandbox_of_the_tests"
 SECRET = "whsec_sandbox_of_the_tests"
-PATIENCE_SECONDS = 20
+WAIT_SECONDS_MAX = 20
 
 
 class OffsetClock:
@@ -76,7 +76,7 @@ class Inbox:
 
     async def wait(self, is_so: Callable[[list[Message]], bool]) -> list[Message]:
         """Wait until the messages so far are as wanted."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), self._changed:
             await self._changed.wait_for(lambda: is_so(self.messages))
             return list(self.messages)
 
@@ -87,7 +87,7 @@ class Inbox:
 
     async def refusals(self, count: int) -> None:
         """Wait until that many messages were refused."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), self._changed:
             await self._changed.wait_for(lambda: self.refused >= count)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,7 +173,7 @@ class Sandbox:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen([sys.executable, "-m", "sandbox.stripe", *arguments], stderr=log)
         log.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
             while True:
                 with suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -185,12 +185,12 @@ class Sandbox:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self._process is not None
         self._process.send_signal(how)
-        return self._process.wait(PATIENCE_SECONDS)
+        return self._process.wait(WAIT_SECONDS_MAX)
 
     async def control(self, path: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call the control API. Raises `Impossible` if the sandbox refuses."""
         async with httpx.AsyncClient(
-            base_url=self.url, trust_env=False, verify=False, timeout=PATIENCE_SECONDS
+            base_url=self.url, trust_env=False, verify=False, timeout=WAIT_SECONDS_MAX
         ) as client:
             if values is None:
                 response = await client.get(f"/sandbox/{path}")
@@ -207,7 +207,7 @@ class Sandbox:
         """A raw API request, for what the SDK would not send."""
         headers = {"Authorization": f"Bearer {KEY}", **more.pop("headers", {})}
         async with httpx.AsyncClient(
-            base_url=self.url, trust_env=False, verify=False, timeout=PATIENCE_SECONDS
+            base_url=self.url, trust_env=False, verify=False, timeout=WAIT_SECONDS_MAX
         ) as client:
             return await client.request(method, f"/v1/{path}", headers=headers, **more)
 
@@ -244,7 +244,7 @@ class CardWorld:
     def clock(self) -> OffsetClock:
         return self._clock
 
-    async def start(self, references: ReferenceBook, **more: Any) -> CardRail:
+    async def start(self, references: ReferenceStore, **more: Any) -> CardRail:
         context = RailContext(clock=self._clock, references=references, production=False)
         settings: dict[str, Any] = {
             "poll_seconds": 0.05,

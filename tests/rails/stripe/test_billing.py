@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -11,18 +10,10 @@ import httpx
 import pytest
 import stripe
 
-from rails.stripe.transport import HttpxTransport
 from sandbox.stripe.billing import period_end
-from tests.rails.stripe.outside import KEY, CardWorld, Sandbox
+from tests.rails.stripe.outside import Sandbox
 
 DAY_SECONDS = 86_400
-
-
-@pytest.fixture
-async def sdk(sandbox: Sandbox, world: CardWorld) -> AsyncIterator[stripe.StripeClient]:
-    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False, timeout=10))
-    yield stripe.StripeClient(KEY, base_addresses={"api": sandbox.url}, http_client=transport)
-    await transport.close_async()
 
 
 async def price(sdk: stripe.StripeClient, name: str, cents: int) -> stripe.Price:

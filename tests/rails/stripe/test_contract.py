@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.rails.contract import RailContract
+from rails.testing.contract_suite import RailContract
 from tests.rails.stripe.outside import Inbox, Sandbox, running_sandbox
 
 

@@ -9,29 +9,32 @@ from datetime import timedelta
 import pytest
 
 from ledger.money import BTC, USD, Money
-from rails.contract import PieceState, RailProtocolError, RailUnavailable, Refund, Standing
+from rails.contract import PaymentRequestStatus, RailProtocolError, RailUnavailable, ReceiptState, Refund
 from rails.stripe.rail import CardRail
-from tests.rails.contract import Desk, Impossible, only_piece
+from rails.testing.harness import RailHarness, only_receipt
+from rails.testing.worlds import Impossible
 from tests.rails.stripe.outside import CardWorld
 
 
-async def test_a_paid_session_is_one_piece_with_its_fee(desk: Desk, world: CardWorld) -> None:
-    order = desk.order(minor=500)
-    instructions = await desk.open(order)
+async def test_a_paid_session_is_one_receipt_with_its_fee(harness: RailHarness, world: CardWorld) -> None:
+    order = harness.order(minor=500)
+    instructions = await harness.open(order)
     await world.pay(instructions)
-    seen = await desk.rail.observe(instructions.reference)
-    piece = only_piece(seen)
-    assert seen.standing is Standing.CLOSED
-    assert piece.state is PieceState.SETTLED
-    assert piece.money_ref.startswith("stripe:pi_")
-    assert piece.amount == Money(500, USD)
-    assert piece.fee == Money(45, USD)  # 2.9 % + 30 cents, half up
-    assert (piece.proof or "").startswith("ch_")
+    seen = await harness.rail.observe(instructions.reference)
+    receipt = only_receipt(seen)
+    assert seen.status is PaymentRequestStatus.CLOSED
+    assert receipt.state is ReceiptState.SETTLED
+    assert receipt.money_ref.startswith("stripe:pi_")
+    assert receipt.amount == Money(500, USD)
+    assert receipt.fee == Money(45, USD)  # 2.9 % + 30 cents, half up
+    assert (receipt.external_ref or "").startswith("ch_")
 
 
-async def test_the_session_carries_our_payment_id_and_return_url(desk: Desk, world: CardWorld) -> None:
-    order = desk.order()
-    instructions = await desk.open(order)
+async def test_the_session_carries_our_payment_id_and_return_url(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    order = harness.order()
+    instructions = await harness.open(order)
     session = (await world.sandbox.api("GET", f"checkout/sessions/{instructions.reference}")).json()
     assert session["client_reference_id"] == order.payment_id
     assert session["metadata"] == {"payment_id": order.payment_id}
@@ -40,113 +43,125 @@ async def test_the_session_carries_our_payment_id_and_return_url(desk: Desk, wor
     assert instructions.url == session["url"]
 
 
-async def test_a_decline_is_said_and_the_next_try_succeeds(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_a_decline_is_said_and_the_next_try_succeeds(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     for code in ("insufficient_funds", "expired_card", "generic_decline"):
         await world.sandbox.pay(instructions.reference, "declined", decline_code=code)
-        declined = await desk.rail.observe(instructions.reference)
-        assert (declined.standing, declined.decline_code) == (Standing.DECLINED, code)
-        assert not declined.pieces
+        declined = await harness.rail.observe(instructions.reference)
+        assert (declined.status, declined.decline_code) == (PaymentRequestStatus.DECLINED, code)
+        assert not declined.receipts
     await world.pay(instructions)
-    paid = await desk.rail.observe(instructions.reference)
-    assert only_piece(paid).state is PieceState.SETTLED
-    assert (paid.standing, paid.decline_code) == (Standing.CLOSED, None)
+    paid = await harness.rail.observe(instructions.reference)
+    assert only_receipt(paid).state is ReceiptState.SETTLED
+    assert (paid.status, paid.decline_code) == (PaymentRequestStatus.CLOSED, None)
 
 
 async def test_an_abandoned_3d_secure_challenge_does_not_poison_a_later_try(
-    desk: Desk, world: CardWorld
+    harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open()
+    instructions = await harness.open()
     await world.sandbox.pay(instructions.reference, "abandoned")
-    abandoned = await desk.rail.observe(instructions.reference)
-    assert (abandoned.standing, list(abandoned.pieces)) == (Standing.OPEN, [])
+    abandoned = await harness.rail.observe(instructions.reference)
+    assert (abandoned.status, list(abandoned.receipts)) == (PaymentRequestStatus.OPEN, [])
     await world.sandbox.pay(instructions.reference, "authentication_failed")
-    failed = await desk.rail.observe(instructions.reference)
+    failed = await harness.rail.observe(instructions.reference)
     assert failed.decline_code == "payment_intent_authentication_failure"
     await world.pay(instructions)
-    assert only_piece(await desk.rail.observe(instructions.reference)).state is PieceState.SETTLED
+    assert only_receipt(await harness.rail.observe(instructions.reference)).state is ReceiptState.SETTLED
 
 
-async def test_an_expired_session_is_no_failed_payment(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_an_expired_session_is_no_failed_payment(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     await world.decline(instructions)
     await world.move_clock(timedelta(hours=2))
-    expired = await desk.rail.observe(instructions.reference)
-    assert (expired.standing, expired.decline_code, list(expired.pieces)) == (Standing.EXPIRED, None, [])
+    expired = await harness.rail.observe(instructions.reference)
+    assert (expired.status, expired.decline_code, list(expired.receipts)) == (
+        PaymentRequestStatus.EXPIRED,
+        None,
+        [],
+    )
     with pytest.raises(Impossible):
         await world.pay(instructions)
 
 
-async def test_a_delayed_method_settles_only_when_the_money_came(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_a_delayed_method_settles_only_when_the_money_came(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    instructions = await harness.open()
     await world.sandbox.pay(instructions.reference, "processing")
-    seen = await desk.rail.observe(instructions.reference)
-    assert seen.standing is Standing.CLOSED
-    assert only_piece(seen).state is PieceState.SEEN
+    seen = await harness.rail.observe(instructions.reference)
+    assert seen.status is PaymentRequestStatus.CLOSED
+    assert only_receipt(seen).state is ReceiptState.SEEN
     await world.sandbox.control(f"checkout/{instructions.reference}/settle", {"outcome": "succeeded"})
-    settled = only_piece(await desk.rail.observe(instructions.reference))
-    assert settled.state is PieceState.SETTLED
-    assert settled.money_ref == only_piece(seen).money_ref
+    settled = only_receipt(await harness.rail.observe(instructions.reference))
+    assert settled.state is ReceiptState.SETTLED
+    assert settled.money_ref == only_receipt(seen).money_ref
 
 
-async def test_a_delayed_method_that_bounces_is_declined_money_gone(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_a_delayed_method_that_bounces_is_declined_money_gone(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    instructions = await harness.open()
     await world.sandbox.pay(instructions.reference, "processing")
     await world.sandbox.control(f"checkout/{instructions.reference}/settle", {"outcome": "failed"})
-    bounced = await desk.rail.observe(instructions.reference)
-    assert bounced.standing is Standing.DECLINED
-    assert not bounced.pieces
+    bounced = await harness.rail.observe(instructions.reference)
+    assert bounced.status is PaymentRequestStatus.DECLINED
+    assert not bounced.receipts
 
 
-async def test_outside_refunds_add_up_and_a_failed_one_comes_back(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+async def test_outside_refunds_add_up_and_a_failed_one_comes_back(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     target = {"session": instructions.reference}
     await world.sandbox.control("refund", {**target, "amount": 300})
     second = await world.sandbox.control("refund", {**target, "amount": 200})
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert (piece.state, piece.reversed_amount) == (PieceState.REVERSED, Money(500, USD))
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert (receipt.state, receipt.reversed_amount) == (ReceiptState.REVERSED, Money(500, USD))
     await world.sandbox.control("refund", {"refund": second["id"], "status": "failed"})
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert piece.reversed_amount == Money(300, USD)
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert receipt.reversed_amount == Money(300, USD)
     await world.sandbox.control("refund", target)
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert piece.reversed_amount == piece.amount
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert receipt.reversed_amount == receipt.amount
 
 
-async def test_a_dispute_withdraws_and_a_win_reinstates(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+async def test_a_dispute_withdraws_and_a_win_reinstates(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     target = {"session": instructions.reference}
     await world.sandbox.control("dispute", {**target, "amount": 1500})
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert (piece.state, piece.reversed_amount) == (PieceState.DISPUTED, Money(1500, USD))
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert (receipt.state, receipt.reversed_amount) == (ReceiptState.DISPUTED, Money(1500, USD))
     await world.end_dispute(instructions, won=True)
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert (piece.state, piece.reversed_amount) == (PieceState.SETTLED, None)
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert (receipt.state, receipt.reversed_amount) == (ReceiptState.SETTLED, None)
 
 
-async def test_a_lost_dispute_is_reversed_for_good(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+async def test_a_lost_dispute_is_reversed_for_good(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     await world.dispute(instructions)
     await world.end_dispute(instructions, won=False)
-    piece = only_piece(await desk.rail.observe(instructions.reference))
-    assert (piece.state, piece.reversed_amount) == (PieceState.REVERSED, Money(2000, USD))
+    receipt = only_receipt(await harness.rail.observe(instructions.reference))
+    assert (receipt.state, receipt.reversed_amount) == (ReceiptState.REVERSED, Money(2000, USD))
 
 
-async def test_an_inquiry_withdraws_nothing(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_an_inquiry_withdraws_nothing(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     await world.pay(instructions)
     await world.sandbox.control("dispute", {"session": instructions.reference, "status": "inquiry"})
-    assert only_piece(await desk.rail.observe(instructions.reference)).state is PieceState.SETTLED
+    assert only_receipt(await harness.rail.observe(instructions.reference)).state is ReceiptState.SETTLED
 
 
 # --- refunds of our own ----------------------------------------------------------------------------
 
 
-async def test_our_refund_is_sent_once_per_key(rail: CardRail, desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+async def test_our_refund_is_sent_once_per_key(
+    rail: CardRail, harness: RailHarness, world: CardWorld
+) -> None:
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     reference = instructions.reference
     assert await rail.refund(reference, Money(700, USD), None, "key-1") is Refund.SENT
@@ -156,13 +171,13 @@ async def test_our_refund_is_sent_once_per_key(rail: CardRail, desk: Desk, world
     refunds = (await world.sandbox.api("GET", f"refunds?payment_intent={intent}")).json()["data"]
     assert sorted(refund["amount"] for refund in refunds) == [300, 700]
     # The core has taken those credits itself: it is not told again as a reversal.
-    assert only_piece(await rail.observe(reference)).state is PieceState.SETTLED
+    assert only_receipt(await rail.observe(reference)).state is ReceiptState.SETTLED
 
 
 async def test_a_refund_whose_answer_is_lost_is_unknown_and_then_known(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     await world.lose_next_answer()
     ask = rail.refund(instructions.reference, Money(700, USD), None, "lost")
@@ -174,9 +189,9 @@ async def test_a_refund_whose_answer_is_lost_is_unknown_and_then_known(
 
 
 async def test_a_refund_that_bounces_later_is_told_when_asked_again(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open(desk.order(minor=2000))
+    instructions = await harness.open(harness.order(minor=2000))
     await world.pay(instructions)
     assert await rail.refund(instructions.reference, Money(700, USD), None, "bounce") is Refund.SENT
     intent = (await world.sandbox.control(f"checkout/{instructions.reference}"))["payment_intent"]
@@ -186,9 +201,9 @@ async def test_a_refund_that_bounces_later_is_told_when_asked_again(
 
 
 async def test_a_refund_is_refused_when_disputed_or_too_large_or_unpaid(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    disputed, paid, unpaid = await desk.open(), await desk.open(), await desk.open()
+    disputed, paid, unpaid = await harness.open(), await harness.open(), await harness.open()
     for instructions in (disputed, paid):
         await world.pay(instructions)
     await world.dispute(disputed)
@@ -200,88 +215,94 @@ async def test_a_refund_is_refused_when_disputed_or_too_large_or_unpaid(
 # --- when the network or Stripe fails --------------------------------------------------------------
 
 
-async def test_a_time_out_after_commit_opens_no_second_session(desk: Desk, world: CardWorld) -> None:
-    order = desk.order()
+async def test_a_time_out_after_commit_opens_no_second_session(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    order = harness.order()
     await world.lose_next_answer()
     with pytest.raises(RailUnavailable):
-        await desk.rail.open(order)
-    await desk.rail.open(order)
-    await desk.restart()
-    await desk.rail.open(order)
+        await harness.rail.open(order)
+    await harness.rail.open(order)
+    await harness.restart()
+    await harness.rail.open(order)
     assert len(await _sessions_of(world, order.payment_id)) == 1
 
 
 async def test_a_failure_kept_under_its_key_does_not_block_a_payment_for_ever(
-    desk: Desk, world: CardWorld
+    harness: RailHarness, world: CardWorld
 ) -> None:
-    order = desk.order()
+    order = harness.order()
     await world.sandbox.control("faults", {"error_500": 1})
     with pytest.raises(RailUnavailable):
-        await desk.rail.open(order)
+        await harness.rail.open(order)
     # From now on Stripe repeats that 500 under the same key.
-    instructions = await desk.rail.open(order)
+    instructions = await harness.rail.open(order)
     assert len(await _sessions_of(world, order.payment_id)) == 1
-    assert await desk.rail.open(order) == instructions
+    assert await harness.rail.open(order) == instructions
 
 
 async def test_an_order_asked_again_with_a_moved_expiry_gives_the_same_session(
-    desk: Desk, world: CardWorld
+    harness: RailHarness, world: CardWorld
 ) -> None:
-    order = desk.order()
-    first = await desk.rail.open(order)
+    order = harness.order()
+    first = await harness.rail.open(order)
     await world.move_clock(timedelta(minutes=45))  # less than Stripe's half hour is left of the order
-    assert (await desk.rail.open(order)).reference == first.reference
+    assert (await harness.rail.open(order)).reference == first.reference
     assert len(await _sessions_of(world, order.payment_id)) == 1
 
 
-async def test_two_processes_opening_at_once_open_one_session(desk: Desk, world: CardWorld) -> None:
-    other = await world.start(desk.references)
-    order = desk.order()
-    first, second = await asyncio.gather(desk.rail.open(order), other.open(order))
+async def test_two_processes_opening_at_once_open_one_session(harness: RailHarness, world: CardWorld) -> None:
+    other = await world.start(harness.references)
+    order = harness.order()
+    first, second = await asyncio.gather(harness.rail.open(order), other.open(order))
     await other.close()
     assert first == second
 
 
-async def test_a_500_while_observing_is_an_outage_and_not_an_answer(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_a_500_while_observing_is_an_outage_and_not_an_answer(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    instructions = await harness.open()
     await world.sandbox.control("faults", {"refuse_500": 1})
     with pytest.raises(RailUnavailable):
-        await desk.rail.observe(instructions.reference)
-    assert (await desk.rail.observe(instructions.reference)).standing is Standing.OPEN
+        await harness.rail.observe(instructions.reference)
+    assert (await harness.rail.observe(instructions.reference)).status is PaymentRequestStatus.OPEN
 
 
-async def test_the_sdk_tries_again_by_itself_when_it_may(desk: Desk, world: CardWorld) -> None:
-    patient = await world.start(desk.references, retries=2, deadline_seconds=15.0)
+async def test_the_sdk_tries_again_by_itself_when_it_may(harness: RailHarness, world: CardWorld) -> None:
+    patient = await world.start(harness.references, retries=2, deadline_seconds=15.0)
     await world.sandbox.control("faults", {"refuse_500": 1})
-    order = desk.order()
+    order = harness.order()
     await patient.open(order)
     await patient.close()
     assert len(await _sessions_of(world, order.payment_id)) == 1
 
 
-async def test_a_wrong_key_is_said_by_health_and_opens_nothing(desk: Desk, world: CardWorld) -> None:
-    stranger = await world.start(desk.references, key="sk_test_of_someone_else")
+async def test_a_wrong_key_is_said_by_health_and_opens_nothing(
+    harness: RailHarness, world: CardWorld
+) -> None:
+    stranger = await world.start(harness.references, key="sk_test_of_someone_else")
     health = await stranger.health()
     assert not health.ok
     assert "key" in health.detail
     with pytest.raises(RailUnavailable):
-        await stranger.open(desk.order())
+        await stranger.open(harness.order())
     await stranger.close()
 
 
-async def test_an_unknown_session_and_an_unpayable_order_are_protocol_errors(desk: Desk) -> None:
+async def test_an_unknown_session_and_an_unpayable_order_are_protocol_errors(harness: RailHarness) -> None:
     with pytest.raises(RailProtocolError):
-        await desk.rail.observe("cs_test_unheard_of")
+        await harness.rail.observe("cs_test_unheard_of")
     with pytest.raises(RailProtocolError):
-        await desk.rail.open(desk.order(minor=10))
+        await harness.rail.open(harness.order(minor=10))
     with pytest.raises(ValueError):
-        await desk.rail.open(desk.order(minor=1000, hold=True))
+        await harness.rail.open(harness.order(minor=1000, hold=True))
 
 
-async def test_other_currencies_are_refused(desk: Desk) -> None:
-    order = desk.order(minor=1000)
+async def test_other_currencies_are_refused(harness: RailHarness) -> None:
+    order = harness.order(minor=1000)
     with pytest.raises(ValueError):
-        await desk.rail.open(replace(order, amount_due=Money(1000, BTC)))
+        await harness.rail.open(replace(order, amount_due=Money(1000, BTC)))
 
 
 async def _sessions_of(world: CardWorld, payment_id: str) -> list[str]:

@@ -7,12 +7,15 @@ import stripe
 
 from ledger.clock import system_clock
 from rails.contract import Expiry, Holds, RailContext, Refunds, Webhooks
-from rails.memory import MemoryReferences
 from rails.stripe.calls import API_VERSION
 from rails.stripe.plugin import STRIPE_API, plugin
+from rails.testing.memory_references import MemoryReferences
 from sandbox.stripe import context as sandbox_context
 
-LIVE = {"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_WEBHOOK_SECRET": "whsec_x"}
+LIVE = {
+    "STRIPE_SECRET_KEY": "sk_live_51Qz8Ldf03kWmVbTe7YhNcR2",
+    "STRIPE_WEBHOOK_SECRET": "whsec_9fK2mXq7TzLw4VbNc8RpYd3HsJe6GuAa",
+}
 TEST = {
     "STRIPE_SECRET_KEY": "sk_test_sandbox_x",
     "STRIPE_WEBHOOK_SECRET": "whsec_x",
@@ -47,12 +50,13 @@ async def test_it_is_built_for_production_and_for_the_sandbox() -> None:
         ({**TEST, "STRIPE_API_BASE": ""}, True, "test key"),
         ({**LIVE, "STRIPE_SECRET_KEY": "rk_test_x"}, True, "test key"),
         ({**LIVE, "STRIPE_API_BASE": "http://127.0.0.1:1"}, True, "stand-in"),
-        ({**LIVE, "STRIPE_WEBHOOK_SECRET": "whsec_sandbox_x"}, True, "sandbox"),
+        ({**LIVE, "STRIPE_WEBHOOK_SECRET": "whsec_sandbox_9fK2mXq7TzLw4VbNc8RpYd3HsJ"}, True, "example one"),
+        ({**LIVE, "STRIPE_WEBHOOK_SECRET": "whsec_x"}, True, "24 characters"),
         (LIVE, False, "live key"),
-        ({**TEST, "STRIPE_WEBHOOK_SECRET": " "}, False, "forge"),
-        ({**LIVE, "STRIPE_WEBHOOK_SECRET": ""}, True, "forge"),
+        ({**TEST, "STRIPE_WEBHOOK_SECRET": " "}, False, "missing"),
+        ({**LIVE, "STRIPE_WEBHOOK_SECRET": ""}, True, "missing"),
         ({**TEST, "STRIPE_SECRET_KEY": "pk_test_x"}, False, "not a Stripe key"),
-        ({**TEST, "STRIPE_API_BASE": "127.0.0.1"}, False, "not an address"),
+        ({**TEST, "STRIPE_API_BASE": "127.0.0.1"}, False, "be an address"),
         ({**TEST, "STRIPE_POLL_SECONDS": "0.5"}, False, "whole number"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,7 +11,6 @@ import pytest
 import stripe
 
 from rails.stripe.calls import API_VERSION
-from rails.stripe.transport import HttpxTransport
 from sandbox.stripe.forms import parse_form
 from sandbox.stripe.webhooks import sign
 from tests.rails.stripe.outside import KEY, CardWorld, Inbox, Sandbox
@@ -27,13 +25,6 @@ FORM = {
     "line_items[0][price_data][product_data][name]": "A hat",
     "metadata[shelf]": "7",
 }
-
-
-@pytest.fixture
-async def sdk(sandbox: Sandbox, world: CardWorld) -> AsyncIterator[stripe.StripeClient]:
-    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False, timeout=10))
-    yield stripe.StripeClient(KEY, base_addresses={"api": sandbox.url}, http_client=transport)
-    await transport.close_async()
 
 
 async def new_session(sandbox: Sandbox, **more: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rails.contract import RailContext
-from rails.memory import MemoryReferences
 from rails.stripe.plugin import plugin
+from rails.testing.memory_references import MemoryReferences
 from sandbox.service import HttpReady
 from sandbox.stripe.__main__ import parse
 from sandbox.stripe.service import describe

@@ -7,15 +7,12 @@ annotated as optional may be null or left out, every other one must be there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
-import pytest
 import stripe
 
-from rails.stripe.transport import HttpxTransport
-from tests.rails.stripe.outside import KEY, CardWorld, Sandbox
+from tests.rails.stripe.outside import Sandbox
 
 PACK = {
     "mode": "payment",
@@ -31,13 +28,6 @@ PLAN = {
     "customer_email": "a@example.org",
     "line_items[0][price_data][recurring][interval]": "month",
 }
-
-
-@pytest.fixture
-async def sdk(sandbox: Sandbox, world: CardWorld) -> AsyncIterator[stripe.StripeClient]:
-    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False, timeout=10))
-    yield stripe.StripeClient(KEY, base_addresses={"api": sandbox.url}, http_client=transport)
-    await transport.close_async()
 
 
 def faults(value: Any, path: str) -> Iterator[str]:

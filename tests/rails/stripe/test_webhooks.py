@@ -1,4 +1,4 @@
-"""Webhook messages and the event list: hints, in any order and number, and never from a stranger."""
+"""Webhook messages and the event list: notifications, in any order and number, and never from a stranger."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ import pytest
 import stripe
 
 from ledger.clock import system_clock
-from rails.contract import Hint, HintRejected, PieceState, Rail, RailUnavailable, Standing
+from rails.contract import (
+    Notification,
+    NotificationRejected,
+    PaymentRequestStatus,
+    Rail,
+    RailUnavailable,
+    ReceiptState,
+)
 from rails.stripe.calls import API_VERSION
-from rails.stripe.hints import EVENT_TYPES, MAX_TYPES
 from rails.stripe.rail import CardRail
-from tests.rails.contract import Desk, only_piece
-from tests.rails.stripe.outside import PATIENCE_SECONDS, SECRET, CardWorld, Inbox, Sandbox, running_sandbox
+from rails.stripe.webhooks import EVENT_TYPES, MAX_TYPES
+from rails.testing.harness import RailHarness, only_receipt
+from tests.rails.stripe.outside import SECRET, WAIT_SECONDS_MAX, CardWorld, Inbox, Sandbox, running_sandbox
 
 
 @pytest.fixture(scope="module")
@@ -52,90 +59,92 @@ def event(kind: str = "checkout.session.completed", **changes: Any) -> dict[str,
 
 
 async def test_a_signed_message_names_its_session(rail: CardRail) -> None:
-    assert rail.verify_hint(*signed(event())) == (Hint(reference="cs_test_1", hint_id="evt_1"),)
+    assert rail.verify_notification(*signed(event())) == (
+        Notification(reference="cs_test_1", notification_id="evt_1"),
+    )
 
 
 async def test_a_message_signed_with_another_secret_is_refused(rail: CardRail) -> None:
-    with pytest.raises(HintRejected):
-        rail.verify_hint(*signed(event(), secret="whsec_of_someone_else"))
+    with pytest.raises(NotificationRejected):
+        rail.verify_notification(*signed(event(), secret="whsec_of_someone_else"))
 
 
 async def test_an_old_signature_is_refused_and_a_recent_one_taken(rail: CardRail) -> None:
-    with pytest.raises(HintRejected, match="too long ago"):
-        rail.verify_hint(*signed(event(), age_seconds=301))
-    assert rail.verify_hint(*signed(event(), age_seconds=280))
+    with pytest.raises(NotificationRejected, match="too long ago"):
+        rail.verify_notification(*signed(event(), age_seconds=301))
+    assert rail.verify_notification(*signed(event(), age_seconds=280))
 
 
 async def test_a_changed_body_and_a_missing_or_broken_header_are_refused(rail: CardRail) -> None:
     headers, body = signed(event())
     broken = ("", "t=1", "v1=00", "t=x,v1=00", headers["stripe-signature"].replace("v1=", "v0="))
     for header in broken:
-        with pytest.raises(HintRejected):
-            rail.verify_hint({"Stripe-Signature": header}, body)
+        with pytest.raises(NotificationRejected):
+            rail.verify_notification({"Stripe-Signature": header}, body)
     for forged in (body.replace(b"cs_test_1", b"cs_test_2"), b"\xff\xfe", b""):
-        with pytest.raises(HintRejected):
-            rail.verify_hint(headers, forged)
+        with pytest.raises(NotificationRejected):
+            rail.verify_notification(headers, forged)
 
 
 async def test_another_api_version_is_refused_with_the_way_out(rail: CardRail) -> None:
-    with pytest.raises(HintRejected, match=API_VERSION):
-        rail.verify_hint(*signed(event(api_version="2025-03-31.basil")))
+    with pytest.raises(NotificationRejected, match=API_VERSION):
+        rail.verify_notification(*signed(event(api_version="2025-03-31.basil")))
 
 
 async def test_a_message_of_the_other_mode_is_refused(rail: CardRail) -> None:
-    with pytest.raises(HintRejected, match="mode"):
-        rail.verify_hint(*signed(event(livemode=True)))
+    with pytest.raises(NotificationRejected, match="mode"):
+        rail.verify_notification(*signed(event(livemode=True)))
 
 
 @pytest.mark.parametrize("body", ['{"object": "event"}', "[]", '"event"', "{"])
 async def test_a_signed_message_that_is_no_event_is_refused(rail: CardRail, body: str) -> None:
     stamp = int(system_clock().timestamp())
     header = stripe.WebhookSignature.generate_signature_header(body, SECRET, stamp)
-    with pytest.raises(HintRejected):
-        rail.verify_hint({"Stripe-Signature": header}, body.encode())
+    with pytest.raises(NotificationRejected):
+        rail.verify_notification({"Stripe-Signature": header}, body.encode())
 
 
-async def test_messages_that_are_not_about_us_give_no_hint(rail: CardRail) -> None:
-    assert list(rail.verify_hint(*signed(event(value={"metadata": {}})))) == []
-    assert list(rail.verify_hint(*signed(event(value={"metadata": {"payment_id": "theirs"}})))) == []
-    assert list(rail.verify_hint(*signed(event("customer.created")))) == []
+async def test_messages_that_are_not_about_us_give_no_notification(rail: CardRail) -> None:
+    assert list(rail.verify_notification(*signed(event(value={"metadata": {}})))) == []
+    assert list(rail.verify_notification(*signed(event(value={"metadata": {"payment_id": "theirs"}})))) == []
+    assert list(rail.verify_notification(*signed(event("customer.created")))) == []
 
 
 async def test_a_dispute_of_an_unseen_payment_says_look_at_everything(rail: CardRail) -> None:
     value = {"object": "dispute", "id": "dp_1", "payment_intent": "pi_unseen", "metadata": {}}
-    hints = rail.verify_hint(*signed(event("charge.dispute.created", value=value)))
-    assert [hint.reference for hint in hints] == [None]
+    notifications = rail.verify_notification(*signed(event("charge.dispute.created", value=value)))
+    assert [notification.reference for notification in notifications] == [None]
 
 
 async def test_a_success_of_an_unseen_payment_waits_for_the_message_that_names_its_session(
     rail: CardRail,
 ) -> None:
     intent = {"object": "payment_intent", "id": "pi_unseen"}
-    assert list(rail.verify_hint(*signed(event("payment_intent.succeeded", value=intent)))) == []
-    failed = rail.verify_hint(*signed(event("payment_intent.payment_failed", value=intent)))
-    assert [hint.reference for hint in failed] == [None]
+    assert list(rail.verify_notification(*signed(event("payment_intent.succeeded", value=intent)))) == []
+    failed = rail.verify_notification(*signed(event("payment_intent.payment_failed", value=intent)))
+    assert [notification.reference for notification in failed] == [None]
 
 
 async def test_a_dispute_of_an_observed_payment_names_its_session(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open()
+    instructions = await harness.open()
     await world.pay(instructions)
     await rail.observe(instructions.reference)
     await world.dispute(instructions)
     intent = (await world.sandbox.control(f"checkout/{instructions.reference}"))["payment_intent"]
     message = await world.inbox.message("charge.dispute.funds_withdrawn", intent)
-    hints = rail.verify_hint(message.headers, message.body)
-    assert [hint.reference for hint in hints] == [instructions.reference]
+    notifications = rail.verify_notification(message.headers, message.body)
+    assert [notification.reference for notification in notifications] == [instructions.reference]
 
 
 # --- how messages arrive ---------------------------------------------------------------------------
 
 
-async def test_a_duplicated_message_is_the_same_hint_twice(
-    rail: CardRail, desk: Desk, world: CardWorld
+async def test_a_duplicated_message_is_the_same_notification_twice(
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open()
+    instructions = await harness.open()
     await world.sandbox.control("faults", {"duplicate": 20})
     await world.pay(instructions)
     kind = "checkout.session.completed"
@@ -143,14 +152,14 @@ async def test_a_duplicated_message_is_the_same_hint_twice(
         lambda messages: sum(m.is_about(kind, instructions.reference) for m in messages) == 2
     )
     twins = [m for m in all_ if m.is_about(kind, instructions.reference)]
-    first, second = (rail.verify_hint(m.headers, m.body) for m in twins)
+    first, second = (rail.verify_notification(m.headers, m.body) for m in twins)
     assert first == second
 
 
 async def test_reordered_messages_lead_to_the_same_truth(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open()
+    instructions = await harness.open()
     await world.sandbox.control("faults", {"reorder": True})
     await world.pay(instructions)
     intent = (await world.sandbox.control(f"checkout/{instructions.reference}"))["payment_intent"]
@@ -158,15 +167,17 @@ async def test_reordered_messages_lead_to_the_same_truth(
     about = [m for m in world.inbox.messages if intent in m.body.decode()]
     kinds = [m.event["type"] for m in about]
     assert kinds.index("checkout.session.completed") < kinds.index("payment_intent.created")
-    hints = [hint for m in about for hint in rail.verify_hint(m.headers, m.body)]
-    assert {hint.reference for hint in hints} == {instructions.reference}
-    for hint in hints:
-        assert hint.reference is not None
-        assert only_piece(await rail.observe(hint.reference)).state is PieceState.SETTLED
+    notifications = [
+        notification for m in about for notification in rail.verify_notification(m.headers, m.body)
+    ]
+    assert {notification.reference for notification in notifications} == {instructions.reference}
+    for notification in notifications:
+        assert notification.reference is not None
+        assert only_receipt(await rail.observe(notification.reference)).state is ReceiptState.SETTLED
 
 
-async def test_a_message_that_is_refused_is_delivered_again(desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_a_message_that_is_refused_is_delivered_again(harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     world.inbox.status = 503
     refused = world.inbox.refused
     await world.pay(instructions)
@@ -176,62 +187,64 @@ async def test_a_message_that_is_refused_is_delivered_again(desk: Desk, world: C
 
 
 async def test_dropped_messages_are_made_up_for_by_the_event_list(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    early = await desk.open()
+    early = await harness.open()
     await world.pay(early)
-    cursor = await desk.hint_about(early, None)
+    cursor = await harness.notification_about(early, None)
     await world.sandbox.control("faults", {"drop": 1000})
-    late = await desk.open()
+    late = await harness.open()
     await world.pay(late)
-    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(listening(rail, cursor)) as hints:
-        async for hint in hints:
-            if hint.reference == late.reference:
+    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
+        async for notification in notifications:
+            if notification.reference == late.reference:
                 break
-    assert only_piece(await rail.observe(late.reference)).state is PieceState.SETTLED
+    assert only_receipt(await rail.observe(late.reference)).state is ReceiptState.SETTLED
     assert not any(m.is_about("checkout.session.completed", late.reference) for m in world.inbox.messages)
 
 
 # --- the event list --------------------------------------------------------------------------------
 
 
-async def test_no_event_is_skipped_over_many_pages(rail: CardRail, desk: Desk, world: CardWorld) -> None:
-    first = await desk.open()
+async def test_no_event_is_skipped_over_many_pages(
+    rail: CardRail, harness: RailHarness, world: CardWorld
+) -> None:
+    first = await harness.open()
     await world.pay(first)
-    cursor = await desk.hint_about(first, None)
+    cursor = await harness.notification_about(first, None)
     references = []
     for _ in range(45):  # three listed events each: more than one page of a hundred
-        instructions = await desk.open()
+        instructions = await harness.open()
         await world.pay(instructions)
         references.append(instructions.reference)
-    assert [r for r in await heard(rail, cursor, references[-1]) if r in references] == references
-    from_the_start = await heard(rail, None, references[-1])
+    assert [r for r in await reported_by(rail, cursor, references[-1]) if r in references] == references
+    from_the_start = await reported_by(rail, None, references[-1])
     assert [r for r in from_the_start if r in references] == references
     assert first.reference in from_the_start
 
 
-async def test_refunds_and_disputes_are_hinted_by_the_session_they_belong_to(
-    desk: Desk, world: CardWorld
+async def test_refunds_and_disputes_are_notified_by_the_session_they_belong_to(
+    harness: RailHarness, world: CardWorld
 ) -> None:
     for act in ("refund", "dispute"):
-        instructions = await desk.open()
+        instructions = await harness.open()
         await world.pay(instructions)
-        cursor = await last_cursor(desk.rail, instructions.reference)
-        await desk.restart()
+        cursor = await last_cursor(harness.rail, instructions.reference)
+        await harness.restart()
         await world.sandbox.control(act, {"session": instructions.reference})
-        assert await desk.hint_about(instructions, cursor)
+        assert await harness.notification_about(instructions, cursor)
 
 
 async def test_a_cursor_that_stripe_has_forgotten_starts_from_the_oldest(
-    rail: CardRail, desk: Desk, world: CardWorld
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
-    instructions = await desk.open()
+    instructions = await harness.open()
     await world.pay(instructions)
-    assert instructions.reference in await heard(rail, "evt_of_long_ago", instructions.reference)
+    assert instructions.reference in await reported_by(rail, "evt_of_long_ago", instructions.reference)
 
 
-async def test_payments_of_another_shop_on_the_same_account_give_no_hint(
-    rail: CardRail, desk: Desk, world: CardWorld
+async def test_payments_of_another_shop_on_the_same_account_give_no_notification(
+    rail: CardRail, harness: RailHarness, world: CardWorld
 ) -> None:
     form = {
         "mode": "payment",
@@ -244,19 +257,19 @@ async def test_payments_of_another_shop_on_the_same_account_give_no_hint(
     foreign = (await world.sandbox.api("POST", "checkout/sessions", data=form)).json()["id"]
     await world.sandbox.pay(foreign)
     await world.sandbox.control("refund", {"session": foreign})
-    ours = await desk.open()
+    ours = await harness.open()
     await world.pay(ours)
-    references = await heard(rail, None, ours.reference)
+    references = await reported_by(rail, None, ours.reference)
     assert foreign not in references
     assert None not in references
     message = await world.inbox.message("checkout.session.completed", foreign)
-    assert list(rail.verify_hint(message.headers, message.body)) == []
+    assert list(rail.verify_notification(message.headers, message.body)) == []
 
 
-async def test_listening_survives_an_outage(rail: CardRail, desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_listening_survives_an_outage(rail: CardRail, harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     await world.break_down()
-    waiting = asyncio.create_task(desk.hint_about(instructions, None))
+    waiting = asyncio.create_task(harness.notification_about(instructions, None))
     with pytest.raises(RailUnavailable, match="reached"):
         await rail.observe(instructions.reference)
     await world.restore()
@@ -264,41 +277,41 @@ async def test_listening_survives_an_outage(rail: CardRail, desk: Desk, world: C
     await waiting
 
 
-async def test_an_expired_session_is_hinted(rail: CardRail, desk: Desk, world: CardWorld) -> None:
-    instructions = await desk.open()
+async def test_an_expired_session_is_notified(rail: CardRail, harness: RailHarness, world: CardWorld) -> None:
+    instructions = await harness.open()
     await rail.cancel(instructions.reference)
-    await desk.hint_about(instructions, None)
-    assert (await rail.observe(instructions.reference)).standing is Standing.EXPIRED
+    await harness.notification_about(instructions, None)
+    assert (await rail.observe(instructions.reference)).status is PaymentRequestStatus.EXPIRED
 
 
 def test_stripe_takes_that_many_types() -> None:
     assert len(set(EVENT_TYPES)) == len(EVENT_TYPES) <= MAX_TYPES
 
 
-async def listening(rail: Rail, cursor: str | None) -> AsyncGenerator[Hint, None]:
-    async for hint in rail.listen(cursor):
-        yield hint
+async def listening(rail: Rail, cursor: str | None) -> AsyncGenerator[Notification, None]:
+    async for notification in rail.listen(cursor):
+        yield notification
 
 
-async def heard(rail: CardRail, cursor: str | None, until: str) -> list[str | None]:
-    """The references hinted at since `cursor`, each once, up to the first hint about `until`."""
+async def reported_by(rail: CardRail, cursor: str | None, until: str) -> list[str | None]:
+    """The references notified at since `cursor`, each once, up to the first notification about `until`."""
     found: dict[str | None, None] = {}
-    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(listening(rail, cursor)) as hints:
-        async for hint in hints:
-            assert hint.cursor == hint.hint_id
-            found[hint.reference] = None
-            if hint.reference == until:
+    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
+        async for notification in notifications:
+            assert notification.cursor == notification.notification_id
+            found[notification.reference] = None
+            if notification.reference == until:
                 break
     return list(found)
 
 
 async def last_cursor(rail: Rail, reference: str) -> str:
-    """The cursor after the last hint about a session that has just been paid."""
-    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(listening(rail, None)) as hints:
+    """The cursor after the last notification about a session that has just been paid."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, None)) as notifications:
         about = 0
-        async for hint in hints:
-            about += hint.reference == reference
+        async for notification in notifications:
+            about += notification.reference == reference
             if about == 3:
-                assert hint.cursor is not None
-                return hint.cursor
+                assert notification.cursor is not None
+                return notification.cursor
     raise AssertionError("the rail stopped listening")

@@ -8,10 +8,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from generation.comfyui.client import ComfyClient, Patience
-from tests.generation.comfyui.server import ComfyServer
+from tests.worker.comfyui.server import ComfyServer
+from worker.comfyui.client import ComfyClient, RetryPause
 
-BRISK = Patience(request=5.0, poll=0.1, stall=1.5, interrupt_pause=0.05, submit_checks=3)
+BRISK = RetryPause(request=5.0, poll=0.1, stall=1.5, interrupt_pause=0.05, submit_checks=3)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -28,6 +28,6 @@ async def client(comfyui: ComfyServer) -> AsyncIterator[ComfyClient]:
         await comfyui.start()
     comfyui.faults(reset=True)
     async with httpx.AsyncClient(trust_env=False) as http:
-        client = ComfyClient(comfyui.url, http, patience=BRISK)
+        client = ComfyClient(comfyui.url, http, wait_max=BRISK)
         await client.clear()
         yield client

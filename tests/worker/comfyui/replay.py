@@ -104,12 +104,12 @@ class Replay:
         options["params"] = self._outgoing(request["params"]) if "params" in request else None
         options["headers"] = request.get("headers") if isinstance(request, dict) else None
         path = self._outgoing(entry["path"])
-        said = f"{entry['method']} {path}"
+        reported = f"{entry['method']} {path}"
         answer, body = await self._ask(entry, path, options)
-        assert answer.status == entry["status"], f"{said}: {answer.status} {body[:200]!r}"
+        assert answer.status == entry["status"], f"{reported}: {answer.status} {body[:200]!r}"
         if entry["content_type"]:
-            assert answer.headers["Content-Type"] == entry["content_type"], said
-        self._compare_body(entry["response"], body, said)
+            assert answer.headers["Content-Type"] == entry["content_type"], reported
+        self._compare_body(entry["response"], body, reported)
         self.compared += 1
 
     async def _ask(self, entry: Json, path: str, options: Json) -> tuple[aiohttp.ClientResponse, bytes]:
@@ -122,15 +122,15 @@ class Replay:
             if not late or body != b"{}" or asyncio.get_running_loop().time() > deadline:
                 return answer, body
 
-    def _compare_body(self, expected: Any, body: bytes, said: str) -> None:
+    def _compare_body(self, expected: Any, body: bytes, reported: str) -> None:
         if isinstance(expected, str):
             if not expected.startswith("<"):
-                assert body.decode() == expected, said
+                assert body.decode() == expected, reported
             return
         actual = json.loads(body)
         if isinstance(expected, dict) and "prompt_id" in expected:
             self._known[expected["prompt_id"]] = actual["prompt_id"]
-        self._same(expected, actual, said)
+        self._same(expected, actual, reported)
 
     # --- sockets ---
 
@@ -152,11 +152,11 @@ class Replay:
         while True:
             message = await asyncio.wait_for(self._sockets[tag].receive(), WAIT_SECONDS)
             assert message.type is aiohttp.WSMsgType.TEXT, f"socket {tag}: {message.type}"
-            said: Json = json.loads(message.data)
-            if said["type"] != "status" or "sid" in said["data"]:
-                return said
-            assert set(said["data"]) == {"status"}
-            self.statuses.append(said["data"]["status"]["exec_info"]["queue_remaining"])
+            reported: Json = json.loads(message.data)
+            if reported["type"] != "status" or "sid" in reported["data"]:
+                return reported
+            assert set(reported["data"]) == {"status"}
+            self.statuses.append(reported["data"]["status"]["exec_info"]["queue_remaining"])
 
     # --- normalising ---
 

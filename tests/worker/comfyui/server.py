@@ -60,6 +60,14 @@ class ComfyServer:
         self._process.terminate()
         return self._process.wait(timeout=15)
 
-    def faults(self, **wish: Any) -> None:
-        answer = httpx.post(f"{self.url}/sandbox/faults", json=wish)
+    async def forget(self) -> None:
+        """Drop loaded models and results, as before the next prompt."""
+        async with httpx.AsyncClient() as http:
+            await http.post(f"{self.url}/free", json={"unload_models": True, "free_memory": True})
+
+    def history(self) -> str:
+        return httpx.get(f"{self.url}/history").text
+
+    def faults(self, **arguments: Any) -> None:
+        answer = httpx.post(f"{self.url}/sandbox/faults", json=arguments)
         assert answer.status_code == 200, answer.text

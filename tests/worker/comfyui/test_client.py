@@ -11,21 +11,25 @@ import httpx
 import pytest
 from PIL import Image
 
-from generation.comfyui.client import ComfyClient
-from generation.comfyui.faults import (
+from tests.worker.comfyui.pictures import blank, sketch
+from tests.worker.comfyui.server import ComfyServer
+from worker.comfyui.client import ComfyClient
+from worker.comfyui.faults import (
+    ComfyFault,
+    DriverFailed,
     GraphRefused,
-    NodeRefused,
+    NodeFailed,
     OutOfMemory,
     RunHung,
     RunInterrupted,
     RunLost,
     ServerDied,
     ServerUnreachable,
+    SketchRefused,
+    fault_of_error,
 )
-from generation.comfyui.library import load_graphs
-from generation.comfyui.run import GraphRun, RunProgress, RunResult
-from tests.generation.comfyui.pictures import blank, sketch
-from tests.generation.comfyui.server import ComfyServer
+from worker.comfyui.library import load_graphs
+from worker.comfyui.run import GraphRun, RunProgress, RunResult
 
 GRAPHS = load_graphs()
 
@@ -72,7 +76,7 @@ async def painted(
         "sketch": stored.reference,
         "filename_prefix": f"t/{uuid.uuid4().hex}",
     }
-    result = await GraphRun(client)(graph.fill(values), graph.output, observed.append)
+    result = await GraphRun(client)(graph.fill(values), graph.output, observed.append, loaders=graph.loaders)
     return result.images[0]
 
 
@@ -81,9 +85,9 @@ async def test_the_flux_graph_paints_with_progress_and_previews(client: ComfyCli
     image = await painted(client, "a llama", sketch(), 7, observed)
     with Image.open(io.BytesIO(image)) as opened:
         assert opened.size == (256, 256)
-    assert {(one.value, one.maximum) for one in observed if one.preview is None} == {
-        (step, 4) for step in range(1, 5)
-    }
+    steps = {(one.value, one.maximum) for one in observed if one.preview is None}
+    assert steps == {(0, 0), *((step, 4) for step in range(1, 5))}
+    assert observed[0].maximum == 0, "nodes that begin are progress before the first step"
     assert sum(one.preview is not None for one in observed) == 4
 
 
@@ -95,16 +99,67 @@ async def test_the_same_sketch_prompt_and_seed_give_the_same_pixels(client: Comf
     assert pixels[0] == pixels[1] != pixels[2]
 
 
-async def test_a_blank_sketch_is_refused_by_its_node(client: ComfyClient) -> None:
-    with pytest.raises(NodeRefused, match="blank") as caught:
+async def test_a_value_error_of_any_node_but_the_loader_is_the_machines(client: ComfyClient) -> None:
+    with pytest.raises(NodeFailed, match="blank") as caught:
         await painted(client, "a llama", blank(), 1, [])
     assert caught.value.node == "SamplerCustomAdvanced#64"
+    assert caught.value.failure == "infrastructure"
+
+
+async def test_a_model_file_that_cannot_be_loaded_is_the_machines_fault(
+    client: ComfyClient, comfyui: ComfyServer
+) -> None:
+    comfyui.faults(corrupt_models=["flux2-vae.safetensors"])
+    await client.free()
+    with pytest.raises(NodeFailed, match="KeyError") as caught:
+        await painted(client, "a llama", sketch(), 11, [])
+    assert (caught.value.node, caught.value.failure) == ("VAELoader#72", "infrastructure")
+
+
+async def test_what_the_loader_of_the_persons_image_does_not_like_is_the_inputs_fault(
+    client: ComfyClient,
+) -> None:
+    with pytest.raises(SketchRefused, match="failure") as caught:
+        await painted(client, "please sandbox-fail now", sketch(colour="green"), 1, [])
+    assert (caught.value.node, caught.value.failure) == ("LoadImage#76", "input")
+    with pytest.raises(SketchRefused) as caught:
+        await painted(client, "a llama", b"rubbish", 1, [])
     assert caught.value.failure == "input"
 
 
-async def test_the_fail_word_is_refused_by_its_node(client: ComfyClient) -> None:
-    with pytest.raises(NodeRefused, match="failure"):
-        await painted(client, "please sandbox-fail now", sketch(), 1, [])
+@pytest.mark.parametrize(
+    "lost", [{"lost_nodes": ["Flux2Scheduler"]}, {"lost_models": ["flux2-vae.safetensors"]}], ids=str
+)
+async def test_a_refusal_of_our_graph_is_the_machines_fault(
+    client: ComfyClient, comfyui: ComfyServer, lost: dict[str, list[str]]
+) -> None:
+    comfyui.faults(**lost)
+    with pytest.raises(GraphRefused) as caught:
+        await painted(client, "a llama", sketch(), 1, [])
+    assert caught.value.failure == "infrastructure"
+
+
+LOADERS = frozenset({"1"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "node", "fault", "failure", "restart"),
+    [
+        ("PIL.UnidentifiedImageError", "1", SketchRefused, "input", False),
+        ("ValueError", "1", SketchRefused, "input", False),
+        ("ValueError", "2", NodeFailed, "infrastructure", False),
+        ("KeyError", "2", NodeFailed, "infrastructure", False),
+        ("OSError", "1", NodeFailed, "infrastructure", False),
+        ("torch.OutOfMemoryError", "1", OutOfMemory, "infrastructure", True),
+        ("torch.AcceleratorError", "2", DriverFailed, "infrastructure", True),
+    ],
+)
+def test_the_kind_of_error_and_its_node_decide_and_never_its_words(
+    kind: str, node: str, fault: type[ComfyFault], failure: str, restart: bool
+) -> None:
+    for words in ("", "CUDA out of memory", "the sketch is bad", "key 'prompt'"):
+        found = fault_of_error({"exception_type": kind, "exception_message": words, "node_id": node}, LOADERS)
+        assert (type(found), found.failure, found.restart) == (fault, failure, restart)
 
 
 async def test_an_invalid_graph_is_refused_with_its_reasons(client: ComfyClient) -> None:
@@ -182,7 +237,7 @@ async def test_a_pending_run_is_cancelled_by_taking_it_out_of_the_queue(client: 
 
 
 async def test_a_hanging_run_is_told_from_a_slow_one(client: ComfyClient, comfyui: ComfyServer) -> None:
-    comfyui.faults(hang=1)
+    comfyui.faults(hang=True)
     with pytest.raises(RunHung):
         await run_graph(client, sleeping_graph(0.1))
     comfyui.faults(reset=True)

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from generation.comfyui.client import ComfyClient
-from generation.comfyui.faults import GraphRefused
-from generation.comfyui.library import load_graphs
+from worker.comfyui.client import ComfyClient
+from worker.comfyui.faults import GraphUnknown, InputsRefused
+from worker.comfyui.library import load_graphs
 
 VALUES: dict[str, Any] = {
     "prompt": "a llama",
@@ -56,7 +57,7 @@ def test_filling_a_graph_leaves_the_graph_as_it_was() -> None:
     ],
 )
 def test_a_value_outside_its_declaration_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(GraphRefused, match=next(iter(wrong))):
+    with pytest.raises(InputsRefused, match=next(iter(wrong))):
         load_graphs().get("sketch@1").fill(VALUES | wrong)
 
 
@@ -81,7 +82,7 @@ async def test_a_missing_model_or_node_or_a_new_input_is_named(client: ComfyClie
 
 
 def test_an_unknown_graph_is_refused() -> None:
-    with pytest.raises(GraphRefused, match="sketch@9"):
+    with pytest.raises(GraphUnknown, match="sketch@9"):
         load_graphs().get("sketch@9")
 
 
@@ -90,3 +91,34 @@ def test_a_file_whose_name_lies_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "b@1.json").write_text(json.dumps(graph))
     with pytest.raises(ValueError, match="holds graph a@1"):
         load_graphs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"name": "My Graph"}, "small letters"),
+        ({"output": "77"}, "nodes that it does not have"),
+        ({"models": [["1", "ckpt_name"]]}, "has no ckpt_name in node 1"),
+        ({"inputs": {"style": {"type": "text", "required": True}}}, "no job has: style"),
+        ({"inputs": {"width": {"type": "integer", "to": [["2", "breadth"]]}}}, "has no breadth in node 2"),
+        ({"inputs": {"width": {"type": "integer", "megapixels_with": "depth"}}}, "megapixels"),
+        ({"graph": {"9": {"type": "SaveImage", "widgets_values": []}}}, "API format"),
+        ({"sha256": {"other.safetensors": "0" * 64}}, "does not use"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_with_a_graph_file_is_said_with_its_name(
+    tmp_path: Path, wrong: dict[str, Any], why: str
+) -> None:
+    graph = msgspec.to_builtins(load_graphs().get("invert@1")) | {"name": "mine"} | wrong
+    (tmp_path / f"{graph['name']}@1.json").write_bytes(msgspec.json.encode(graph))
+    with pytest.raises(ValueError, match=rf"@1\.json.*{why}"):
+        load_graphs(tmp_path)
+
+
+def test_a_graph_of_the_operators_takes_no_shipped_ones_place(tmp_path: Path) -> None:
+    own = msgspec.to_builtins(load_graphs().get("sketch@1"))
+    (tmp_path / "sketch@1.json").write_bytes(msgspec.json.encode(own))
+    with pytest.raises(ValueError, match="sketch@1 is there already"):
+        load_graphs().joined(load_graphs(tmp_path))

@@ -1,4 +1,4 @@
-"""The painter: deterministic, tolerant of every sketch, honest about blank ones."""
+"""Pictures: deterministic, tolerant of every sketch, honest about blank ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sandbox.comfyui.painting.painter import Commission, paint
-from sandbox.comfyui.painting.palette import read_prompt, scenes
+from sandbox.comfyui.painting.palette import SCENES, read_prompt
+from sandbox.comfyui.painting.picture import PictureRequest, paint
 
 Pixels = NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ def drawing(width: int = 256, height: int = 256, colour: str = "black", paper: s
 def painted(
     sketch: Pixels, prompt: str = "a llama", seed: int = 1, width: int = 256, height: int = 256
 ) -> Pixels:
-    return paint(Commission(sketch, prompt, seed, width, height))
+    return paint(PictureRequest(sketch, prompt, seed, width, height))
 
 
 def lightness_on_the_line(strength_words: str) -> float:
@@ -32,7 +32,7 @@ def lightness_on_the_line(strength_words: str) -> float:
     return float(picture[sketch[..., 0] < 60].mean())
 
 
-def test_the_same_commission_gives_the_same_pixels() -> None:
+def test_the_same_request_gives_the_same_pixels() -> None:
     assert np.array_equal(painted(drawing()), painted(drawing()))
 
 
@@ -73,7 +73,7 @@ def test_every_size_is_painted(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", [scene.name for scene in scenes()] + ["neon", "ink", "pastel", "", "🦙", "x" * 4000]
+    "word", [scene.name for scene in SCENES] + ["neon", "ink", "pastel", "", "🦙", "x" * 4000]
 )
 def test_every_scene_and_style_is_painted(word: str) -> None:
     assert painted(drawing(), prompt=word).std() > 15

@@ -7,8 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.generation.comfyui.replay import Replay, content, entries
-from tests.generation.comfyui.server import ComfyServer
+from tests.worker.comfyui.replay import Replay, content, entries
+from tests.worker.comfyui.server import ComfyServer
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,196 @@
+"""What is kept of people and guests: one account each, an address that can be erased, one recovery code."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.auth.identity import Principal, Role
+from gateway.auth.people import People
+from gateway.database.tables import guests, metadata
+from gateway.database.tables import people as people_table
+from gateway.http.problems import Problem
+from ledger.clock import ManualClock, system_clock
+from ledger.identifiers import AccountId, Identifiers
+from tests.gateway.stack import settings_for
+
+NOW = system_clock()
+ISSUER = "https://llamasketch.example"
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all)
+        await connection.run_sync(metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+def people(engine: AsyncEngine, tmp_path: Path, **settings: Any) -> People:
+    settings = {"public_url": ISSUER, **settings}
+    return People(
+        settings=settings_for("postgresql://nowhere/", "redis://nowhere/", tmp_path, **settings),
+        clock=ManualClock(NOW),
+        identifiers=Identifiers(system_clock),
+        engine=engine,
+        http=httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500))),
+    )
+
+
+@pytest.fixture
+def known(engine: AsyncEngine, tmp_path: Path) -> People:
+    return people(engine, tmp_path)
+
+
+async def sign_in(people: People, email: str) -> AccountId:
+    assert people.issuer is not None
+    found = await people.principal(people.issuer.token(email))
+    assert found is not None
+    assert found == Principal(Role.PERSON, found.account_id, by_cookie=False)
+    return found.account_id
+
+
+async def test_a_person_has_one_account_whenever_they_come(known: People) -> None:
+    ada, bob = await sign_in(known, "ada@example.com"), await sign_in(known, "bob@example.com")
+    assert ada.startswith("acct_")
+    assert ada != bob
+    assert await sign_in(known, "ada@example.com") == ada
+
+
+async def test_a_person_who_comes_twice_at_once_has_one_account(known: People) -> None:
+    came = await asyncio.gather(*(sign_in(known, "eve@example.com") for _ in range(4)))
+    assert len(set(came)) == 1
+
+
+async def test_the_same_subject_of_another_issuer_is_somebody_else(
+    known: People, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    elsewhere = people(engine, tmp_path, public_url="https://other.example")
+    assert await sign_in(known, "ada@example.com") != await sign_in(elsewhere, "ada@example.com")
+
+
+async def test_what_is_kept_of_a_person(known: People, engine: AsyncEngine) -> None:
+    account_id = await sign_in(known, "ada@example.com")
+    async with engine.connect() as connection:
+        [row] = (await connection.execute(sa.select(people_table))).all()
+    assert row._asdict() == {
+        "issuer": ISSUER,
+        "subject": "b5fc85e55755f9e0d030a10ab4429b6b",
+        "account_id": account_id,
+        "email": "ada@example.com",
+        "created_at": NOW,
+    }
+
+
+@pytest.mark.parametrize("email", [None, 7, ["a@b"], "a\x00b"])
+async def test_an_address_that_cannot_be_one_is_not_kept(known: People, email: object) -> None:
+    account_id = await known._account_of("somebody", email)
+    assert await known.profile(account_id) == {"kind": "person", "email": None}
+
+
+async def test_a_profile_says_who_it_is(known: People) -> None:
+    account_id = await sign_in(known, "ada@example.com")
+    guest, visitor = AccountId("acct_guest"), AccountId("acct_visitor")
+    assert await known.recovery_code(guest) is not None
+    assert await known.profile(account_id) == {"kind": "person", "email": "ada@example.com"}
+    assert await known.profile(guest) == {"kind": "guest", "email": None}
+    assert await known.profile(visitor) == {"kind": "visitor", "email": None}
+
+
+# --- recovery codes ---
+
+
+async def test_a_guest_is_given_one_code_that_opens_their_account(known: People, engine: AsyncEngine) -> None:
+    guest, other = AccountId("acct_guest"), AccountId("acct_other")
+    code, others = await known.recovery_code(guest), await known.recovery_code(other)
+    assert code is not None
+    assert others is not None
+    assert re.fullmatch(r"LLAMA(-[0-9A-HJKMNP-TV-Z]{4}){4}", code)
+    assert code != others
+    assert await known.recovery_code(guest) == code, "whoever lost the answer asks again"
+    assert (await known.recover(code), await known.recover(others)) == (guest, other)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(sa.select(guests).order_by("account_id"))).all()
+    assert [(row.account_id, row.created_at) for row in rows] == [(guest, NOW), (other, NOW)]
+    assert all(len(row.code_digest) == 32 and code.encode() not in row.code_digest for row in rows)
+
+
+async def test_a_code_cannot_be_guessed_to_its_last_sign(known: People) -> None:
+    codes = [await known.recovery_code(AccountId(f"acct_{number}")) for number in range(40)]
+    signs = [code.replace("-", "")[5:] for code in codes if code is not None]
+    assert len(signs) == 40
+    assert any(text[1:4] != text[4:7] for text in signs), "one part is another, moved on"
+    for place in range(16):
+        # Forty throws of 32 signs give fewer than nine different ones once in 10^17.
+        assert len({text[place] for text in signs}) > 8, place
+
+
+async def test_a_guest_whose_code_was_made_otherwise_keeps_it_and_is_shown_no_other(
+    known: People, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    guest = AccountId("acct_guest")
+    before = people(engine, tmp_path, secret_key="another secret, of 32 signs or more")
+    code = await before.recovery_code(guest)
+    assert code is not None
+    assert await known.recovery_code(guest) is None
+    assert await before.recover(code) == guest
+
+
+async def test_a_code_may_be_typed_as_people_type(known: People) -> None:
+    guest = AccountId("acct_guest")
+    code = await known.recovery_code(guest)
+    assert code is not None
+    signs = code.removeprefix("LLAMA-")
+    for typed in (
+        code.lower(),
+        code.replace("-", ""),
+        f"  {code} ",
+        code.replace("-", " "),
+        signs,
+        "LLAMA-" + signs.replace("0", "O").replace("1", "I"),
+        "LLAMA-" + signs.replace("0", "o").replace("1", "l"),
+    ):
+        assert await known.recover(typed) == guest, typed
+
+
+def test_what_looks_alike_is_the_same_sign(known: People) -> None:
+    written = known._digest("LLAMA-0000-1111-0000-1111")
+    assert written == known._digest("OOOO-IIII-oooo-llll")
+    assert written == known._digest("LLAMAOOOO LLLL 0000 iiii")
+    assert written != known._digest("LLAMA-0000-1111-0000-1110")
+
+
+@pytest.mark.parametrize("code", ["", "LLAMA", "LLAMA-0000-0000-0000-0000", "\x00", "x" * 500])
+async def test_a_code_that_nobody_was_given_opens_nothing(known: People, code: str) -> None:
+    await known.recovery_code(AccountId("acct_guest"))
+    with pytest.raises(Problem) as problem:
+        await known.recover(code)
+    assert problem.value.code == "recovery_code_unknown"
+
+
+async def test_the_table_alone_opens_nothing_without_our_secret(
+    known: People, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    code = await known.recovery_code(AccountId("acct_guest"))
+    assert code is not None
+    with pytest.raises(Problem):
+        await people(engine, tmp_path, secret_key="another secret, of 32 signs or more").recover(code)
+
+
+async def test_a_session_ends_after_thirty_days(engine: AsyncEngine, tmp_path: Path) -> None:
+    known = people(engine, tmp_path)
+    assert known.issuer is not None
+    known.issuer._clock = ManualClock(NOW - timedelta(days=30, seconds=60))
+    with pytest.raises(Problem):
+        await known.principal(known.issuer.token("ada@example.com"))

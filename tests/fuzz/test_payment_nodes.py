@@ -1,0 +1,326 @@
+"""Whatever a payment provider, a node or a price feed answers: it is read, or refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+from lndgrpc.compiled import lightning_pb2 as ln
+
+from rails.contract import (
+    FundsReceipt,
+    NotificationRejected,
+    RailProtocolError,
+    RailUnavailable,
+    RejectionReason,
+)
+from rails.lightning.invoices import from_wire
+from rails.lightning.listening import Position
+from rails.lightning.observing import observe
+from rails.liquid import cursor
+from rails.liquid.elementsd import ElementsdChain, RpcFault
+from rails.liquid.esplora import EsploraChain
+from rails.liquid.integrity import is_transaction
+from rails.liquid.unblind import Output, outputs, unblind
+from rails.quotes.feeds import KINDS, FeedFailed, HttpFeed
+from rails.stripe.calls import API_VERSION, StripeCalls
+from rails.stripe.rail import CardRail
+from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
+from rails.stripe.transport import HttpxTransport
+from rails.stripe.webhooks import WebhookRules, open_message
+from tests.fuzz.hostile import TEXTS, Question, bodies, fuzzed, rpc_answer, server, spoiled
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SECRET = "whsec_fuzz"
+RULES = WebhookRules(secret=SECRET, api_version=API_VERSION, livemode=False)
+PAYMENT = "pay_01jd3z9k4w7q8r5s6t7v8x9y0z"
+NAMED = (RailProtocolError, RailUnavailable)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def answered(runner: asyncio.Runner, question: Question, *named: type[Exception]) -> Any:
+    """The answer; None if it was refused by one of these names."""
+
+    async def ask() -> Any:
+        with contextlib.suppress(*named):
+            return await question()
+
+    return runner.run(ask())
+
+
+# --- Stripe ------------------------------------------------------------------------------------------
+
+
+def event(kind: str, **value: Any) -> dict[str, Any]:
+    about = {"metadata": {"payment_id": PAYMENT}, **value}
+    facts = {"id": "evt_1", "object": "event", "api_version": API_VERSION, "livemode": False}
+    return {**facts, "type": kind, "data": {"object": about}}
+
+
+EVENTS = (
+    event("checkout.session.completed", object="checkout.session", id="cs_1"),
+    event("payment_intent.payment_failed", object="payment_intent", id="pi_1"),
+    event("charge.refunded", object="charge", id="ch_1", payment_intent="pi_1"),
+    event("charge.dispute.created", object="dispute", id="dp_1", payment_intent="pi_1"),
+)
+
+
+class Clock:
+    def __call__(self) -> datetime:
+        return NOW
+
+
+def card(body: bytes = b"{}") -> CardRail:
+    transport = HttpxTransport(server(body))
+    client = stripe.StripeClient(
+        "sk_test_x", base_addresses={"api": "http://node.test"}, http_client=transport, max_network_retries=0
+    )
+    calls = StripeCalls(client, transport, deadline_seconds=5)
+    return CardRail(calls, Clock(), RULES, poll_seconds=0)
+
+
+def signature(body: bytes, at: int) -> str:
+    text = body.decode(errors="replace")
+    return str(stripe.WebhookSignature.generate_signature_header(text, SECRET, at))
+
+
+@fuzzed
+@given(body=bodies(*EVENTS), age=st.sampled_from([0, 0, 0, 299, -299, 301, -301, -86_400, 10**9]))
+def test_a_signed_webhook_message_is_read_or_rejected(body: bytes, age: int) -> None:
+    header = signature(body, int(NOW.timestamp()) - age)
+    try:
+        found = card().verify_notification({"stripe-signature": header}, body)
+    except NotificationRejected:
+        return
+    assert abs(age) <= 300
+    for notification in found:
+        assert notification.notification_id is not None
+        assert notification.notification_id.isprintable()
+
+
+@fuzzed
+@given(header=st.text(max_size=60) | TEXTS | st.from_regex(r"t=\d+,v1=[0-9a-fé]*"))
+def test_a_header_that_nobody_signed_is_rejected_for_its_signature(header: str) -> None:
+    with pytest.raises(NotificationRejected) as refused:
+        open_message({"stripe-signature": header}, json.dumps(EVENTS[0]).encode(), RULES, NOW)
+    assert refused.value.reason is RejectionReason.SIGNATURE
+
+
+REFUND = {
+    "id": "re_1",
+    "object": "refund",
+    "amount": 5,
+    "status": "succeeded",
+    "metadata": {"refund_key": "k"},
+}
+DISPUTE = {"id": "dp_1", "amount": 5, "status": "lost", "balance_transactions": [{"amount": -5}]}
+CHARGE = {
+    "id": "ch_1",
+    "created": 1_790_000_000,
+    "disputed": False,
+    "balance_transaction": {"currency": "usd", "fee": 30},
+    "refunds": {"data": [REFUND], "has_more": False},
+}
+INTENT = {
+    "id": "pi_1",
+    "status": "succeeded",
+    "currency": "usd",
+    "amount": 500,
+    "amount_received": 500,
+    "created": 1_790_000_000,
+    "last_payment_error": None,
+    "latest_charge": CHARGE,
+}
+SESSION = {"id": "cs_1", "object": "checkout.session", "status": "complete", "payment_intent": INTENT}
+DECLINED = {
+    "id": "cs_2",
+    "object": "checkout.session",
+    "status": "open",
+    "payment_intent": {**INTENT, "status": "requires_payment_method", "last_payment_error": {"code": "x"}},
+}
+
+
+@fuzzed
+@given(session=spoiled(SESSION, DECLINED), refund=spoiled(REFUND), dispute=spoiled(DISPUTE))
+def test_a_checkout_session_is_understood_or_refused(session: Any, refund: Any, dispute: Any) -> None:
+    for read in (read_charged, read_intent):
+        with contextlib.suppress(RailProtocolError):
+            read(session)
+    with contextlib.suppress(RailProtocolError):
+        for receipt in read_session(session, [refund], [dispute]).receipts:
+            is_whole(receipt)
+    if isinstance(refund, dict):
+        refund_key(refund)
+        read_refund(refund)
+
+
+def is_whole(receipt: FundsReceipt) -> None:
+    """What ends in the books is an amount, and what ends in a table is a name."""
+    assert type(receipt.amount.minor) is int
+    assert receipt.amount.minor >= 0
+    assert receipt.money_ref.isprintable()
+
+
+PAGE = {"object": "list", "url": "/v1/x", "has_more": False, "data": [{**EVENTS[0]}, {**SESSION}]}
+
+
+@fuzzed
+@given(body=bodies(SESSION, PAGE))
+def test_the_card_rail_understands_answers_or_refuses_them(loop: asyncio.Runner, body: bytes) -> None:
+    rail = card(body)
+    answered(loop, lambda: rail.observe("cs_1"), *NAMED)
+    answered(loop, rail.health, *NAMED)
+    answered(loop, lambda: rail._find_session(PAYMENT), *NAMED)
+    answered(loop, lambda: _first(rail.listen("evt_0")), *NAMED)
+
+
+async def _first(notifications: AsyncIterator[Any]) -> Any:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            async for notification in notifications:
+                return notification
+    return None
+
+
+# --- Lightning ---------------------------------------------------------------------------------------
+
+
+@fuzzed
+@given(
+    state=st.integers(-(2**31), 2**31 - 1) | st.sampled_from(range(5)),
+    numbers=st.lists(
+        st.sampled_from([0, 1, -1, 1_790_000_000, 2**40, 2**63 - 1, -(2**63)]), min_size=6, max_size=6
+    ),
+    htlc_state=st.integers(-1, 4),
+    digest=st.binary(max_size=40),
+)
+def test_an_invoice_of_a_node_is_understood_or_refused(
+    state: int, numbers: list[int], htlc_state: int, digest: bytes
+) -> None:
+    value, paid, created, settled, amount, accepted = numbers
+    htlc = ln.InvoiceHTLC(state=htlc_state, amt_msat=abs(amount), accept_time=accepted, expiry_height=7)
+    message = ln.Invoice(
+        r_hash=digest,
+        state=state,
+        value_msat=value,
+        amt_paid_msat=paid,
+        creation_date=created,
+        settle_date=settled,
+        htlcs=[htlc],
+    )
+    with contextlib.suppress(RailProtocolError):
+        for receipt in observe(from_wire(message)).receipts:
+            is_whole(receipt)
+
+
+@fuzzed
+@given(
+    text=st.text(max_size=30)
+    | TEXTS
+    | st.from_regex(r"[0-9]{1,30}:[0-9]{1,25}")
+    | st.just("9" * 5_000 + ":1")
+)
+def test_a_cursor_of_an_earlier_day_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(RailProtocolError):
+        assert Position.parse(text).add_index < 2**64
+    cursor.read(text)
+
+
+@fuzzed
+@given(body=bodies(json.loads(cursor.Cursor(5, "0" * 64, ()).text())))
+def test_a_kept_place_in_the_chain_is_read_or_forgotten(body: bytes) -> None:
+    found = cursor.read(body.decode(errors="replace"))
+    for carried in () if found is None else found.carried:
+        carried.sighting()
+
+
+# --- Liquid ------------------------------------------------------------------------------------------
+
+HASH = "ab" * 32
+BLOCK = {"hash": HASH, "height": 7, "time": 1_790_000_000, "tx": [HASH], "merkleroot": HASH}
+SCAN = {"unspents": [{"txid": HASH, "vout": 0, "scriptPubKey": "51", "height": 5}]}
+INFO = {"chain": "liquidv1", "bestblockhash": HASH, "initialblockdownload": False, "time": 1}
+
+
+@fuzzed
+@given(
+    result=spoiled(BLOCK, SCAN, INFO, [HASH], HASH, 7, "00ff"),
+    junk=st.none() | bodies([{"id": 1, "error": None}]),
+)
+def test_an_answer_of_elementsd_is_understood_or_refused(
+    loop: asyncio.Runner, result: Any, junk: bytes | None
+) -> None:
+    chain = ElementsdChain(server(junk if junk is not None else lambda request: rpc_answer(request, result)))
+    questions: list[Question] = [
+        chain.pulse,
+        chain.tip_height,
+        chain.health,
+        lambda: chain.block_hash(7),
+        lambda: chain.block(HASH),
+        lambda: chain.transactions([HASH], None),
+        lambda: chain.seen_at(HASH),
+        lambda: chain.unspent([b"Q"]),
+    ]
+    for question in questions:
+        answered(loop, question, *NAMED, RpcFault)
+
+
+ESPLORA_BLOCK = {"id": HASH, "height": 7, "timestamp": 1_790_000_000, "merkle_root": HASH}
+UTXO = [{"txid": HASH, "vout": 0, "status": {"confirmed": True, "block_height": 5}}]
+
+
+@fuzzed
+@given(body=bodies(ESPLORA_BLOCK, UTXO, [HASH], 7) | st.just(HASH.encode()))
+def test_an_answer_of_esplora_is_understood_or_refused(loop: asyncio.Runner, body: bytes) -> None:
+    chain = EsploraChain(server(body))
+    questions: list[Question] = [
+        chain.pulse,
+        chain.tip_height,
+        chain.health,
+        lambda: chain.block_hash(7),
+        lambda: chain.block(HASH),
+        lambda: chain.unspent([b"Q"]),
+    ]
+    for question in questions:
+        answered(loop, question, *NAMED)
+
+
+@fuzzed
+@given(raw=st.binary(max_size=120), parts=st.lists(st.binary(max_size=70), min_size=5, max_size=5))
+def test_bytes_of_a_transaction_are_read_or_refused(raw: bytes, parts: list[bytes]) -> None:
+    for read in (lambda: list(outputs(raw)), lambda: is_transaction(raw, HASH)):
+        with contextlib.suppress(ValueError):  # as documented
+            read()
+    script, asset, value, nonce, range_proof = parts
+    unblind(Output(0, script, asset, value, nonce, range_proof), b"\x01" * 32)
+
+
+# --- price feeds -------------------------------------------------------------------------------------
+
+PRICES = {
+    "coinbase": {"data": {"amount": "97123.45", "currency": "USD"}},
+    "kraken": {"error": [], "result": {"XXBTZUSD": {"c": ["97123.4", "0.1"]}}},
+    "bitstamp": {"last": "97123"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+@fuzzed
+@given(data=st.data())
+def test_a_price_is_exact_or_refused(loop: asyncio.Runner, name: str, data: st.DataObject) -> None:
+    feed = HttpFeed(name, "http://node.test/x", server(data.draw(bodies(PRICES[name]))))
+    price = answered(loop, feed.read, FeedFailed)
+    assert price is None or price > 0

@@ -1,0 +1,152 @@
+"""The migrations lead to the tables that the code declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from gateway.database.schema import METADATA, MigrationBlocked, migrate
+
+
+@pytest.fixture
+def engine(make_database: Callable[..., str]) -> sa.Engine:
+    """An engine on an empty database."""
+    url = make_database().replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = sa.create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def address_of(engine: sa.Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def test_a_migrated_database_has_exactly_the_tables_that_the_packages_declare(engine: sa.Engine) -> None:
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, list(METADATA)) == []
+
+
+def test_what_a_database_of_the_first_schema_holds_is_kept(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0001")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO rail_hints (rail, hint_id, reference, state, tries, due_at, received_at)"
+                " VALUES ('card', 'evt_1', 'cs_1', 'waiting', 0, now(), now())"
+            )
+        )
+        connection.execute(sa.text("INSERT INTO job_leftovers (job_id, due_at) VALUES ('job_1', now())"))
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT id, notification_id FROM rail_notifications")).all()
+        assert kept == [(1, "evt_1")]
+        assert connection.execute(sa.text("SELECT job_id FROM job_orphaned_uploads")).scalar() == "job_1"
+
+
+def test_migrating_again_changes_nothing(engine: sa.Engine) -> None:
+    migrate(address_of(engine))
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO queue_clock (id, virtual_time) VALUES ('global', 5)"))
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT virtual_time FROM queue_clock")).scalar() == 5
+
+
+def test_what_was_postponed_with_a_payment_stays_postponed_by_its_task(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0004")
+    with engine.begin() as connection:
+        for payment, problem in (("pay_1", "expire: KeyError"), ("pay_2", "price: RailUnavailable")):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO rail_retries (payment_id, rail, due_at, attempts, last_problem)"
+                    " VALUES (:payment, 'card', now(), 3, :problem)"
+                ),
+                {"payment": payment, "problem": problem},
+            )
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT payment_id, task, attempts FROM rail_retries ORDER BY 1"))
+        assert kept.all() == [("pay_1", "expire", 3), ("pay_2", "observe", 3)]
+
+
+def test_the_positions_of_balances_become_those_of_what_moved_them(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0004")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO balances VALUES ('acct_a', 5, 0, 0, 9), ('acct_b', 0, 0, 0, 12)")
+        )
+        lines = [("acct_a", 3), ("acct_a", 7), ("acct_b", 12)]
+        connection.execute(
+            sa.text(
+                "INSERT INTO statement_entries VALUES"
+                " (:account, :position, now(), 'granted', 1, 1, 0, 0, '', '', '')"
+            ),
+            [{"account": account, "position": position} for account, position in lines],
+        )
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT account_id, position FROM balances ORDER BY 1"))
+        assert [tuple(row) for row in found] == [("acct_a", 7), ("acct_b", 12)]
+
+
+def test_a_migration_lets_others_pass_while_somebody_holds_a_lock_and_is_done_afterwards(
+    engine: sa.Engine,
+) -> None:
+    migrate(address_of(engine), "0005")
+    read = sa.text("SELECT count(*) FROM job_funding")
+    reader = engine.connect()
+    reader.execute(read)  # a long report: its transaction stays open
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        with engine.begin() as another:
+            another.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
+            assert another.execute(read).scalar() == 0, "nobody waits behind the migration"
+        if len(pauses) == 2:
+            reader.close()
+
+    migrate(address_of(engine), lock_timeout_milliseconds=20, pause=pause)
+    assert len(pauses) == 2
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(attempts) FROM job_funding")).scalar() == 0
+
+
+def test_what_was_migrated_before_a_lock_stays_done_and_what_is_in_the_way_is_said(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0004")
+    with engine.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM job_funding"))
+        with pytest.raises(MigrationBlocked, match="Another session"):
+            migrate(
+                address_of(engine), "0007", lock_timeout_milliseconds=20, attempts_max=2, pause=lambda _: None
+            )
+        with engine.connect() as connection:
+            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    assert version == "0006"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "table"),
+    [
+        ("0001", "0002", "rail_hints"),
+        ("0002", "0003", "account_due"),
+        ("0003", "0004", "rail_notifications"),
+        ("0004", "0005", "rail_retries"),
+        ("0006", "0007", "job_funding"),
+    ],
+)
+def test_no_migration_waits_for_a_lock_without_end(
+    engine: sa.Engine, before: str, after: str, table: str
+) -> None:
+    migrate(address_of(engine), before)
+    with engine.connect() as holder:
+        holder.execute(sa.text(f"LOCK TABLE {table} IN ACCESS SHARE MODE"))
+        with pytest.raises(MigrationBlocked):
+            migrate(address_of(engine), after, lock_timeout_milliseconds=10, attempts_max=1)
+    migrate(address_of(engine), after)

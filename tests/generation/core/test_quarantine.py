@@ -1,0 +1,114 @@
+"""What speaks against a worker, what does not, and how it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from generation.fleet.quarantine import ACCOUNTS_MIN, FIRST_WAIT, LONGEST_WAIT, wait_before
+from generation.store.tables import worker_failures
+from ledger.identifiers import AccountId
+from tests.generation.core.world import FakeWorker, World
+
+
+async def break_a_job(
+    world: World, bad: FakeWorker, account_id: AccountId, code: str = "node_failed"
+) -> None:
+    """One attempt fails on this worker; another one makes the image."""
+    await world.ask(account_id)
+    await bad.fail(await bad.take(), code=code)
+    await (await world.worker()).paint()
+
+
+async def quarantined(world: World) -> FakeWorker:
+    bad = await world.worker()
+    for _ in range(ACCOUNTS_MIN):
+        await break_a_job(world, bad, await world.person())
+    assert (await bad.known()).state == "quarantined"
+    return bad
+
+
+async def test_failed_jobs_of_different_people_put_a_worker_in_quarantine(world: World) -> None:
+    bad = await quarantined(world)
+    await world.ask(await world.person())
+    assert await bad.claim() is None
+
+
+async def test_one_person_can_quarantine_nobody(world: World) -> None:
+    worker, stranger = await world.worker(), await world.person(100)
+    for _ in range(2 * ACCOUNTS_MIN):
+        await break_a_job(world, worker, stranger)
+    assert (await worker.known()).state == "active"
+
+
+async def test_one_job_can_quarantine_nobody(world: World) -> None:
+    """Also if it fails in another way each time, so that nothing shows whose fault it is."""
+    worker = await world.worker()
+    await world.ask(await world.person())
+    for code in ("node_failed", "run_hung", "server_died"):
+        await worker.fail(await worker.take(), code=code)
+    assert len(await world.rows(worker_failures)) == 1
+    assert (await worker.known()).state == "active"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [("service", "storage_failed"), ("infrastructure", "blank_image")]
+)
+async def test_what_is_not_the_machines_fault_is_no_evidence(world: World, failure: str, code: str) -> None:
+    worker = await world.worker()
+    for _ in range(2 * ACCOUNTS_MIN):
+        await world.ask(await world.person())
+        await worker.fail(await worker.take(), failure, code)
+        await (await world.worker()).paint()
+    assert (await worker.known()).state == "active"
+
+
+async def test_a_worker_that_passes_its_self_test_works_again(world: World) -> None:
+    bad = await quarantined(world)
+    tested = world.registry.quarantine.self_tested
+    assert await tested(bad.worker.worker_id, passed=True) == "quarantined", "nobody asked it yet"
+    world.clock.advance(FIRST_WAIT)
+    assert await tested(bad.worker.worker_id, passed=True) == "active"
+    job_id = await world.ask(await world.person())
+    assert await bad.paint() == job_id
+    await break_a_job(world, bad, await world.person())
+    assert (await bad.known()).state == "active", "what was before its test counts no more"
+
+
+async def test_a_worker_that_fails_its_self_test_is_asked_again_later_each_time(world: World) -> None:
+    bad = await quarantined(world)
+    name, waits = bad.worker.worker_id, []
+    for _ in range(3):
+        due = (await bad.known()).self_test_at
+        assert due is not None
+        waits.append(due - world.clock())
+        world.clock.advance(waits[-1])
+        assert await world.registry.quarantine.self_tested(name, passed=False) == "quarantined"
+    assert waits == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT]
+    assert wait_before(1_000) == LONGEST_WAIT
+
+
+async def test_a_restart_does_not_lift_a_quarantine(world: World) -> None:
+    bad = await quarantined(world)
+    await world.registry.drain(bad.worker.worker_id)
+    await world.dispatch.resume(await bad.known())
+    assert (await bad.known()).state == "quarantined"
+
+
+async def test_a_quarantined_worker_is_kept_waiting_as_long_as_it_asked_to(world: World) -> None:
+    bad = await quarantined(world)
+    began = asyncio.get_running_loop().time()
+    assert await world.dispatch.claim(await bad.known(), wait_seconds=0.3) is None
+    assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_workers_are_forgiven_for_a_job_whose_own_fault_it_was(world: World) -> None:
+    first, second = await world.worker(), await world.worker()
+    for _ in range(ACCOUNTS_MIN - 1):
+        await break_a_job(world, first, await world.person())
+    await world.ask(await world.person())
+    await first.fail(await first.take(), code="out_of_memory", node="KSampler")
+    assert (await first.known()).state == "quarantined"
+    assert await second.fail(await second.take(), code="out_of_memory", node="KSampler") == "failed"
+    assert (await first.known()).state == "active"

@@ -1,0 +1,26 @@
+"""How a stand-in is served."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from sandbox.common.process import listen
+
+
+async def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement():
+    options: asyncio.Queue[int] = asyncio.Queue()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        options.put_nowait(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(accept, sock=listen(0)) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(5):
+                assert await options.get() != 0
+        finally:
+            writer.close()
