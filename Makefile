@@ -10,7 +10,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PORT ?= 8000
+PORT ?=
+# Compiled once, also where the environment asks for no bytecode: else every process compiles all it imports again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # The first Python that this user may run, is new enough, and can make virtual environments.
 # (The `python3` first on PATH may belong to somebody else, or lack Debian's python3-venv.)
@@ -18,18 +20,30 @@ CANDIDATES := python3.11 python3 /usr/bin/python3.11 /usr/bin/python3 python3.12
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c '$(USABLE)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
-.PHONY: help setup run test check format bench lock clean
+.PHONY: help setup run test test-slow check format bench mutation lock clean
 
 help: ## List what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(STAMPS)/project $(STAMPS)/browser-packages ## Install the locked packages into .venv and node_modules; nothing if already done
 
 run: setup ## Start everything and print one URL (PORT=8000)
-	@exec setpriv --pdeathsig TERM $(BIN)/python -m gateway.supervisor --port $(PORT)
+	@exec setpriv --pdeathsig TERM $(BIN)/python -m sandbox.supervisor $(if $(PORT),--port $(PORT))
 
-test: setup ## Run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+# The files are shared out among as many processes as there are cores (four at most), each with servers of its own.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
+
+test: setup ## Run all tests (ARGS="tests/ledger -q -x" JOBS=1)
+	@$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
+
+# The others begin although one failed, and the failure is still told.
+test-slow: setup ## Suites with a schedule of their own (hours): images, broken rules, long lives, mutants, chaos
+	@failed=0; \
+	$(BIN)/python -m pytest -m slow_suite $(ARGS) || failed=1; \
+	LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest tests/proof/test_ledger_machine.py || failed=1; \
+	$(MAKE) mutation || failed=1; \
+	$(BIN)/llamasketch bench chaos || failed=1; \
+	exit $$failed
 
 check: setup ## Lint, types, import rules, house rules
 	$(BIN)/ruff check .
@@ -45,16 +59,24 @@ format: setup ## Format the code
 bench: setup ## Measure (several minutes)
 	@$(BIN)/llamasketch bench $(ARGS)
 
+mutation: setup ## Break the code on purpose and count what the tests notice (MODULE=ledger.domain BUDGET=900 seconds)
+	@$(BIN)/python -m bench.mutation $(or $(MODULE),ledger.domain) --budget-seconds $(or $(BUDGET),900) $(ARGS)
+
+COMPILE = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+  --custom-compile-command "make lock" --quiet $(ARGS)
+
+# One resolution for all (dev.txt); the images' locks are parts of it, so that what runs is what was tested.
 lock: $(STAMPS)/uv ## Write requirements/*.txt anew from requirements/*.in
-	@for name in bootstrap run dev; do \
-	  $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --custom-compile-command "make lock" --quiet $(ARGS) \
+	@$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
+	@for name in api worker sandbox; do \
+	  $(COMPILE) --override requirements/overrides.txt --constraint requirements/dev.txt \
 	    requirements/$$name.in -o requirements/$$name.txt; \
 	done
 
 clean: ## Remove everything that setup and tests made; data in var/ stays
 	rm -rf $(VENV) node_modules build dist *.egg-info
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis .mutation
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
 # --- set-up, one stamp per step: what is done is not done again ---
@@ -70,15 +92,17 @@ $(STAMPS)/venv:
 
 # uv is itself locked by hash. It installs everything else in seconds.
 $(STAMPS)/uv: requirements/bootstrap.txt $(STAMPS)/venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.ci/with-progress "Fetching the installer" \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# The lock is complete, so nothing is resolved: what overrides.txt leaves out stays out.
 # pip is the second try because it may know a mirror (pip.conf) that uv does not.
 $(STAMPS)/packages: requirements/dev.txt $(STAMPS)/uv
-	@echo "Installing Python packages …"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $< || { \
-	  echo "uv could not install the packages; trying pip …" >&2; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; }
+	@.ci/with-progress "Installing Python packages" \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $< || \
+	.ci/with-progress "uv could not install the packages; trying pip" \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 # The project itself, editable. Its build tool is one of the locked packages: no network.
@@ -92,7 +116,6 @@ $(STAMPS)/browser-packages: $(wildcard package.json package-lock.json .npmrc) | 
 	  echo "npm is missing: install Node 20 or newer (on Debian: apt-get install nodejs npm)." >&2; exit 1; \
 	fi
 	@if [ -f package-lock.json ]; then \
-	  echo "Installing browser packages …"; \
-	  npm ci --no-audit --no-fund --loglevel=error; \
+	  .ci/with-progress "Installing browser packages" npm ci --no-audit --no-fund --loglevel=error; \
 	fi
 	@touch $@
