@@ -23,8 +23,9 @@ from gateway.settings import WORKER_REGISTRATION, derive_secret
 from generation.fleet.registry import RegistrationTokens
 from ledger.clock import system_clock
 from sandbox.embedded.command import ServerCommand, bound_to_parent
+from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, answers, free_port
+from sandbox.embedded.running import RunningServer, answers
 from sandbox.embedded.valkey import EmbeddedValkey
 
 ROOT = Path(__file__).resolve().parents[1]

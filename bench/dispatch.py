@@ -38,8 +38,9 @@ from generation.jobs.orphaned_uploads import upload_key
 from ledger.clock import system_clock
 from ledger.collector import calm_garbage_collector
 from ledger.identifiers import JobId
+from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.running import RunningServer
 from tests.generation.core.world import FakeWorker, World, create_schema, open_world, picture
 
 PARTS = ("latency", "throughput", "large", "hog", "sketchers")

@@ -208,8 +208,9 @@ def lines(words) -> str:
 @contextmanager
 def databases_in(work: Path) -> Iterator[Databases]:
     """A PostgreSQL for the tests of all mutants: starting one takes longer than most of them."""
+    from sandbox.embedded.ports import free_port
     from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
-    from sandbox.embedded.running import RunningServer, free_port
+    from sandbox.embedded.running import RunningServer
 
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         folder = Path(name)

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import psycopg
 import uvloop
 
+from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.running import RunningServer
 
 T = TypeVar("T")
 _SHOWN = (

@@ -21,8 +21,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from rails.liquid.bindings import keep_bindings
+from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.

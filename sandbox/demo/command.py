@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from gateway.commands.running import RunningStack, find
 from sandbox.demo.client import WAIT_SECONDS_MAX, Api, DemoFailed, read_or_draw
 from sandbox.demo.story import Story
 from sandbox.embedded.command import bound_to_parent
+from sandbox.embedded.ports import free_port
 
 SUPERVISOR = (sys.executable, "-m", "sandbox.supervisor", "--temporary")
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -118,7 +118,7 @@ def _own_stack() -> Iterator[RunningStack]:
             process = subprocess.Popen(
                 # It ends with this process, also when that is killed, and takes the folder with it.
                 bound_to_parent(
-                    [*SUPERVISOR, "--port", str(_free_port()), "--data", folder], signal.SIGTERM, None
+                    [*SUPERVISOR, "--port", str(free_port()), "--data", folder], signal.SIGTERM, None
                 ),
                 cwd=folder,  # a .env in the current folder may name real servers
                 stdin=subprocess.DEVNULL,
@@ -143,12 +143,6 @@ def _plain_environment() -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
     given = {name: value for name, value in os.environ.items() if name in kept or name.startswith("SANDBOX_")}
     return {**given, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), given.get("PYTHONPATH"))))}
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _when_ready(process: subprocess.Popen[bytes], data: Path) -> RunningStack:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from bench.chaos_stack import Balancer, Program
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.waiting import eventually
 
 SECONDS_MAX = 20.0

@@ -14,7 +14,7 @@ from ledger.money import ASSETS, Money
 from rails.contract import FundsReceipt, PaymentRequestStatus, ReceiptState
 from rails.payments.service import Payments
 from rails.testing import FakeNetwork
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from sandbox.rates.app import build as build_feeds
 from sandbox.rates.prices import Prices
 from tests.browser.rails import ShownPlugin, shown_rails

@@ -30,7 +30,7 @@ from rails.configuration import given
 from rails.contract import RailContext
 from rails.payments.registry import build_rails, installed_plugins
 from rails.testing.memory_references import MemoryReferences
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from sandbox.supervisor.folder import DataFolder
 from sandbox.supervisor.plan import make_plan
 from tests.configuration.environments import SOUND

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.commands.running import RunningStack, find
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.living import living
 from tests.waiting import eventually
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -17,8 +18,9 @@ import redis
 from sandbox.embedded import placement
 from sandbox.embedded.account import unprivileged_account
 from sandbox.embedded.command import privileges, setpriv
+from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.running import RunningServer
 from tests.conftest import StartPostgres
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
@@ -128,3 +130,14 @@ def test_a_socket_path_too_long_for_the_kernel_is_shortened(
         assert len(os.fsencode(sockets)) < 90
         psycopg.connect(server.url).close()
     sockets.rmdir()
+
+
+def test_a_free_port_is_none_that_the_kernel_gives_to_an_outgoing_connection() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        with socket.create_connection(listening.getsockname()) as outgoing:
+            lowest = min(outgoing.getsockname()[1], listening.getsockname()[1])
+    ports = {free_port() for _ in range(50)}
+    assert all(10_000 <= port < lowest for port in ports)
+    assert len(ports) > 40, "two who ask at once hardly ever get the same"

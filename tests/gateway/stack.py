@@ -39,7 +39,7 @@ from rails.contract import (
     ReceiptState,
 )
 from rails.testing.fake_rail import FakeNetwork, FakeRail
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.waiting import eventually, until
 
 SECONDS_MAX = 20.0

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.gateway.stack import SECRET_KEY, generation_request
 from tests.hostile import attacks
 from tests.hostile.attacks import Target, connected, cpu_seconds, descriptors, head, read_answer, rss_bytes

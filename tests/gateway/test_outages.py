@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 
 from gateway.database.schema import migrate_async
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.ports import free_port
+from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
 from tests.gateway.conftest import Logged, Open
 from tests.gateway.stack import credits_of, generation_request, soon

@@ -18,7 +18,7 @@ from gateway.bounds.connections import ConnectionLimits, Connections
 from gateway.bounds.pace import BURST_SECONDS, NETWORKS_MAX, SITE_FACTOR, WAIT_SECONDS_MAX, Pace
 from gateway.bounds.protocol import SLICE_BYTES, BoundedProtocol
 from gateway.bounds.turns import ALONE_AT_ONCE, Turn, Turns
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.hostile import attacks
 from tests.hostile.attacks import Target, connected, head, read_answer, status_of
 from tests.waiting import eventually

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from gateway.database.startup_retry import DatabaseAway, migrate_when_there
-from sandbox.embedded.running import RunningServer, free_port
+from sandbox.embedded.ports import free_port
+from sandbox.embedded.running import RunningServer
 from tests.gateway.conftest import Open
 from tests.gateway.stack import generation_request
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from generation.images.object_store import DiskStore
 from generation.store.tables import job_queue
 from ledger.identifiers import JobId
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, credits_of, generation_request, sketch
 from tests.waiting import eventually, until

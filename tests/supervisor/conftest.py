@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.living import living
 
 ROOT = Path(__file__).resolve().parents[2]

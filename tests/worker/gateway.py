@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from gateway.http.problems import problem_of
 from generation.domain.errors import StaleLease, WorkerNotAllowed
 from ledger.errors import LogUnavailable
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.worker.contract import wrong_with
 from worker.protocol import (
     WORKER_STATE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rails.lightning.listening import Pace
 from rails.lightning.rail import LightningRail, Settings
 from rails.lightning.refunds import Payouts, RefundingLightningRail
 from rails.lightning.throttle import Throttle
+from sandbox.embedded.ports import free_port
 
 START_SECONDS = 20
 QUICK = Pace(retry_ms=50, first_sweep_ms=200, sweep_ms=500)
@@ -31,13 +31,6 @@ QUICK = Pace(retry_ms=50, first_sweep_ms=200, sweep_ms=500)
 
 class Refused(Exception):
     """The control API said no."""
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

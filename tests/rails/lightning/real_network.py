@@ -28,7 +28,7 @@ from lndgrpc.compiled import router_pb2 as router
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
 from rails.lightning.credentials import INVOICE_METHODS
-from tests.rails.lightning.node import free_port
+from sandbox.embedded.ports import free_port
 from tests.waiting import eventually
 
 START_SECONDS = 60

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rails.liquid.outside import LiquidWorld, SandboxNode, Till, Treasury, environment, free_port
+from sandbox.embedded.ports import free_port
+from tests.rails.liquid.outside import LiquidWorld, SandboxNode, Till, Treasury, environment
 
 
 @pytest.fixture(scope="session")

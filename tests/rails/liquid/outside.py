@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,13 +30,6 @@ from sandbox.elementsd.transactions import parse
 from sandbox.elementsd.treasury import watch_only_descriptor
 
 WAIT_SECONDS_MAX = 20
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class SandboxNode:

@@ -18,7 +18,8 @@ from sandbox.elementsd.params import LBTC_ASSET
 from sandbox.elementsd.service import describe
 from sandbox.elementsd.treasury import watch_only_descriptor
 from sandbox.elementsd.wallet import usdt_asset
-from tests.rails.liquid.outside import NodeError, SandboxNode, free_port
+from sandbox.embedded.ports import free_port
+from tests.rails.liquid.outside import NodeError, SandboxNode
 
 
 @pytest.fixture

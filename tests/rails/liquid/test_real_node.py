@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rails.liquid.outside import free_port
+from sandbox.embedded.ports import free_port
 from tests.rails.liquid.real import RealNode
 from tests.rails.liquid.test_contract import TestLiquidContract as LiquidContract
 

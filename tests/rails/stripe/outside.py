@@ -22,7 +22,7 @@ from rails.contract import Instructions, RailContext, ReferenceStore
 from rails.stripe.plugin import build_rail
 from rails.stripe.rail import CardRail
 from rails.testing.worlds import Impossible
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 
 KEY = "sk_test_sandbox_of_the_tests"
 SECRET = "whsec_sandbox_of_the_tests"

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from sandbox.embedded.running import free_port
+from sandbox.embedded.ports import free_port
 from tests.waiting import eventually
 
 
