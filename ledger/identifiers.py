@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import NewType
 
-from ledger.clock import Clock
+from ledger.clock import Clock, microseconds_of
 
 AccountId = NewType("AccountId", str)
 PaymentId = NewType("PaymentId", str)
@@ -40,14 +40,14 @@ class Identifiers:
     """
 
     def __init__(self, clock: Clock, randomness: Randomness = secrets.token_bytes) -> None:
-        self._clock = clock
+        self._microseconds = microseconds_of(clock)
         self._randomness = randomness
         self._tails: list[str] = []
         self._moment = (-1, "")
 
     def new(self, prefix: str) -> str:
         """A fresh id such as `job_01k…`; `prefix` comes without the underscore."""
-        milliseconds = int(self._clock().timestamp() * 1000)
+        milliseconds = self._microseconds() // 1000
         known, letters = self._moment
         if known != milliseconds:
             letters = encode_crockford(milliseconds << _RANDOM_BITS)[:_TIME_LETTERS]

@@ -9,6 +9,7 @@ from ledger.errors import CorruptLog
 from ledger.log.categories import Categories
 from ledger.log.encoding import EventRow, decode_event
 from ledger.log.recorder import Snapshot
+from ledger.log.sharing import share
 
 SNAPSHOT_EVERY = 25
 """Events between two snapshots of a stream: what a load has to replay at most, per process."""
@@ -146,4 +147,6 @@ class StateCache:
         codec = self._categories.codec_of(snapshot.stream)
         if codec is None or codec.shape != snapshot.shape:
             return None
-        return codec.decode(snapshot.state)
+        state = codec.decode(snapshot.state)
+        share(state)
+        return state
