@@ -159,6 +159,14 @@ def postgres_server(server_folder: Path) -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def logs_stay_configured_as_they_were() -> Iterator[None]:
+    """A program that runs within a test configures its logs: for that test alone."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> str:
     """`postgresql://…` of the session's server (its administrative database: create your own).

@@ -62,12 +62,12 @@ class Limiter:
             (self._kilobytes_of_principal, "upload", principal.account_id),
         ):
             if not await self._counted(self._kilobytes, item, *keys, cost=kilobytes):
-                raise Problem("upload_quota_used_up", headers={"Retry-After": "600"})
+                raise Problem("upload_quota_used_up")
 
     async def _hit(self, item: RateLimitItem, *keys: str) -> None:
         if not await self._counted(self._requests, item, *keys):
             detail = "Too many requests. Wait a little."
-            raise Problem("rate_limited", detail, headers={"Retry-After": "10"})
+            raise Problem("rate_limited", detail)
 
     async def _counted(
         self, limiters: tuple[RateLimiter, RateLimiter], item: RateLimitItem, *keys: str, cost: int = 1

@@ -135,7 +135,7 @@ class _Body:
             raise self._refused(self.too_large())
         full = self._held.hold(self._network, size) if size and self._counted else None
         if full is not None:
-            raise self._refused(Problem(full, headers={"Retry-After": "2"}))
+            raise self._refused(Problem(full))
         self._read += size
         return message
 

@@ -127,7 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
             late = self._pay(CONNECTION)
             self._wait(self._limits.header_seconds + late, self._head_late)
         else:
-            self._refuse("too_many_connections", retry_after="5")
+            self._refuse("too_many_connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
@@ -412,7 +412,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._real.abort()
 
-    def _refuse(self, code: str, retry_after: str | None = None) -> None:
+    def _refuse(self, code: str) -> None:
         """Answer without the application, and close."""
         if self.closing:
             return
@@ -429,8 +429,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if cycle.response_started:  # an answer is under way, and cannot be taken back
                 self.evict()
                 return
-        headers = {} if retry_after is None else {"Retry-After": retry_after}
-        self._real.write(_answer(code, headers))
+        self._real.write(_answer(code))
         self._stop_waiting()
         self.close_gently()
 
@@ -471,7 +470,7 @@ async def _watched(
         protocol.end_turn(turn)
 
 
-def _answer(code: str, headers: dict[str, str]) -> bytes:
+def _answer(code: str) -> bytes:
     problem = Problem(code, OWN[code].text)
     body = json.dumps(problem.document()).encode()
     lines = {
@@ -479,7 +478,7 @@ def _answer(code: str, headers: dict[str, str]) -> bytes:
         "Content-Length": str(len(body)),
         "Cache-Control": "no-store",
         "Connection": "close",
-        **headers,
+        **problem.headers,
     }
     fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return STATUS_LINE[problem.status] + fields.encode() + b"\r\n" + body

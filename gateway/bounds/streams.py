@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from gateway.http.problems import Problem
 
-RETRY_SECONDS = "10"
-
 
 @dataclass(eq=False, slots=True)
 class OpenStream:
@@ -56,7 +54,7 @@ class OpenStreams:
         there is no room and nobody has more than this account."""
         if self.of(account_id) >= self._account_max:
             detail = f"This account has {self._account_max} streams open. Close one first."
-            raise Problem("too_many_streams", detail, headers={"Retry-After": RETRY_SECONDS})
+            raise Problem("too_many_streams", detail)
         if self._by_network[network] >= self._network_max:
             self._make_room(account_id, [other for other in self._open if other.network == network])
         if self.count >= self._everybody_max:
@@ -81,7 +79,7 @@ class OpenStreams:
         having = Counter(stream.account_id for stream in among)
         most, count = having.most_common(1)[0]
         if count <= having[account_id] + 1:
-            raise Problem("streams_busy", headers={"Retry-After": RETRY_SECONDS})
+            raise Problem("streams_busy")
         oldest = next(stream for stream in among if stream.account_id == most)
         self.close(oldest)
         oldest.end()

@@ -241,6 +241,33 @@ UNMET: Mapping[str, Answer] = {
 """Refusals of commands that only we, or an operator, give: none of their details is sent.
 `refused` stands for a stored one whose class is gone, and for those of plugged-in rails."""
 
+RETRY_AFTER_SECONDS: Mapping[str, int] = {
+    "body_too_slow": 1,
+    "headers_too_slow": 1,
+    "too_many_in_flight": 2,
+    "too_many_variations": 2,
+    "too_many_open_payments": 60,
+    "too_many_streams": 10,
+    "too_many_uploads": 2,
+    "too_many_bodies": 2,
+    "upload_quota_used_up": 600,
+    "rate_limited": 10,
+    "database_unavailable": 2,
+    "ledger_unavailable": 2,
+    "notifications_full": 30,
+    "too_many_connections": 5,
+    "bodies_busy": 2,
+    "streams_busy": 10,
+    "uploads_busy": 5,
+    "rail_unavailable": 5,
+    "rail_closed": 60,
+    "statement_behind": 2,
+    "queue_full": 10,
+    "no_worker_can_serve": 30,
+}
+"""When what may be sent again is worth sending again: `Retry-After`. Each code of 408, 429 and 503 is here.
+About as long as what is in the way lasts: an image two seconds, a minute for a payment that ends or a rail that is back."""
+
 _ALL: Mapping[str, Meaning | Answer] = {**OWN, **MET, **UNMET}
 
 STATUS: Mapping[str, int] = MappingProxyType({code: answer.status for code, answer in _ALL.items()})

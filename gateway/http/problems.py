@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.http.codes import BUSY, OWN, PUBLIC, STATUS, TITLE
+from gateway.http.codes import BUSY, OWN, PUBLIC, RETRY_AFTER_SECONDS, STATUS, TITLE
 from generation.domain.errors import GenerationError, UploadRefused, WorkerNotAllowed
 from ledger.errors import (
     IdempotencyConflict,
@@ -43,18 +43,18 @@ _DATABASE_AWAY = (
     sqlalchemy.exc.TimeoutError,
 )
 
-STANDS_FOR: Sequence[tuple[tuple[type[Exception], ...], str, int | None]] = (
-    ((IdempotencyConflict,), "idempotency_conflict", None),
-    ((TooBusy, LogUnavailable, OutcomeUnknown), "ledger_unavailable", 2),
-    ((InvariantViolated,), "invariant_violated", None),
-    (_DATABASE_AWAY, "database_unavailable", 2),
-    ((WorkerNotAllowed,), "worker_not_allowed", None),
-    ((NotificationRejected,), "hint_rejected", None),
-    ((NotificationsFull,), "notifications_full", 30),
-    ((RailUnavailable,), "rail_unavailable", 5),
-    ((RailError,), "rail_failed", None),
+STANDS_FOR: Sequence[tuple[tuple[type[Exception], ...], str]] = (
+    ((IdempotencyConflict,), "idempotency_conflict"),
+    ((TooBusy, LogUnavailable, OutcomeUnknown), "ledger_unavailable"),
+    ((InvariantViolated,), "invariant_violated"),
+    (_DATABASE_AWAY, "database_unavailable"),
+    ((WorkerNotAllowed,), "worker_not_allowed"),
+    ((NotificationRejected,), "hint_rejected"),
+    ((NotificationsFull,), "notifications_full"),
+    ((RailUnavailable,), "rail_unavailable"),
+    ((RailError,), "rail_failed"),
 )
-"""Which code stands for which errors, and after how many seconds to ask again. The first that fits counts."""
+"""Which code stands for which errors. The first that fits counts."""
 
 FRAMEWORK_CODES = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}
 """By the status of the framework's own errors."""
@@ -63,7 +63,7 @@ FRAMEWORK_CODES = {400: "malformed_json", 404: "not_found", 405: "method_not_all
 class Problem(Exception):
     """An answer that is not a success; `extra` becomes members of the document.
 
-    The code decides the status, the title, and the detail unless a more exact one is given. Only what is
+    The code decides the status, the title, `Retry-After`, and the detail unless a more exact one is given. Only what is
     plugged in brings codes that are not ours, and then their status and detail.
     """
 
@@ -79,7 +79,8 @@ class Problem(Exception):
         self.status = STATUS[code] if status is None else status
         self.code = code
         self.detail = OWN[code].text if detail is None else detail
-        self.headers = dict(headers or {})
+        again = RETRY_AFTER_SECONDS.get(code)
+        self.headers = {**({} if again is None else {"Retry-After": str(again)}), **(headers or {})}
         self.extra = extra
         super().__init__(self.detail)
 
@@ -114,17 +115,15 @@ def problem_of(error: Exception) -> Problem:
             status = STATUS.get(error.code, STATUS[Refusal.code])
             return Problem(error.code, error.message, status=status, **_public(error))
         case UploadRefused():
-            retry = {"Retry-After": str(error.retry_seconds)} if error.retry_seconds else None
-            return Problem(error.code, error.detail, headers=retry)
+            return Problem(error.code, error.detail)
         case _:
             return _stand_in(error)
 
 
 def _stand_in(error: Exception) -> Problem:
-    for kinds, code, retry_after_seconds in STANDS_FOR:
+    for kinds, code in STANDS_FOR:
         if isinstance(error, kinds):
-            again = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
-            return Problem(code, headers=again)
+            return Problem(code)
     return Problem("internal")
 
 

@@ -121,7 +121,7 @@ async def statement(
         raise Problem("invalid_request", f"There is no parameter {unknown[0][:40]!r} here.")
     if not await projections.wait_for(await reader.head()):
         detail = "The statement is being brought up to date."
-        raise Problem("statement_behind", detail, headers={"Retry-After": "2"})
+        raise Problem("statement_behind", detail)
     rows = await statements.page(
         caller.account_id,
         before=int(cursor) if cursor else None,

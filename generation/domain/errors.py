@@ -39,12 +39,11 @@ class NotTheHolder(NotDecided):
 
 
 class UploadRefused(GenerationError):
-    """What was uploaded is not taken. `retry_seconds`: when it may be sent again as it is, 0 for never."""
+    """What was uploaded is not taken."""
 
-    def __init__(self, code: str, detail: str, retry_seconds: int = 0) -> None:
+    def __init__(self, code: str, detail: str) -> None:
         self.code = code
         self.detail = detail
-        self.retry_seconds = retry_seconds
         super().__init__(detail)
 
 
@@ -57,7 +56,7 @@ class TooManyUploads(UploadRefused):
 
     def __init__(self) -> None:
         detail = "Other uploads from your network are being read. Send this one again in a moment."
-        super().__init__("too_many_uploads", detail, 2)
+        super().__init__("too_many_uploads", detail)
 
 
 class UploadsBusy(UploadRefused):
@@ -65,7 +64,7 @@ class UploadsBusy(UploadRefused):
 
     def __init__(self) -> None:
         detail = "So many uploads are being read that we take no more just now. Send it again."
-        super().__init__("uploads_busy", detail, 5)
+        super().__init__("uploads_busy", detail)
 
 
 class ResultRejected(GenerationError):

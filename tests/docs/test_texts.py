@@ -78,7 +78,7 @@ def test_every_problem_that_the_code_knows_is_described() -> None:
         raised |= set(re.findall(r'Problem\(\s*"([a-z_]+)"', file.read_text()))
     described = {problem.code for problem in problem_codes()}
     assert raised <= described, f"not in gateway/http/codes.py: {sorted(raised - described)}"
-    elsewhere = {"unauthenticated", *FRAMEWORK_CODES.values(), *(code for _, code, _ in STANDS_FOR)}
+    elsewhere = {"unauthenticated", *FRAMEWORK_CODES.values(), *(code for _, code in STANDS_FOR)}
     # What names its code itself: errors of generation, and what is refused before there is a route.
     files = [*(ROOT / "generation").rglob("*.py"), *(ROOT / "gateway").rglob("*.py")]
     texts = [file.read_text() for file in files if file.name != "codes.py" and file.parent.name != "routes"]

@@ -19,8 +19,8 @@ import processes
 import projections
 import rails
 import worker
-from gateway.http.codes import MET, OWN, PUBLIC, STATUS, TITLE, UNMET
-from gateway.http.problems import FRAMEWORK_CODES, problem_of
+from gateway.http.codes import MET, OWN, PUBLIC, RETRY_AFTER_SECONDS, STATUS, TITLE, UNMET
+from gateway.http.problems import FRAMEWORK_CODES, Problem, problem_of
 from generation.domain.errors import SketchRejected
 from generation.domain.reasons import FAILURES
 from ledger.domain.refusals import AccountMerged, InsufficientCredits
@@ -91,6 +91,15 @@ def test_every_problem_keeps_its_code_its_status_its_words_and_its_public_detail
         for code, kind in {Refusal.code: Refusal, **refusals()}.items()
     }
     assert {**own, **refused} == HELD["problems"]
+
+
+def test_whatever_may_be_sent_again_says_when() -> None:
+    again = {code for code, status in STATUS.items() if status in (408, 429, 503)}
+    assert set(RETRY_AFTER_SECONDS) == again
+    assert dict(RETRY_AFTER_SECONDS) == HELD["retry_after_seconds"]
+    for code in again:
+        answer = problem_of(Refusal.restore(code, {})) if code not in OWN else Problem(code)
+        assert answer.response().headers["Retry-After"] == str(RETRY_AFTER_SECONDS[code])
 
 
 def test_every_error_that_may_be_kept_with_failed_work_keeps_its_code_and_its_text() -> None:

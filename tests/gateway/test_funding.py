@@ -96,3 +96,16 @@ async def test_figures_are_shown_to_this_machine_and_hold_no_ids(gateway: Gatewa
     assert 'llamasketch_rail_open{name="fake"}' in answer.text
     assert "acct_" not in answer.text
     assert "job_0" not in answer.text
+
+
+async def test_more_open_payments_than_may_be_are_refused_and_told_when_to_come_again(
+    gateway: Gateway,
+) -> None:
+    client = await gateway.visitor()
+    wanted = {"rail": "fake", "credits": 100, "pay_asset": "USD"}
+    answers = [await client.post("/v1/topups", json=wanted) for _ in range(21)]
+    refused = answers.pop()
+    assert {answer.status_code for answer in answers} == {201}
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_open_payments")
+    assert refused.json()["limit"] == len(answers)
+    assert int(refused.headers["Retry-After"]) > 0

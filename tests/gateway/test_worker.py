@@ -460,6 +460,7 @@ async def test_an_operator_sells_images_of_a_graph_of_their_own(open_gateway: Op
         client, worker = await gateway.visitor(), await gateway.worker("at hand")
         refused = await client.post("/v1/generations", json=generation_request())
         assert refused.json()["code"] == "no_worker_can_serve"
+        assert int(refused.headers["Retry-After"]) > 0
         await worker.client.post("/v1/worker/graphs", json={"graphs": ["poster@2"]})
         job_id = await ask(client)
         job = await worker.take()
