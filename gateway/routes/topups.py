@@ -28,6 +28,7 @@ from ledger.identifiers import PaymentId, is_identifier
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.money import ASSETS, Money
 from rails.contract import RailUnavailable
+from rails.domain.refusals import TooManyOpenPayments
 from rails.domain.topup import TopupView
 from rails.payments.service import Payments
 
@@ -115,19 +116,25 @@ async def open_topup(
         body=await request.body(),
         new_id=identifiers.command(),
     )
-    view = await _opened_before(payments, reader, mapped)
+    view = None if mapped.fresh else await _opened_before(payments, reader, mapped)
     if view is None:
-        # The log records no refusal of this command: one that comes now leaves the key as it is.
-        view = await payments.open_topup(
-            caller.account_id,
-            body.rail,
-            return_url=f"{settings.public_url}/topups/{{payment_id}}",
-            wanted=body.credits,
-            amount=amount,
-            pay_asset=body.pay_asset,
-            attempt_of=body.attempt_of,
-            key=mapped.command_key,
-        )
+        try:
+            # The log records no refusal of this command: one that comes now leaves the key as it is.
+            view = await payments.open_topup(
+                caller.account_id,
+                body.rail,
+                return_url=f"{settings.public_url}/topups/{{payment_id}}",
+                wanted=body.credits,
+                amount=amount,
+                pay_asset=body.pay_asset,
+                attempt_of=body.attempt_of,
+                key=mapped.command_key,
+            )
+        except TooManyOpenPayments:
+            # The same request, sent twice at once, may just have taken the last place.
+            view = await _opened_before(payments, reader, mapped)
+            if view is None:
+                raise
     shown = topup_shown(view)
     code = await people.recovery_code(caller.account_id) if caller.role is Role.VISITOR else None
     return shown if code is None else shown.model_copy(update={"recovery_code": code})
@@ -142,7 +149,7 @@ def _money(sent: MoneyIn) -> Money:
 
 async def _opened_before(payments: Payments, reader: PostgresLogReader, mapped: Mapped) -> TopupView | None:
     """What this key has opened: shown again also while nothing new could be opened."""
-    known = None if mapped.fresh else await reader.outcome(mapped.command_key)
+    known = await reader.outcome(mapped.command_key)
     if known is None or known.refusal is not None:
         return None
     payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])

@@ -56,6 +56,11 @@ class ExpireQuote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUpOpening:
+    """Close what no rail has opened yet, so that nobody goes on trying."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptFunds:
     """Credit money that waits in suspense, at today's rate, because its payer agreed."""
 
@@ -65,7 +70,9 @@ class AcceptFunds:
     asked_at: datetime
 
 
-PaymentCommand = OpenPayment | IssueInstructions | RecordObservation | ExpireQuote | AcceptFunds
+PaymentCommand = (
+    OpenPayment | IssueInstructions | RecordObservation | ExpireQuote | GiveUpOpening | AcceptFunds
+)
 
 
 def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence[Event]:
@@ -83,6 +90,9 @@ def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence
         case ExpireQuote():
             over = now >= payment.facts().quote_expires_at
             return [events.PaymentExpired()] if over and may_expire(payment) else []
+        case GiveUpOpening():
+            opened = payment.reference_digest is not None
+            return [] if opened or not may_expire(payment) else [events.PaymentExpired(closed=True)]
         case AcceptFunds():
             return _accept(payment, command)
         case _:

@@ -15,13 +15,21 @@ from rails.contract import Instructions, Observation, Order
 from rails.domain import events
 from rails.domain import payment as domain
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, post
+from rails.domain.openings import NoPlaceLeft, Openings
 from rails.domain.reading import RecordObservation, lots_needed_max
 from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import payment_of, payment_row
 from rails.quotes.quote import Rates
 from rails.store.port import RailStore
-from rails.store.tables import INSTRUCTION_TABLE, MONEY_TABLE, ORDINAL_TABLE, PAYMENT_TABLE, REFERENCE_TABLE
+from rails.store.tables import (
+    INSTRUCTION_TABLE,
+    MONEY_TABLE,
+    OPENING_TABLE,
+    ORDINAL_TABLE,
+    PAYMENT_TABLE,
+    REFERENCE_TABLE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +68,23 @@ class Recorder:
         rail: str,
         return_url: str,
         description: str,
+        open_max: int,
     ) -> PaymentId:
-        """Store the intent; `facts` gets the rail's next ordinal. The id is the first one's if `key` is known."""
+        """Store the intent; `facts` gets the rail's next ordinal. The id is the first one's if `key` is known.
+
+        Raises `NoPlaceLeft`, and nothing is recorded, if `open_max` payment requests of the account are open.
+        """
 
         def decide(uow: UnitOfWork) -> Any:
+            if len(_openings(uow, account_id).until) >= open_max:
+                raise NoPlaceLeft
             row = uow.get(ORDINAL_TABLE, rail)
             ordinal = 1 if row is None else row["last"] + 1
             uow.put(ORDINAL_TABLE, {"rail": rail, "last": ordinal})
             command = domain.OpenPayment(facts=facts(ordinal))
             uow.append(payment_id, domain.decide(uow.state(payment_id), command, uow.now))
             uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), account_id, uow.now))
+            _take_or_free_place(uow, account_id, payment_id)
             uow.put(
                 REFERENCE_TABLE,
                 {"payment_id": payment_id, "rail": rail, "ordinal": ordinal, "reference": None},
@@ -91,7 +106,7 @@ class Recorder:
                 actor=account_id,
                 body=body,
                 streams=(payment_id,),
-                rows=((ORDINAL_TABLE, rail),),
+                rows=((ORDINAL_TABLE, rail), (OPENING_TABLE, account_id)),
                 decide=decide,
             )
         )
@@ -193,10 +208,12 @@ class Recorder:
         """One command on an open payment. What would change nothing is not even submitted."""
         if hook is None and not domain.decide(payment_of(row), command, self._clock()):
             return
-        account_id = str(row["account_id"])
+        account_id, opener = str(row["account_id"]), payment_of(row).facts().account_id
         for _ in range(MERGES_MAX):
             try:
-                await self._submit(payment_id, account_id, command, actor=actor, money=money, hook=hook)
+                await self._submit(
+                    payment_id, account_id, command, opener=opener, actor=actor, money=money, hook=hook
+                )
             except PaymentAccountMoved as moved:
                 account_id = moved.into
             else:
@@ -209,6 +226,7 @@ class Recorder:
         account_id: str,
         command: domain.PaymentCommand,
         *,
+        opener: str,
         actor: str,
         money: Sequence[str],
         hook: TransactionHook | None,
@@ -223,6 +241,7 @@ class Recorder:
                 hook.decide(uow, payment, happened)
             if happened:
                 self._put_row(uow, payment_id, account_id)
+                _take_or_free_place(uow, opener, payment_id)
             return {"events": len(happened)}
 
         await self._log.submit(
@@ -233,6 +252,7 @@ class Recorder:
                 streams=(payment_id, account_id, *(hook.streams if hook else ())),
                 rows=(
                     (PAYMENT_TABLE, payment_id),
+                    (OPENING_TABLE, opener),
                     *((MONEY_TABLE, money_ref) for money_ref in money),
                     *(hook.rows if hook else ()),
                 ),
@@ -252,6 +272,20 @@ class Recorder:
         if row is None:
             raise PaymentNotFound
         return row
+
+
+def _openings(uow: UnitOfWork, account_id: str) -> Openings:
+    """The account's open payment requests. The transaction declares its row of `rail_openings`."""
+    return Openings.of(account_id, uow.get(OPENING_TABLE, account_id), uow.now)
+
+
+def _take_or_free_place(uow: UnitOfWork, account_id: str, payment_id: str) -> None:
+    """A payment takes its place at the account that opened it, also after a merge, as long as it is open."""
+    openings = _openings(uow, account_id).with_payment(payment_id, uow.state(payment_id), uow.now)
+    if openings.until:
+        uow.put(OPENING_TABLE, openings.to_row())
+    elif uow.get(OPENING_TABLE, account_id) is not None:
+        uow.delete(OPENING_TABLE, account_id)
 
 
 def _claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:

@@ -39,6 +39,7 @@ from rails.contract import (
 )
 from rails.domain import events
 from rails.domain import payment as domain
+from rails.domain.openings import NoPlaceLeft
 from rails.domain.pricing import PACK, PackPrice
 from rails.domain.refusals import (
     AssetNotAccepted,
@@ -134,19 +135,25 @@ class Payments:
             raise CannotHold(rail=rail)
         asset = _asset(chosen, pay_asset)
         quote = await self._quoter.quote(chosen, asset, wanted, amount)
-        if await self.store.count_unpaid(account_id) >= self.limits.open_per_account:
-            raise TooManyOpenPayments(limit=self.limits.open_per_account)
+        most = self.limits.open_per_account
+        # A look without the lock, so that a refusal costs the log nothing; the transaction decides.
+        if len((await self.store.openings(account_id, self._clock())).until) >= most:
+            raise TooManyOpenPayments(limit=most)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
-        payment_id = await self._recorder.open(
-            self._ids.payment(),
-            _facts(account_id, rail, quote, root, hold=hold, job_id=job_id),
-            key=key,
-            body=_asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
-            account_id=account_id,
-            rail=rail,
-            return_url=return_url,
-            description=description or f"{quote.credits} images",
-        )
+        try:
+            payment_id = await self._recorder.open(
+                self._ids.payment(),
+                _facts(account_id, rail, quote, root, hold=hold, job_id=job_id),
+                key=key,
+                body=_asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
+                account_id=account_id,
+                rail=rail,
+                return_url=return_url,
+                description=description or f"{quote.credits} images",
+                open_max=most,
+            )
+        except NoPlaceLeft:
+            raise TooManyOpenPayments(limit=most) from None
         try:
             await self.open_way(payment_id)
         except RailUnavailable as error:
@@ -168,9 +175,10 @@ class Payments:
             kept = await self.store.instructions(payment_id)
             if place is None or row is None:
                 raise PaymentNotFound
-            if place.reference is not None or kept is None:
+            payment = payment_of(row)
+            if place.reference is not None or kept is None or payment.expired:
                 return
-            facts = payment_of(row).facts()
+            facts = payment.facts()
             order = Order(
                 payment_id=PaymentId(payment_id),
                 account_id=AccountId(row["account_id"]),
@@ -214,7 +222,15 @@ class Payments:
         return await self.topup(payment_id)
 
     async def cancel(self, payment_id: str) -> TopupView:
-        """Close an unpaid payment request, where the rail can. Money already there wins."""
+        """Close an unpaid payment request, where the rail can. Money already there wins.
+
+        What the rail has not opened yet is closed without it.
+        """
+        async with self._lock(payment_id):
+            place = await self.store.reference(payment_id)
+            if place is not None and place.reference is None:
+                row = await self._row(payment_id)
+                await self._recorder.run(payment_id, row, domain.GiveUpOpening(), actor="system:payments")
         await self._ask(payment_id, _close, None)
         return await self.topup(payment_id)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ledger.identifiers import PaymentId
 from rails.contract import Notification, ReferenceStore
+from rails.domain.openings import Openings
 
 
 class RetryTask(StrEnum):
@@ -72,8 +73,8 @@ class RailStore(ReferenceStore, Protocol):
     async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """The account's payments, newest first."""
 
-    async def count_unpaid(self, account_id: str) -> int:
-        """How many payment requests are open for an account."""
+    async def openings(self, account_id: str, now: datetime) -> Openings:
+        """Which payment requests of an account are open: as the next transaction that opens one would find it."""
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """Payments to ask about unbidden, in order of id, from just after `after`."""

@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.identifiers import PaymentId
 from rails.contract import Notification, OpenReference
+from rails.domain.openings import Openings
 from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
 from rails.store.tables import (
     CURSOR_ROWS,
     INSTRUCTION_ROWS,
     NOTIFICATION_ROWS,
+    OPENING_ROWS,
     PAYMENT_ROWS,
     REFERENCE_ROWS,
     RETRY_ROWS,
@@ -74,12 +76,10 @@ class SqlRailStore:
         mine = sa.select(PAYMENT_ROWS).where(_P.account_id == account_id)
         return await self._many(mine.order_by(_P.opened_at.desc(), _P.payment_id.desc()).limit(limit))
 
-    async def count_unpaid(self, account_id: str) -> int:
+    async def openings(self, account_id: str, now: datetime) -> Openings:
         """See `RailStore`."""
-        row = await self._one(
-            sa.select(sa.func.count().label("n")).where(_P.account_id == account_id, _P.unpaid)
-        )
-        return 0 if row is None else int(row["n"])
+        row = await self._one(sa.select(OPENING_ROWS).where(OPENING_ROWS.c.account_id == account_id))
+        return Openings.of(account_id, row, now)
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""

@@ -77,6 +77,16 @@ MONEY_ROWS = sa.Table(
 )
 """Which payment a funds receipt was credited to: no money is credited to two."""
 
+OPENING_ROWS = sa.Table(
+    "rail_openings",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column(
+        "open_until", sa.JSON, nullable=False, comment="by payment, when its place is free at the latest"
+    ),
+)
+"""The open payment requests of each account that opened them: what its limit is decided by."""
+
 CURSOR_ROWS = sa.Table(
     "rail_cursors",
     METADATA,
@@ -125,3 +135,4 @@ REFERENCE_TABLE = SideTable(REFERENCE_ROWS)
 INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
 ORDINAL_TABLE = SideTable(ORDINAL_ROWS)
 MONEY_TABLE = SideTable(MONEY_ROWS)
+OPENING_TABLE = SideTable(OPENING_ROWS)

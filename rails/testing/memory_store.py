@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger.identifiers import PaymentId
 from rails.contract import Notification, OpenReference
+from rails.domain.openings import Openings
 from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
 
 Rows = dict[tuple[str, str], dict[str, Any]]
@@ -77,11 +78,9 @@ class MemoryRailStore:
         """See `RailStore`."""
         return self._payments(lambda row: row["account_id"] == account_id, "opened_at")[::-1][:limit]
 
-    async def count_unpaid(self, account_id: str) -> int:
+    async def openings(self, account_id: str, now: datetime) -> Openings:
         """See `RailStore`."""
-        return len(
-            self._payments(lambda row: row["account_id"] == account_id and row["unpaid"], "payment_id")
-        )
+        return Openings.of(account_id, self._rows.get(("rail_openings", account_id)), now)
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""

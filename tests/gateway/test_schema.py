@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.database.schema import METADATA, MigrationBlocked, migrate
+from rails.domain.openings import Openings
 
 
 @pytest.fixture
@@ -73,6 +75,33 @@ def test_what_was_postponed_with_a_payment_stays_postponed_by_its_task(engine: s
     with engine.connect() as connection:
         kept = connection.execute(sa.text("SELECT payment_id, task, attempts FROM rail_retries ORDER BY 1"))
         assert kept.all() == [("pay_1", "expire", 3), ("pay_2", "observe", 3)]
+
+
+def test_payment_requests_that_are_open_keep_their_places(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0013")
+    until = datetime.now(UTC) + timedelta(minutes=10)
+    rows = [
+        ("pay_1", "acct_a", "acct_a", True, until),
+        ("pay_2", "acct_b", "acct_a", True, until),  # a guest's, who has signed in since
+        ("pay_3", "acct_a", "acct_a", False, until),
+        ("pay_4", "acct_c", "acct_c", True, until - timedelta(hours=1)),
+    ]
+    with engine.begin() as connection:
+        for payment, account, opener, unpaid, expires in rows:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO rail_payments VALUES (:id, :account, 'card', :id, 'waiting', :unpaid, false,"
+                    " NULL, :expires, now(), json_build_object('opened', json_build_object('account_id',"
+                    " CAST(:opener AS text))))"
+                ),
+                {"id": payment, "account": account, "unpaid": unpaid, "expires": expires, "opener": opener},
+            )
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT * FROM rail_openings ORDER BY 1")).mappings().all()
+    (row,) = kept
+    openings = Openings.of("acct_a", row, datetime.now(UTC))
+    assert (row["account_id"], openings.until) == ("acct_a", {"pay_1": until, "pay_2": until})
 
 
 def test_the_positions_of_balances_become_those_of_what_moved_them(engine: sa.Engine) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import create_async_engine
+
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
 from ledger.identifiers import Identifiers
+from ledger.log.categories import Categories
+from ledger.log.postgres_reader import PostgresLogReader
+from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.sequencer import Sequencer
 from ledger.money import BTC, USD, USDT, Asset, Money
 from ledger.testing.memory_log import MemoryLog
 from rails.contract import Rail
@@ -20,6 +29,7 @@ from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState, TopupView
 from rails.payments.runner import RailRunner, RunnerRules
 from rails.payments.service import Payments
+from rails.store.sql import SqlRailStore
 from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
 from rails.testing.fixed_rates import FixedRates
 from rails.testing.memory_store import MemoryRailStore
@@ -83,6 +93,31 @@ def assemble(
     rails: dict[str, Rail] = {rail.name: rail}
     payments = Payments(log=log, store=store, rails=rails, rates=rates, ids=ids, clock=clock)
     return Platform(clock, ids, network, log, store, rates, payments, rails)
+
+
+class _Postgres:
+    """A log that writes by the sequencer and reads by the reader."""
+
+    def __init__(self, sequencer: Sequencer, reader: PostgresLogReader) -> None:
+        self.submit = sequencer.submit
+        self.state = reader.state
+        self.events = reader.events
+
+
+@asynccontextmanager
+async def on_postgres(url: str) -> AsyncIterator[Platform]:
+    """A core on PostgreSQL, as one process of the platform has it."""
+    clock = ManualClock(START)
+    categories = Categories([ACCOUNTS, PAYMENTS])
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    with open_datastore(url) as datastore:
+        sequencer = Sequencer(LogRecorder(datastore), categories, clock)
+        sequencer.start()
+        async with AsyncConnectionPool(url, min_size=1, max_size=2, open=False) as pool:
+            log = _Postgres(sequencer, PostgresLogReader(pool, categories))
+            yield assemble(clock, log, SqlRailStore(engine))
+        sequencer.stop()
+    await engine.dispose()
 
 
 async def opened(platform: Platform, account_id: str | None = None, **asked: Any) -> TopupView:

@@ -15,7 +15,6 @@ from rails.domain.refusals import (
     AssetNotAccepted,
     NoWebhooks,
     RailClosed,
-    TooManyOpenPayments,
     TopupUnclear,
     UnknownRail,
 )
@@ -93,13 +92,6 @@ async def test_one_key_opens_one_payment_for_ever(platform: Platform, account_id
     assert platform.network.calls.count("open") == 1
 
 
-async def test_open_payments_of_an_account_are_bounded(platform: Platform, account_id: str) -> None:
-    for _ in range(platform.payments.limits.open_per_account):
-        await opened(platform, account_id)
-    with pytest.raises(TooManyOpenPayments):
-        await opened(platform, account_id)
-
-
 async def test_a_crash_before_the_answer_is_healed_with_the_same_payment_request(
     platform: Platform, account_id: str
 ) -> None:
@@ -155,12 +147,6 @@ async def test_a_decline_is_said_and_the_next_try_may_succeed(platform: Platform
     assert declined.to_json()["decline_code"] == "card_declined"
     await platform.pay(topup.payment_id)
     assert (await settled(platform, topup)).state is TopupState.PAID
-
-
-async def test_cancelling_frees_a_place_among_open_payments(platform: Platform, account_id: str) -> None:
-    topup = await opened(platform, account_id)
-    assert (await platform.payments.cancel(topup.payment_id)).state is TopupState.EXPIRED
-    assert await platform.store.count_unpaid(account_id) == 0
 
 
 async def test_an_unknown_payment_is_not_found(platform: Platform) -> None:

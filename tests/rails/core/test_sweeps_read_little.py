@@ -35,6 +35,10 @@ FILL = (
     FROM generate_series(1, {PAYMENTS}) n
     """,
     f"""
+    INSERT INTO rail_openings
+    SELECT 'acct_' || n, '{{}}' FROM generate_series(1, {PAYMENTS}) n
+    """,
+    f"""
     INSERT INTO rail_references
     SELECT 'pay_' || to_char(n, 'FM000000'), 'fake', n, 'r' || n FROM generate_series(1, {PAYMENTS}) n
     """,
@@ -75,7 +79,7 @@ QUERIES: dict[str, Callable[[SqlRailStore], Awaitable[Any]]] = {
     "watched, further on": lambda store: store.watched("fake", START, "pay_150000", PAGE),
     "unpriced": lambda store: store.unpriced("fake", START, "", PAGE),
     "unpriced, further on": lambda store: store.unpriced("fake", START, "pay_150000", PAGE),
-    "unpaid of an account": lambda store: store.count_unpaid("acct_7"),
+    "openings of an account": lambda store: store.openings("acct_7", START),
     "postponed": lambda store: store.postponed(RetryTask.EXPIRE, [f"pay_{n:06}" for n in range(PAGE)]),
     "retries that ended": lambda store: store.forget_retries(START, PAGE),
     "notifications that are due": lambda store: store.due_notifications("fake", START, PAGE),
