@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from rails.domain.state import Payment
-from rails.domain.topup import is_unpaid
+from ledger.log.model import SideTable, UnitOfWork
 
 
 class NoPlaceLeft(Exception):
@@ -32,14 +31,27 @@ class Openings(NamedTuple):
         known = {payment_id: datetime.fromisoformat(until) for payment_id, until in kept.items()}
         return cls(account_id, {payment_id: until for payment_id, until in known.items() if until > now})
 
-    def with_payment(self, payment_id: str, payment: Payment, now: datetime) -> Openings:
-        """As they are with this payment in its present state: only what may still be paid takes a place."""
-        others = {other: until for other, until in self.until.items() if other != payment_id}
-        until = payment.facts().quote_expires_at
-        takes = is_unpaid(payment) and until > now
+    def with_payment(self, row: Mapping[str, Any], now: datetime) -> Openings:
+        """As they are with a payment whose row of `rail_payments` is this: only what is unpaid takes a place."""
+        payment_id, until = row["payment_id"], row["quote_expires_at"]
+        others = {other: end for other, end in self.until.items() if other != payment_id}
+        takes = row["unpaid"] and until > now
         return Openings(self.account_id, {**others, payment_id: until} if takes else others)
 
     def to_row(self) -> dict[str, Any]:
         """The row of `rail_openings`."""
         shown = {payment_id: until.isoformat() for payment_id, until in self.until.items()}
         return {"account_id": self.account_id, "open_until": shown}
+
+
+def take_or_free(uow: UnitOfWork, table: SideTable, account_id: str, payment: Mapping[str, Any]) -> None:
+    """Let a payment, by its row, take its place at the account that opened it (also after a merge), or free it.
+
+    The transaction declares the account's row of `table`, which is `rail_openings`.
+    """
+    before = uow.get(table, account_id)
+    openings = Openings.of(account_id, before, uow.now).with_payment(payment, uow.now)
+    if openings.until:
+        uow.put(table, openings.to_row())
+    elif before is not None:
+        uow.delete(table, account_id)

@@ -200,7 +200,8 @@ def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: d
         "rail": facts.rail,
         "root_id": facts.attempt_of or payment_id,
         "state": state.value,
-        "unpaid": is_unpaid(payment),
+        "unpaid": state in (TopupState.OPENING, TopupState.WAITING, TopupState.DECLINED)
+        and not payment.expired,
         "unpriced": state is TopupState.UNPRICED
         or any(receipt.status is ReceiptStatus.UNPRICED for receipt in payment.receipts.values()),
         "watch_until": _watch_until(payment, state),
@@ -208,12 +209,6 @@ def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: d
         "opened_at": opened_at,
         "payment": msgspec.to_builtins(payment),
     }
-
-
-def is_unpaid(payment: Payment) -> bool:
-    """Whether nothing has come yet that could still come in time."""
-    waits = topup_state(payment) in (TopupState.OPENING, TopupState.WAITING, TopupState.DECLINED)
-    return waits and not payment.expired
 
 
 def _watch_until(payment: Payment, state: TopupState) -> datetime | None:

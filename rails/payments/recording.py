@@ -15,7 +15,7 @@ from rails.contract import Instructions, Observation, Order
 from rails.domain import events
 from rails.domain import payment as domain
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, post
-from rails.domain.openings import NoPlaceLeft, Openings
+from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
 from rails.domain.reading import RecordObservation, lots_needed_max
 from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted
 from rails.domain.state import Payment, PaymentNotFound
@@ -76,15 +76,17 @@ class Recorder:
         """
 
         def decide(uow: UnitOfWork) -> Any:
-            if len(_openings(uow, account_id).until) >= open_max:
+            openings = Openings.of(account_id, uow.get(OPENING_TABLE, account_id), uow.now)
+            if len(openings.until) >= open_max:
                 raise NoPlaceLeft
             row = uow.get(ORDINAL_TABLE, rail)
             ordinal = 1 if row is None else row["last"] + 1
             uow.put(ORDINAL_TABLE, {"rail": rail, "last": ordinal})
             command = domain.OpenPayment(facts=facts(ordinal))
             uow.append(payment_id, domain.decide(uow.state(payment_id), command, uow.now))
-            uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), account_id, uow.now))
-            _take_or_free_place(uow, account_id, payment_id)
+            opened = payment_row(payment_id, uow.state(payment_id), account_id, uow.now)
+            uow.put(PAYMENT_TABLE, opened)
+            take_or_free(uow, OPENING_TABLE, account_id, opened)
             uow.put(
                 REFERENCE_TABLE,
                 {"payment_id": payment_id, "rail": rail, "ordinal": ordinal, "reference": None},
@@ -240,8 +242,8 @@ class Recorder:
             if hook is not None:
                 hook.decide(uow, payment, happened)
             if happened:
-                self._put_row(uow, payment_id, account_id)
-                _take_or_free_place(uow, opener, payment_id)
+                changed = self._put_row(uow, payment_id, account_id)
+                take_or_free(uow, OPENING_TABLE, opener, changed)
             return {"events": len(happened)}
 
         await self._log.submit(
@@ -260,32 +262,20 @@ class Recorder:
             )
         )
 
-    def _put_row(self, uow: UnitOfWork, payment_id: str, account_id: str | None) -> None:
+    def _put_row(self, uow: UnitOfWork, payment_id: str, account_id: str | None) -> Mapping[str, Any]:
         row = uow.get(PAYMENT_TABLE, payment_id)
         if row is None:
             raise PaymentNotFound
         owner = account_id or row["account_id"]
-        uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), owner, row["opened_at"]))
+        changed = payment_row(payment_id, uow.state(payment_id), owner, row["opened_at"])
+        uow.put(PAYMENT_TABLE, changed)
+        return changed
 
     async def _row(self, payment_id: str) -> Mapping[str, Any]:
         row = await self._store.payment(payment_id)
         if row is None:
             raise PaymentNotFound
         return row
-
-
-def _openings(uow: UnitOfWork, account_id: str) -> Openings:
-    """The account's open payment requests. The transaction declares its row of `rail_openings`."""
-    return Openings.of(account_id, uow.get(OPENING_TABLE, account_id), uow.now)
-
-
-def _take_or_free_place(uow: UnitOfWork, account_id: str, payment_id: str) -> None:
-    """A payment takes its place at the account that opened it, also after a merge, as long as it is open."""
-    openings = _openings(uow, account_id).with_payment(payment_id, uow.state(payment_id), uow.now)
-    if openings.until:
-        uow.put(OPENING_TABLE, openings.to_row())
-    elif uow.get(OPENING_TABLE, account_id) is not None:
-        uow.delete(OPENING_TABLE, account_id)
 
 
 def _claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:
