@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.settings import WORKER_REGISTRATION, derive_secret
-from generation.fleet.registry import RegistrationTokens
+from gateway.derived_secrets import WORKER_REGISTRATION, derive_secret
+from generation.fleet.tokens import RegistrationTokens
 from ledger.clock import system_clock
 from sandbox.embedded.command import ServerCommand, bound_to_parent
 from sandbox.embedded.ports import free_port

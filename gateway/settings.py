@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,10 +9,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.configuration import SETTINGS, is_production
+from gateway.derived_secrets import derive_secret
 from generation.domain.requests import SKETCH_GRAPH
 from rails.configuration import check
-
-WORKER_REGISTRATION = "worker-registration"
 
 
 class Settings(BaseSettings):
@@ -138,11 +135,6 @@ class Settings(BaseSettings):
     def secret_for(self, purpose: str) -> bytes:
         """A secret of its own for each purpose, so that one never opens another's door."""
         return derive_secret(self.secret_key.get_secret_value(), purpose)
-
-
-def derive_secret(secret_key: str, purpose: str) -> bytes:
-    """32 bytes that depend on the purpose and tell nothing about the key."""
-    return hmac.new(secret_key.encode(), purpose.encode(), hashlib.sha256).digest()
 
 
 def _variable(field: str) -> str:

@@ -14,7 +14,8 @@ from psycopg.rows import tuple_row
 
 from gateway.commands import stack
 from generation.fleet.quarantine import failed_accounts
-from generation.fleet.registry import GONE, PRESENT_WITHIN, RegistrationTokens
+from generation.fleet.registry import GONE, PRESENT_WITHIN
+from generation.fleet.tokens import RegistrationTokens
 from generation.store.tables import job_queue, job_results, queue_clock, worker_failures, workers
 from ledger.clock import system_clock
 from ledger.identifiers import is_identifier
@@ -149,7 +150,7 @@ def set_worker_state(worker_id: str, state: str) -> int:
 
 def mint_token(hours: int) -> int:
     """Print a one-time registration token."""
-    from gateway.settings import WORKER_REGISTRATION, derive_secret
+    from gateway.derived_secrets import WORKER_REGISTRATION, derive_secret
 
     key = stack.environment().get("LLAMASKETCH_SECRET_KEY")
     if not key:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import psycopg
 import sqlalchemy as sa
 import structlog
-from alembic import command
-from alembic.config import Config
 
 import gateway.database.tables
 import generation.store.tables
 import ledger.log.tables
 import projections.tables
 import rails.store.tables
+from gateway.database.current import MIGRATIONS
 
 METADATA: Sequence[sa.MetaData] = (
     ledger.log.tables.metadata,
@@ -26,8 +24,6 @@ METADATA: Sequence[sa.MetaData] = (
     projections.tables.metadata,
     gateway.database.tables.metadata,
 )
-MIGRATIONS = Path(__file__).parent / "migrations"
-
 
 LOCK_TIMEOUT_MILLISECONDS = 2_000
 """So long a migration waits for a lock at most, and everybody else behind it."""
@@ -54,6 +50,10 @@ def migrate(
     Safe to run from several processes at once. A migration that does not get its locks in time is undone
     and tried again; those before it stay done. Raises `MigrationBlocked` after `attempts_max`.
     """
+    # Late, because a database that is current needs neither (`gateway.imports`).
+    from alembic import command
+    from alembic.config import Config
+
     log = structlog.get_logger("gateway.database")
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

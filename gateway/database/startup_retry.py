@@ -9,11 +9,12 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
+from gateway.database.current import is_current
 from gateway.database.privileges import refuse_superuser
 from gateway.database.schema import migrate
 
 WAIT_SECONDS_MAX = 60.0
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.1
 REPORTED_EVERY_SECONDS = 10.0
 CONNECT_SECONDS = 5
 
@@ -61,6 +62,9 @@ def _migrate(database_url: str, *, production: bool) -> None:
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         if production:
             refuse_superuser(connection)
+        current = is_current(connection)
+    if current:
+        return
     try:
         migrate(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     except sa.exc.ProgrammingError as error:

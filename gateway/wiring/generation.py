@@ -6,7 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.settings import WORKER_REGISTRATION, Settings
+from gateway.derived_secrets import WORKER_REGISTRATION
+from gateway.settings import Settings
 from gateway.wiring.foundation import Foundation
 from generation.delivery.dispatch import Dispatch
 from generation.fleet.registry import WorkerRegistry

@@ -9,12 +9,13 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import sandbox
-from gateway.settings import WORKER_REGISTRATION, derive_secret
-from generation.fleet.registry import RegistrationTokens
+from gateway.derived_secrets import WORKER_REGISTRATION, derive_secret
+from generation.fleet.tokens import RegistrationTokens
 from ledger.clock import system_clock
 from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
@@ -116,8 +117,10 @@ def _descriptions() -> list[tuple[Describe, str]]:
 
 def _add_product(plan: Plan, folder: DataFolder, host: str, port: int) -> None:
     serve = ("-m", "gateway.serve", "--host", host, "--port", str(port))
-    # Rails bear that what they talk to comes up later, and a worker that the API does: so all load at the same time.
-    plan.specs.append(_python("api", serve, plan.environment, ready=TcpReady(port), after=SERVERS))
+    # The API waits for its database, rails bear that what they talk to comes up later, and a worker that the API does:
+    # so all load at the same time.
+    api = _python("api", serve, plan.environment, ready=TcpReady(port), after=SERVERS)
+    plan.specs.append(replace(api, waits_itself=True))
     worker = _worker(plan.environment, folder.service_folder("worker"))
     plan.specs.append(_python("worker", ("-m", "worker"), worker))
 

@@ -45,6 +45,9 @@ class ChildSpec:
     ready: Ready | None = None
     """None: ready as soon as it runs."""
     depends_on: Sequence[str] = ()
+    """What it is stopped before, and, unless it waits for them itself, started after."""
+    waits_itself: bool = False
+    """Whether it may be started before what it depends on, and loads meanwhile."""
     stop_signal: signal.Signals = signal.SIGTERM
     cwd: Path = Path("/")
 

@@ -28,7 +28,7 @@ class ProcessTree:
         ready = {name: asyncio.Event() for name in self._children}
 
         async def bring_up(child: Child) -> None:
-            for name in child.spec.depends_on:
+            for name in () if child.spec.waits_itself else child.spec.depends_on:
                 if name in ready:
                     await ready[name].wait()
             await child.start()

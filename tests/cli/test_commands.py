@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import command_line
-from gateway.settings import WORKER_REGISTRATION, derive_secret
-from generation.fleet.registry import RegistrationTokens
+from gateway.derived_secrets import WORKER_REGISTRATION, derive_secret
+from generation.fleet.tokens import RegistrationTokens
 from ledger.clock import system_clock
 from processes.followups import KINDS
 from tests.cli.conftest import Lived, Llamasketch

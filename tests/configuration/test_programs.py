@@ -19,11 +19,11 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from gateway.cli import command_line
-from gateway.commands.check_config import all_findings
 from gateway.configuration import SETTINGS, tables
 from gateway.database.privileges import APPEND_ONLY, make_role
 from gateway.database.schema import migrate
 from gateway.database.startup_retry import NotTheOwner, migrate_when_there
+from gateway.findings import all_findings
 from gateway.settings import Settings
 from ledger.clock import system_clock
 from rails.configuration import given

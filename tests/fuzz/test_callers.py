@@ -19,7 +19,7 @@ from gateway.auth.networks import Origins, prefixes
 from gateway.auth.people import People
 from gateway.http.problems import Problem
 from gateway.routes.events import FrameIds
-from generation.fleet.registry import RegistrationTokens, RenewedTokens
+from generation.fleet.tokens import RegistrationTokens, RenewedTokens
 from generation.images.object_store import LinkSigner
 from ledger.identifiers import AccountId
 from tests.auth.test_people import ISSUER, claims, issuer, people, signed

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
 from gateway.app import NODE_MODULES, create_app
-from gateway.serve import Server, server_config
+from gateway.server import Server, server_config
 from gateway.settings import Settings
 from gateway.wiring.services import Services
 from ledger.clock import Clock, system_clock
