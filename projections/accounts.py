@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.domain.movements import movement
 from ledger.log.model import Envelope
+from ledger.ownership import accounts_of
 from projections.statement import describe
 from projections.tables import balances, statement_entries
 
@@ -89,9 +90,12 @@ class Statements:
         kind: str | None = None,
         reference_id: str | None = None,
     ) -> Sequence[RowMapping]:
-        """Entries of an account, newest first, older than position `before`; filters narrow it together."""
+        """Entries of an account and of guests merged into it, newest first, older than position `before`.
+
+        Filters narrow it together. What is left after an entry is of the account that it names.
+        """
         table = statement_entries
-        query = sa.select(table).where(table.c.account_id == account_id)
+        query = sa.select(table)
         if before is not None:
             query = query.where(table.c.position < before)
         wanted = {"reference_type": reference_type, "kind": kind, "reference_id": reference_id}
@@ -100,7 +104,8 @@ class Statements:
                 query = query.where(table.c[name] == value)
         query = query.order_by(table.c.position.desc()).limit(min(limit, PAGE_MAX))
         async with self._engine.connect() as connection:
-            return list((await connection.execute(query)).mappings())
+            theirs = table.c.account_id.in_(await accounts_of(connection, account_id))
+            return list((await connection.execute(query.where(theirs))).mappings())
 
     async def after(self, account_id: str, position: int, limit: int) -> Sequence[RowMapping]:
         """Entries of an account past a position, oldest first."""

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.log.model import Envelope
+from ledger.ownership import accounts_of
 from projections.tables import account_feed, stream_owners
 
 TOPICS: Mapping[str, str] = {"acct": "account", "job": "generation", "pay": "topup"}
@@ -73,13 +74,14 @@ class Feeds:
         self._engine = engine
 
     async def after(self, account_id: str, position: int, limit: int) -> Sequence[Moved]:
-        """What moved for an account past a position, oldest first."""
+        """What moved for an account, or a guest merged into it, past a position, oldest first."""
         feed = account_feed
         query: sa.Select[Any] = (
             sa.select(feed.c.position, feed.c.topic, feed.c.stream)
-            .where(feed.c.account_id == account_id, feed.c.position > position)
+            .where(feed.c.position > position)
             .order_by(feed.c.position)
             .limit(limit)
         )
         async with self._engine.connect() as connection:
-            return [Moved(*row) for row in await connection.execute(query)]
+            theirs = feed.c.account_id.in_(await accounts_of(connection, account_id))
+            return [Moved(*row) for row in await connection.execute(query.where(theirs))]

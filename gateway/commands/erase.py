@@ -19,6 +19,7 @@ from generation.store.tables import job_inputs, job_results, live_sessions
 from ledger.clock import system_clock
 from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
+from ledger.ownership import accounts_of as accounts_of_merges
 from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
@@ -95,14 +96,17 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
 
 
 async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:
-    """The accounts of an e-mail address, or the account itself."""
-    if is_identifier(who, "acct"):
-        return [who]
+    """The accounts of an e-mail address, or the account itself; with each the guests merged into it."""
     engine = create_async_engine(sqlalchemy_url)
     query = sa.select(people.c.account_id).where(sa.func.lower(people.c.email) == who.lower())
     try:
         async with engine.connect() as connection:
-            return [str(found) for found in (await connection.execute(query)).scalars()]
+            if is_identifier(who, "acct"):
+                return list(await accounts_of_merges(connection, who))
+            known = (await connection.execute(query)).scalars().all()
+            return [
+                account for found in known for account in await accounts_of_merges(connection, str(found))
+            ]
     finally:
         await engine.dispose()
 

@@ -1,5 +1,7 @@
 """Client's Idempotency-Keys: scoped to principal and route, mapped once to an id of ours.
 
+A request that a guest sent, sent again by the person whom the guest became, is the same request.
+
 The answer itself is kept by the log under our own command key, `<id>:<attempt>`. An attempt that
 was refused with 401, 402, 429 or a fault does not finish the key: the next request with the same
 body is a new attempt at the same thing, and it runs at most once.
@@ -9,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.database.tables import idempotency_keys as keys
 from gateway.http.problems import Problem
 from ledger.clock import Clock
 from ledger.identifiers import CommandKey
+from ledger.ownership import accounts_of
 
 _SHAPE = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -50,10 +53,7 @@ class IdempotencyKeys:
             return False
         digest = _digest_of(key, body)
         async with self._engine.connect() as connection:
-            found = await connection.execute(
-                sa.select(keys.c.body_digest).where(*self._where(principal, route, key))
-            )
-            row = found.one_or_none()
+            row = await self._earlier(connection, principal, route, key)
         if row is not None and row.body_digest != digest:
             raise _conflict()
         return row is not None
@@ -81,11 +81,12 @@ class IdempotencyKeys:
             .returning(keys.c.resource_id)
         )
         async with self._engine.begin() as connection:
-            if (await connection.execute(put)).one_or_none() is not None:
-                return Mapped(new_id, 0, fresh=True)
-            known = (
-                await connection.execute(sa.select(keys).where(*self._where(principal, route, key)))
-            ).one()
+            known = await self._earlier(connection, principal, route, key)
+            if known is None:
+                if (await connection.execute(put)).one_or_none() is not None:
+                    return Mapped(new_id, 0, fresh=True)
+                mine = keys.c.principal == principal, keys.c.route == route, keys.c.key == key
+                known = (await connection.execute(sa.select(keys).where(*mine))).one()
         if known.body_digest != digest:
             raise _conflict()
         return Mapped(known.resource_id, known.attempt, fresh=False)
@@ -95,15 +96,23 @@ class IdempotencyKeys:
         if key is None:
             return
         async with self._engine.begin() as connection:
+            known = await self._earlier(connection, principal, route, key)
+            if known is None:
+                return
+            this = keys.c.principal == known.principal, keys.c.route == route, keys.c.key == key
             await connection.execute(
-                sa.update(keys)
-                .where(*self._where(principal, route, key), keys.c.attempt == attempt)
-                .values(attempt=attempt + 1)
+                sa.update(keys).where(*this, keys.c.attempt == attempt).values(attempt=attempt + 1)
             )
 
     @staticmethod
-    def _where(principal: str, route: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-        return keys.c.principal == principal, keys.c.route == route, keys.c.key == key
+    async def _earlier(
+        connection: AsyncConnection, principal: str, route: str, key: str
+    ) -> sa.Row[Any] | None:
+        """The key's row: the principal's own, else that of a guest who was merged into it, the oldest."""
+        whose = keys.c.principal.in_(await accounts_of(connection, principal))
+        query = sa.select(keys).where(whose, keys.c.route == route, keys.c.key == key)
+        own_first = query.order_by((keys.c.principal == principal).desc(), keys.c.created_at)
+        return (await connection.execute(own_first.limit(1))).first()
 
 
 def _digest_of(key: str, body: bytes) -> bytes:

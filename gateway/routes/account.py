@@ -142,6 +142,7 @@ def _entry(row: RowMapping) -> EntryOut:
     image = f"/v1/generations/{row['reference_id']}/image" if painted else None
     return EntryOut(
         position=row["position"],
+        account_id=row["account_id"],
         at=row["recorded_at"].isoformat(),
         kind=row["kind"],
         credits=row["credits"],

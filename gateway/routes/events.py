@@ -15,7 +15,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -48,6 +48,7 @@ from gateway.wiring.dependencies import (
     LedgerDep,
     OpenStreamsDep,
     OriginsDep,
+    OwnershipDep,
     PaymentsDep,
     ProjectionsDep,
     SessionsDep,
@@ -59,6 +60,7 @@ from generation.queueing.signals import RedisSignals
 from generation.store.tables import job_queue
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId, PaymentId
+from ledger.ownership import Ownership
 from ledger.service import Ledger
 from projections.feed import Feeds, Moved
 from projections.runner import ProjectionRunner
@@ -95,16 +97,17 @@ class FrameIds:
         """The id of a frame."""
         return f"{position}.{self._sign(account_id, position)}"
 
-    def read(self, account_id: AccountId, frame_id: str) -> int:
-        """The position. Raises `Problem` 400 for an id that is not this account's."""
+    def read(self, accounts: Iterable[str], frame_id: str) -> int:
+        """The position. Raises `Problem` 400 for an id that is none of these accounts'."""
         text, _, signature = frame_id.partition(".")
         if text.isascii() and text.isdecimal() and len(text) <= 18:
-            expected = self._sign(account_id, int(text))
-            if hmac.compare_digest(signature.encode(), expected.encode()):
-                return int(text)
+            for account_id in accounts:
+                expected = self._sign(account_id, int(text))
+                if hmac.compare_digest(signature.encode(), expected.encode()):
+                    return int(text)
         raise Problem("bad_last_event_id", "This Last-Event-ID is not from this account's stream.")
 
-    def _sign(self, account_id: AccountId, position: int) -> str:
+    def _sign(self, account_id: str, position: int) -> str:
         message = f"{account_id}.{position}".encode()
         digest = hmac.new(self._secret, message, hashlib.sha256).digest()[:12]
         return base64.urlsafe_b64encode(digest).decode()
@@ -118,6 +121,7 @@ class Sources:
     projections: ProjectionRunner
     feeds: Feeds
     ledger: Ledger
+    ownership: Ownership
     generations: Generations
     payments: Payments
     engine: AsyncEngine
@@ -131,6 +135,7 @@ async def sources_of(
     projections: ProjectionsDep,
     feeds: FeedsDep,
     ledger: LedgerDep,
+    ownership: OwnershipDep,
     generations: GenerationsDep,
     payments: PaymentsDep,
     engine: EngineDep,
@@ -144,6 +149,7 @@ async def sources_of(
         projections=projections,
         feeds=feeds,
         ledger=ledger,
+        ownership=ownership,
         generations=generations,
         payments=payments,
         engine=engine,
@@ -171,10 +177,11 @@ async def events(
     """Server-sent events. Reconnect with `Last-Event-ID` (browsers do) and nothing is missed."""
     ids = FrameIds(settings.secret_for("event-frames"))
     network = prefixes(origins.address(request))[-1]
-    start = ids.read(caller.account_id, last_event_id) if last_event_id else None
+    accounts = await sources.ownership.accounts_of(caller.account_id)
+    start = ids.read(accounts, last_event_id) if last_event_id else None
     place = sources.streams.take(caller.account_id, network)
     response = _Frames(
-        _Stream(sources, place, caller, ids).frames(start),
+        _Stream(sources, place, caller, ids, accounts).frames(start),
         ping=PING_SECONDS,
         send_timeout=SEND_SECONDS_MAX,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -201,10 +208,18 @@ class _Frames(EventSourceResponse):
 class _Stream:
     """One open stream."""
 
-    def __init__(self, sources: Sources, place: OpenStream, caller: Principal, ids: FrameIds) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        place: OpenStream,
+        caller: Principal,
+        ids: FrameIds,
+        accounts: Sequence[str],
+    ) -> None:
         self._sources = sources
         self._slot = place
         self._account_id = caller.account_id
+        self._accounts = accounts
         self._credential = caller.credential
         self._ids = ids
         self._shown: dict[str, ProgressOut | None] = {}
@@ -213,7 +228,7 @@ class _Stream:
     async def frames(self, start: int | None) -> AsyncIterator[ServerSentEvent]:
         """The account as it is, then everything that moves."""
         sources, now = self._sources, asyncio.get_running_loop().time
-        async with sources.signals.watch(self._account_id) as queue:
+        async with sources.signals.watch(*self._accounts) as queue:
             self._slot.on_end = partial(_wake, queue)
             position = sources.projections.position if start is None else start
             yield self._frame("account", await self._account(), position)
@@ -311,7 +326,7 @@ class _Stream:
                 job_queue.c.job_id, job_queue.c.state, job_queue.c.progress_value, job_queue.c.progress_max
             )
             .where(
-                job_queue.c.account_id == self._account_id,
+                job_queue.c.account_id.in_(self._accounts),
                 job_queue.c.state.in_(("queued", "running")),
             )
             .order_by(job_queue.c.requested_at.desc())

@@ -12,7 +12,7 @@ from gateway.auth.networks import Origins, prefixes, quotas
 from gateway.http.idempotency import IdempotencyKeys, Mapped
 from gateway.http.problems import Problem, leaves_key_open, problem_of
 from gateway.routes.generation_shapes import GenerationIn
-from gateway.routes.live import session_digest
+from gateway.routes.live import SessionNames, SessionNamesDep
 from gateway.routes.presenting import balance, has_paid
 from gateway.routes.sketch_data import sent_data
 from gateway.settings import Settings
@@ -61,6 +61,7 @@ class Requests:
     identifiers: Identifiers
     origins: Origins
     network_keys: NetworkKeys
+    names: SessionNames
     clock: Clock
     settings: Settings
 
@@ -151,7 +152,7 @@ class Requests:
             seed=seed_of(job_id) if body.seed is None else body.seed,
             strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
             live=body.live,
-            session_id=body.session_id and session_digest(self.settings, account_id, body.session_id),
+            session_id=body.session_id and await self.names.find(account_id, body.session_id),
             seq=body.seq,
             variation=body.variation,
             session_cap=body.session_cap,
@@ -190,6 +191,7 @@ async def requests_of(
     identifiers: IdentifiersDep,
     origins: OriginsDep,
     network_keys: NetworkKeysDep,
+    names: SessionNamesDep,
     clock: ClockDep,
     settings: SettingsDep,
 ) -> Requests:
@@ -203,6 +205,7 @@ async def requests_of(
         identifiers=identifiers,
         origins=origins,
         network_keys=network_keys,
+        names=names,
         clock=clock,
         settings=settings,
     )

@@ -4,21 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_shapes import CAP_MAX, SESSION_ID
 from gateway.routes.shapes import LiveSessionOut, answers
-from gateway.settings import Settings
-from gateway.wiring.dependencies import Caller, GenerationsDep, IdentifiersDep, SettingsDep
+from gateway.wiring.dependencies import Caller, GenerationsDep, IdentifiersDep, OwnershipDep, SettingsDep
+from generation.domain.requests import session_key
 from generation.domain.sessions import SessionChange, SessionView
-from ledger.identifiers import AccountId
+from generation.jobs.service import Generations
+from ledger.identifiers import AccountId, Identifiers
+from ledger.ownership import Ownership
 
 router = APIRouter(route_class=BoundedRoute, prefix="/v1/generations/sessions", tags=["generations"])
 SessionId = Annotated[str, Path(pattern=SESSION_ID, description="As sent with the frames.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionNames:
+    """From a client's name for a live session to ours, also where a guest began it."""
+
+    generations: Generations
+    ownership: Ownership
+    identifiers: Identifiers
+    secret: bytes
+
+    async def find(self, account_id: AccountId, session_id: str) -> str:
+        """Our name of the account's session. One that a merged guest began goes on under it."""
+        name = self._digest(account_id, session_id)
+        guests = (await self.ownership.accounts_of(account_id))[1:]
+        earlier = [session_key(guest, self._digest(guest, session_id)) for guest in guests]
+        await self.generations.sessions.bring_along(self.identifiers.command(), account_id, name, earlier)
+        return name
+
+    def _digest(self, account_id: str, session_id: str) -> str:
+        # A client's own name for a session may say anything about a person; events get a digest of it.
+        message = f"{account_id}\n{session_id}".encode()
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:24]
+
+
+async def session_names_of(
+    generations: GenerationsDep, ownership: OwnershipDep, identifiers: IdentifiersDep, settings: SettingsDep
+) -> SessionNames:
+    """Dependency: our names for live sessions."""
+    return SessionNames(
+        generations=generations,
+        ownership=ownership,
+        identifiers=identifiers,
+        secret=settings.secret_for("live-sessions"),
+    )
+
+
+SessionNamesDep: TypeAlias = Annotated[SessionNames, Depends(session_names_of)]
 
 
 class LiveSessionIn(BaseModel):
@@ -33,10 +74,10 @@ class LiveSessionIn(BaseModel):
 
 @router.get("/{session_id}", summary="How a live session stands", **answers(LiveSessionOut))
 async def session(
-    session_id: SessionId, caller: Caller, generations: GenerationsDep, settings: SettingsDep
+    session_id: SessionId, caller: Caller, generations: GenerationsDep, names: SessionNamesDep
 ) -> LiveSessionOut:
     """Whether it is paused and why, and what it has spent. One that never began has spent nothing."""
-    name = session_digest(settings, caller.account_id, session_id)
+    name = await names.find(caller.account_id, session_id)
     return _shown(session_id, await generations.sessions.look(caller.account_id, name))
 
 
@@ -51,13 +92,13 @@ async def change_session(
     caller: Caller,
     generations: GenerationsDep,
     identifiers: IdentifiersDep,
-    settings: SettingsDep,
+    names: SessionNamesDep,
 ) -> LiveSessionOut:
     """A paused session accepts no frame (409 `session_paused`). What waits is cancelled and its credits
     are free again; what is being painted is finished. A session that has spent its limit is paused
     until the limit is raised.
     """
-    name = session_digest(settings, caller.account_id, session_id)
+    name = await names.find(caller.account_id, session_id)
     change = SessionChange(
         paused=body.paused,
         cap_credits=body.cap_credits,
@@ -65,12 +106,6 @@ async def change_session(
     )
     view = await generations.sessions.change(identifiers.command(), caller.account_id, name, change)
     return _shown(session_id, view)
-
-
-def session_digest(settings: Settings, account_id: AccountId, session_id: str) -> str:
-    """A client's own name for a session may say anything about a person; events get a digest of it."""
-    message = f"{account_id}\n{session_id}".encode()
-    return hmac.new(settings.secret_for("live-sessions"), message, hashlib.sha256).hexdigest()[:24]
 
 
 def _shown(session_id: str, view: SessionView) -> LiveSessionOut:

@@ -142,6 +142,7 @@ class EntryOut(Shape):
     """One movement of the balance."""
 
     position: int = Field(description="Its event's place in the log: the proof of it.")
+    account_id: str = Field(description="Whose balance moved: yours, or a guest's that became yours.")
     at: str
     kind: str = Field(description="`granted`, `held`, `captured`, `released` and so on.")
     credits: int = Field(description="Change of what is owned; of what is available where only that moves.")

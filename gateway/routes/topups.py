@@ -20,6 +20,7 @@ from gateway.wiring.dependencies import (
     IdempotencyKeysDep,
     IdentifiersDep,
     LogReaderDep,
+    OwnershipDep,
     PaymentsDep,
     PeopleDep,
     SettingsDep,
@@ -165,10 +166,12 @@ async def topups(caller: Caller, payments: PaymentsDep) -> TopupsOut:
     return TopupsOut(topups=[topup_shown(view) for view in found])
 
 
-async def own_topup(topup_id: str, caller: Caller, payments: PaymentsDep) -> TopupView:
+async def own_topup(
+    topup_id: str, caller: Caller, payments: PaymentsDep, ownership: OwnershipDep
+) -> TopupView:
     """Dependency: the top-up of the path. Raises `Problem` 404 if it is not the caller's."""
     view = await payments.topup(PaymentId(topup_id)) if is_identifier(topup_id, "pay") else None
-    if view is None or view.account_id != caller.account_id:
+    if view is None or not await ownership.owns(caller.account_id, view.account_id):
         raise Problem("payment_not_found", "There is no such top-up.")
     return view
 

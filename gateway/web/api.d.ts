@@ -47,6 +47,7 @@ export interface CreditsOut {
 /** One movement of the balance. */
 export interface EntryOut {
   position: number;
+  account_id: string;
   at: string;
   kind: string;
   credits: number;

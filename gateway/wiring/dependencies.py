@@ -30,6 +30,7 @@ from ledger.clock import Clock
 from ledger.identifiers import Identifiers
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.sequencer import Sequencer
+from ledger.ownership import Ownership
 from ledger.service import Ledger
 from processes.guest_merge import Guests
 from projections.accounts import Statements
@@ -92,6 +93,10 @@ async def _projections(request: Request) -> ProjectionRunner:
 
 async def _statements(request: Request) -> Statements:
     return _services(request).ledger.statements
+
+
+async def _ownership(request: Request) -> Ownership:
+    return _services(request).ledger.ownership
 
 
 async def _feeds(request: Request) -> Feeds:
@@ -178,6 +183,7 @@ LedgerDep: TypeAlias = Annotated[Ledger, Depends(_ledger)]
 GuestsDep: TypeAlias = Annotated[Guests, Depends(_guests)]
 ProjectionsDep: TypeAlias = Annotated[ProjectionRunner, Depends(_projections)]
 StatementsDep: TypeAlias = Annotated[Statements, Depends(_statements)]
+OwnershipDep: TypeAlias = Annotated[Ownership, Depends(_ownership)]
 FeedsDep: TypeAlias = Annotated[Feeds, Depends(_feeds)]
 PaymentsDep: TypeAlias = Annotated[Payments, Depends(payments_of)]
 SupervisionDep: TypeAlias = Annotated[Supervision, Depends(_supervision)]

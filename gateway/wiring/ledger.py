@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.wiring.foundation import Foundation
 from ledger.log.model import Envelope
+from ledger.ownership import Ownership
 from ledger.service import Ledger
 from processes.guest_merge import Guests
 from projections.accounts import AccountProjection, Statements
@@ -22,6 +23,7 @@ class LedgerServices:
 
     ledger: Ledger
     guests: Guests
+    ownership: Ownership
     projections: ProjectionRunner
     statements: Statements
     feeds: Feeds
@@ -34,6 +36,7 @@ def build_ledger(base: Foundation) -> LedgerServices:
     return LedgerServices(
         ledger=ledger,
         guests=guests,
+        ownership=Ownership(base.engine),
         projections=_projections(base),
         statements=Statements(base.engine),
         feeds=Feeds(base.engine),

@@ -7,8 +7,10 @@ and whatever comes back to the queue later (its worker died) by the next sweep.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from generation.domain.commands import StopPausedJob
@@ -54,6 +56,36 @@ class LiveSessions:
     async def look(self, account_id: AccountId, session_id: str) -> SessionView:
         """How a session is; one that was never used has spent nothing."""
         return view_of(await self._queue.session(session_key(account_id, session_id)), self._limits)
+
+    async def bring_along(
+        self, key: CommandKey, account_id: AccountId, session_id: str, earlier: Sequence[str]
+    ) -> None:
+        """Let a session that a guest began go on as this account's: with its limit, and with what it has spent.
+
+        `earlier` are the names of the rows that it may have had. A frame that waits in one of them stays there.
+        """
+        name = session_key(account_id, session_id)
+        if not earlier or await self._queue.session(name) is not None:
+            return
+        begun = await self._queue.newest_session(earlier)
+        if begun is None:
+            return
+        taken_over = msgspec.structs.replace(begun, session_id=name, waiting_job=None)
+
+        def decide(uow: UnitOfWork) -> None:
+            if session_of(uow, name) is None:
+                uow.put(SESSIONS, taken_over.to_row())
+
+        await self._log.submit(
+            Transaction(
+                key=key,
+                actor=account_id,
+                body=["bring_session", name, begun.session_id],
+                streams=(),
+                rows=((SESSIONS, name),),
+                decide=decide,
+            )
+        )
 
     async def change(
         self, key: CommandKey, account_id: AccountId, session_id: str, change: SessionChange

@@ -35,6 +35,7 @@ from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
+from ledger.ownership import Ownership
 
 RACES_MAX = 5
 """How often a request is decided again because its live session changed meanwhile."""
@@ -66,6 +67,7 @@ class Generations:
         self._moderation = moderation
         self._clock = clock
         self._digest_secret = digest_secret
+        self._ownership = Ownership(queue.engine)
         self._limits = limits or Limits()
         self._funding_process = funding_process
         self._metrics = metrics or Metrics()
@@ -189,9 +191,9 @@ class Generations:
         return hmac.new(self._digest_secret, message, hashlib.sha256).hexdigest()[:32]
 
     async def job(self, account_id: AccountId, job_id: JobId) -> Job:
-        """A job of this account. Raises `JobNotFound` for anybody else's."""
+        """A job of this account, or of a guest merged into it. Raises `JobNotFound` for anybody else's."""
         job: Job = (await self._reader.state(job_id)).state
-        if job.state is JobState.UNKNOWN or job.account_id != account_id:
+        if job.state is JobState.UNKNOWN or not await self._ownership.owns(account_id, job.account_id):
             raise JobNotFound()
         return job
 
@@ -215,7 +217,7 @@ class Generations:
             key=CommandKey(f"{job_id}:cancel"),
             actor=account_id,
             body=["cancel", job_id],
-            streams=(account_id, job_id),
+            streams=(job.account_id, job_id),  # a guest's hold stays the guest's; what it frees follows
             rows=rows_of(job_id),
             decide=decide,
         )

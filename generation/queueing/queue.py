@@ -188,6 +188,11 @@ class JobQueue:
         row = await self._one(sql.SESSION_OF, key=session_key)
         return None if row is None else LiveSession.from_row(row._asdict())
 
+    async def newest_session(self, session_keys: Sequence[str]) -> LiveSession | None:
+        """The one of these sessions that was used last, None if none ever was."""
+        row = await self._one(sql.NEWEST_SESSION, names=list(session_keys))
+        return None if row is None else LiveSession.from_row(row._asdict())
+
     async def waiting_in_paused(self, session_key: str | None = None, limit: int = 100) -> Sequence[Any]:
         """(job, account, session) of what waits although its live session is paused: in this one, or anywhere."""
         if session_key is None:

@@ -36,8 +36,8 @@ class Signals(Protocol):
     async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """Send a small JSON message to whoever watches this account now."""
 
-    def watch(self, account_id: str) -> contextlib.AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
-        """Messages for one account while the context lasts; a full queue drops the oldest."""
+    def watch(self, *accounts: str) -> contextlib.AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+        """Messages for these accounts while the context lasts; a full queue drops the oldest."""
 
 
 class LocalSignals:
@@ -90,17 +90,19 @@ class LocalSignals:
             queue.put_nowait(message)
 
     @contextlib.asynccontextmanager
-    async def watch(self, account_id: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    async def watch(self, *accounts: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         """See `Signals.watch`."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=WATCHED_MAX)
-        self._watchers.setdefault(account_id, set()).add(queue)
+        for account_id in accounts:
+            self._watchers.setdefault(account_id, set()).add(queue)
         try:
             yield queue
         finally:
-            watchers = self._watchers[account_id]
-            watchers.discard(queue)
-            if not watchers:
-                del self._watchers[account_id]
+            for account_id in accounts:
+                watchers = self._watchers[account_id]
+                watchers.discard(queue)
+                if not watchers:
+                    del self._watchers[account_id]
 
 
 class RedisSignals(LocalSignals):

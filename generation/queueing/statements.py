@@ -120,6 +120,12 @@ SEEDS = sa.select(job_inputs.c.job_id, job_inputs.c.seed).where(
 RESULT_OF = sa.select(job_results).where(job_results.c.job_id == _text("key"))
 FUNDING_OF = sa.select(job_funding).where(job_funding.c.job_id == _text("key"))
 SESSION_OF = sa.select(live_sessions).where(live_sessions.c.session_id == _text("key"))
+NEWEST_SESSION = (
+    sa.select(live_sessions)
+    .where(live_sessions.c.session_id == sa.any_(sa.bindparam("names", type_=sa.ARRAY(sa.Text))))
+    .order_by(live_sessions.c.updated_at.desc())
+    .limit(1)
+)
 
 # --- what waits in paused sessions: most, and session for one of them ---
 

@@ -127,6 +127,8 @@ def merge_in(uow: UnitOfWork, guest_id: str, account_id: str) -> int:
     """
     guest, person = uow.state(guest_id), uow.state(account_id)
     out, arrived = merging.decide_merge(guest, person, guest_id, account_id, uow.now)
+    if out and not guest.status.merged_into:
+        uow.put(merging.MERGED, {"account_id": guest_id, "into_account": account_id})
     uow.append(guest_id, out)
     uow.append(account_id, arrived)
     return sum(getattr(event, "credits", 0) for event in out[:1])

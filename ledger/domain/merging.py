@@ -19,6 +19,9 @@ from ledger.log.model import Event, SideTable, UnitOfWork
 MERGES = SideTable(tables.account_merges)
 """Guests of whom something is still to be moved. Worked off by whoever keeps the follow-ups."""
 
+MERGED = SideTable(tables.merged_accounts)
+"""Whose it is what a merged guest made: written with the merge, never changed."""
+
 
 def decide_merge(
     guest: Account, person: Account, guest_id: str, person_id: str, now: datetime

@@ -67,6 +67,15 @@ account_merges = sa.Table(
     comment="guests of whom paid credits are still to be moved",
 )
 
+merged_accounts = sa.Table(
+    "merged_accounts",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True, comment="the guest"),
+    sa.Column("into_account", sa.Text, nullable=False, comment="the account that the guest was merged into"),
+    sa.Index("merged_accounts_into", "into_account"),
+    comment="to whom belongs what a merged guest made",
+)
+
 account_due = sa.Table(
     "account_due",
     metadata,

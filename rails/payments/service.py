@@ -384,7 +384,7 @@ class Payments:
         if not is_identifier(attempt_of, "pay"):
             raise PaymentNotFound
         row = await self._row(attempt_of)
-        if row["account_id"] != account_id:
+        if not await self.store.owns(account_id, row["account_id"]):
             raise PaymentNotFound
         return str(row["root_id"])
 

@@ -71,7 +71,10 @@ class RailStore(ReferenceStore, Protocol):
         """Rows of `rail_payments` of one top-up, oldest first."""
 
     async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
-        """The account's payments, newest first."""
+        """The payments of the account and of guests merged into it, newest first."""
+
+    async def owns(self, account_id: str, owner: str) -> bool:
+        """Whether `owner` is the account, or a guest merged into it."""
 
     async def openings(self, account_id: str, now: datetime) -> Openings:
         """Which payment requests of an account are open: as the next transaction that opens one would find it."""

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.identifiers import PaymentId
+from ledger.ownership import Ownership
 from rails.contract import Notification, OpenReference
 from rails.domain.openings import Openings
 from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
@@ -32,6 +33,7 @@ class SqlRailStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._ownership = Ownership(engine)
 
     async def payment(self, payment_id: str) -> Mapping[str, Any] | None:
         """See `RailStore`."""
@@ -73,8 +75,13 @@ class SqlRailStore:
 
     async def of_account(self, account_id: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """See `RailStore`."""
-        mine = sa.select(PAYMENT_ROWS).where(_P.account_id == account_id)
-        return await self._many(mine.order_by(_P.opened_at.desc(), _P.payment_id.desc()).limit(limit))
+        accounts = await self._ownership.accounts_of(account_id)
+        theirs = sa.select(PAYMENT_ROWS).where(_P.account_id.in_(accounts))
+        return await self._many(theirs.order_by(_P.opened_at.desc(), _P.payment_id.desc()).limit(limit))
+
+    async def owns(self, account_id: str, owner: str) -> bool:
+        """See `RailStore`."""
+        return await self._ownership.owns(account_id, owner)
 
     async def openings(self, account_id: str, now: datetime) -> Openings:
         """See `RailStore`."""

@@ -1,0 +1,56 @@
+"""Whose something is: what a guest made belongs to whoever the guest was merged into.
+
+Streams and rows keep the account that made them, for ever. Reads ask here which accounts a person stands
+for; merges go in chains (a guest into a guest, that one into a person), and so do these answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ledger.log.tables import merged_accounts
+
+ACCOUNTS_MAX = 1_000
+"""How many accounts are followed for one question, the nearest first."""
+
+
+async def accounts_of(connection: AsyncConnection, account_id: str) -> Sequence[str]:
+    """The account, then every account that was merged into it, also through others. At most `ACCOUNTS_MAX`."""
+    start = sa.select(sa.literal(account_id).label("account_id"))
+    theirs = start.cte("theirs", recursive=True)
+    theirs = theirs.union(
+        sa.select(merged_accounts.c.account_id).where(merged_accounts.c.into_account == theirs.c.account_id)
+    )
+    found = await connection.execute(sa.select(theirs.c.account_id).limit(ACCOUNTS_MAX))
+    return [str(account) for account in found.scalars()]
+
+
+class Ownership:
+    """Questions to the merges, in connections of their own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def accounts_of(self, account_id: str) -> Sequence[str]:
+        """See `accounts_of`."""
+        async with self._engine.connect() as connection:
+            return await accounts_of(connection, account_id)
+
+    async def owns(self, account_id: str, owner: str) -> bool:
+        """Whether what `owner` made belongs to this account: it is the same, or was merged into it."""
+        if account_id == owner:
+            return True
+        start = sa.select(merged_accounts.c.into_account).where(merged_accounts.c.account_id == owner)
+        later = start.cte("later", recursive=True)
+        later = later.union(
+            sa.select(merged_accounts.c.into_account).where(
+                merged_accounts.c.account_id == later.c.into_account
+            )
+        )
+        followed = sa.select(later.c.into_account).limit(ACCOUNTS_MAX).subquery()
+        query = sa.select(sa.literal(1)).where(followed.c.into_account == account_id)
+        async with self._engine.connect() as connection:
+            return (await connection.execute(query.limit(1))).first() is not None
