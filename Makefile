@@ -20,7 +20,7 @@ CANDIDATES := python3.11 python3 /usr/bin/python3.11 /usr/bin/python3 python3.12
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c '$(USABLE)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
-.PHONY: help setup run test test-slow check format bench mutation lock clean
+.PHONY: help setup run test test-slow lint check format bench mutation lock clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,11 +45,13 @@ test-slow: setup ## Suites with a schedule of their own (hours): images, broken 
 	$(BIN)/llamasketch bench chaos || failed=1; \
 	exit $$failed
 
-check: setup ## Lint, types, import rules, house rules
+lint: setup ## Lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## The same, and the house rules
 	$(BIN)/python -m pytest -q tests/house
 
 format: setup ## Format the code
