@@ -21,10 +21,12 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from rails.liquid.bindings import keep_bindings
+from rails.store.tables import METADATA
 from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
+from tests.tables import create_tables, database_name
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.
 pytest.register_assert_rewrite("rails.testing.contract_suite", "rails.testing.harness")
@@ -199,6 +201,14 @@ def make_database(postgres_url: str) -> MakeDatabase:
         return with_database(postgres_url, name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rails_template(make_database: MakeDatabase) -> str:
+    """The name of a database with the tables of the log and of the rails, to be copied."""
+    url = make_database()
+    create_tables(url, METADATA)
+    return database_name(url)
 
 
 @pytest.fixture(scope="module")

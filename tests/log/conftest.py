@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -25,6 +24,7 @@ from ledger.log.sequencer import Sequencer
 from ledger.testing.memory_log import MemoryLog
 from tests.log.faulty import FaultyRecorder, Watch
 from tests.log.purse import NOTES, PURSES, Purse, metadata
+from tests.tables import create_tables, database_name
 
 
 @dataclass
@@ -78,12 +78,8 @@ async def postgres_log(clock: ManualClock, log_database: str) -> AsyncIterator[L
 def log_template(make_database: Callable[..., str]) -> str:
     """A database with the log's tables, to be copied."""
     url = make_database()
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    metadata.create_all(engine)
-    engine.dispose()
-    return url.rpartition("/")[2]
+    create_tables(url, metadata)
+    return database_name(url)
 
 
 @pytest.fixture

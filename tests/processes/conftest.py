@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -19,26 +18,13 @@ from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from rails.domain.state import PAYMENTS
-from rails.store.tables import METADATA
 from tests.ledger.world import NOON
 from tests.processes.merging_house import House
 
 
-@pytest.fixture(scope="session")
-def ledger_template(make_database: Callable[..., str]) -> str:
-    """A database with the tables of the ledger and of the rails, to be copied."""
-    url = make_database()
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    METADATA.create_all(engine)
-    engine.dispose()
-    return url.rpartition("/")[2]
-
-
 @pytest.fixture
-async def merging(ledger_template: str, make_database: Callable[..., str]) -> AsyncIterator[House]:
-    async with house_on(make_database(ledger_template), ManualClock(NOON)) as house:
+async def merging(rails_template: str, make_database: Callable[..., str]) -> AsyncIterator[House]:
+    async with house_on(make_database(rails_template), ManualClock(NOON)) as house:
         yield house
 
 

@@ -10,13 +10,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from generation.images.object_store import BucketStore
-from tests.generation.core.world import World, create_schema, forget_everything, open_world
+from tests.generation.core.world import TABLES, World, forget_everything, open_world
+from tests.tables import create_tables
 
 
 @pytest.fixture(scope="session")
 def generation_database(make_database: Callable[..., str]) -> str:
     url = make_database()
-    create_schema(url)
+    create_tables(url, TABLES)
     return url
 
 

@@ -50,15 +50,6 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TABLES = generation.store.tables.metadata
 
 
-def create_schema(url: str) -> None:
-    """The log's tables and ours."""
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    TABLES.create_all(engine)
-    engine.dispose()
-
-
 def forget_everything(url: str) -> None:
     """Empty all tables: cheaper than another database."""
     with psycopg.connect(url, autocommit=True) as connection:

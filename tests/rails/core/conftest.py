@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
-import sqlalchemy as sa
 
-from ledger.log.recorder import LogRecorder, open_datastore
-from rails.store.tables import METADATA
 from tests.rails.core.platform import Platform, make_platform, on_postgres
 
 
@@ -20,18 +17,6 @@ def platform() -> Platform:
 @pytest.fixture
 def account_id(platform: Platform) -> str:
     return platform.ids.account()
-
-
-@pytest.fixture(scope="session")
-def rails_template(make_database: Callable[..., str]) -> str:
-    """A database with the tables of the log and of the rails, to be copied."""
-    url = make_database()
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    METADATA.create_all(engine)
-    engine.dispose()
-    return url.rpartition("/")[2]
 
 
 @pytest.fixture(params=["memory", "postgres"])
