@@ -56,7 +56,13 @@ def _all() -> Sequence[Source]:
 
 def nodes(source: Source, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
     """Every node of these kinds."""
-    return (node for node in ast.walk(source.tree) if isinstance(node, kinds))
+    return (node for node in walked(source) if isinstance(node, kinds))
+
+
+@cache
+def walked(source: Source) -> Sequence[ast.AST]:
+    """All nodes of a file, looked for once."""
+    return tuple(ast.walk(source.tree))
 
 
 def dotted(node: ast.AST) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from tests.house.sources import PRODUCT, ROOT, Source, dotted, nodes, python, tracked
+from tests.house.sources import PRODUCT, ROOT, Source, dotted, nodes, python, tracked, walked
 
 SCANNED = (*PRODUCT, "bench")
 FOR_TESTS = re.compile(r"(sandbox|bench)/|\w+/testing/")
@@ -147,12 +147,17 @@ def words(*folders: str) -> frozenset[str]:
         word
         for source in python(*folders)
         if "/migrations/" not in source.path and not source.path.startswith("tests/house/")
-        for word in _words(source.tree, _silent(source))
+        for word in _words(source)
     )
 
 
-def _words(tree: ast.AST, silent: set[int]) -> Iterator[str]:
-    for node in ast.walk(tree):
+@cache
+def _words(source: Source) -> frozenset[str]:
+    return frozenset(_each_word(source, _silent(source)))
+
+
+def _each_word(source: Source, silent: set[int]) -> Iterator[str]:
+    for node in walked(source):
         match node:
             case (
                 ast.Name(id=name, ctx=ast.Load())
