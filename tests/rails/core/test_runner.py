@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
@@ -356,3 +357,77 @@ async def test_a_rail_that_swallows_a_cancellation_does_not_keep_the_process_fro
             await rail.listened.wait()
     assert rail.cancelled == 2
     assert rail.closed
+
+
+async def test_a_notification_that_names_no_payment_asks_about_all_that_are_pending(
+    platform: Platform,
+) -> None:
+    platform.network.notifications_per_change = 0
+    topups = [await opened(platform) for _ in range(3)]
+    for topup in topups:
+        await platform.pay(topup.payment_id)
+    await platform.payments.deal_with("fake", None)
+    for topup in topups:
+        assert (await platform.payments.topup(topup.payment_id)).state is TopupState.SEEN
+
+
+async def test_what_is_kept_for_later_wakes_those_who_work_on_it(platform: Platform) -> None:
+    assert not platform.payments.notification_stored["fake"].is_set()
+    await platform.payments.keep_notification("fake", Notification(reference="fake-elsewhere"))
+    assert platform.payments.notification_stored["fake"].is_set()
+
+
+async def test_rates_are_kept_fresh_as_long_as_payments_are_taken(platform: Platform) -> None:
+    asked, stopped = asyncio.Event(), asyncio.Event()
+
+    async def keep_fresh() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with Supervision(
+        platform.payments, platform.rails, clock=platform.clock, keep_rates_fresh=keep_fresh
+    ):
+        await asyncio.wait_for(asked.wait(), 10)
+        assert not stopped.is_set()
+    assert stopped.is_set()
+
+
+class CountedWaits(Backoff):
+    """No wait at all, but it is known which was asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def wait(self, attempts: int, randomness: random.Random) -> timedelta:
+        self.asked.append(attempts)
+        return timedelta(0)
+
+
+class FragileRail(FakeRail):
+    """A rail whose connection breaks a few times in a row, says something, and breaks again."""
+
+    breaks = 0
+
+    async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
+        self.breaks += 1
+        if self.breaks == 4:
+            yield Notification(reference=None)
+        if self.breaks == 6:
+            await asyncio.Event().wait()
+        raise RailUnavailable("connection lost")
+
+
+async def test_the_wait_for_a_new_connection_grows_until_something_is_heard(platform: Platform) -> None:
+    CountedWaits.asked.clear()
+    rail = platform.rails["fake"] = FragileRail(platform.network)
+    listening = asyncio.create_task(runner_of(platform, replace(RULES, backoff=CountedWaits())).listen())
+
+    async def broke_for_the_last_time() -> bool:
+        return rail.breaks == 6
+
+    await until(broke_for_the_last_time)
+    listening.cancel()
+    await asyncio.wait([listening], timeout=10)
+    assert CountedWaits.asked == [1, 2, 3, 1, 2]

@@ -313,3 +313,51 @@ async def test_an_outage_is_said_in_health(platform: Platform) -> None:
     await platform.network.set_down(True)
     with pytest.raises(RailUnavailable):
         await platform.payments.observe(topup.payment_id)
+
+
+class RailThatCannotClose(FakeRail):
+    """A rail that has no way to close what it opened."""
+
+    cancel = None  # type: ignore[assignment]
+
+
+async def test_a_quote_runs_out_although_its_rail_cannot_close_what_it_opened(platform: Platform) -> None:
+    platform.rails["fake"] = RailThatCannotClose(platform.network, capabilities=fake_capabilities())
+    topup = await opened(platform)
+    platform.clock.set(topup.quote_expires_at)
+    await runner_of(platform).sweep_once()
+    seen = await platform.payments.topup(topup.payment_id)
+    assert (seen.state, seen.expired) == (TopupState.EXPIRED, True)
+    assert "cancel" not in platform.network.calls
+
+
+async def test_a_sweep_grants_what_waited_for_a_rate_however_many_rounds_found_none(
+    platform: Platform,
+) -> None:
+    account_id = platform.ids.account()
+    topup = await opened(platform, account_id, wanted=500, pay_asset="BTC")
+    platform.clock.advance(timedelta(days=2))
+    price = platform.rates.prices.pop("BTC")
+    await platform.pay(topup.payment_id)
+    await platform.network.settle()
+    runner = runner_of(platform)
+    for _ in range(3):
+        await runner.sweep_once()
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.UNPRICED
+    platform.rates.prices["BTC"] = price
+    await runner.sweep_once()
+    assert await platform.posted(account_id) == 500
+
+
+async def test_notifications_that_were_dealt_with_are_forgotten_after_a_month(platform: Platform) -> None:
+    topup = await opened(platform)
+    message = platform.network.webhook(await platform.reference(topup.payment_id), "evt_1")
+    assert await platform.payments.accept_notification("fake", *message) == 1
+    runner = runner_of(platform)
+    assert await runner.work_once() == 1
+    platform.clock.advance(RULES.notifications_kept)
+    await runner.sweep_once()
+    assert await platform.payments.accept_notification("fake", *message) == 0, "it is still known"
+    platform.clock.advance(timedelta(seconds=1))
+    await runner.sweep_once()
+    assert await platform.payments.accept_notification("fake", *message) == 1
