@@ -62,7 +62,7 @@ RAILS_IN_MEMORY = tuple(
     for name in ("golden", "recorded", "payment_properties", "payments", "rates", "runner", "fake_contract")
 )
 RAILS_RUNNING = (
-    *(f"tests/rails/core/test_{name}.py" for name in ("received_money", "sweeps", "stores")),
+    *(f"tests/rails/core/test_{name}.py" for name in ("received_money", "sweeps", "stores", "open_limit")),
     "tests/processes/test_pay_per_image.py",
 )
 

@@ -247,3 +247,16 @@ async def test_a_rail_without_webhooks_takes_none(platform: Platform) -> None:
     platform.payments._rails["deaf"] = Deaf()  # type: ignore[index]
     with pytest.raises(NoWebhooks):
         await platform.payments.accept_notification("deaf", {}, b"")
+
+
+async def test_a_payment_that_its_rail_never_opened_is_closed_without_asking_it(
+    platform: Platform, account_id: str
+) -> None:
+    platform.network.answers_to_lose = 1
+    topup = await opened(platform, account_id)
+    assert topup.state is TopupState.OPENING
+    platform.network.down = True
+    assert (await platform.payments.cancel(topup.payment_id)).state is TopupState.EXPIRED
+    platform.network.down = False
+    await platform.payments.open_way(topup.payment_id)
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.EXPIRED, "it stays closed"
