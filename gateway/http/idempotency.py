@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import sqlalchemy as sa
+from fastapi import Header
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -24,6 +25,16 @@ from ledger.identifiers import CommandKey
 from ledger.ownership import accounts_of
 
 _SHAPE = re.compile(r"[\x21-\x7e]{1,255}")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        max_length=255,
+        description="Printable ASCII without spaces. See Sending again.",
+        json_schema_extra={"pattern": "^[!-~]{1,255}$"},
+    ),
+]
+"""The header, as an argument of a route."""
 
 
 class Mapped(NamedTuple):

@@ -164,6 +164,7 @@ async def sources_of(
     summary="Follow an account live",
     response_class=EventSourceResponse,
     response_description="A stream of frames; see Live events.",
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     openapi_extra={PROBLEMS_FIELD: ["bad_last_event_id", "too_many_streams", "streams_busy"]},
 )
 async def events(

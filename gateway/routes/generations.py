@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
+from gateway.http.idempotency import IdempotencyKey
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_requests import Requests, requests_of, seed_of
@@ -58,7 +59,7 @@ async def request_generation(
     caller: Caller,
     requests: Annotated[Requests, Depends(requests_of)],
     generations: GenerationsDep,
-    idempotency_key: Annotated[str | None, Header(max_length=255, description="See Sending again.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> GenerationOut:
     """Holds the price and queues the job. Nothing is charged unless an image is delivered.
 

@@ -6,11 +6,11 @@ import contextlib
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.auth.identity import Role
-from gateway.http.idempotency import Mapped
+from gateway.http.idempotency import IdempotencyKey, Mapped
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.presenting import topup_shown
@@ -103,7 +103,7 @@ async def open_topup(
     identifiers: IdentifiersDep,
     people: PeopleDep,
     settings: SettingsDep,
-    idempotency_key: Annotated[str | None, Header(max_length=255, description="See Sending again.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> TopupOut:
     """Gives instructions to pay. Whatever arrives there is credited, also late, twice or too much.
 
