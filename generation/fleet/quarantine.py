@@ -72,7 +72,11 @@ class Quarantine:
 
     async def forgive(self, job_id: JobId) -> None:
         """What was blamed on workers was the job's own."""
+        blamed_workers = sa.select(worker_failures.c.worker_id).where(worker_failures.c.job_id == job_id)
+        lock = sa.select(workers.c.worker_id).where(workers.c.worker_id.in_(blamed_workers))
         async with self._engine.begin() as connection:
+            # Before the evidence is changed: whoever adds to it meanwhile decides on what is then left.
+            await connection.execute(lock.order_by(workers.c.worker_id).with_for_update())
             blamed = sa.delete(worker_failures).where(worker_failures.c.job_id == job_id)
             found = await connection.execute(blamed.returning(worker_failures.c.worker_id))
             await connection.execute(

@@ -99,8 +99,11 @@ class Generations:
             state = await self._admit(request)
             unpaid = state == JobState.AWAITING_PAYMENT.value
             opened = await self._open_payment(request) if unpaid else None
+        except SessionMoved:
+            # Nothing is recorded: another process may accept the same request, and its job needs the sketch.
+            raise QueueFull from None
         except Refusal:
-            # Nobody will ever make it: who cannot pay must not fill our store either.
+            # Nobody will ever make it, as is recorded: who cannot pay must not fill our store either.
             await self._store.delete(sketch_key(request))
             raise
         if not unpaid:
@@ -108,7 +111,10 @@ class Generations:
         return Accepted(request.job_id, state, request.price, opened)
 
     async def _admit(self, request: GenerationRequest) -> str:
-        """The new job's state. Decided again if the frame that it would replace has changed meanwhile."""
+        """The new job's state. Decided again if the frame that it would replace has changed meanwhile.
+
+        Raises `SessionMoved` if it has changed each time.
+        """
         for _ in range(RACES_MAX):
             asked = Asked(
                 request,
@@ -123,7 +129,7 @@ class Generations:
             if "superseded" in receipt.result and not receipt.replayed:
                 self._metrics.ended(JobState.SUPERSEDED.value)
             return str(receipt.result["state"])
-        raise QueueFull()
+        raise SessionMoved
 
     async def _waiting_frame(self, request: GenerationRequest) -> JobId | None:
         if not request.live or request.session_key is None:

@@ -56,7 +56,7 @@ from rails.payments.refused import RefusedNotifications
 from rails.quotes.quote import Quote, Rates
 from rails.quotes.quoter import PaymentLimits, Quoter
 from rails.reading import MISREAD
-from rails.store.port import RailStore, RetryTask
+from rails.store.port import RailStore, RetryTask, TooManyWaiting
 
 NAME_LENGTH_MAX = 300
 """Of a rail's reference or message id, in characters."""
@@ -281,14 +281,14 @@ class Payments:
         except NotificationRejected as error:
             self.refused.note(rail, error)
             raise
-        if await self.store.waiting_notifications(rail) >= self.limits.notifications_waiting_max:
-            raise NotificationsFull
-        fresh = [
-            await self.store.store_notification(rail, notification, self._clock())
-            for notification in notifications
-        ]
+        most = self.limits.notifications_waiting_max
+        try:
+            store = self.store.store_notification
+            new = [await store(rail, found, self._clock(), most) for found in notifications]
+        except TooManyWaiting:
+            raise NotificationsFull from None
         self.notification_stored[rail].set()
-        return sum(fresh)
+        return sum(new)
 
     async def deal_with(self, rail: str, reference: str | None) -> None:
         """Follow a notification. Raises `UnknownReference` if nothing of ours is known by that reference."""

@@ -52,6 +52,10 @@ class StoredNotification:
     received_at: datetime
 
 
+class TooManyWaiting(Exception):
+    """As many notifications of a rail wait as may. This one was not stored."""
+
+
 class RailStore(ReferenceStore, Protocol):
     """Rows of `rails.store.tables`. Rows that belong to a transaction are written through the log, not here."""
 
@@ -117,8 +121,13 @@ class RailStore(ReferenceStore, Protocol):
     async def keep_cursor(self, rail: str, cursor: str) -> None:
         """Remember where to go on."""
 
-    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
-        """Store a notification, once per `notification_id`. False if it was known."""
+    async def store_notification(
+        self, rail: str, notification: Notification, now: datetime, waiting_max: int | None = None
+    ) -> bool:
+        """Store a notification, once per `notification_id`. False if it was known.
+
+        Raises `TooManyWaiting` if `waiting_max` of the rail wait, however many come at once.
+        """
 
     async def due_notifications(self, rail: str, now: datetime, limit: int) -> Sequence[StoredNotification]:
         """Waiting notifications whose time has come, oldest first."""

@@ -14,7 +14,13 @@ from ledger.identifiers import PaymentId
 from ledger.ownership import Ownership
 from rails.contract import Notification, OpenReference
 from rails.domain.openings import Openings
-from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
+from rails.store.port import (
+    RetryTask,
+    StoredInstructions,
+    StoredNotification,
+    StoredReference,
+    TooManyWaiting,
+)
 from rails.store.tables import (
     CURSOR_ROWS,
     INSTRUCTION_ROWS,
@@ -26,6 +32,11 @@ from rails.store.tables import (
 )
 
 _P, _R, _H, _T = PAYMENT_ROWS.c, REFERENCE_ROWS.c, NOTIFICATION_ROWS.c, RETRY_ROWS.c
+
+
+_LOCK_NOTIFICATIONS = sa.text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('rail_notifications ' || :rail, 0))"
+)
 
 
 class SqlRailStore:
@@ -152,7 +163,9 @@ class SqlRailStore:
             fresh.on_conflict_do_update(index_elements=[CURSOR_ROWS.c.rail], set_={"cursor": cursor})
         )
 
-    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
+    async def store_notification(
+        self, rail: str, notification: Notification, now: datetime, waiting_max: int | None = None
+    ) -> bool:
         """See `RailStore`."""
         fresh = insert(NOTIFICATION_ROWS).values(
             rail=rail,
@@ -165,6 +178,11 @@ class SqlRailStore:
         )
         stored = fresh.on_conflict_do_nothing(index_elements=[_H.rail, _H.notification_id]).returning(_H.id)
         async with self._engine.begin() as connection:
+            if waiting_max is not None:
+                # A statement that comes after the lock counts what was stored by whoever held it before.
+                await connection.execute(_LOCK_NOTIFICATIONS, {"rail": rail})
+                if await connection.scalar(_waiting(rail)) >= waiting_max:
+                    raise TooManyWaiting
             return (await connection.execute(stored)).first() is not None
 
     async def due_notifications(self, rail: str, now: datetime, limit: int) -> Sequence[StoredNotification]:
@@ -192,8 +210,7 @@ class SqlRailStore:
 
     async def waiting_notifications(self, rail: str) -> int:
         """See `RailStore`."""
-        query = sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
-        row = await self._one(query)
+        row = await self._one(_waiting(rail))
         return 0 if row is None else int(row["n"])
 
     async def forget_notifications(self, before: datetime, limit: int) -> int:
@@ -220,6 +237,10 @@ class SqlRailStore:
     async def _write(self, statement: sa.Executable) -> None:
         async with self._engine.begin() as connection:
             await connection.execute(statement)
+
+
+def _waiting(rail: str) -> sa.Select[tuple[int]]:
+    return sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
 
 
 def _not_postponed(now: datetime, task: RetryTask = RetryTask.OBSERVE) -> sa.ColumnElement[bool]:

@@ -10,7 +10,13 @@ from typing import Any
 from ledger.identifiers import PaymentId
 from rails.contract import Notification, OpenReference
 from rails.domain.openings import Openings
-from rails.store.port import RetryTask, StoredInstructions, StoredNotification, StoredReference
+from rails.store.port import (
+    RetryTask,
+    StoredInstructions,
+    StoredNotification,
+    StoredReference,
+    TooManyWaiting,
+)
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 """`MemoryLog.tables`."""
@@ -176,8 +182,12 @@ class MemoryRailStore:
         """See `RailStore`."""
         self._cursors[rail] = cursor
 
-    async def store_notification(self, rail: str, notification: Notification, now: datetime) -> bool:
+    async def store_notification(
+        self, rail: str, notification: Notification, now: datetime, waiting_max: int | None = None
+    ) -> bool:
         """See `RailStore`."""
+        if waiting_max is not None and len(self._waiting(rail)) >= waiting_max:
+            raise TooManyWaiting
         if notification.notification_id is not None and any(
             row.notification.rail == rail and row.notification_id == notification.notification_id
             for row in self._notifications.values()

@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from generation.domain.errors import OutOfOrder, SessionPaused, SessionSpendCapReached, TooManyVariations
+from generation.domain.errors import (
+    OutOfOrder,
+    QueueFull,
+    SessionPaused,
+    SessionSpendCapReached,
+    TooManyVariations,
+)
 from generation.domain.events import JobSuperseded
 from generation.domain.fairness import PRIORITY
 from generation.domain.requests import Limits
-from generation.domain.sessions import SessionChange, SessionView
+from generation.domain.sessions import SessionChange, SessionMoved, SessionView
 from generation.domain.states import JobState
+from generation.jobs.admission import sketch_key
 from generation.store import tables
 from ledger.identifiers import AccountId
 from ledger.log.model import Receipt, Transaction
@@ -293,3 +300,22 @@ async def test_what_was_not_delivered_is_not_spent(world: World) -> None:
         assert await world.generations.returns.sweep() == 1
         assert await world.generations.returns.sweep() == 0
         assert (await world.generations.sessions.look(person, "s1")).spent_credits == 0
+
+
+class Overtaken:
+    """A log in which the live session has always changed meanwhile."""
+
+    async def submit(self, transaction: Transaction) -> Receipt:
+        raise SessionMoved
+
+
+async def test_a_request_that_is_overtaken_too_often_leaves_the_sketch_to_whoever_accepts_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = world.request(await world.person(), live=True, session_id="s1", seq=1)
+    accepted = await world.generations.request(request)
+    monkeypatch.setattr(world.generations, "_log", Overtaken())
+    with pytest.raises(QueueFull):
+        await world.generations.request(request)
+    assert await world.state(accepted.job_id) is JobState.QUEUED
+    assert await world.store.get(sketch_key(request), limit_bytes=1_000_000) == request.sketch.data

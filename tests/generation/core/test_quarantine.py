@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 
 from generation.fleet.quarantine import ACCOUNTS_MIN, FIRST_WAIT, LONGEST_WAIT, wait_before
-from generation.store.tables import worker_failures
-from ledger.identifiers import AccountId
+from generation.store.tables import worker_failures, workers
+from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import FakeWorker, World
+from tests.waiting import until
 
 
 async def break_a_job(
@@ -112,3 +114,33 @@ async def test_workers_are_forgiven_for_a_job_whose_own_fault_it_was(world: Worl
     assert (await first.known()).state == "quarantined"
     assert await second.fail(await second.take(), code="out_of_memory", node="KSampler") == "failed"
     assert (await first.known()).state == "active"
+
+
+async def test_what_is_forgiven_while_more_evidence_comes_is_decided_after_it(world: World) -> None:
+    bad = await world.worker()
+    for _ in range(ACCOUNTS_MIN - 1):
+        await break_a_job(world, bad, await world.person())
+    forgiven = JobId((await world.rows(worker_failures))[0]["job_id"])
+    mine = workers.c.worker_id == bad.worker.worker_id
+    async with world.engine.begin() as connection:  # as the failure of a third account does it
+        await connection.execute(sa.select(workers).where(mine).with_for_update())
+        third = {
+            "worker_id": bad.worker.worker_id,
+            "job_id": world.ids.job(),
+            "account_id": world.ids.account(),
+        }
+        row = {**third, "code": "node_failed", "failed_at": world.clock()}
+        await connection.execute(sa.insert(worker_failures).values(row))
+        forgiving = asyncio.create_task(world.registry.quarantine.forgive(forgiven))
+        locks = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+        async def is_waiting() -> bool:
+            async with world.engine.connect() as another:
+                return forgiving.done() or bool(await another.scalar(locks))
+
+        await until(is_waiting, bool, "it neither waited nor ended", seconds_max=10)
+        quarantined = {"state": "quarantined", "self_test_at": world.clock()}
+        await connection.execute(sa.update(workers).where(mine).values(**quarantined))
+    await forgiving
+    assert len(await world.rows(worker_failures)) == ACCOUNTS_MIN - 1
+    assert (await bad.known()).state == "active"

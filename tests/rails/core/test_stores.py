@@ -12,7 +12,7 @@ from ledger.money import USD, Money
 from rails.contract import Notification
 from rails.domain.topup import TopupState
 from rails.payments.runner import Supervision
-from rails.store.port import RailStore, RetryTask
+from rails.store.port import RailStore, RetryTask, TooManyWaiting
 from tests.rails.core.platform import RETURN_URL, START, Platform, on_postgres
 
 
@@ -161,6 +161,19 @@ async def test_a_notification_is_stored_once_per_message_and_rail(
     assert await store.store_notification("fake", anonymous, now)
     assert await store.store_notification("fake", anonymous, now)
     assert await store.waiting_notifications("fake") == 3
+
+
+async def test_no_more_notifications_wait_than_may_however_many_come_at_once(
+    platform: Platform, store: RailStore
+) -> None:
+    now, most = platform.clock(), 10
+    sent = [Notification(reference="r", notification_id=f"evt_{n}") for n in range(30)]
+    stored = (store.store_notification("fake", one, now, most) for one in sent)
+    answers = await asyncio.gather(*stored, return_exceptions=True)
+    assert answers.count(True) == most
+    assert sum(isinstance(answer, TooManyWaiting) for answer in answers) == 20
+    assert await store.waiting_notifications("fake") == most
+    assert await store.store_notification("other", sent[0], now, most), "each rail has its own bound"
 
 
 async def test_a_notification_waits_is_postponed_closed_and_forgotten(
