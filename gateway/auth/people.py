@@ -132,9 +132,17 @@ class KeySet:
             self._log.warning("jwks_not_read", error=type(error).__name__)
 
 
-def _parse(document: dict[str, Any]) -> dict[str, jwt.PyJWK]:
+class NotAKeySet(ValueError):
+    """What the issuer published is no JSON Web Key Set."""
+
+
+def _parse(document: Any) -> dict[str, jwt.PyJWK]:
+    """An empty list is taken at its word: the issuer has withdrawn its keys. Raises `NotAKeySet`."""
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise NotAKeySet
     keys = {}
-    for entry in document.get("keys", []):
+    for entry in listed:
         if entry.get("use", "sig") == "sig" and entry.get("kid"):
             # A key of a kind we cannot use must not cost us the others.
             with contextlib.suppress(*_MISREAD):

@@ -230,7 +230,15 @@ async def test_an_unknown_key_asks_again_at_most_twice_a_minute() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [httpx.Response(503), httpx.Response(200, text="no JSON"), httpx.Response(404, json={"keys": []})],
+    [
+        httpx.Response(503),
+        httpx.Response(200, text="no JSON"),
+        httpx.Response(404, json={"keys": []}),
+        *(
+            httpx.Response(200, json=body)
+            for body in ({}, [], None, {"keys": None}, {"keys": {}}, {"keys": [1]})
+        ),
+    ],
 )
 async def test_an_issuer_that_does_not_answer_costs_us_no_key_that_we_have(answer: httpx.Response) -> None:
     asked = IssuerElsewhere()
@@ -240,6 +248,15 @@ async def test_an_issuer_that_does_not_answer_costs_us_no_key_that_we_have(answe
     later(keys, JWKS_FRESH_SECONDS + 1)
     assert await keys.key(BUILT_IN_KEY_ID) is not None
     assert len(asked.asked) == 2
+
+
+async def test_an_issuer_that_withdraws_all_its_keys_is_taken_at_its_word() -> None:
+    asked = IssuerElsewhere()
+    keys = keys_of(asked)
+    assert await keys.key(BUILT_IN_KEY_ID) is not None
+    asked.answer = httpx.Response(200, json={"keys": []})
+    later(keys, JWKS_FRESH_SECONDS + 1)
+    assert await keys.key(BUILT_IN_KEY_ID) is None
 
 
 async def test_a_key_that_we_cannot_use_costs_us_none_of_the_others() -> None:
