@@ -51,12 +51,17 @@ class Quoter:
         if spot is None:
             raise RailClosed(rail=rail.name, reason=self._rates.why_not(asset))
         quote = self._priced(rail, spot, wanted, amount)
-        least, most = rail.capabilities.minimum[asset.code], rail.capabilities.maximum[asset.code]
+        least, most = self._least(rail, asset, spot), rail.capabilities.maximum[asset.code]
         if quote.credits < 1 or quote.amount_due.minor < least:
             raise AmountTooSmall(minimum_minor=least, asset=asset.code)
         if quote.amount_due.minor > most or quote.credits > self._limits.credits_max:
             raise AmountTooLarge(maximum_minor=most, asset=asset.code, credits_max=self._limits.credits_max)
         return quote
+
+    def _least(self, rail: Rail, asset: Asset, spot: SpotRate | None) -> int:
+        """In the asset's minor units. Whoever asks for this much is not refused: it also buys a credit."""
+        least = rail.capabilities.minimum[asset.code]
+        return least if spot is None else max(least, amount_up(1, spot.rate, self._price).minor)
 
     def _priced(self, rail: Rail, spot: SpotRate, wanted: int | None, amount: Money | None) -> Quote:
         now, seconds = self._clock(), rail.capabilities.quote_seconds
@@ -94,7 +99,7 @@ class Quoter:
                 {
                     "asset": asset.code,
                     "scale": asset.scale,
-                    "minimum_minor": capabilities.minimum[asset.code],
+                    "minimum_minor": self._least(rail, asset, self._rates.spot(asset)),
                     "maximum_minor": capabilities.maximum[asset.code],
                     "open": asset in priced,
                 }

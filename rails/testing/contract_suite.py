@@ -23,6 +23,7 @@ from datetime import timedelta
 
 import pytest
 
+from ledger.money import Money
 from rails.contract import (
     Expiry,
     Holds,
@@ -32,6 +33,7 @@ from rails.contract import (
     ReceiptState,
     Webhooks,
 )
+from rails.domain.refusals import AmountTooSmall
 from rails.domain.topup import TopupState
 from rails.testing.harness import Core, RailHarness, only_receipt, total
 from rails.testing.memory_references import MemoryReferences
@@ -70,6 +72,19 @@ class RailContract:
         assert capabilities.quote_seconds > 0
         for asset in capabilities.assets:
             assert 0 < capabilities.minimum[asset.code] <= capabilities.maximum[asset.code]
+
+    async def test_below_the_least_is_refused_with_the_least_which_is_accepted(self, world: World) -> None:
+        async with Core.on(world) as core:
+            for asset in core.rail.capabilities.assets:
+                with pytest.raises(AmountTooSmall) as refused:
+                    await core.open(amount=Money(0, asset))
+                least = Money(refused.value.details["minimum_minor"], asset)
+                assert refused.value.details["asset"] == asset.code
+                with pytest.raises(AmountTooSmall):
+                    await core.open(amount=Money(least.minor - 1, asset))
+                topup = await core.open(amount=least)
+                assert topup.amount_due == least
+                assert topup.credits >= 1
 
     async def test_opening_gives_instructions_and_an_open_status(self, harness: RailHarness) -> None:
         instructions = await harness.open()

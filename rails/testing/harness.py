@@ -161,12 +161,14 @@ class Core:
             self.supervision = supervision
             yield
 
-    async def open(self) -> TopupView:
-        """Someone wants 2,000 credits."""
+    async def open(self, amount: Money | None = None) -> TopupView:
+        """Someone wants 2,000 credits, or to pay this amount in its asset."""
         topup = await self.payments.open_topup(
             Identifiers(self.world.clock).account(),
             self.rail.name,
-            wanted=2_000,
+            wanted=2_000 if amount is None else None,
+            amount=amount,
+            pay_asset=None if amount is None else amount.asset.code,
             return_url="https://llamasketch.test/topups/{payment_id}",
         )
         assert topup.instructions is not None, topup
