@@ -13,7 +13,7 @@ import structlog
 from lndgrpc.compiled import invoices_pb2_grpc, lightning_pb2_grpc, router_pb2_grpc, stateservice_pb2_grpc
 
 from rails.lightning.credentials import CredentialFiles, Version
-from rails.lightning.errors import meaning
+from rails.lightning.errors import AnswerUnreadable, meaning
 
 DEADLINE_SECONDS = 10
 CLOSE_GRACE_SECONDS = 1
@@ -75,7 +75,7 @@ class Connection:
             answer: Awaitable[Any] = pick(live.stubs)(
                 request, timeout=seconds or self._deadline_seconds, metadata=live.metadata
             )
-            return await answer
+            return _read(await answer, method)
         except grpc.aio.AioRpcError as error:
             raise meaning(error, method) from None
 
@@ -87,7 +87,7 @@ class Connection:
         call = pick(live.stubs)(request, timeout=seconds, metadata=live.metadata)
         try:
             async for message in call:
-                yield message
+                yield _read(message, method)
         except grpc.aio.AioRpcError as error:
             raise meaning(error, method) from None
         finally:
@@ -123,6 +123,13 @@ class Connection:
         )
         metadata = (("macaroon", self._files.read_macaroon().hex()),)
         return _Live(channel, stubs, metadata, versions)
+
+
+def _read(message: Any, method: str) -> Any:
+    """None is what gRPC gives for bytes that are no such message. Raises `AnswerUnreadable`."""
+    if message is None:
+        raise AnswerUnreadable(f"{method}: the answer cannot be read")
+    return message
 
 
 async def _reconnected(channel: grpc.aio.Channel) -> None:

@@ -15,6 +15,10 @@ class CredentialRefused(RailUnavailable):
     """The Lightning node does not accept our macaroon."""
 
 
+class AnswerUnreadable(RailUnavailable):
+    """The Lightning node's answer cannot be read, so nothing is known of what it did."""
+
+
 class InvoiceNotFound(LndRefused):
     """The Lightning node knows no such invoice."""
 

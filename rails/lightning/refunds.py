@@ -6,6 +6,7 @@ one invoice by the core. Before anything is sent the node is asked whether it wa
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +17,13 @@ from lndgrpc.compiled import router_pb2 as router
 from ledger.money import BTC, Money
 from rails.contract import RailProtocolError, RailUnavailable, Refund
 from rails.lightning.connection import Connection
-from rails.lightning.errors import InvoiceNotFound, LndRefused, PaymentExists, PaymentNotFound
+from rails.lightning.errors import (
+    AnswerUnreadable,
+    InvoiceNotFound,
+    LndRefused,
+    PaymentExists,
+    PaymentNotFound,
+)
 from rails.lightning.rail import LightningRail
 
 ATTEMPT_SECONDS = 60
@@ -24,6 +31,7 @@ ATTEMPT_SECONDS = 60
 ANSWER_SECONDS = 75
 FEE_LIMIT_PER_MILLE = 10
 FEE_LIMIT_FLOOR_MSAT = 10_000
+_HASH = re.compile(r"[0-9a-f]{64}")
 _OUTCOMES = {2: Refund.SENT, 3: Refund.FAILED}
 
 
@@ -82,9 +90,12 @@ class Payouts:
         return await self._send(bolt11, amount_msat, 0 if asked.num_msat else amount_msat, asked.payment_hash)
 
     async def _decode(self, bolt11: str) -> Any:
-        return await self._connection.call(
+        asked = await self._connection.call(
             lambda stubs: stubs.lightning.DecodePayReq, ln.PayReqString(pay_req=bolt11), method="DecodePayReq"
         )
+        if not _HASH.fullmatch(asked.payment_hash):
+            raise AnswerUnreadable("DecodePayReq: the payment hash is none")
+        return asked
 
     async def _track(self, payment_hash: str) -> Refund | None:
         """How a payment stands, or None if it was never started."""
@@ -116,17 +127,17 @@ class Payouts:
                     if payment.status in _OUTCOMES:
                         return _OUTCOMES[payment.status]
         except PaymentExists:
-            return await self._track(payment_hash) or Refund.UNKNOWN
+            return await self._outcome(payment_hash, Refund.UNKNOWN)
         except RailUnavailable:
             return Refund.UNKNOWN
         except RailProtocolError as error:
             # Refused before it began (expired, to ourselves), unless the node says it did begin.
             self._log.warning("lightning_refund_refused", reason=str(error))
-            return await self._outcome_of_a_refusal(payment_hash)
+            return await self._outcome(payment_hash, Refund.FAILED)
         return Refund.UNKNOWN
 
-    async def _outcome_of_a_refusal(self, payment_hash: str) -> Refund:
+    async def _outcome(self, payment_hash: str, never_started: Refund) -> Refund:
         try:
-            return await self._track(payment_hash) or Refund.FAILED
-        except RailUnavailable:
+            return await self._track(payment_hash) or never_started
+        except (RailUnavailable, RailProtocolError):
             return Refund.UNKNOWN

@@ -1,0 +1,185 @@
+"""Whatever bytes and errors an LND sends over gRPC: they are read, or refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lndgrpc.compiled import lightning_pb2 as ln
+from lndgrpc.compiled import stateservice_pb2 as stateservice
+
+from rails.contract import RailProtocolError, RailUnavailable, Refund
+from rails.lightning.client import LndClient, NewInvoice
+from rails.lightning.connection import Connection
+from rails.lightning.credentials import CredentialFiles
+from rails.lightning.refunds import Payouts
+from sandbox.lnd import certificate
+from tests.fuzz.hostile import TEXTS, Question, fuzzed
+
+NAMED = (RailProtocolError, RailUnavailable)
+HASH = "ab" * 32
+STREAMS = {"SubscribeInvoices", "SubscribeSingleInvoice", "TrackPaymentV2", "SendPaymentV2"}
+GENUINE = (
+    ln.Invoice(
+        r_hash=b"h" * 32, value_msat=5, creation_date=1_790_000_000, htlcs=[ln.InvoiceHTLC(amt_msat=5)]
+    ),
+    ln.ListInvoiceResponse(invoices=[ln.Invoice(memo="a")], last_index_offset=1),
+    ln.GetInfoResponse(version="0.21", chains=[ln.Chain(network="regtest")]),
+    ln.PayReq(payment_hash=HASH, num_msat=5),
+    ln.Payment(payment_hash=HASH, status=2),
+    stateservice.GetStateResponse(state=4),
+)
+
+
+@dataclass
+class Said:
+    """What the node answers to everything: these messages, then this error if any."""
+
+    messages: tuple[bytes, ...] = ()
+    code: grpc.StatusCode | None = None
+    details: str = ""
+    decodes: bool = False
+    """Whether it reads an invoice rightly all the same, so that the payment itself is reached."""
+
+
+class Node(grpc.GenericRpcHandler):
+    """Answers every method with raw bytes: all messages to a stream, one to any other call."""
+
+    def __init__(self) -> None:
+        self.said = Said()
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
+        method = handler_call_details.method.rpartition("/")[2]
+        if method == "DecodePayReq" and self.said.decodes:
+            return grpc.unary_stream_rpc_method_handler(self._decoded)
+        return grpc.unary_stream_rpc_method_handler(self._stream if method in STREAMS else self._once)
+
+    async def _decoded(self, _: bytes, __: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        yield ln.PayReq(payment_hash=HASH, num_msat=5).SerializeToString()
+
+    async def _once(self, _: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        async for message in self._stream(_, context):
+            yield message
+            return
+
+    async def _stream(self, _: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        for message in self.said.messages:
+            yield message
+        if self.said.code is not None:
+            await context.abort(self.said.code, self.said.details)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@dataclass
+class Reached:
+    """A node and a connection to it."""
+
+    node: Node
+    connection: Connection
+
+
+@pytest.fixture(scope="module")
+def reached(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
+    folder: Path = tmp_path_factory.mktemp("node")
+    public, key = certificate.ensure(folder, datetime.now(UTC))
+    (folder / "public.pem").write_bytes(public)
+    (folder / "any.macaroon").write_bytes(b"macaroon")
+    node = Node()
+
+    async def start() -> tuple[grpc.aio.Server, Connection]:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((node,))
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, public)]))
+        await server.start()
+        files = CredentialFiles(folder / "public.pem", folder / "any.macaroon")
+        return server, Connection(f"127.0.0.1:{port}", files, deadline_seconds=1)
+
+    server, connection = loop.run(start())
+    yield Reached(node, connection)
+    loop.run(connection.close())
+    loop.run(server.stop(None))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """A genuine message, cut short or with something else at one place; or any bytes."""
+    raw = draw(st.sampled_from(GENUINE)).SerializeToString()
+    kind = draw(st.sampled_from(["whole", "cut", "changed", "any"]))
+    at = draw(st.integers(0, len(raw)))
+    if kind == "cut":
+        return raw[:at]
+    if kind == "changed":
+        return raw[:at] + draw(st.binary(min_size=1, max_size=3)) + raw[at + 1 :]
+    return raw if kind == "whole" else draw(st.binary(max_size=60))
+
+
+SAYINGS = st.builds(
+    Said,
+    decodes=st.booleans(),
+    messages=st.lists(messages(), max_size=3).map(tuple),
+    code=st.none() | st.sampled_from([code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]),
+    details=st.text(st.characters(codec="utf-8"), max_size=40)
+    | TEXTS.filter(lambda text: text.isprintable())
+    | st.sampled_from(["unable to locate invoice", "permission denied", "payment isn't initiated"]),
+)
+
+
+@fuzzed
+@given(said=SAYINGS)
+def test_an_answer_of_lnd_is_understood_or_refused(
+    loop: asyncio.Runner, reached: Reached, said: Said
+) -> None:
+    reached.node.said = said
+    client = LndClient(reached.connection)
+    new = NewInvoice(memo="", value_msat=5, expiry_seconds=60, cltv_delta=40, private_hints=False)
+    questions: list[Question] = [
+        client.require_active,
+        client.info,
+        client.can_see_channels,
+        lambda: client.add_invoice(new),
+        lambda: client.lookup(HASH),
+        lambda: client.settle(b"p" * 32),
+        lambda: client.cancel(HASH),
+        lambda: _all(client.pages()),
+        lambda: _all(client.subscribe(0, 0)),
+        lambda: _all(client.follow(HASH)),
+    ]
+    for question in questions:
+        _answered(loop, question)
+
+
+@fuzzed
+@given(said=SAYINGS)
+def test_a_refund_has_an_outcome_whatever_lnd_says(
+    loop: asyncio.Runner, reached: Reached, said: Said
+) -> None:
+    reached.node.said = said
+    assert _answered(loop, lambda: Payouts(reached.connection).pay("lnbc1", 5, "key")) in (None, *Refund)
+
+
+async def _all(invoices: AsyncIterator[Any]) -> None:
+    async for _ in invoices:
+        pass
+
+
+def _answered(runner: asyncio.Runner, question: Question) -> Any:
+    async def ask() -> Any:
+        with contextlib.suppress(*NAMED):
+            async with asyncio.timeout(20):
+                return await question()
+
+    return runner.run(ask())
