@@ -200,6 +200,10 @@ _bench(
     "Holds and captures per second on this machine's disk (--json, --rounds, --only, --deep-events).",
 )
 _bench("dispatch", "From enqueued to leased, and claims with completions per second (--json).")
+_bench(
+    "pictures",
+    "Processor time over all processes for a sketch taken and an image delivered, in bare decodes (--json, --images 60).",
+)
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
 _bench(
     "chaos",

@@ -33,7 +33,9 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "--json" in result.output
 
 
-@pytest.mark.parametrize("name", ["ledger", "dispatch", "crash", "chaos", "sketchers", "journey", "hostile"])
+@pytest.mark.parametrize(
+    "name", ["ledger", "dispatch", "crash", "chaos", "sketchers", "journey", "hostile", "pictures"]
+)
 def test_every_bench_is_listed_and_is_a_program_of_its_own(name: str) -> None:
     listed = CliRunner().invoke(command_line(), ["bench", "--help"]).output
     assert any(line.split()[:1] == [name] for line in listed.splitlines())
