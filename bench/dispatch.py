@@ -34,6 +34,7 @@ from generation.delivery.dispatch import Report
 from generation.domain.fairness import Tier
 from generation.images.executors import ProcessExecutor
 from generation.images.object_store import DiskStore, LinkSigner
+from generation.images.results import ResultProcesses
 from generation.jobs.orphaned_uploads import upload_key
 from ledger.clock import system_clock
 from ledger.collector import calm_garbage_collector
@@ -208,16 +209,21 @@ async def fresh_world(folder: Path) -> AsyncIterator[World]:
     command = EmbeddedPostgres(folder / "data", free_port()).command()
     with RunningServer(command, folder / "postgres.log") as server:
         create_schema(server.url)
-        process_executor = ProcessExecutor()
+        process_executor, results = ProcessExecutor(), ResultProcesses()
         objects = folder / "objects"
         store = DiskStore(
-            objects, LinkSigner(b"s" * 32, system_clock), "http://127.0.0.1", executor=process_executor
+            objects,
+            LinkSigner(b"s" * 32, system_clock),
+            "http://127.0.0.1",
+            executor=process_executor,
+            checker=results,
         )
         try:
             async with open_world(server.url, objects, clock=system_clock, store=store) as world:
                 yield world
         finally:
             await process_executor.close()
+            await results.close()
 
 
 def machine() -> dict[str, Any]:

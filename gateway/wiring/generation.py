@@ -14,6 +14,7 @@ from generation.fleet.registry import WorkerRegistry
 from generation.images.executors import Executor, ProcessExecutor
 from generation.images.moderation import TermModeration
 from generation.images.object_store import BucketStore, DiskStore, LinkSigner, ObjectStore
+from generation.images.results import ResultProcesses
 from generation.images.uploads import UploadProcesses
 from generation.jobs.funding import FundingProcess
 from generation.jobs.metrics import Metrics
@@ -46,6 +47,8 @@ def build_generation(
     settings = base.settings
     executor = ProcessExecutor()
     stack.push_async_callback(executor.close)
+    results = ResultProcesses(settings.upload_processes)
+    stack.push_async_callback(results.close)
     uploads = UploadProcesses(
         settings.upload_processes,
         waiting_each=settings.uploads_waiting_network,
@@ -60,7 +63,7 @@ def build_generation(
         base.identifiers,
         registration_secret=settings.secret_for(WORKER_REGISTRATION),
     )
-    store = object_store(settings, signer, executor)
+    store = object_store(settings, signer, executor, results)
     queue, moderation, metrics = JobQueue(base.engine), TermModeration(), Metrics()
     funding_process = _funding_process(base, payments, queue, metrics)
     dispatch = Dispatch(
@@ -115,10 +118,14 @@ def _funding_process(
     )
 
 
-def object_store(settings: Settings, signer: LinkSigner, executor: Executor) -> ObjectStore:
+def object_store(
+    settings: Settings, signer: LinkSigner, executor: Executor, checker: Executor | None = None
+) -> ObjectStore:
     """The store that the settings name: the local disk, or a bucket. Raises `ValueError`."""
     if not settings.object_store_url:
-        return DiskStore(settings.data / "objects", signer, settings.public_url, executor=executor)
+        return DiskStore(
+            settings.data / "objects", signer, settings.public_url, executor=executor, checker=checker
+        )
     scheme, _, bucket = settings.object_store_url.partition("://")
     if scheme != "s3" or not bucket:
         raise ValueError("LLAMASKETCH_OBJECT_STORE_URL is written s3://bucket")
@@ -131,4 +138,4 @@ def object_store(settings: Settings, signer: LinkSigner, executor: Executor) -> 
         config["endpoint"] = settings.object_store_endpoint
         config["virtual_hosted_style_request"] = False
         config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
-    return BucketStore.connect(bucket, executor=executor, **config)
+    return BucketStore.connect(bucket, checker=checker, **config)

@@ -124,7 +124,8 @@ class LinkSigner:
 class DiskStore:
     """Objects as files under one folder; links point to the gateway's `/v1/objects/…`.
 
-    What was put survives a power cut: `sync` (of an open file) waits for the disk. `executor` does the work.
+    What was put survives a power cut: `sync` (of an open file) waits for the disk. `executor` writes, `checker` does
+    what others want to do with a file (`use`).
     """
 
     def __init__(
@@ -134,12 +135,14 @@ class DiskStore:
         base_url: str,
         *,
         executor: Executor | None = None,
+        checker: Executor | None = None,
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._folder = str(folder)
         self._sync = sync
         self._readers = ThreadExecutor(READERS)
         self._executor = executor or ThreadExecutor()
+        self._checker = checker or self._executor
         self._signer = signer
         self._base_url = base_url.rstrip("/")
 
@@ -161,7 +164,7 @@ class DiskStore:
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        return await self._executor.run(use_file, self._path(key), limit_bytes, work)
+        return await self._checker.run(use_file, self._path(key), limit_bytes, work)
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
@@ -311,14 +314,14 @@ def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
 class BucketStore:
     """Objects in an S3-compatible bucket; links are presigned by the bucket's own scheme."""
 
-    def __init__(self, store: S3Store, executor: Executor | None = None) -> None:
+    def __init__(self, store: S3Store, checker: Executor | None = None) -> None:
         self._store = store
-        self._executor = executor or ThreadExecutor()
+        self._checker = checker or ThreadExecutor()
 
     @classmethod
-    def connect(cls, bucket: str, *, executor: Executor | None = None, **config: Any) -> BucketStore:
+    def connect(cls, bucket: str, *, checker: Executor | None = None, **config: Any) -> BucketStore:
         """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options)."""
-        return cls(S3Store(bucket, **config), executor)
+        return cls(S3Store(bucket, **config), checker)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
@@ -340,7 +343,7 @@ class BucketStore:
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
-        return await self._executor.run(work, await self.get(key, limit_bytes=limit_bytes))
+        return await self._checker.run(work, await self.get(key, limit_bytes=limit_bytes))
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
         """See `ObjectStore.get`."""

@@ -149,7 +149,9 @@ class UploadProcesses:
         waiting_max: int = WAITING_MAX,
         cpu_seconds_max: int = CPU_SECONDS_MAX,
         call_seconds_max: float = CALL_SECONDS_MAX,
+        small_bytes_max: int = SMALL_BYTES_MAX,
     ) -> None:
+        self._small_bytes_max = small_bytes_max
         self._turns = Turns(processes, at_once=at_once, waiting_each=waiting_each, waiting_max=waiting_max)
         self._bounds = (cpu_seconds_max, MEMORY_BYTES_MAX)
         self._call_seconds_max = call_seconds_max
@@ -164,7 +166,7 @@ class UploadProcesses:
 
     async def run(self, network: str, work: Callable[..., T], *arguments: Any) -> T:
         """See `Uploads.run`."""
-        large = sum(len(part) for part in arguments if isinstance(part, bytes)) > SMALL_BYTES_MAX
+        large = sum(len(part) for part in arguments if isinstance(part, bytes)) > self._small_bytes_max
         async with self._turns.place(network, large=large):
             try:
                 return await self._once(work, arguments, large=large)
