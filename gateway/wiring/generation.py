@@ -45,16 +45,10 @@ def build_generation(
 ) -> GenerationServices:
     """Everything about images. `stack` ends the processes that decode them."""
     settings = base.settings
-    executor = ProcessExecutor()
+    executor, results = ProcessExecutor(), ResultProcesses(settings.upload_processes)
     stack.push_async_callback(executor.close)
-    results = ResultProcesses(settings.upload_processes)
     stack.push_async_callback(results.close)
-    uploads = UploadProcesses(
-        settings.upload_processes,
-        waiting_each=settings.uploads_waiting_network,
-        waiting_max=settings.uploads_waiting,
-        cpu_seconds_max=settings.upload_cpu_seconds,
-    )
+    uploads = _upload_processes(settings)
     stack.push_async_callback(uploads.close)
     signer = LinkSigner(settings.secret_for("object-links"), base.clock)
     registry = WorkerRegistry(
@@ -101,6 +95,15 @@ def build_generation(
         executor=executor,
         uploads=uploads,
         metrics=metrics,
+    )
+
+
+def _upload_processes(settings: Settings) -> UploadProcesses:
+    return UploadProcesses(
+        settings.upload_processes,
+        waiting_each=settings.uploads_waiting_network,
+        waiting_max=settings.uploads_waiting,
+        cpu_seconds_max=settings.upload_cpu_seconds,
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Sketch(NamedTuple):
-    """A sketch as we keep it: a re-encoded PNG without metadata."""
+    """A sketch as we keep it: a PNG of pixels and nothing else."""
 
     data: bytes
     sha256: str

@@ -1,6 +1,7 @@
-"""Pictures from strangers and from rented workers: decoded, bounded, checked, re-encoded.
+"""Pictures from strangers and from rented workers: decoded, bounded, checked, and freed from all but their pixels.
 
-Nothing that arrives is passed on as it came. All of this is CPU work: call it in a thread.
+A PNG whose pixels can be kept as they are compressed is put together anew from its checked parts; everything else is
+re-encoded. All of this is CPU work on bytes of strangers: call it in a process that is bounded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from generation.domain.errors import ResultRejected, SketchRejected
 from generation.domain.sketches import Sketch
 from generation.images.blankness import BLANK, is_blank
-from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, inspect
+from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, clean_png, inspect
 
 SKETCH_BYTES_MAX = 4_000_000
 _SQUARE_MAX = 4096
@@ -155,17 +156,17 @@ def _sketch_kind(data: bytes, content_type: str) -> str:
 
 
 def read_sketch(data: bytes, content_type: str) -> Sketch:
-    """Decode a sketch, scale it to what a graph uses, and re-encode it. Raises `SketchRejected`."""
+    """Decode a sketch, scale it to what a graph uses, and re-encode it where it has to be. Raises `SketchRejected`."""
     found = inspect_sketch(data, content_type)
     try:
-        drawn = _drawn(found, _kind_of(data))
+        drawn, kept = _drawn(found, _kind_of(data))
     except MemoryError as error:
         raise too_complex() from error
     except _UNREADABLE as error:
         raise _unreadable() from error
     if is_blank(drawn):
         raise SketchRejected("blank_sketch", BLANK)
-    output = _encode(drawn, "PNG", compress_level=3)
+    output = kept or _encode(drawn, "PNG", compress_level=3)
     if len(output) > SKETCH_STORED_BYTES_MAX:
         raise too_complex()
     width, height = output_size(*upright(found))
@@ -188,7 +189,8 @@ def too_complex() -> SketchRejected:
     return SketchRejected("sketch_too_complex", detail)
 
 
-def _drawn(found: Inspected, kind: str) -> Image.Image:
+def _drawn(found: Inspected, kind: str) -> tuple[Image.Image, bytes | None]:
+    """On white paper, upright, as large as is kept; and as a file, if what was sent is all of that already."""
     with Image.open(io.BytesIO(found.data), formats=[kind]) as picture:
         if picture.size != (found.width, found.height):
             raise ValueError("the decoder sees another size")
@@ -198,8 +200,15 @@ def _drawn(found: Inspected, kind: str) -> Image.Image:
             plain.thumbnail(_fitting(found.width, found.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
         plain.load()
         flat = _flat(plain)
+        as_sent = kind == "PNG" and plain.size == (found.width, found.height) and found.orientation == 1
+        kept = clean_png(found.data) if as_sent and _is_opaque(plain) else None
     turn = _TURNS.get(found.orientation)
-    return flat if turn is None else flat.transpose(turn)
+    return (flat if turn is None else flat.transpose(turn)), kept
+
+
+def _is_opaque(picture: Image.Image) -> bool:
+    """Whether nothing is hidden under transparent pixels."""
+    return "A" not in picture.getbands() or picture.getchannel("A").getextrema() == (255, 255)
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -237,7 +246,7 @@ def output_size(width: int, height: int) -> tuple[int, int]:
 
 
 def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
-    """Check what a worker uploaded, and re-encode it. Raises `ResultRejected`."""
+    """Check what a worker uploaded, and re-encode it where it has to be. Raises `ResultRejected`."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ResultRejected("the uploaded file is not the one that was reported")
     try:
@@ -249,6 +258,9 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
             if picture.size != (found.width, found.height):
                 raise ValueError("the decoder sees another size")
             flat = picture.convert("RGB")
+            flat.info.clear()  # a colour called transparent would be saved again
+            # Served as it is compressed only if it holds nothing that is not shown.
+            kept = clean_png(found.data) if kind == "PNG" and picture.mode in ("RGB", "L") else None
     except (Animated, TooComplex) as error:
         raise ResultRejected("the image has more frames, scans or parts than a picture needs") from error
     except _UNREADABLE as error:
@@ -257,9 +269,11 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]
         raise ResultRejected("the image is blank")
     width, height = flat.size
-    clean = _encode(flat, "PNG", compress_level=1)
-    flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    return Result(clean, _encode(flat, "WEBP", quality=82), hashlib.sha256(clean).hexdigest(), width, height)
+    clean = kept or _encode(flat, "PNG", compress_level=1)
+    flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=1.5)
+    return Result(
+        clean, _encode(flat, "WEBP", quality=82, method=2), hashlib.sha256(clean).hexdigest(), width, height
+    )
 
 
 def _kind_of(data: bytes) -> str:

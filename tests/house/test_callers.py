@@ -72,7 +72,6 @@ ALLOWED = {
     "ledger/domain/journal.py:MOVES_NOTHING": "issue 14: the books",
     # For people who write programs on top.
     "ledger/clock.py:advance": "tests of programs on the ledger",
-    "gateway/database/schema.py:migrate_async": "programs that have a loop",
 }
 
 
