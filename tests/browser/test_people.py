@@ -1,0 +1,73 @@
+"""What the pages say of who is here: of a person's sessions, and of painters that cannot paint."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from playwright.async_api import expect
+
+from generation.store.tables import workers
+from tests.browser.conftest import Arrive, Visitor
+from tests.gateway.stack import generation_request
+
+pytestmark = pytest.mark.browser
+SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
+
+
+async def signed_in(visitor: Visitor, email: str) -> None:
+    await visitor.visit("/account")
+    await visitor.page.get_by_label("E-mail address").fill(email)
+    await visitor.page.get_by_role("button", name="Sign in").click()
+    await expect(visitor.page.locator(".who-name")).to_have_text(email)
+
+
+@SIZES
+async def test_signing_out_everywhere_ends_the_sessions_of_every_browser(
+    arrive: Arrive, theme: str, width: int
+) -> None:
+    here, elsewhere = await arrive(theme=theme, width=width), await arrive()
+    for browser in (here, elsewhere):
+        await signed_in(browser, f"everywhere-{width}@example.com")
+    await here.page.get_by_role("button", name="Sign out everywhere").click()
+    await expect(here.page.get_by_text("You are a guest")).to_be_visible()
+    await elsewhere.page.reload()
+    await expect(elsewhere.page.get_by_text("You are a guest")).to_be_visible()
+
+
+async def test_signing_out_here_leaves_the_other_browser_signed_in(arrive: Arrive) -> None:
+    here, elsewhere = await arrive(), await arrive()
+    for browser in (here, elsewhere):
+        await signed_in(browser, "here@example.com")
+    await here.page.get_by_role("button", name="Sign out", exact=True).click()
+    await expect(here.page.get_by_text("You are a guest")).to_be_visible()
+    await elsewhere.page.reload()
+    await expect(elsewhere.page.locator(".who-name")).to_have_text("here@example.com")
+
+
+@SIZES
+async def test_when_every_worker_is_quarantined_the_page_says_that_nobody_can_paint(
+    arrive: Arrive, theme: str, width: int
+) -> None:
+    visitor = await arrive(theme=theme, width=width)
+    gateway, scripted = visitor.product.gateway, visitor.product.worker
+    async with scripted.silent():
+        worker, failed = scripted.worker, []
+        for _ in range(3):
+            somebody = await gateway.visitor()
+            asked = await somebody.post("/v1/generations", json=generation_request())
+            failed.append((somebody, asked.json()["id"]))
+        while (job := await worker.claim(0)) is not None:
+            (await worker.say(job, "fail", failure="infrastructure", code="out_of_memory")).raise_for_status()
+        await visitor.visit("/")
+        await visitor.stroke((0.2, 0.7), (0.5, 0.3), (0.8, 0.7))
+        await visitor.page.locator("button.paint").click()
+        await expect(visitor.page.get_by_text("Nobody can paint at the moment")).to_be_visible()
+        await expect(visitor.page.get_by_text("you are not charged")).to_be_visible()
+        for somebody, job_id in failed:
+            await somebody.delete(f"/v1/generations/{job_id}")
+        async with gateway.services.base.engine.begin() as connection:
+            due = sa.update(workers).where(workers.c.worker_id == worker.worker_id)
+            await connection.execute(due.values(self_test_at=gateway.services.base.clock()))
+        answer = await worker.client.post("/v1/worker/self-test", json={"passed": True})
+        assert answer.json() == {"state": "active"}
+    await expect(visitor.page.get_by_text("Nobody can paint at the moment")).to_have_count(0)
