@@ -206,6 +206,10 @@ _bench(
 )
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
 _bench(
+    "http",
+    "What an accepted request costs over HTTP, beside one that does next to nothing (--json, --callers 64, --seconds 4).",
+)
+_bench(
     "chaos",
     "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
     "lost or paid twice (--seconds 600, --seed, --json, --keep).",
