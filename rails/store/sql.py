@@ -181,7 +181,7 @@ class SqlRailStore:
             if waiting_max is not None:
                 # A statement that comes after the lock counts what was stored by whoever held it before.
                 await connection.execute(_LOCK_NOTIFICATIONS, {"rail": rail})
-                if await connection.scalar(_waiting(rail)) >= waiting_max:
+                if (await connection.execute(_waiting(rail))).scalar_one() >= waiting_max:
                     raise TooManyWaiting
             return (await connection.execute(stored)).first() is not None
 
@@ -239,7 +239,7 @@ class SqlRailStore:
             await connection.execute(statement)
 
 
-def _waiting(rail: str) -> sa.Select[tuple[int]]:
+def _waiting(rail: str) -> sa.Select[Any]:
     return sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
 
 

@@ -25,6 +25,9 @@ STREAM, CLAIM = "/v1/events", "/v1/worker/claim"
 ENDING = {("delete", "/v1/session"), ("delete", "/v1/sessions")}
 """They end the credentials that the others need, and are tried last."""
 
+# The gateway lives in this process, and its pools draw their jitter while requests are made up.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 CHECKS = {
     "checks": {
         "positive_data_acceptance": {
