@@ -42,7 +42,8 @@ from ledger.identifiers import JobId
 from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.running import RunningServer
-from tests.generation.core.world import FakeWorker, World, create_schema, open_world, picture
+from tests.generation.core.world import TABLES, FakeWorker, World, open_world, picture
+from tests.tables import create_tables
 
 PARTS = ("latency", "throughput", "large", "hog", "sketchers")
 WORKERS = 64
@@ -208,7 +209,7 @@ async def fresh_world(folder: Path) -> AsyncIterator[World]:
     chaos.open_to_others(folder)
     command = EmbeddedPostgres(folder / "data", free_port()).command()
     with RunningServer(command, folder / "postgres.log") as server:
-        create_schema(server.url)
+        create_tables(server.url, TABLES)
         process_executor, results = ProcessExecutor(), ResultProcesses()
         objects = folder / "objects"
         store = DiskStore(

@@ -141,8 +141,5 @@ class RailStore(ReferenceStore, Protocol):
     async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """Try again later; counts the try."""
 
-    async def waiting_notifications(self, rail: str) -> int:
-        """How many notifications wait."""
-
     async def forget_notifications(self, before: datetime, limit: int) -> int:
         """Delete notifications that were dealt with before; returns how many."""

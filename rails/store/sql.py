@@ -208,11 +208,6 @@ class SqlRailStore:
         later = sa.update(NOTIFICATION_ROWS).where(_H.id == notification)
         await self._write(later.values(due_at=due_at, last_problem=problem, attempts=_H.attempts + 1))
 
-    async def waiting_notifications(self, rail: str) -> int:
-        """See `RailStore`."""
-        row = await self._one(_waiting(rail))
-        return 0 if row is None else int(row["n"])
-
     async def forget_notifications(self, before: datetime, limit: int) -> int:
         """See `RailStore`."""
         old = sa.select(_H.id).where(_H.state == "done", _H.received_at < before).limit(limit)
@@ -240,7 +235,7 @@ class SqlRailStore:
 
 
 def _waiting(rail: str) -> sa.Select[Any]:
-    return sa.select(sa.func.count().label("n")).where(_H.rail == rail, _H.state == "waiting")
+    return sa.select(sa.func.count()).where(_H.rail == rail, _H.state == "waiting")
 
 
 def _not_postponed(now: datetime, task: RetryTask = RetryTask.OBSERVE) -> sa.ColumnElement[bool]:

@@ -234,10 +234,6 @@ class MemoryRailStore:
         )
         row.due_at, row.problem = due_at, problem
 
-    async def waiting_notifications(self, rail: str) -> int:
-        """See `RailStore`."""
-        return len(self._waiting(rail))
-
     async def forget_notifications(self, before: datetime, limit: int) -> int:
         """See `RailStore`."""
         old = [

@@ -41,7 +41,7 @@ GENUINE = (
 
 
 @dataclass
-class Said:
+class Answer:
     """What the node answers to everything: these messages, then this error if any."""
 
     messages: tuple[bytes, ...] = ()
@@ -55,11 +55,11 @@ class Node(grpc.GenericRpcHandler):
     """Answers every method with raw bytes: all messages to a stream, one to any other call."""
 
     def __init__(self) -> None:
-        self.said = Said()
+        self.answer = Answer()
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         method = handler_call_details.method.rpartition("/")[2]
-        if method == "DecodePayReq" and self.said.decodes:
+        if method == "DecodePayReq" and self.answer.decodes:
             return grpc.unary_stream_rpc_method_handler(self._decoded)
         return grpc.unary_stream_rpc_method_handler(self._stream if method in STREAMS else self._once)
 
@@ -72,10 +72,10 @@ class Node(grpc.GenericRpcHandler):
             return
 
     async def _stream(self, _: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        for message in self.said.messages:
+        for message in self.answer.messages:
             yield message
-        if self.said.code is not None:
-            await context.abort(self.said.code, self.said.details)
+        if self.answer.code is not None:
+            await context.abort(self.answer.code, self.answer.details)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def messages(draw: st.DrawFn) -> bytes:
     return raw if kind == "whole" else draw(st.binary(max_size=60))
 
 
-SAYINGS = st.builds(
-    Said,
+ANSWERS = st.builds(
+    Answer,
     decodes=st.booleans(),
     messages=st.lists(messages(), max_size=3).map(tuple),
     code=st.none() | st.sampled_from([code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]),
@@ -139,11 +139,11 @@ SAYINGS = st.builds(
 
 
 @fuzzed
-@given(said=SAYINGS)
+@given(answer=ANSWERS)
 def test_an_answer_of_lnd_is_understood_or_refused(
-    loop: asyncio.Runner, reached: Reached, said: Said
+    loop: asyncio.Runner, reached: Reached, answer: Answer
 ) -> None:
-    reached.node.said = said
+    reached.node.answer = answer
     client = LndClient(reached.connection)
     new = NewInvoice(memo="", value_msat=5, expiry_seconds=60, cltv_delta=40, private_hints=False)
     questions: list[Question] = [
@@ -163,11 +163,11 @@ def test_an_answer_of_lnd_is_understood_or_refused(
 
 
 @fuzzed
-@given(said=SAYINGS)
+@given(answer=ANSWERS)
 def test_a_refund_has_an_outcome_whatever_lnd_says(
-    loop: asyncio.Runner, reached: Reached, said: Said
+    loop: asyncio.Runner, reached: Reached, answer: Answer
 ) -> None:
-    reached.node.said = said
+    reached.node.answer = answer
     assert _answered(loop, lambda: Payouts(reached.connection).pay("lnbc1", 5, "key")) in (None, *Refund)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from tests.gateway.conftest import Logged
 from tests.gateway.stack import Gateway, credits_of, generation_request, picture, registration, sketch
 from tests.hostile.pictures import png_bomb
+from tests.rails.core.platform import notifications_waiting
 
 JSON = {"Content-Type": "application/json"}
 MARK = "the-artist-never-said-this-aloud"
@@ -391,7 +392,7 @@ async def test_a_forged_webhook_is_refused_before_it_is_stored(gateway: Gateway,
     client = gateway.client()
     for headers in ({}, {"fake-signature": "0" * 64}, {"fake-signature": ""}):
         refused(await client.post("/v1/hooks/fake", content=body, headers=headers), 400, "hint_rejected")
-    assert await gateway.services.payments.payments.store.waiting_notifications("fake") == 0
+    assert await notifications_waiting(gateway.services.payments.payments.store) == 0
 
 
 async def test_a_genuine_webhook_is_stored_once(gateway: Gateway, victim: httpx.AsyncClient) -> None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -142,6 +142,11 @@ def runner_of(platform: Platform, rules: RunnerRules = RULES) -> RailRunner:
         rules=rules,
         randomness=random.Random(1),
     )
+
+
+async def notifications_waiting(store: Any, rail: str = "fake") -> int:
+    """How many wait, whenever they are due."""
+    return len(await store.due_notifications(rail, START + timedelta(days=999), 1000))
 
 
 async def until_state(platform: Platform, topup: TopupView, state: TopupState) -> TopupView:

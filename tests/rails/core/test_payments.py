@@ -22,7 +22,7 @@ from rails.domain.state import PaymentNotFound
 from rails.domain.topup import TopupState
 from rails.payments.recording import TransactionHook
 from rails.payments.service import NotificationsFull, UnknownReference
-from tests.rails.core.platform import RETURN_URL, Platform, opened, settled
+from tests.rails.core.platform import RETURN_URL, Platform, notifications_waiting, opened, settled
 
 # --- opening ---------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ async def test_a_webhook_is_verified_stored_once_and_answered(platform: Platform
         == 1
     )
     assert await platform.payments.accept_notification("fake", headers, body) == 0
-    assert await platform.store.waiting_notifications("fake") == 1
+    assert await notifications_waiting(platform.store) == 1
     with pytest.raises(NotificationRejected):
         await platform.payments.accept_notification("fake", {}, body)
     with pytest.raises(UnknownRail):

@@ -22,7 +22,16 @@ from rails.domain.topup import TopupState
 from rails.payments.runner import RunnerRules, Supervision
 from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
 from rails.testing.memory_store import MemoryRailStore
-from tests.rails.core.platform import RULES, START, Platform, assemble, opened, runner_of, until_state
+from tests.rails.core.platform import (
+    RULES,
+    START,
+    Platform,
+    assemble,
+    notifications_waiting,
+    opened,
+    runner_of,
+    until_state,
+)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -131,7 +140,7 @@ async def test_a_stored_notification_is_closed_only_after_it_was_dealt_with(plat
     await asyncio.wait_for(silent.asked.wait(), 10)
     working.cancel()
     await asyncio.wait([working], timeout=10)
-    assert await platform.store.waiting_notifications("fake") == 1
+    assert await notifications_waiting(platform.store) == 1
 
 
 class UnreachableRail(FakeRail):
@@ -157,7 +166,7 @@ async def test_a_notification_that_could_not_be_dealt_with_is_kept_before_the_cu
     platform.rails["fake"] = UnreachableRail(platform.network)
     with pytest.raises(asyncio.CancelledError):
         await runner_of(platform).listen()
-    assert await platform.store.waiting_notifications("fake") == 1
+    assert await notifications_waiting(platform.store) == 1
 
 
 async def test_duplicated_notifications_credit_once(platform: Platform, supervision: Supervision) -> None:
@@ -193,12 +202,12 @@ async def test_a_webhook_that_comes_before_our_own_commit_is_tried_again(platfor
     await platform.network.settle()
     await platform.payments.accept_notification("fake", *platform.network.webhook(reference, "evt_1"))
     assert await runner.work_once() == 1
-    assert await platform.store.waiting_notifications("fake") == 1
+    assert await notifications_waiting(platform.store) == 1
     platform.log.tables[("rail_references", topup.payment_id)] = row
     assert await runner.work_once() == 0  # not due yet
     platform.clock.advance(timedelta(seconds=1))
     assert await runner.work_once() == 1
-    assert await platform.store.waiting_notifications("fake") == 0
+    assert await notifications_waiting(platform.store) == 0
     assert (await platform.payments.topup(topup.payment_id)).state is TopupState.PAID
 
 

@@ -13,7 +13,7 @@ from rails.contract import Notification
 from rails.domain.topup import TopupState
 from rails.payments.runner import Supervision
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
-from tests.rails.core.platform import RETURN_URL, START, Platform, on_postgres
+from tests.rails.core.platform import RETURN_URL, START, Platform, notifications_waiting, on_postgres
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ async def test_a_notification_is_stored_once_per_message_and_rail(
     anonymous = Notification(reference="r")
     assert await store.store_notification("fake", anonymous, now)
     assert await store.store_notification("fake", anonymous, now)
-    assert await store.waiting_notifications("fake") == 3
+    assert await notifications_waiting(store) == 3
 
 
 async def test_no_more_notifications_wait_than_may_however_many_come_at_once(
@@ -172,7 +172,7 @@ async def test_no_more_notifications_wait_than_may_however_many_come_at_once(
     answers = await asyncio.gather(*stored, return_exceptions=True)
     assert answers.count(True) == most
     assert sum(isinstance(answer, TooManyWaiting) for answer in answers) == 20
-    assert await store.waiting_notifications("fake") == most
+    assert await notifications_waiting(store) == most
     assert await store.store_notification("other", sent[0], now, most), "each rail has its own bound"
 
 
@@ -225,7 +225,7 @@ async def test_notifications_are_due_in_order_for_each_rail(platform: Platform, 
     assert [one.reference for one in due] == ["fake 3", "fake 9"]
     assert len(await store.due_notifications("fake", now + timedelta(seconds=9), 1)) == 1
     assert await store.due_notifications("fake", now, 9) == []
-    assert await store.waiting_notifications("other") == 1
+    assert await notifications_waiting(store, "other") == 1
 
 
 async def test_what_waits_for_a_rate_is_listed_in_pages(platform: Platform, store: RailStore) -> None:

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from rails.contract import Notification
 from rails.store.port import RetryTask
 from rails.store.sql import SqlRailStore
 from rails.store.tables import METADATA
@@ -84,7 +85,9 @@ QUERIES: dict[str, Callable[[SqlRailStore], Awaitable[Any]]] = {
     "retries that ended": lambda store: store.forget_retries(START, PAGE),
     "notifications that are due": lambda store: store.due_notifications("fake", START, PAGE),
     "the next notification": lambda store: store.next_due_at("fake"),
-    "waiting notifications": lambda store: store.waiting_notifications("fake"),
+    "room for a notification": lambda store: store.store_notification(
+        "fake", Notification(reference=None), START, waiting_max=ROWS_MAX
+    ),
     "old notifications, none": lambda store: store.forget_notifications(START - timedelta(days=30), PAGE),
     "old notifications": lambda store: store.forget_notifications(START - timedelta(days=2), PAGE),
 }
