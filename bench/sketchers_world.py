@@ -121,7 +121,7 @@ class MemoryStore:
         """See `ObjectStore.upload_target`."""
         return UploadTarget(f"memory:{key}")
 
-    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+    async def download_url(self, key: str, *, expires_in: timedelta, public: bool) -> str:
         """See `ObjectStore.download_url`."""
         return f"memory:{key}"
 

@@ -65,11 +65,12 @@ def create_app(
     that may be configured (by default all that are installed).
     """
     version = importlib.metadata.version("llamasketch")
+    images_at = settings.object_store_public_endpoint or settings.object_store_endpoint
     pages = load_pages(
         sandbox=settings.embedded,
         node_modules=node_modules,
         version=version,
-        image_origins=[settings.object_store_endpoint] if settings.object_store_endpoint else [],
+        image_origins=[images_at] if images_at else [],
     )
 
     @contextlib.asynccontextmanager

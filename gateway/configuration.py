@@ -110,6 +110,7 @@ SETTINGS: Sequence[Setting] = (
         ),
     ),
     Setting(name="LLAMASKETCH_OBJECT_STORE_ENDPOINT", rules=(url("https", "http"), *_PUBLIC)),
+    Setting(name="LLAMASKETCH_OBJECT_STORE_PUBLIC_ENDPOINT", rules=(url("https", "http"), *_PUBLIC)),
     Setting(name="LLAMASKETCH_OBJECT_STORE_REGION"),
     Setting(
         name="LLAMASKETCH_OBJECT_STORE_ACCESS_KEY",

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     object_store_url: str = ""
     """`s3://bucket`; empty means the local disk under the data folder."""
     object_store_endpoint: str = ""
+    object_store_public_endpoint: str = ""
+    """Where browsers reach the same store; empty means at its endpoint."""
     object_store_region: str = "auto"
     object_store_access_key: SecretStr = SecretStr("")
     object_store_secret_key: SecretStr = SecretStr("")

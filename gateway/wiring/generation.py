@@ -140,5 +140,8 @@ def object_store(
     if settings.object_store_endpoint:
         config["endpoint"] = settings.object_store_endpoint
         config["virtual_hosted_style_request"] = False
-        config["client_options"] = {"allow_http": settings.object_store_endpoint.startswith("http://")}
-    return BucketStore.connect(bucket, checker=checker, **config)
+        endpoints = (settings.object_store_endpoint, settings.object_store_public_endpoint)
+        config["client_options"] = {"allow_http": any(one.startswith("http://") for one in endpoints)}
+    return BucketStore.connect(
+        bucket, checker=checker, public_endpoint=settings.object_store_public_endpoint, **config
+    )

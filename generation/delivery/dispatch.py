@@ -199,7 +199,7 @@ class Dispatch:
             strength_permille=inputs.strength,
             width=inputs.width,
             height=inputs.height,
-            sketch_url=await self._store.download_url(inputs.sketch_key, expires_in=left),
+            sketch_url=await self._store.download_url(inputs.sketch_key, expires_in=left, public=False),
             sketch_sha256=inputs.sketch_sha256,
             upload=await self._store.upload_target(
                 upload_key(claim.job_id, claim.epoch), expires_in=left, max_bytes=RESULT_BYTES_MAX

@@ -71,8 +71,8 @@ class ObjectStore(Protocol):
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """A link by which one object can be PUT, for a while."""
 
-    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
-        """A link by which one object can be fetched, for a while."""
+    async def download_url(self, key: str, *, expires_in: timedelta, public: bool) -> str:
+        """A link by which one object can be fetched, for a while. `public`: by people, from anywhere; else by workers."""
 
 
 class StoredObject(NamedTuple):
@@ -180,8 +180,8 @@ class DiskStore:
         """See `ObjectStore.upload_target`."""
         return UploadTarget(self._link("PUT", key, expires_in, max_bytes))
 
-    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
-        """See `ObjectStore.download_url`."""
+    async def download_url(self, key: str, *, expires_in: timedelta, public: bool) -> str:
+        """See `ObjectStore.download_url`. There is one address for all."""
         return self._link("GET", key, expires_in, 0)
 
     def _link(self, method: str, key: str, expires_in: timedelta, max_bytes: int) -> str:
@@ -314,14 +314,24 @@ def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
 class BucketStore:
     """Objects in an S3-compatible bucket; links are presigned by the bucket's own scheme."""
 
-    def __init__(self, store: S3Store, checker: Executor | None = None) -> None:
+    def __init__(
+        self, store: S3Store, checker: Executor | None = None, *, public: S3Store | None = None
+    ) -> None:
         self._store = store
+        self._public = public or store
+        """The same bucket, by the address at which people reach it. Nothing is sent there: links are signed for it."""
         self._checker = checker or ThreadExecutor()
 
     @classmethod
-    def connect(cls, bucket: str, *, checker: Executor | None = None, **config: Any) -> BucketStore:
-        """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options)."""
-        return cls(S3Store(bucket, **config), checker)
+    def connect(
+        cls, bucket: str, *, checker: Executor | None = None, public_endpoint: str = "", **config: Any
+    ) -> BucketStore:
+        """A bucket by name; `config` is `obstore`'s (endpoint, region, keys, client options).
+
+        `public_endpoint`: its address for people, if it is another one than ours.
+        """
+        public = S3Store(bucket, **{**config, "endpoint": public_endpoint}) if public_endpoint else None
+        return cls(S3Store(bucket, **config), checker, public=public)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`."""
@@ -371,6 +381,7 @@ class BucketStore:
         """See `ObjectStore.upload_target`. The size is checked when the object is verified."""
         return UploadTarget(await obstore.sign_async(self._store, "PUT", key, expires_in))
 
-    async def download_url(self, key: str, *, expires_in: timedelta) -> str:
+    async def download_url(self, key: str, *, expires_in: timedelta, public: bool) -> str:
         """See `ObjectStore.download_url`."""
-        return await obstore.sign_async(self._store, "GET", key, expires_in)
+        store = self._public if public else self._store
+        return await obstore.sign_async(store, "GET", key, expires_in)

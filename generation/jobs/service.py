@@ -254,4 +254,4 @@ class Generations:
         if result is None:
             return None
         key = result.thumbnail_key if thumbnail else result.image_key
-        return await self._store.download_url(key, expires_in=timedelta(hours=1))
+        return await self._store.download_url(key, expires_in=timedelta(hours=1), public=True)

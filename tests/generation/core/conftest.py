@@ -51,6 +51,8 @@ def bucket() -> Iterator[BucketStore]:
     yield BucketStore.connect(
         "pictures",
         endpoint=f"http://{host}:{port}",
+        # The same server by another name, as people reach it.
+        public_endpoint=f"http://localhost:{port}",
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
         **keys,

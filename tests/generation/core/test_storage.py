@@ -66,8 +66,19 @@ async def test_a_bucket_takes_uploads_by_link(bucket: BucketStore) -> None:
     async with httpx.AsyncClient() as client:
         (await client.put(target.url, content=b"painted", headers=dict(target.headers))).raise_for_status()
         assert await bucket.get("uploads/j/1", limit_bytes=100) == b"painted"
-        url = await bucket.download_url("uploads/j/1", expires_in=timedelta(minutes=5))
+        url = await bucket.download_url("uploads/j/1", expires_in=timedelta(minutes=5), public=False)
         assert (await client.get(url)).content == b"painted"
+
+
+async def test_links_for_people_lead_to_the_address_at_which_they_reach_the_bucket(
+    bucket: BucketStore,
+) -> None:
+    await bucket.put("images/p.png", b"painted", "image/png")
+    for public, host in ((True, "localhost"), (False, "127.0.0.1")):
+        url = await bucket.download_url("images/p.png", expires_in=timedelta(minutes=5), public=public)
+        assert urlsplit(url).hostname == host
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url)).content == b"painted"
 
 
 @pytest.mark.parametrize("key", ["../secret", "a/../../secret", "/etc/passwd", ""])
@@ -80,7 +91,7 @@ async def test_a_link_is_good_for_its_object_its_method_and_its_time(
     disk: DiskStore, clock: ManualClock
 ) -> None:
     signer = LinkSigner(b"s" * 32, clock)
-    url = urlsplit(await disk.download_url("images/a.png", expires_in=timedelta(minutes=5)))
+    url = urlsplit(await disk.download_url("images/a.png", expires_in=timedelta(minutes=5), public=True))
     query = dict(parse_qsl(url.query))
     assert signer.allows("GET", "images/a.png", query) == 0
     assert signer.allows("PUT", "images/a.png", query) is None
