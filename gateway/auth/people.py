@@ -258,8 +258,8 @@ class People:
         """A guest's recovery code; asking makes the account a guest's. Stored as a keyed digest.
 
         It follows from the account and our secret, so that an answer that was lost can be given again: the
-        same code each time. None for guests whose code was made otherwise (before, or with another secret):
-        theirs still opens the account.
+        same code each time. None for guests whose code was made otherwise: before, and then theirs still opens
+        the account; or with another secret, and then it does so only under that secret.
         """
         code = self._code_of(account_id)
         digest = self._digest(code)

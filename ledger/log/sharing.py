@@ -15,7 +15,10 @@ import msgspec
 
 
 def share(state: msgspec.Struct) -> None:
-    """Let equal strings and times within `state` be one object. `state` is fresh: nobody else has it yet."""
+    """Let equal strings and times within `state` be one object. `state` is fresh: nobody else has it yet.
+
+    Only defaults in it are common to many states; an equal value is put in place of theirs, so that nobody notices.
+    """
     _share_fields(state, {})
 
 
