@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import accumulate
 
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
@@ -12,6 +13,8 @@ from worker.protocol import PREVIEW_LIMIT_BYTES, PREVIEW_SIDE_PIXELS
 _PIXEL_LIMIT = 4096 * 4096
 _CELLS = 192
 _CONTRAST_MIN = 16
+_HAIRLINE_CONTRAST_MIN = 48
+_HAIRLINE_PIXELS_MIN = 16
 """As the API refuses sketches by (`generation.images.blankness`), so that none is taken there and refused here."""
 
 
@@ -52,10 +55,12 @@ def fitted_sketch(content: bytes, width: int, height: int) -> bytes:
 
 
 def sketch_is_blank(picture: Image.Image) -> bool:
-    """Whether no line stands out, once single pixels are averaged away. `picture` is opaque."""
+    """Whether no line stands out: neither once single pixels are averaged away, nor as a hairline. It is opaque."""
     cell = -(-max(picture.size) // _CELLS)
     seen = picture.reduce(cell) if cell > 1 else picture
-    return all(_spread(band) < _CONTRAST_MIN for band in seen.split())
+    if any(_spread(band) >= _CONTRAST_MIN for band in seen.split()):
+        return False
+    return all(_spread(band, _HAIRLINE_PIXELS_MIN) < _HAIRLINE_CONTRAST_MIN for band in picture.split())
 
 
 def small_preview(content: bytes) -> bytes | None:
@@ -87,9 +92,12 @@ def _one_colour(image: Image.Image) -> bool:
     return all(_spread(band) < 3 for band in image.split())
 
 
-def _spread(band: Image.Image) -> float:
-    used = [value for value, count in enumerate(band.histogram()) if count]
-    return used[-1] - used[0] if used else 0
+def _spread(band: Image.Image, pixels: int = 1) -> int:
+    """Between the values that so many pixels, at least, are as dark as, and as light as."""
+    counts = band.histogram()
+    darker = sum(count < pixels for count in accumulate(counts))
+    lighter = sum(count < pixels for count in accumulate(reversed(counts)))
+    return 255 - lighter - darker
 
 
 def content_type_of(content: bytes) -> str:

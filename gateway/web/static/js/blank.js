@@ -4,6 +4,10 @@
 const CELLS = 192;
 /** Of 255: cells that differ by less, in each of red, green and blue, are one colour to whoever looks. */
 const CONTRAST_MIN = 16;
+/** Of 255, between pixels: a line of one pixel is lost in the cells of a large sheet, and seen all the same. */
+const HAIRLINE_CONTRAST_MIN = 48;
+/** So many pixels are a line. Fewer are dust. */
+const HAIRLINE_PIXELS_MIN = 16;
 
 /**
  * @param {Uint8ClampedArray} pixels red, green, blue and (ignored) alpha of an opaque picture, by rows
@@ -28,12 +32,37 @@ export function isBlank(pixels, width, height) {
       }
       const count = (bottom - top) * (right - left);
       for (let band = 0; band < 3; band += 1) {
-        const mean = Math.round(sums[band] / count);
-        if (mean < low[band]) low[band] = mean;
-        if (mean > high[band]) high[band] = mean;
+        const value = mean(sums[band], count);
+        if (value < low[band]) low[band] = value;
+        if (value > high[band]) high[band] = value;
         if (high[band] - low[band] >= CONTRAST_MIN) return false;
       }
     }
   }
-  return true;
+  return [0, 1, 2].every((band) => pixelSpread(pixels, band) < HAIRLINE_CONTRAST_MIN);
+}
+
+/**
+ * Rounded as Pillow rounds it, in whole numbers: a verdict may hang on the last bit.
+ * @param {number} sum
+ * @param {number} count
+ */
+function mean(sum, count) {
+  const parts = 2 ** 24;
+  return Math.floor(((sum + Math.floor(count / 2)) * Math.floor(parts / count)) / parts);
+}
+
+/**
+ * Between the values that a line's pixels, at least, are as dark as, and as light as.
+ * @param {Uint8ClampedArray} pixels
+ * @param {number} band
+ */
+function pixelSpread(pixels, band) {
+  const counts = new Uint32Array(256);
+  for (let at = band; at < pixels.length; at += 4) counts[pixels[at]] += 1;
+  const reached = (/** @type {Uint32Array} */ values) => {
+    let left = HAIRLINE_PIXELS_MIN;
+    return values.findIndex((count) => (left -= count) <= 0);
+  };
+  return 255 - reached(counts.slice().reverse()) - reached(counts);
 }

@@ -8,6 +8,8 @@ import { loadAccount, online } from "./store.js";
 
 const IDLE_MS = 20_000;
 const SETTLE_MS = 350;
+/** Of a frame, in pixels. */
+const FRAME_SIDE = 512;
 
 /** "off", "painting", "ready", "idle", "hidden", "cap", "offline" or "refused". */
 export const live = signal("off");
@@ -66,7 +68,7 @@ function consider() {
 async function send() {
   if (!source) return;
   const { pad, request } = source;
-  if (pad.look()) {
+  if (pad.look(FRAME_SIDE)) {
     timer = setTimeout(consider, 1_000);
     return;
   }
@@ -74,7 +76,7 @@ async function send() {
   live.value = "painting";
   const revision = pad.revision.value;
   try {
-    const sketch = await pad.export(512);
+    const sketch = await pad.export(FRAME_SIDE);
     const chosen = request();
     const body = { ...chosen, sketch: { content_type: "image/png", data: await base64(sketch) }, live: true, session_id: sessionId, seq: ++seq };
     const answer = await api("POST", "/v1/generations", { body, key: newKey() });

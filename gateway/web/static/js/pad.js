@@ -220,12 +220,15 @@ export class Pad {
     });
   }
 
-  /** Whether there is nothing to send, as of now: nothing drawn, or nothing that can be seen. */
-  look() {
+  /**
+   * Whether there is nothing to send, as of now: nothing drawn, or nothing that can be seen.
+   * @param {number} side pixels, as it would be sent: a line may be seen on one sheet and be too faint on another
+   */
+  look(side = SHEET) {
     clearTimeout(this.looking);
     if (this.empty.value) return true;
-    const { data } = /** @type {any} */ (this.onPaper(SHEET).getContext("2d")).getImageData(0, 0, SHEET, SHEET);
-    this.faded.value = isBlank(data, SHEET, SHEET);
+    const { data } = /** @type {any} */ (this.onPaper(side).getContext("2d")).getImageData(0, 0, side, side);
+    this.faded.value = isBlank(data, side, side);
     return this.faded.value;
   }
 

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { gallery, job, paint, showPicture } from "./jobs.js";
 import * as live from "./live.js";
 import { plural } from "./money.js";
-import { Pad } from "./pad.js";
+import { Pad, SHEET } from "./pad.js";
 import { listen } from "./pad_input.js";
 import { DEFAULT_PROMPT, IDEAS, rememberPrompt, STYLES, used } from "./prompts.js";
 import { mount } from "./shell.js";
@@ -47,7 +47,7 @@ async function paintNow() {
     return;
   }
   rememberPrompt(prompt.value.trim() || DEFAULT_PROMPT);
-  const painting = paint({ ...request(), sketch: await pad.export(1024) });
+  const painting = paint({ ...request(), sketch: await pad.export(SHEET) });
   document.querySelector(".leaf-result")?.scrollIntoView({ block: "nearest", behavior: "smooth" });
   await painting;
 }
