@@ -37,6 +37,7 @@ from ledger.log.encoding import EventRow, decode_row
 from ledger.log.model import Transaction, UnitOfWork
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
+from ledger.log.tables import create_log_tables
 from ledger.log.verify import verify
 from ledger.verification import AccountAudit
 from sandbox.embedded.running import RunningServer
@@ -232,8 +233,7 @@ def crash(rounds: int, seed: int) -> dict[str, Any]:
     """Storm, then judge."""
     chance = random.Random(seed)
     with own_postgres() as server:
-        with open_datastore(server.url) as datastore:
-            LogRecorder(datastore).create_schema(server.url)
+        create_log_tables(server.url)
         accounts = [str(account) for account in run(open_accounts(server.url, ACCOUNTS_BUSY))]
         before = total_credits(server.url)
         began = time.monotonic()

@@ -24,7 +24,7 @@ from bench.history import write_deep_history
 from bench.loading import loading
 from bench.surroundings import machine, median_case, own_postgres, postgres_settings, run
 from ledger.identifiers import AccountId
-from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.tables import create_log_tables
 
 SLOW_DISK = {"commit_delay": "2000", "commit_siblings": "0"}
 MEMORY_ACCOUNTS = 10_000
@@ -149,8 +149,7 @@ CASES: dict[str, Case] = {
 
 def _measure_case(name: str, request: argparse.Namespace) -> dict[str, Any]:
     with own_postgres(SLOW_DISK if name == "slow_disk" else None) as server:
-        with open_datastore(server.url) as datastore:
-            LogRecorder(datastore).create_schema(server.url)
+        create_log_tables(server.url)
         accounts = [] if name == "deep_history" else run(open_accounts(server.url, request.accounts))
         measured = run(CASES[name](request, server.url, accounts))
     return {"name": name, **measured}
@@ -175,8 +174,7 @@ def _memory(url: str) -> dict[str, Any]:
 
 def _loading(request: argparse.Namespace) -> dict[str, Any]:
     with own_postgres() as server:
-        with open_datastore(server.url) as datastore:
-            LogRecorder(datastore).create_schema(server.url)
+        create_log_tables(server.url)
         return run(loading(server.url, request.loading_events))
 
 
@@ -212,8 +210,7 @@ def main() -> int:
             "rounds": request.rounds,
             "seconds": request.seconds,
         }
-        with open_datastore(server.url) as datastore:
-            LogRecorder(datastore).create_schema(server.url)
+        create_log_tables(server.url)
         memory = None if request.no_baselines else _memory(server.url)
     result: dict[str, Any] = {"machine": machine(), "settings": settings, "memory": memory, "cases": []}
     result["loading"] = None if request.no_baselines else _loading(request)

@@ -25,9 +25,10 @@ from typing import Any
 
 import structlog
 
+import generation.store.tables
 from bench.sketchers_figures import Figures, ended_in_the_log, table
 from bench.sketchers_people import BATCH, Sketcher, draw_person
-from bench.sketchers_world import BEGIN, SKETCH, SketchWorld, create_schema, open_sketch_world
+from bench.sketchers_world import BEGIN, SKETCH, SketchWorld, open_sketch_world
 from bench.surroundings import machine, own_postgres, run
 from generation.delivery.dispatch import Assignment
 from generation.domain.errors import GenerationError
@@ -37,6 +38,7 @@ from ledger.collector import calm_garbage_collector
 from ledger.errors import LedgerError, Refusal
 from ledger.identifiers import CommandKey, HoldId, JobId
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL
+from tests.tables import create_tables
 
 SETTINGS = {
     **FAST_AND_FORGETFUL,
@@ -285,7 +287,7 @@ async def hour(
     """Run on a fresh database."""
     chance = random.Random(seed)
     began = time.perf_counter()
-    create_schema(url)
+    create_tables(url, generation.store.tables.metadata)
     async with open_sketch_world(url, chance) as world:
         simulation = Simulation(
             world, people=people, workers=workers, seconds=seconds, drawing=drawing, chance=chance

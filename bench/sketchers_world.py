@@ -18,14 +18,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 from PIL import Image, ImageDraw
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import generation.delivery.completion
-import generation.store.tables
 from generation.delivery.dispatch import Assignment, Dispatch, Report
 from generation.domain.errors import ObjectMissing
 from generation.domain.job import JOBS
@@ -249,15 +247,6 @@ def pictures_verified_once() -> Iterator[None]:
         yield
     finally:
         generation.delivery.completion.verify_result = verify_result
-
-
-def create_schema(url: str) -> None:
-    """The log's tables and those of the generation side."""
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    generation.store.tables.metadata.create_all(engine)
-    engine.dispose()
 
 
 @contextlib.asynccontextmanager

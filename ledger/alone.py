@@ -18,6 +18,7 @@ from ledger.log.categories import Categories
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
+from ledger.log.tables import create_log_tables
 from ledger.plans import NO_PLANS, Plan
 from ledger.service import Ledger
 
@@ -36,11 +37,10 @@ async def open_ledger(
     for reading; writing needs one.
     """
     categories = Categories([ACCOUNTS])
+    await asyncio.to_thread(create_log_tables, database_url)
     datastore = open_datastore(database_url)
     try:
-        recorder = LogRecorder(datastore)
-        await asyncio.to_thread(recorder.create_schema, database_url)
-        sequencer = Sequencer(recorder, categories, clock)
+        sequencer = Sequencer(LogRecorder(datastore), categories, clock)
         sequencer.start()
         try:
             async with AsyncConnectionPool(

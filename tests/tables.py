@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ledger.log.recorder import LogRecorder, open_datastore
+from ledger.log.tables import create_log_tables
 
 
 def create_tables(url: str, *more: sa.MetaData) -> None:
     """The tables of the log and these, in an empty database; no connection is left open."""
-    with open_datastore(url) as datastore:
-        LogRecorder(datastore).create_schema(url)
+    create_log_tables(url)
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     for tables in more:
         tables.create_all(engine)

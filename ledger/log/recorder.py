@@ -20,11 +20,9 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-import sqlalchemy as sa
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import tuple_row
 
-from ledger.log import tables
 from ledger.log.columns import Columns, array_of_bigint, array_of_bytea, array_of_text
 from ledger.log.encoding import EPOCH, NO_HASH, EventRow, OutcomeRow, Sealed, microseconds
 from ledger.log.model import SideTable
@@ -117,14 +115,6 @@ _YEAR_2000 = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 
 class LogRecorder(PostgresApplicationRecorder):
     """The library's recorder, to which one locked transaction per batch is added."""
-
-    def create_schema(self, url: str) -> None:
-        """Create the log's tables where they are missing (tests and tools; services migrate)."""
-        engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-        try:
-            tables.metadata.create_all(engine)
-        finally:
-            engine.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[LogConnection]:

@@ -85,3 +85,12 @@ account_due = sa.Table(
     failing_index("account_due"),
     comment="work to do, not a read model: which accounts a sweep should visit, and when",
 )
+
+
+def create_log_tables(url: str) -> None:
+    """Create these tables where they are missing, at `postgresql://…`; services migrate instead."""
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    try:
+        metadata.create_all(engine)
+    finally:
+        engine.dispose()

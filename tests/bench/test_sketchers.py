@@ -7,14 +7,16 @@ from collections import Counter
 
 import pytest
 
+import generation.store.tables
 from bench.sketchers import hour
 from bench.sketchers_figures import Figures, Returned, judged_of, table
 from bench.sketchers_people import FREE
-from bench.sketchers_world import SKETCH, SketchWorld, create_schema, open_sketch_world
+from bench.sketchers_world import SKETCH, SketchWorld, open_sketch_world
 from generation.domain.requests import SKETCH_GRAPH, GenerationRequest
 from generation.queueing.queue import JobQueue
 from ledger.identifiers import AccountId, CommandKey, HoldId
 from tests.conftest import MakeDatabase
+from tests.tables import create_tables
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def request(world: SketchWorld, account_id: AccountId, seq: int | None = None) -
 
 
 async def test_what_is_read_for_all_at_once_is_what_the_queue_says_to_each(database: str) -> None:
-    create_schema(database)
+    create_tables(database, generation.store.tables.metadata)
     async with open_sketch_world(database, random.Random(1)) as world:
         people = [await world.person(50) for _ in range(4)]
         workers = [await world.worker(f"b{number}") for number in range(2)]

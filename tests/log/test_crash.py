@@ -18,6 +18,7 @@ from ledger.log.sequencer import Sequencer
 from ledger.log.verify import verify
 from sandbox.embedded.running import RunningServer
 from tests.log.purse import PURSES, add, move
+from tests.tables import create_tables
 
 CATEGORIES = Categories([PURSES])
 ROUNDS = 5
@@ -42,10 +43,9 @@ async def test_what_was_acknowledged_survives_every_kill_of_postgresql(
 ) -> None:
     server = start_postgres()
     acknowledged: set[str] = set()
+    create_tables(server.url)
     with open_datastore(server.url) as datastore:
-        recorder = LogRecorder(datastore)
-        recorder.create_schema(server.url)
-        sequencer = Sequencer(recorder, CATEGORIES, system_clock)
+        sequencer = Sequencer(LogRecorder(datastore), CATEGORIES, system_clock)
         sequencer.start()
         for purse in ("purse_a", "purse_b", "purse_c"):
             await sequencer.submit(add(f"fill-{purse}", purse, 1_000_000))

@@ -30,6 +30,7 @@ from ledger.log.verify import Report, verify
 from ledger.money import USD
 from ledger.service import Ledger
 from ledger.verification import AccountAudit
+from tests.tables import create_tables
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DEADLINE = NOON + timedelta(hours=1)
@@ -46,10 +47,9 @@ def paid(minor: int) -> Consideration:
 async def _history(url: str) -> None:
     """A refusal, a few lone commands, one batch of many, and a stream with a snapshot."""
     clock = ManualClock(NOON)
+    create_tables(url)
     datastore = open_datastore(url)
-    recorder = LogRecorder(datastore)
-    recorder.create_schema(url)
-    sequencer = Sequencer(recorder, CATEGORIES, clock)
+    sequencer = Sequencer(LogRecorder(datastore), CATEGORIES, clock)
     sequencer.start()
     async with AsyncConnectionPool(url, min_size=1, max_size=1, open=False) as pool:
         ledger = Ledger(sequencer, PostgresLogReader(pool, CATEGORIES), clock=clock)
@@ -152,8 +152,7 @@ def test_an_untouched_log_is_whole(url: str) -> None:
 
 def test_an_empty_log_is_whole(make_database: Callable[..., str]) -> None:
     empty = make_database()
-    with open_datastore(empty) as datastore:
-        LogRecorder(datastore).create_schema(empty)
+    create_tables(empty)
     assert check(empty).ok
 
 
@@ -402,7 +401,6 @@ def test_the_sealing_key_is_made_once_and_closed_to_others(tmp_path: Path) -> No
 
 def test_an_empty_log_has_no_head_to_seal(make_database: Callable[..., str], tmp_path: Path) -> None:
     empty = make_database()
-    with open_datastore(empty) as datastore:
-        LogRecorder(datastore).create_schema(empty)
+    create_tables(empty)
     with psycopg.connect(empty) as connection, pytest.raises(LogEmpty):
         seal_head(connection, load_or_make_key(tmp_path / "key.pem"), ManualClock(NOON))

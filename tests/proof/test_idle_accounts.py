@@ -33,6 +33,7 @@ from ledger.service import Ledger
 from processes.idle_accounts import IDLE_ACCOUNTS, RULES, IdleAccounts
 from projections.due import DueProjection
 from tests.ledger.world import DAY, HOUR, NOON, paid
+from tests.tables import create_tables
 
 
 class House:
@@ -90,10 +91,9 @@ class House:
 async def house(make_database: Callable[..., str]) -> AsyncIterator[House]:
     url, clock, categories = make_database(), ManualClock(NOON), Categories([ACCOUNTS])
     engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    create_tables(url)
     with open_datastore(url) as datastore:
-        recorder = LogRecorder(datastore)
-        recorder.create_schema(url)
-        sequencer = Sequencer(recorder, categories, clock)
+        sequencer = Sequencer(LogRecorder(datastore), categories, clock)
         sequencer.start()
         async with AsyncConnectionPool(url, min_size=1, max_size=4, open=False) as pool:
             reader = PostgresLogReader(pool, categories)
