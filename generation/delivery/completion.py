@@ -214,7 +214,7 @@ class Completion:
     async def _record(self, delivery: Delivery) -> Receipt:
         job_id, entry = delivery.job_id, delivery.entry
         # What a hold pays needs no row here: its own is only deleted.
-        rows: tuple[tuple[SideTable, str], ...] = () if entry.held else rows_of(job_id)
+        rows: tuple[tuple[SideTable, str], ...] = () if entry.held else rows_of(job_id, entry.account_id)
         if entry.session_id is not None:
             rows = (*rows, (SESSIONS, entry.session_id))
         transaction = Transaction(
@@ -291,7 +291,7 @@ class Completion:
             actor=actor,
             body=["finish", job_id, reason],
             streams=(job.account_id, job_id),
-            rows=rows_of(job_id),
+            rows=rows_of(job_id, job.account_id),
             decide=decide,
         )
         try:

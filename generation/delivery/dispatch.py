@@ -286,7 +286,7 @@ class Dispatch:
             actor=f"worker:{worker_id}",
             body=["end_attempt", job_id, epoch],
             streams=(account_id, job_id),
-            rows=rows_of(job_id),
+            rows=rows_of(job_id, account_id),
             decide=lambda uow: _close_attempt(uow, job_id, attempt),
         )
         try:
@@ -387,7 +387,7 @@ class Dispatch:
             actor="system:sweeper",
             body=["expire", job_id],
             streams=(entry.account_id, job_id),
-            rows=rows_of(job_id),
+            rows=rows_of(job_id, entry.account_id),
             decide=decide,
         )
         try:

@@ -22,6 +22,7 @@ class Limits:
     job_seconds: int = 600
     """How long a job may wait and run before it expires, with its hold."""
     queue_max: int = 20_000
+    """Jobs that may wait for a worker; and likewise, jobs that are paid by payments of their own."""
     session_credits_max: int = 500
     variations_max: int = 16
     """Variations per live session."""

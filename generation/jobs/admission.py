@@ -17,6 +17,7 @@ from generation.domain.requests import GenerationRequest, Limits
 from generation.domain.rows import FundingEntry, FundingStep, QueueEntry
 from generation.domain.sessions import LiveSession, SessionMoved
 from generation.domain.states import JobState
+from generation.jobs import paying_apart
 from generation.jobs.recording import record, rows_of, session_of, situation, state_of
 from generation.queueing.queue import QueueSummary
 from generation.store.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
@@ -60,9 +61,10 @@ def rows(asked: Asked) -> list[tuple[SideTable, str]]:
     """The rows that `admit` reads and writes."""
     request = asked.request
     declared = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in request.networks)]
+    declared += paying_apart.rows_of_account(request.account_id)
     if request.session_key is not None:
         declared.append((SESSIONS, request.session_key))
-    return declared if asked.replaced is None else [*declared, *rows_of(asked.replaced)]
+    return declared if asked.replaced is None else [*declared, *rows_of(asked.replaced, request.account_id)]
 
 
 def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
@@ -74,7 +76,7 @@ def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     deadline = uow.now + timedelta(seconds=limits.job_seconds)
     superseded = False
     if request.funding is not None:
-        place = _await_payment(uow, request)
+        place = _await_payment(uow, request, deadline)
     else:
         taken = _enter_session(uow, asked, limits, deadline)
         superseded = taken is not None
@@ -103,18 +105,19 @@ def take_turn(
 
 
 def _check_bounds(uow: UnitOfWork, asked: Asked, limits: Limits) -> None:
-    summary, tier = asked.summary, asked.request.tier
+    summary, request, tier = asked.summary, asked.request, asked.request.tier
     if not summary.servable:
         raise NoWorkerCanServe(graph=asked.request.graph)
     if summary.queued >= limits.queue_max:
         raise QueueFull()
-    # Counted twice: by rows, which include unpaid jobs, and by holds, which no race can get past.
-    held = sum(len(bucket) for bucket in uow.state(asked.request.account_id).holds)
-    if max(summary.in_flight, held) >= tier.in_flight_max:
+    if request.funding is not None and paying_apart.of_everybody(uow) >= limits.queue_max:
+        raise QueueFull()
+    held = sum(len(bucket) for bucket in uow.state(request.account_id).holds)
+    if held + paying_apart.of_account(uow, request.account_id) >= tier.in_flight_max:
         raise TooManyInFlight(limit=tier.in_flight_max)
 
 
-def _await_payment(uow: UnitOfWork, request: GenerationRequest) -> Place:
+def _await_payment(uow: UnitOfWork, request: GenerationRequest, deadline: datetime) -> Place:
     """The intent is stored together with the job; the payment request is opened afterwards."""
     order = request.order()
     entry = FundingEntry(
@@ -126,6 +129,7 @@ def _await_payment(uow: UnitOfWork, request: GenerationRequest) -> Place:
         due_at=uow.now + OPENING_AGAIN,
     )
     uow.put(FUNDING, entry.to_row())
+    paying_apart.enter(uow, request.account_id, deadline)
     return Place(NO_TURN)
 
 

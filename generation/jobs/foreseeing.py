@@ -43,6 +43,8 @@ async def foresee(queue: JobQueue, outline: RequestOutline, now: datetime, limit
         raise NoWorkerCanServe(graph=outline.graph)
     if summary.queued >= limits.queue_max:
         raise QueueFull()
+    if outline.pays_apart and await queue.paid_apart(now) >= limits.queue_max:
+        raise QueueFull()
     if summary.in_flight >= outline.tier.in_flight_max:
         raise TooManyInFlight(limit=outline.tier.in_flight_max)
     may_take_over = outline.live and summary.in_flight > 0

@@ -241,7 +241,7 @@ class FundingProcess:
             ended = _conclude(uow, job_id, lots)
 
         # The job's own account, too: after a merge the money goes to another one.
-        within = Within(streams=(account_id, job_id), rows=rows_of(job_id), decide=conclude)
+        within = Within(streams=(account_id, job_id), rows=rows_of(job_id, account_id), decide=conclude)
         try:
             state = await self._funding.settle(reference, within)
         except FundingUnavailable:
@@ -274,7 +274,7 @@ class FundingProcess:
                 actor="system:funding",
                 body=[what, job_id],
                 streams=(account_id, job_id),
-                rows=(*rows_of(job_id), *more),
+                rows=(*rows_of(job_id, account_id), *more),
                 decide=decide,
             )
         )

@@ -146,7 +146,7 @@ class LiveSessions:
                     actor="system:sessions",
                     body=["pause", job_id],
                     streams=(row.account_id, job_id),
-                    rows=(*rows_of(job_id), (SESSIONS, row.session_id)),
+                    rows=(*rows_of(job_id, row.account_id), (SESSIONS, row.session_id)),
                     decide=decide,
                 )
             )

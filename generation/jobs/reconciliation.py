@@ -185,7 +185,7 @@ class Reconciler:
                 actor="system:reconciler",
                 body=["reconcile", job_id],
                 streams=(account_id, job_id),
-                rows=rows_of(job_id),
+                rows=rows_of(job_id, account_id),
                 decide=decide,
             )
         )

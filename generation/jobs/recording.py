@@ -18,7 +18,7 @@ from generation.domain.job import Job
 from generation.domain.rows import FundingEntry, FundingStep, QueueEntry, entry_after
 from generation.domain.sessions import LiveSession
 from generation.domain.states import JobState
-from generation.jobs import orphaned_uploads, usage_reversal
+from generation.jobs import orphaned_uploads, paying_apart, usage_reversal
 from generation.store.tables import FUNDING, QUEUE, SESSIONS
 from ledger.domain import holds as holds_
 from ledger.domain.applying import capture_in, expire_in, release_in
@@ -28,9 +28,9 @@ from ledger.identifiers import HoldId, JobId
 from ledger.log.model import Event, LogWriter, Receipt, SideTable, Transaction, UnitOfWork
 
 
-def rows_of(job_id: str) -> tuple[tuple[SideTable, str], ...]:
-    """The rows that a transaction on this job declares."""
-    return (QUEUE, job_id), (FUNDING, job_id)
+def rows_of(job_id: str, account_id: str) -> tuple[tuple[SideTable, str], ...]:
+    """The rows that a transaction on this job of this account declares."""
+    return (QUEUE, job_id), (FUNDING, job_id), *paying_apart.rows_of_account(account_id)
 
 
 def hold_id_of(job_id: str) -> HoldId:
@@ -41,7 +41,7 @@ def hold_id_of(job_id: str) -> HoldId:
 def situation(uow: UnitOfWork, job_id: JobId, *, session_key: str | None = None) -> Situation:
     """What a command on this job is decided from.
 
-    The transaction declares the streams of the job and its account, `rows_of(job_id)`, and the session.
+    The transaction declares the streams of the job and its account, `rows_of` of both, and the session.
     """
     entry, funding = uow.get(QUEUE, job_id), uow.get(FUNDING, job_id)
     return Situation(
@@ -109,8 +109,11 @@ def state_of(uow: UnitOfWork, job_id: JobId) -> str:
 
 def _follow(uow: UnitOfWork, at: Situation, event: Event) -> None:
     match event:
-        case e.JobRequested() | e.JobFunded():
-            pass  # whoever asked knows the turn, and puts the row
+        case e.JobFunded(hold_id=hold_id):  # whoever asked knows the turn, and puts the queue's row
+            if hold_id is not None:
+                _leave_those_paid_apart(uow, at)
+        case e.JobRequested():
+            pass  # likewise
         case e.JobStarted() | e.JobRequeued() | e.JobSettling():
             _move_on(uow, at, event)
         case e.JobCompleted():
@@ -135,6 +138,7 @@ def _deliver(uow: UnitOfWork, at: Situation) -> None:
         # Of its own upload whoever took the report takes care, and in the end `unreferenced_objects`.
         orphaned_uploads.note_uploads(uow, at.job_id, at.job)
     capture_in(uow, at.job.account_id, CaptureHold(hold_id=at.job.hold_id or hold_id_of(at.job_id)))
+    _leave_those_paid_apart(uow, at)
     uow.delete(QUEUE, at.job_id)
 
 
@@ -144,9 +148,15 @@ def _end_without_charge(uow: UnitOfWork, at: Situation, event: Event) -> None:
     orphaned_uploads.note_end(uow, at.job_id)
     if at.hold_open:
         _let_go(uow, at.job, reason=_REASONS[type(event)])
+    _leave_those_paid_apart(uow, at)
     uow.delete(QUEUE, at.job_id)
     if at.job.hold_id is None and at.funding is not None:
         uow.put(FUNDING, at.funding.step(FundingStep.RELEASING, uow.now).to_row())
+
+
+def _leave_those_paid_apart(uow: UnitOfWork, at: Situation) -> None:
+    if at.entry is not None and not at.entry.held:
+        paying_apart.leave(uow, at.entry.account_id, at.entry.deadline)
 
 
 _REASONS: dict[type[Event], str] = {

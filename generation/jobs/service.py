@@ -224,7 +224,7 @@ class Generations:
             actor=account_id,
             body=["cancel", job_id],
             streams=(job.account_id, job_id),  # a guest's hold stays the guest's; what it frees follows
-            rows=rows_of(job_id),
+            rows=rows_of(job_id, job.account_id),
             decide=decide,
         )
         try:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from generation.domain.paid_apart import EVERYBODY, PaidApart
 from generation.domain.quotas import NetworkQuota
 from generation.domain.rows import FundingEntry, JobProgress, QueueEntry
 from generation.domain.sessions import LiveSession
@@ -93,6 +94,11 @@ class JobQueue:
         async with self._reading.connect() as connection:
             found = await connection.execute(query.where(network_allowances.c.id.in_(keys)))
             return {row.id: row.used for row in found}
+
+    async def paid_apart(self, now: datetime) -> int:
+        """How many jobs of everybody are paid by payments of their own."""
+        row = await self._one(sql.PAID_APART_OF, key=EVERYBODY)
+        return PaidApart.of(EVERYBODY, None if row is None else row._asdict(), now).jobs
 
     def _noted(self, summary: QueueSummary, now: datetime) -> QueueSummary:
         self._watch.note(now, summary.virtual_time, waiting=summary.queued > 0)
@@ -204,7 +210,7 @@ class JobQueue:
         return [row.paint_milliseconds for row in await self._all(sql.RECENT_MILLISECONDS, most=limit)]
 
     async def prune(self, now: datetime, limit: int = 500) -> int:
-        """Forget idle live sessions, people whose turn is long past, and yesterday's quotas."""
+        """Forget idle live sessions, people whose turn is long past, yesterday's quotas, and counts of nothing."""
         old, older = now - SESSIONS_KEPT, now - CHANGED_SESSIONS_KEPT
         known = {"old": old, "older": older, "now": now, "most": limit}
         gone = 0

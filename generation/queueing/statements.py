@@ -16,6 +16,7 @@ from generation.store.tables import (
     job_inputs,
     job_queue,
     job_results,
+    jobs_paid_apart,
     live_sessions,
     network_allowances,
     queue_clock,
@@ -119,6 +120,7 @@ SEEDS = sa.select(job_inputs.c.job_id, job_inputs.c.seed).where(
 )
 RESULT_OF = sa.select(job_results).where(job_results.c.job_id == _text("key"))
 FUNDING_OF = sa.select(job_funding).where(job_funding.c.job_id == _text("key"))
+PAID_APART_OF = sa.select(jobs_paid_apart).where(jobs_paid_apart.c.counted_for == _text("key"))
 SESSION_OF = sa.select(live_sessions).where(live_sessions.c.session_id == _text("key"))
 NEWEST_SESSION = (
     sa.select(live_sessions)
@@ -154,10 +156,13 @@ _idle = sa.select(live_sessions.c.session_id).where(_forgettable)
 _past = fair_shares.c.finish <= _virtual_time
 _behind = sa.select(fair_shares.c.account_id).where(_past)
 _spent = sa.select(network_allowances.c.id).where(network_allowances.c.expires_at < _time("now"))
+_ended = jobs_paid_apart.c.until < _time("now")
+_over = sa.select(jobs_paid_apart.c.counted_for).where(_ended)
 PRUNE = (
     sa.delete(live_sessions).where(
         live_sessions.c.session_id.in_(_idle.limit(_number("most"))), _forgettable
     ),
     sa.delete(fair_shares).where(fair_shares.c.account_id.in_(_behind.limit(_number("most"))), _past),
     sa.delete(network_allowances).where(network_allowances.c.id.in_(_spent.limit(_number("most")))),
+    sa.delete(jobs_paid_apart).where(jobs_paid_apart.c.counted_for.in_(_over.limit(_number("most"))), _ended),
 )

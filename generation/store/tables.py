@@ -122,6 +122,15 @@ job_funding = sa.Table(
     failing_index("job_funding"),
 )
 
+jobs_paid_apart = sa.Table(
+    "jobs_paid_apart",
+    metadata,
+    sa.Column("counted_for", sa.Text, primary_key=True, comment="account id, or all"),
+    sa.Column("by_minute", JSONB, nullable=False, comment="jobs without a hold, by the minute of their end"),
+    _time("until"),
+    sa.Index("jobs_paid_apart_until", "until"),
+)
+
 fair_shares = sa.Table(
     "fair_shares",
     metadata,
@@ -213,5 +222,6 @@ SESSIONS = SideTable(live_sessions)
 SHARES = SideTable(fair_shares)
 NETWORKS = SideTable(network_allowances)
 FUNDING = SideTable(job_funding)
+PAID_APART = SideTable(jobs_paid_apart)
 USAGE_REVERSALS = SideTable(job_usage_reversals)
 ORPHANED_UPLOADS = SideTable(job_orphaned_uploads)

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
+from generation.domain.fairness import FREE
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, credits_of
+from tests.gateway.stack import Gateway, credits_of, generation_request
 
 BODY = {"rail": "fake", "credits": 50, "pay_asset": "USD"}
 TOPUPS_MAX = 20
+IMAGE = generation_request("a llama in a crowd")
+UNPAID = {**IMAGE, "funding": {"rail": "fake", "pay_asset": "USD"}}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,28 @@ async def test_keys_that_were_refused_in_the_crowd_open_one_topup_each_when_ther
     again = await asyncio.gather(*(ask(client, refused) for client in clients))
     assert [answer.status_code for answer in again] == [201, 201]
     assert len({answer.json()["id"] for answer in again}) == 1
+
+
+async def test_forty_images_at_once_that_pay_apart_get_the_places_that_their_visitor_has_left(
+    pair: tuple[Gateway, Gateway],
+) -> None:
+    clients = await both(pair)
+    taken = [(await clients[0].post("/v1/generations", json=IMAGE)).status_code for _ in range(12)]
+    assert set(taken) == {202}
+    left = FREE.in_flight_max - len(taken)
+    answers = await asyncio.gather(
+        *(client.post("/v1/generations", json=UNPAID) for _ in range(20) for client in clients)
+    )
+    assert Counter(answer.status_code for answer in answers) == {202: left, 429: 40 - left}
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.json()["code"] for answer in refused} == {"too_many_in_flight"}
+    accepted = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+    assert len(accepted) == left
+    topups = (await clients[1].get("/v1/topups")).json()["topups"]
+    assert len(topups) == left, "what is refused asks for no payment"
+    one_of_them = accepted.pop()
+    again = await clients[0].post("/v1/generations", json=UNPAID)
+    assert (again.status_code, again.json()["code"]) == (429, "too_many_in_flight")
+    assert (await clients[1].delete(f"/v1/generations/{one_of_them}")).json()["state"] == "cancelled"
+    again = await asyncio.gather(*(client.post("/v1/generations", json=UNPAID) for client in clients))
+    assert sorted(answer.status_code for answer in again) == [202, 429]

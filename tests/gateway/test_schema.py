@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.database.schema import METADATA, MigrationBlocked, migrate
+from generation.domain.paid_apart import PaidApart
 from rails.domain.openings import Openings
 
 
@@ -102,6 +103,43 @@ def test_payment_requests_that_are_open_keep_their_places(engine: sa.Engine) -> 
     (row,) = kept
     openings = Openings.of("acct_a", row, datetime.now(UTC))
     assert (row["account_id"], openings.until) == ("acct_a", {"pay_1": until, "pay_2": until})
+
+
+def test_jobs_that_wait_for_payments_of_their_own_keep_their_places(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0015")
+    soon = (datetime.now(UTC) + timedelta(minutes=10)).replace(second=0, microsecond=0)
+    rows = [
+        ("job_1", "acct_a", False, soon),
+        ("job_2", "acct_a", False, soon + timedelta(seconds=59)),
+        ("job_3", "acct_b", False, soon - timedelta(seconds=1)),
+        ("job_4", "acct_b", True, soon),
+        ("job_5", "acct_c", False, soon - timedelta(hours=1)),
+    ]
+    with engine.begin() as connection:
+        for job, account, held, deadline in rows:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO job_queue (job_id, account_id, graph, state, tag, rank, held, requested_at,"
+                    " deadline, refused_workers) VALUES (:job, :account, 'sketch@1', 'queued', 0, 0, :held,"
+                    " now(), :deadline, '[]')"
+                ),
+                {"job": job, "account": account, "held": held, "deadline": deadline},
+            )
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT * FROM jobs_paid_apart")).mappings().all()
+    counted = {row["counted_for"]: PaidApart.of(row["counted_for"], row, datetime.now(UTC)) for row in kept}
+    minute = soon + timedelta(minutes=1)
+    assert {name: apart.by_minute for name, apart in counted.items()} == {
+        "acct_a": {minute: 2},
+        "acct_b": {soon: 1},
+        "all": {minute: 2, soon: 1},
+    }
+    assert {row["counted_for"]: row["until"] for row in kept} == {
+        "acct_a": minute,
+        "acct_b": soon,
+        "all": minute,
+    }
 
 
 def test_the_positions_of_balances_become_those_of_what_moved_them(engine: sa.Engine) -> None:

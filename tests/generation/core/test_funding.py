@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from generation.domain.errors import ObjectMissing, TooManyInFlight
+from generation.domain.errors import ObjectMissing, QueueFull, TooManyInFlight
 from generation.domain.fairness import FREE
+from generation.domain.requests import Accepted, Limits
 from generation.domain.states import JobState
 from generation.jobs.admission import sketch_key
 from generation.jobs.funding import FUNDINGS
-from generation.store.tables import job_funding, job_queue, job_results
+from generation.store.tables import job_funding, job_queue, job_results, jobs_paid_apart
+from ledger.clock import ManualClock
 from ledger.domain.refusals import InsufficientCredits
 from ledger.followups.figures import figures_of, figures_query
 from ledger.identifiers import AccountId, Identifiers, JobId
 from ledger.log.model import LogWriter
 from processes.followups import KINDS
 from tests.generation.core.funding_fake import FakeFunding, Retracted
-from tests.generation.core.world import World, open_world
+from tests.generation.core.world import NOON, World, open_world
 
 Paying = tuple[World, FakeFunding]
 PROBLEM = "funding_unavailable: Whether the payment is good cannot be known right now."
@@ -37,6 +42,7 @@ async def paying(empty_database: str, tmp_path: Path) -> AsyncIterator[Paying]:
     async with open_world(empty_database, tmp_path, funding=make) as world:
         yield world, made[0]
         assert world.counted_ends() == await world.ends()
+        assert await world.counted_apart() == await world.queued_apart()
 
 
 async def ask(world: World) -> tuple[AccountId, JobId, str]:
@@ -400,3 +406,43 @@ async def test_unpaid_jobs_count_as_in_flight(paying: Paying) -> None:
         await world.accepted(person, tier, funding="lightning")
     with pytest.raises(TooManyInFlight):
         await world.accepted(person, tier, funding="lightning")
+
+
+async def test_unpaid_jobs_of_many_people_at_two_processes_are_bounded(
+    empty_database: str, tmp_path: Path
+) -> None:
+    clock, limits = ManualClock(NOON), Limits(queue_max=7)
+    opened = partial(open_world, empty_database, tmp_path, clock=clock, limits=limits, funding=FakeFunding)
+    async with opened() as one, opened() as two:
+        people = [await one.person() for _ in range(30)]
+        asked = [
+            world.accepted(person, funding="lightning")
+            for person, world in zip(people, cycle((one, two)), strict=False)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+        assert len(accepted) == limits.queue_max
+        assert {type(answer) for answer in answers} == {Accepted, QueueFull}
+        await one.ask(people[0])  # whoever is paid otherwise has other places
+        one.pass_time(seconds=limits.job_seconds + 60)
+        await two.ask(people[0], funding="lightning")  # also before the old ones are swept away
+
+
+async def test_a_job_that_is_paid_for_good_leaves_those_that_are_paid_apart(paying: Paying) -> None:
+    world, money = paying
+    person, _, reference = await ask(world)
+    assert await world.counted_apart() == {person: 1, "all": 1}
+    await money.pay_for_good(reference)
+    await tend(world)
+    assert await world.held(person) == 1
+    assert await world.counted_apart() == {}
+
+
+async def test_counts_of_jobs_that_are_long_over_are_forgotten(paying: Paying) -> None:
+    world, _ = paying
+    await ask(world)
+    async with world.engine.begin() as connection:  # as a process of an earlier version leaves them
+        await connection.execute(sa.delete(job_queue))
+    world.pass_time(seconds=Limits().job_seconds + 60)
+    assert await world.queue.prune(world.clock()) == 2
+    assert await world.rows(jobs_paid_apart) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from generation.delivery.dispatch import Assignment, Dispatch, Report
 from generation.domain.fairness import FREE, Tier
 from generation.domain.funding import Funding
 from generation.domain.job import JOBS, Job
+from generation.domain.paid_apart import EVERYBODY, PaidApart
 from generation.domain.requests import Accepted, GenerationRequest, Limits
 from generation.domain.sketches import Sketch
 from generation.domain.states import JobState
@@ -34,6 +36,7 @@ from generation.jobs.orphaned_uploads import OrphanedUploads, upload_key
 from generation.jobs.service import Generations
 from generation.queueing.queue import JobQueue
 from generation.queueing.signals import LocalSignals
+from generation.store.tables import job_queue, jobs_paid_apart
 from ledger.clock import ManualClock
 from ledger.domain import holds as holds_
 from ledger.domain.account import ACCOUNTS
@@ -226,6 +229,18 @@ class World:
         async with self.engine.connect() as connection:
             found = await connection.execute(query, {"ends": ends})
             return {str(topic).split(".")[1].removeprefix("job_"): count for topic, count in found}
+
+    async def counted_apart(self) -> dict[str, int]:
+        """How many jobs are paid by payments of their own, by account and in all, as the counts say it."""
+        rows = await self.rows(jobs_paid_apart)
+        counted = {row["counted_for"]: PaidApart.of(row["counted_for"], row, self.clock()) for row in rows}
+        return {name: apart.jobs for name, apart in counted.items() if apart.jobs}
+
+    async def queued_apart(self) -> dict[str, int]:
+        """The same as the queue says it."""
+        left = [r for r in await self.rows(job_queue) if not r["held"] and r["deadline"] > self.clock()]
+        counted = Counter(row["account_id"] for row in left)
+        return {**counted, EVERYBODY: counted.total()} if left else {}
 
     def counted_ends(self) -> dict[str, int]:
         """The same as `/metrics` would say it."""
