@@ -62,7 +62,7 @@ def prefixes(address: Address) -> tuple[str, ...]:
 def quotas(
     address: Address, keys: NetworkKeys, now: datetime, *, narrow: int, wide: int
 ) -> tuple[NetworkQuota, ...]:
-    """Today's free-image quotas of an address."""
+    """The free-image quotas of an address, of the day of `now`."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     caps = (narrow, wide)
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 
@@ -30,7 +31,7 @@ from gateway.wiring.dependencies import (
 )
 from generation.domain.errors import UploadsBusy
 from generation.domain.fairness import FREE, PAID, PRIORITY, Tier
-from generation.domain.quotas import NetworkQuota
+from generation.domain.quotas import QuotasOf
 from generation.domain.requests import Accepted, GenerationRequest, price_of
 from generation.domain.sketches import Sketch
 from generation.images.checking import inspect_sketch, output_size, read_sketch, upright
@@ -97,7 +98,7 @@ class Requests:
             account=account,
             tier=_tier(account),
             price=price,
-            networks=self._networks(request),
+            networks=self._networks(request)(self.clock()),
             live=body.live,
             graph=self.settings.graph,
             pays_apart=body.funding is not None,
@@ -162,12 +163,12 @@ class Requests:
             graph=self.settings.graph,
         )
 
-    def _networks(self, request: Request) -> tuple[NetworkQuota, ...]:
-        """Today's free images of where the request comes from."""
-        return quotas(
+    def _networks(self, request: Request) -> QuotasOf:
+        """A day's free images of where the request comes from."""
+        return partial(
+            quotas,
             self.origins.address(request),
             self.network_keys,
-            self.clock(),
             narrow=self.settings.network_allowance_address,
             wide=self.settings.network_allowance_site,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from generation.domain.fairness import Tier
 from generation.domain.funding import FundingOrder, Opened
-from generation.domain.quotas import NetworkQuota
+from generation.domain.quotas import QuotasOf, nowhere
 from generation.domain.sessions import SessionLimits
 from generation.domain.sketches import Sketch
 from ledger.identifiers import AccountId, CommandKey, HoldId, JobId
@@ -61,7 +61,8 @@ class GenerationRequest:
     """The person's own spending limit for this session, in credits; never above ours."""
     funding: str | None = None
     """How it is paid, if a payment is made for it alone; None takes credits."""
-    networks: tuple[NetworkQuota, ...] = field(default=())
+    networks: QuotasOf = nowhere
+    """Where its free images are counted, on the day on which it is decided."""
     graph: str = SKETCH_GRAPH
     """What workers run for it."""
     repeated: bool = False

@@ -5,6 +5,7 @@ Read `admit` from top to bottom: it is the whole of a reservation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from generation.domain.commands import RequestJob, SupersedeJob
 from generation.domain.deciding import Situation
 from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
 from generation.domain.fairness import NO_TURN, VARIATION_SLOTS, Turn
+from generation.domain.quotas import AnotherDay, NetworkQuota
 from generation.domain.requests import GenerationRequest, Limits
 from generation.domain.rows import FundingEntry, FundingStep, QueueEntry
 from generation.domain.sessions import LiveSession, SessionMoved
@@ -39,6 +41,8 @@ class Asked(NamedTuple):
     """Keyed digest of prompt, sketch and parameters."""
     summary: QueueSummary
     replaced: JobId | None
+    networks: Sequence[NetworkQuota]
+    """Where its free images are counted, if it is decided on the day of these."""
 
 
 class Place(NamedTuple):
@@ -60,7 +64,7 @@ def streams(asked: Asked) -> list[str]:
 def rows(asked: Asked) -> list[tuple[SideTable, str]]:
     """The rows that `admit` reads and writes."""
     request = asked.request
-    declared = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in request.networks)]
+    declared = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in asked.networks)]
     declared += paying_apart.rows_of_account(request.account_id)
     if request.session_key is not None:
         declared.append((SESSIONS, request.session_key))
@@ -182,11 +186,14 @@ def _take_over(
 def _hold_price(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
     """Hold the price; count what of it is free at the person's networks; take the next turn.
 
-    Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and `AllowanceSharedOut`.
+    Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and `AllowanceSharedOut`; and `AnotherDay`,
+    with nothing recorded, if the networks' day is not that of the decision.
     """
-    request = asked.request
-    used = {quota.key: _used(uow, quota.key) for quota in request.networks}
-    shared_out = quotas.exhausted(request.networks, used, request.price)
+    request, networks = asked.request, asked.networks
+    if not all(quota.of_day(uow.now) for quota in networks):
+        raise AnotherDay(uow.now)
+    used = {quota.key: _used(uow, quota.key) for quota in networks}
+    shared_out = quotas.exhausted(networks, used, request.price)
     command = HoldCredits(
         hold_id=request.hold_id,
         job_id=request.job_id,
@@ -200,7 +207,7 @@ def _hold_price(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
         if shared_out is None:
             raise
         raise AllowanceSharedOut(cap=shared_out) from None
-    counted = request.networks if free else ()
+    counted = networks if free else ()
     for quota in counted:
         row = {"id": quota.key, "used": used[quota.key] + free, "expires_at": quota.expires_at}
         uow.put(NETWORKS, row)

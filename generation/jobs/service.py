@@ -14,6 +14,7 @@ from generation.domain.deciding import decide as decide_job
 from generation.domain.errors import AskTheWorker, JobNotFound, QueueFull
 from generation.domain.funding import FundingUnavailable, Opened
 from generation.domain.job import Job
+from generation.domain.quotas import AnotherDay
 from generation.domain.requests import Accepted, GenerationRequest, Limits
 from generation.domain.sessions import SessionMoved
 from generation.domain.states import JobState
@@ -38,7 +39,7 @@ from ledger.log.reader import LogReader
 from ledger.ownership import Ownership
 
 RACES_MAX = 5
-"""How often a request is decided again because its live session changed meanwhile."""
+"""How often a request is decided again because its live session changed meanwhile, or the day ended."""
 
 
 class Generations:
@@ -111,20 +112,25 @@ class Generations:
         return Accepted(request.job_id, state, request.price, opened)
 
     async def _admit(self, request: GenerationRequest) -> str:
-        """The new job's state. Decided again if the frame that it would replace has changed meanwhile.
+        """The new job's state. Decided again if the frame that it would replace has changed meanwhile, or the day.
 
-        Raises `SessionMoved` if it has changed each time.
+        Raises `SessionMoved` if that has changed each time.
         """
+        day = self._clock()
         for _ in range(RACES_MAX):
             asked = Asked(
                 request,
                 self._digest(request),
                 await self._queue.summary(request.account_id, request.graph, self._clock()),
                 await self._waiting_frame(request),
+                request.networks(day),
             )
             try:
                 receipt = await self._log.submit(self._transaction(asked))
             except SessionMoved:
+                continue
+            except AnotherDay as another:
+                day = another.now
                 continue
             if "superseded" in receipt.result and not receipt.replayed:
                 self._metrics.ended(JobState.SUPERSEDED.value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,10 +15,15 @@ from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import NOON, World
 
 MIDNIGHT = NOON + timedelta(hours=12)
-NETWORKS = (
-    NetworkQuota(key="20261122:narrow", cap=2, expires_at=MIDNIGHT),
-    NetworkQuota(key="20261122:wide", cap=9, expires_at=MIDNIGHT),
-)
+
+
+def at_home(now: datetime) -> Sequence[NetworkQuota]:
+    """The quotas of one address, of a day."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return [
+        NetworkQuota(key=f"{now:%Y%m%d}:narrow", cap=2, expires_at=midnight),
+        NetworkQuota(key=f"{now:%Y%m%d}:wide", cap=9, expires_at=midnight),
+    ]
 
 
 async def used(world: World) -> list[int]:
@@ -26,7 +32,7 @@ async def used(world: World) -> list[int]:
 
 
 async def ask(world: World, person: AccountId) -> JobId:
-    return await world.ask(person, networks=NETWORKS)
+    return await world.ask(person, networks=at_home)
 
 
 async def test_a_free_image_that_fails_is_counted_back_once(world: World) -> None:
@@ -74,10 +80,10 @@ async def test_a_delivered_image_stays_counted(world: World) -> None:
 async def test_frames_that_replace_one_another_count_as_one(world: World) -> None:
     person, slow, fast = await world.person(), await world.worker(), await world.worker()
     for seq in (1, 2):
-        await world.frame(person, seq, networks=NETWORKS)
+        await world.frame(person, seq, networks=at_home)
     assert await used(world) == [1, 1]
     late = await slow.take()
-    await world.frame(person, 3, networks=NETWORKS)
+    await world.frame(person, 3, networks=at_home)
     assert await used(world) == [2, 2]
     await fast.paint()
     assert await slow.deliver(late) == "superseded"
@@ -87,8 +93,8 @@ async def test_frames_that_replace_one_another_count_as_one(world: World) -> Non
 
 async def test_a_failed_replacement_counts_back_what_it_took_over(world: World) -> None:
     person = await world.person()
-    await world.frame(person, 1, networks=NETWORKS)
-    newest = await world.frame(person, 2, networks=NETWORKS)
+    await world.frame(person, 1, networks=at_home)
+    newest = await world.frame(person, 2, networks=at_home)
     await world.generations.cancel(person, newest)
     await world.generations.returns.sweep()
     assert await used(world) == [0, 0]
@@ -105,6 +111,27 @@ async def test_an_image_paid_for_counts_for_no_network(world: World) -> None:
     await world.generations.returns.sweep()
     assert counted == [2, 2]
     assert await used(world) == [0, 0]
+
+
+async def test_a_free_image_counts_for_the_day_on_which_it_is_decided(world: World) -> None:
+    world.clock.set(MIDNIGHT - timedelta(milliseconds=50))
+    person, asked_for = await world.person(), []
+
+    def and_the_day_ends(now: datetime) -> Sequence[NetworkQuota]:
+        asked_for.append(now)
+        world.clock.set(max(world.clock(), MIDNIGHT + timedelta(milliseconds=1)))
+        return at_home(now)
+
+    await ask(world, person)
+    for _ in range(2):
+        await world.ask(person, networks=and_the_day_ends)
+    days = [now.day for now in asked_for]
+    assert days == [22, 23, 23], "it was asked for before midnight, and decided after it"
+    counted = {row["id"]: row["used"] for row in await world.rows(network_allowances)}
+    assert counted["20261122:narrow"] == 1
+    assert counted["20261123:narrow"] == 2
+    with pytest.raises(AllowanceSharedOut):
+        await ask(world, person)
 
 
 async def test_what_comes_back_after_midnight_is_not_missed(world: World) -> None:
