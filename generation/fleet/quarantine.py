@@ -73,10 +73,8 @@ class Quarantine:
     async def forgive(self, job_id: JobId) -> None:
         """What was blamed on workers was the job's own."""
         blamed_workers = sa.select(worker_failures.c.worker_id).where(worker_failures.c.job_id == job_id)
-        lock = sa.select(workers.c.worker_id).where(workers.c.worker_id.in_(blamed_workers))
         async with self._engine.begin() as connection:
-            # Before the evidence is changed: whoever adds to it meanwhile decides on what is then left.
-            await connection.execute(lock.order_by(workers.c.worker_id).with_for_update())
+            await lock(connection, workers.c.worker_id.in_(blamed_workers))
             blamed = sa.delete(worker_failures).where(worker_failures.c.job_id == job_id)
             found = await connection.execute(blamed.returning(worker_failures.c.worker_id))
             await connection.execute(
@@ -114,11 +112,21 @@ def wait_before(self_tests: int) -> timedelta:
 
 
 async def clear(connection: AsyncConnection, worker_ids: Iterable[str]) -> None:
-    """These workers have delivered, or an operator trusts them: all is well again."""
+    """These workers have delivered: what spoke against them before counts no more."""
     names = list(worker_ids)
+    await lock(connection, workers.c.worker_id.in_(names))
     await _acquit(connection, names)
     tested = sa.and_(workers.c.worker_id.in_(names), workers.c.self_tests > 0)
     await connection.execute(sa.update(workers).where(tested).values(self_tests=0))
+
+
+async def lock(connection: AsyncConnection, which: sa.ColumnElement[bool]) -> None:
+    """Lock these workers in the order of their ids, as everybody does who changes more than one.
+
+    Before the evidence is changed: whoever adds to it meanwhile decides on what is then left.
+    """
+    query = sa.select(workers.c.worker_id).where(which).order_by(workers.c.worker_id)
+    await connection.execute(query.with_for_update())
 
 
 def due(self_test_at: datetime | None, now: datetime) -> timedelta | None:

@@ -258,6 +258,7 @@ class WorkerRegistry:
         waiting, self._waiting = self._waiting, {}
         parameters = {"workers": list(waiting), "times": list(waiting.values())}
         async with self._engine.begin() as connection:
+            await quarantine.lock(connection, workers.c.worker_id.in_(list(waiting)))
             await connection.execute(_SEEN, parameters)
 
     def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
@@ -276,8 +277,8 @@ class WorkerRegistry:
             "spent": [spent for _, spent in delivered.values()],
         }
         async with self._engine.begin() as connection:
-            await connection.execute(_DELIVERED, parameters)
             await quarantine.clear(connection, delivered)
+            await connection.execute(_DELIVERED, parameters)
 
     async def note_failure(self, worker_id: str, job_id: JobId, account_id: AccountId, code: str) -> None:
         """Count a failure that is this worker's, after what it delivered before."""

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from generation.fleet.quarantine import ACCOUNTS_MIN, FIRST_WAIT, LONGEST_WAIT, wait_before
+from generation.fleet.quarantine import ACCOUNTS_MIN, FIRST_WAIT, LONGEST_WAIT, clear, wait_before
+from generation.fleet.registry import WorkerRegistry
 from generation.store.tables import worker_failures, workers
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import FakeWorker, World
@@ -116,6 +117,17 @@ async def test_workers_are_forgiven_for_a_job_whose_own_fault_it_was(world: Worl
     assert (await first.known()).state == "active"
 
 
+async def waits_or_ends(world: World, task: asyncio.Task[None]) -> None:
+    """Return once a lock is waited for, or there was none to wait for."""
+    locks = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    async def so_it_is() -> bool:
+        async with world.engine.connect() as another:
+            return task.done() or bool(await another.scalar(locks))
+
+    await until(so_it_is, bool, "it neither waited nor ended", seconds_max=10)
+
+
 async def test_what_is_forgiven_while_more_evidence_comes_is_decided_after_it(world: World) -> None:
     bad = await world.worker()
     for _ in range(ACCOUNTS_MIN - 1):
@@ -132,15 +144,45 @@ async def test_what_is_forgiven_while_more_evidence_comes_is_decided_after_it(wo
         row = {**third, "code": "node_failed", "failed_at": world.clock()}
         await connection.execute(sa.insert(worker_failures).values(row))
         forgiving = asyncio.create_task(world.registry.quarantine.forgive(forgiven))
-        locks = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-
-        async def is_waiting() -> bool:
-            async with world.engine.connect() as another:
-                return forgiving.done() or bool(await another.scalar(locks))
-
-        await until(is_waiting, bool, "it neither waited nor ended", seconds_max=10)
+        await waits_or_ends(world, forgiving)
         quarantined = {"state": "quarantined", "self_test_at": world.clock()}
         await connection.execute(sa.update(workers).where(mine).values(**quarantined))
     await forgiving
     assert len(await world.rows(worker_failures)) == ACCOUNTS_MIN - 1
     assert (await bad.known()).state == "active"
+
+
+async def test_what_is_noted_while_a_failure_is_noted_comes_after_it(world: World) -> None:
+    worker = await world.worker()
+    name = worker.worker.worker_id
+
+    async def delivered() -> None:
+        async with world.engine.begin() as connection:
+            await clear(connection, [name])
+
+    async with world.engine.begin() as connection:  # as the failure of an account does it
+        await connection.execute(sa.select(workers).where(workers.c.worker_id == name).with_for_update())
+        failure = {"worker_id": name, "job_id": world.ids.job(), "account_id": world.ids.account()}
+        row = {**failure, "code": "node_failed", "failed_at": world.clock()}
+        await connection.execute(sa.insert(worker_failures).values(row))
+        noting = asyncio.create_task(delivered())
+        await waits_or_ends(world, noting)
+    await noting
+    assert await world.rows(worker_failures) == [], "what spoke against it before it delivered is left"
+
+
+async def test_two_processes_note_what_the_same_workers_delivered_and_neither_is_undone(world: World) -> None:
+    one, other = await world.worker(), await world.worker()
+    names = [one.worker.worker_id, other.worker.worker_id]
+    second = WorkerRegistry(world.engine, world.clock, world.ids, registration_secret=b"r" * 32)
+    for _ in range(20):
+        for registry, order in ((world.registry, names), (second, names[::-1])):
+            for name in order:
+                registry.note_success(name, 10)
+        await asyncio.gather(
+            world.registry.flush(),
+            second.flush(),
+            world.registry.note_waiting(names[0]),
+            world.registry.quarantine.forgive(world.ids.job()),
+        )
+    assert {row["jobs_done"] for row in await world.rows(workers)} == {40}
