@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from generation.domain.errors import ResultRejected, SketchRejected
 from generation.domain.sketches import Sketch
 from generation.images.blankness import BLANK, is_blank
+from generation.images.flattening import in_screen_colours, is_opaque, on_white, plain
 from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, clean_png, inspect
 
 SKETCH_BYTES_MAX = 4_000_000
@@ -195,29 +196,16 @@ def _drawn(found: Inspected, kind: str) -> tuple[Image.Image, bytes | None]:
         if picture.size != (found.width, found.height):
             raise ValueError("the decoder sees another size")
         # A JPEG is asked for as much as is needed before it is decoded: an eighth of the work for large ones.
-        plain = _plain(picture)
+        scaled = plain(picture, found.data[24] if kind == "PNG" else 8)
         if found.width * found.height > STORED_PIXELS_MAX:
-            plain.thumbnail(_fitting(found.width, found.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        plain.load()
-        flat = _flat(plain)
-        as_sent = kind == "PNG" and plain.size == (found.width, found.height) and found.orientation == 1
-        kept = clean_png(found.data) if as_sent and _is_opaque(plain) else None
+            scaled.thumbnail(_fitting(found.width, found.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        scaled.load()
+        shown = in_screen_colours(scaled, found.colours)
+        flat = on_white(shown)
+        as_sent = kind == "PNG" and shown.size == (found.width, found.height) and found.orientation == 1
+        kept = clean_png(found.data) if as_sent and shown is scaled and is_opaque(shown) else None
     turn = _TURNS.get(found.orientation)
     return (flat if turn is None else flat.transpose(turn)), kept
-
-
-def _is_opaque(picture: Image.Image) -> bool:
-    """Whether nothing is hidden under transparent pixels."""
-    return "A" not in picture.getbands() or picture.getchannel("A").getextrema() == (255, 255)
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """In a mode that can be scaled well: not by palette, and with what is transparent as a channel."""
-    if picture.mode.startswith("I"):  # 16 bits: the upper eight say all that eyes can see
-        return Image.frombytes("L", picture.size, picture.tobytes("raw", "I;16B")[::2])
-    if "transparency" in picture.info or picture.mode in ("P", "PA"):
-        return picture.convert("RGBA")
-    return picture.convert("L") if picture.mode == "1" else picture
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:
@@ -226,16 +214,6 @@ def _fitting(width: int, height: int) -> tuple[int, int]:
         max(1, math.isqrt(STORED_PIXELS_MAX * width // height)),
         max(1, math.isqrt(STORED_PIXELS_MAX * height // width)),
     )
-
-
-def _flat(picture: Image.Image) -> Image.Image:
-    """On white paper."""
-    if "A" not in picture.getbands():
-        return picture.convert("RGB")
-    shown = picture.convert("RGBA")
-    flat = Image.new("RGB", shown.size, "white")
-    flat.paste(shown, mask=shown.getchannel("A"))
-    return flat
 
 
 def output_size(width: int, height: int) -> tuple[int, int]:

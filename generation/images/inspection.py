@@ -1,8 +1,8 @@
 """What a picture says about itself before anybody decodes it: size, scans, frames, parts.
 
 A walk over the file's parts, never over its pixels: no more than a few milliseconds for any input. What a decoder
-needs is copied out, and everything else (text, colour profiles, thumbnails, further pictures, whatever comes behind
-the end) is left behind, never inflated.
+needs is copied out, and everything else (text, thumbnails, further pictures, whatever comes behind the end) is left
+behind, never inflated. A colour profile is handed over apart, as it is.
 
 PNG: W3C PNG (Third Edition). JPEG: ITU-T T.81, Annex B. WebP: RFC 9649. Orientation: TIFF 6.0, tag 274.
 """
@@ -21,9 +21,14 @@ SCANS_MAX = 40
 """Scans of a progressive JPEG. Encoders write about ten; each costs a pass over the whole picture."""
 EXIF_BYTES_MAX = 65_536
 EXIF_ENTRIES_MAX = 512
+PROFILE_BYTES_MAX = 1 << 20
+"""Of a colour profile. Those of printers have half a megabyte."""
 _ORIENTATION = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_COLOURS = frozenset({b"gAMA", b"sRGB", b"iCCP"})
+_SRGB_DECLARED = 45_455
+_ONE_FRAME = b"\0\0\0\1"
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -33,6 +38,8 @@ _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_FRAMES = frozenset(range(0xC0, 0xD0)) - _FRAMES - {0xC4, 0xC8}
 _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xEE})
 """Huffman and quantisation tables, the restart interval, and Adobe's word on the colours."""
+_JFIF = b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"
+"""That it is one says how its colours are meant, before Adobe's word; its thumbnail says nothing."""
 _WEBP_PIXELS = frozenset({b"VP8 ", b"VP8L", b"ALPH"})
 _WEBP_ANIMATION = 0x02
 _WEBP_ALPHA = 0x10
@@ -50,6 +57,16 @@ class TooComplex(Exception):
     """It has more parts or scans than any picture needs."""
 
 
+class Colours(NamedTuple):
+    """What the numbers of the pixels stand for; without a word on it, sRGB."""
+
+    profile: bytes = b""
+    """ICC, as it stands in the file."""
+    is_deflated: bool = False
+    gamma_100000: int = 0
+    """As a PNG says it; 0 where it does not, or says something better."""
+
+
 class Inspected(NamedTuple):
     """What was found, and what to hand to a decoder."""
 
@@ -59,6 +76,7 @@ class Inspected(NamedTuple):
     """1 to 8, as in EXIF; 1 is upright."""
     data: bytes
     """The file, cut down to what its pixels need."""
+    colours: Colours
 
 
 def inspect(data: bytes, kind: str) -> Inspected:
@@ -82,6 +100,7 @@ def _png(data: bytes) -> Inspected:
         raise Unreadable
     kept = [_PNG_SIGNATURE]
     at, parts, orientation, pixels = 8, 0, 1, False
+    colours = Colours()
     view = memoryview(data)
     width, height = _png_header(data)
     while True:
@@ -91,10 +110,13 @@ def _png(data: bytes) -> Inspected:
         _count(parts)
         if end > len(data) or (kind == b"IHDR") != (parts == 1):
             raise Unreadable
-        if kind in (b"acTL", b"fcTL", b"fdAT"):
+        body = view[at + 8 : end - 4]
+        if kind == b"fdAT" or (kind == b"acTL" and bytes(body[:4]) != _ONE_FRAME):
             raise Animated
         if kind == b"eXIf":
-            orientation = _orientation(view[at + 8 : end - 4])
+            orientation = _orientation(body)
+        elif kind in _PNG_COLOURS and not pixels:
+            colours = _png_colours(kind, bytes(body), colours)
         pixels = pixels or kind == b"IDAT"
         if kind in _PNG_KEPT:
             kept.append(bytes(view[at:end]))
@@ -105,7 +127,18 @@ def _png(data: bytes) -> Inspected:
         at = end
     if not pixels:
         raise Unreadable
-    return Inspected(width, height, orientation, b"".join(kept))
+    return Inspected(width, height, orientation, b"".join(kept), colours)
+
+
+def _png_colours(kind: bytes, body: bytes, known: Colours) -> Colours:
+    """A profile comes before sRGB, and that before a gamma, in whichever order they stand."""
+    if kind == b"gAMA" and len(body) == 4 and not known.profile and known.gamma_100000 != _SRGB_DECLARED:
+        return known._replace(gamma_100000=int.from_bytes(body))
+    if kind == b"sRGB" and not known.profile:
+        return known._replace(gamma_100000=_SRGB_DECLARED)
+    if kind == b"iCCP":
+        return Colours(body[body.find(b"\0") + 2 :], is_deflated=True)
+    return known
 
 
 def _png_header(data: bytes) -> tuple[int, int]:
@@ -181,6 +214,9 @@ class _Jpeg:
         self.orientation = 1
         self.scans = 0
         self.progressive = False
+        self.exif_seen = False
+        self.profile: dict[int, bytes] = {}
+        """Its parts, by number."""
 
     def take(self, marker: int, whole: memoryview) -> None:
         """Look at one segment; `whole` begins with its marker."""
@@ -194,10 +230,19 @@ class _Jpeg:
                 raise TooComplex
             if self.size is None:
                 raise Unreadable
-        elif marker == 0xE1 and bytes(whole[4:10]) == b"Exif\0\0":
-            self.orientation = _orientation(whole[10:])
+        elif marker == 0xE1 and bytes(whole[4:10]) == b"Exif\0\0" and not self.exif_seen:
+            self.orientation, self.exif_seen = _orientation(whole[10:]), True
+        elif marker == 0xE2 and bytes(whole[4:16]) == b"ICC_PROFILE\0" and len(whole) > 18:
+            self.profile.setdefault(whole[16], bytes(whole[18:]))
+        elif marker == 0xE0 and bytes(whole[4:9]) == b"JFIF\0":
+            self.kept.append(_JFIF)
         if marker in _JPEG_TABLES or marker in _FRAMES or marker == 0xDA:
             self.kept.append(bytes(whole))
+
+    def colours(self) -> Colours:
+        """As its profile has them, put together from its parts."""
+        profile = b"".join(self.profile[number] for number in sorted(self.profile))
+        return Colours(profile if len(profile) <= PROFILE_BYTES_MAX else b"")
 
     def _frame(self, marker: int, whole: memoryview) -> None:
         precision, height, width, components = struct.unpack_from("!BHHB", whole, 4)
@@ -238,7 +283,7 @@ def _jpeg(data: bytes) -> Inspected:
     if found.size is None or not found.scans:
         raise Unreadable
     found.kept.append(b"\xff\xd9")
-    return Inspected(*found.size, found.orientation, b"".join(found.kept))
+    return Inspected(*found.size, found.orientation, b"".join(found.kept), found.colours())
 
 
 # --- WebP ---
@@ -251,7 +296,7 @@ def _webp(data: bytes) -> Inspected:
     kept: list[bytes] = []
     canvas: tuple[int, int] | None = None
     pixels: tuple[int, int] | None = None
-    at, parts, orientation, view = 12, 0, 1, memoryview(data)
+    at, parts, orientation, profile, view = 12, 0, 1, b"", memoryview(data)
     while at + 8 <= length + 8:
         kind, size = struct.unpack_from("<4sI", data, at)
         end = at + 8 + size + size % 2
@@ -271,13 +316,16 @@ def _webp(data: bytes) -> Inspected:
                     raise Unreadable
                 pixels = _lossless_size(body) if kind == b"VP8L" else _lossy_size(body)
             kept.append(_webp_chunk(kind, bytes(body)))
+        elif kind == b"ICCP" and size <= PROFILE_BYTES_MAX:
+            profile = bytes(body)
         elif kind == b"EXIF":
             orientation = _orientation(body[6:] if bytes(body[:6]) == b"Exif\0\0" else body)
         at = end
     if pixels is None or (canvas is not None and canvas != pixels):
         raise Unreadable
     body_bytes = b"WEBP" + b"".join(kept)
-    return Inspected(*pixels, orientation, b"RIFF" + struct.pack("<I", len(body_bytes)) + body_bytes)
+    whole = b"RIFF" + struct.pack("<I", len(body_bytes)) + body_bytes
+    return Inspected(*pixels, orientation, whole, Colours(profile))
 
 
 def _webp_chunk(kind: bytes, body: bytes) -> bytes:
