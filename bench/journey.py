@@ -29,6 +29,7 @@ import httpx
 from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
 
 from bench.surroundings import descendants
+from sandbox.embedded.ports import free_port
 from tests.conftest import find_browser
 from tests.e2e.people import Person
 from tests.e2e.stack import ROOT, Stack
@@ -129,7 +130,7 @@ def cold() -> dict[str, Any]:
     folder.chmod(0o755)
     try:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "clone")], check=True)
-        port = Stack().port
+        port = free_port()
         began = time.perf_counter()
         process = subprocess.Popen(
             ["make", "run", f"PORT={port}"],

@@ -26,6 +26,7 @@ from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
+from tests.folders import MEMORY, held_folder, memory_or_disk, remove_abandoned
 from tests.tables import create_tables, database_name
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.
@@ -121,22 +122,10 @@ def chromium_path() -> str:
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A folder that also the user whom root drops to can enter; `tmp_path` is closed to others."""
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-", dir=_in_memory()))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-MEMORY = Path("/dev/shm")
-MEMORY_BYTES_FREE_MIN = 6 * 1024**3
-"""Two processes fill less than half of it."""
-
-
-def _in_memory() -> Path | None:
-    """Where files cost no disk, if there is room: a run makes and deletes hundreds of databases."""
-    if not os.access(MEMORY, os.W_OK | os.X_OK):
-        return None
-    return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_FREE_MIN else None
+    for parent in (MEMORY, Path(tempfile.gettempdir())):
+        remove_abandoned(parent)
+    with held_folder(memory_or_disk()) as folder:
+        yield folder
 
 
 THROWN_AWAY = {

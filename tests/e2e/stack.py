@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gateway.commands.running import RunningStack, find
 from sandbox.embedded.ports import free_port
+from tests.folders import HeldFolder
 from tests.living import living
 from tests.waiting import eventually
 
@@ -48,9 +47,9 @@ class Stack:
     """One supervisor and its processes, on a data folder and a port of its own."""
 
     def __init__(self, settings: Mapping[str, str] = QUICK_AND_GENEROUS) -> None:
-        self.data = Path(tempfile.mkdtemp(prefix="llamasketch-e2e-"))
         # As root the servers run as a user of their own, who must be able to come in.
-        self.data.chmod(0o755)
+        self._folder = HeldFolder()
+        self.data = self._folder.path
         self.port = free_port()
         self._settings = dict(settings)
         self._process: asyncio.subprocess.Process | None = None
@@ -151,7 +150,7 @@ class Stack:
         """Stop it for good and delete its data."""
         if self._process is not None:
             await self.stop()
-        shutil.rmtree(self.data, ignore_errors=True)
+        self._folder.remove()
 
     async def llamasketch(self, *arguments: str) -> tuple[int, Any]:
         """Run the command line on this stack: its exit code and the JSON it printed."""

@@ -7,7 +7,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer
 from tests.conftest import StartPostgres
+from tests.folders import held_folder
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
 
@@ -82,13 +82,10 @@ def test_valkey_answers_and_wants_its_password(valkey_url: str) -> None:
 @pytest.fixture
 def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A data folder that only root may enter, and a readable place of this test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
-    place = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
-    monkeypatch.setattr(placement, "READABLE_PLACE", place / "readable")
-    place.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-    shutil.rmtree(place)
+    with held_folder() as folder, held_folder() as place:
+        monkeypatch.setattr(placement, "READABLE_PLACE", place / "readable")
+        folder.chmod(0o700)
+        yield folder
 
 
 @AS_ROOT

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 
 from sandbox.embedded.ports import free_port
+from tests.folders import held_folder
 from tests.living import living
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,10 +71,8 @@ Launch = Callable[..., Any]
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A data folder that also the user whom root drops to can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with held_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
