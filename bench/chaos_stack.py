@@ -94,6 +94,12 @@ class Program:
         self._watching: asyncio.Task[None] | None = None
         self._down = False
 
+    @property
+    def pid(self) -> int:
+        """Of the one that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it and keep it running."""
         self._down = False
@@ -206,8 +212,16 @@ class ChaosStack:
     """All of it, on one folder."""
 
     def __init__(
-        self, folder: Path, *, apis: int, workers: int, paint_seconds: float, chance: random.Random
+        self,
+        folder: Path,
+        *,
+        apis: int,
+        workers: int,
+        paint_seconds: float,
+        chance: random.Random,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
+        """`settings` are added to the generous ones that every stack of these has."""
         folder.chmod(0o755)  # as root, the servers run as a user of their own
         self.folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servers")
@@ -220,7 +234,7 @@ class ChaosStack:
         self.postgres = Server("postgres", postgres, self._logs / "postgres.log", self._thread)
         self.valkey = Server("valkey", valkey, self._logs / "valkey.log", self._thread)
         ports = [free_port() for _ in range(apis)]
-        self._api_ports = ports
+        self.ports = ports
         self.balancer = Balancer(ports, random.Random(chance.random()))
         self.environment = {
             "DATABASE_URL": self.database_url,
@@ -230,6 +244,7 @@ class ChaosStack:
             "LLAMASKETCH_DATA": str(folder / "data"),
             "LLAMASKETCH_PUBLIC_URL": self.balancer.url,
             **GENEROUS,
+            **(settings or {}),
         }
         self.apis = [self._api(port) for port in ports]
         self.comfyuis: list[Program] = []
@@ -289,7 +304,7 @@ class ChaosStack:
         await self.postgres.start()
         await self.valkey.start()
         await self.balancer.start()
-        for port, api in zip(self._api_ports, self.apis, strict=True):
+        for port, api in zip(self.ports, self.apis, strict=True):
             await api.start()
             await until_it_answers(port)
         for program in (*self.comfyuis, *self.workers):

@@ -10,14 +10,27 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """What came back: the status, and the body as it was sent."""
+    """What came back: the status, the body as it was sent, and the head in lower case."""
 
     status: int
     body: bytes
+    head: bytes = b""
 
     def json(self) -> Any:
         """The body, read."""
         return json.loads(self.body)
+
+    @property
+    def named(self) -> str:
+        """The status; of a problem document its code too."""
+        if self.status < 400 or b"problem+json" not in self.head:
+            return str(self.status)
+        return f"{self.status} {self.json()['code']}"
+
+    @property
+    def says_when(self) -> bool:
+        """Whether it names the time to come again."""
+        return b"\r\nretry-after:" in self.head
 
 
 def written(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:
@@ -44,13 +57,19 @@ class Connection:
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = next((line for line in head.split(b"\r\n") if line.startswith(b"content-length:")), b":0")
         body = await self._reader.readexactly(int(length.partition(b":")[2]))
-        return Answer(int(head.split(b" ", 2)[1]), body)
+        return Answer(int(head.split(b" ", 2)[1]), body, head)
+
+
+def address(number: int) -> str:
+    """One of many addresses of this machine, each in a network of its own."""
+    high, low = divmod(number, 250)
+    return f"127.{1 + high % 250}.{low}.1"
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Connection]:
-    """A connection to a server on this machine."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connected(port: int, source: str = "127.0.0.1") -> AsyncIterator[Connection]:
+    """A connection to a server on this machine, from an address of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     try:
         yield Connection(reader, writer)
     finally:

@@ -195,14 +195,14 @@ class Spent(NamedTuple):
 async def spent(gateway: Gateway, tokens: tuple[list[str], list[str]], mix: Mix, images: int) -> Spent:
     """Let people and workers do it once to warm up, then count."""
     order = Order(gateway.url, *tokens, *mix, images)
-    await _people_and_workers(order._replace(images=LANES))
+    await people_and_workers(order._replace(images=LANES))
     before = _processor_seconds()
-    seconds = await _people_and_workers(order)
+    seconds = await people_and_workers(order)
     processor = _processor_seconds() - before
     return Spent(1000 * processor / images, images / seconds)
 
 
-async def _people_and_workers(order: Order) -> float:
+async def people_and_workers(order: Order) -> float:
     """Seconds that they took. They have ended when this returns, so that they are in nobody's count."""
     order_text = base64.b64encode(json.dumps(order).encode()).decode()
     command = (sys.executable, "-m", "bench.pictures", "--deliver", order_text)

@@ -106,8 +106,9 @@ def median_case(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that they have."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:  # a process belongs to the thread that started it
+        threads = [thread / "children" for thread in Path(f"/proc/{pid}/task").iterdir()]
+        children = [child for thread in threads for child in thread.read_text().split()]
     except OSError:  # it has just ended
         return []
     return [one for child in children for one in (int(child), *descendants(int(child)))]
