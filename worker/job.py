@@ -15,6 +15,7 @@ import structlog
 
 from worker.api import ApiFault, LeaseLost, WorkerApi, WrongBytes, seconds_until
 from worker.backoff import Backoff
+from worker.cancelling import end_tasks
 from worker.clock import Clock
 from worker.comfyui.client import ComfyClient, StoredImage
 from worker.comfyui.faults import ComfyFault, FailureClass, RunInterrupted
@@ -142,9 +143,7 @@ class JobRun:
         try:
             end = await self._work(heartbeat)
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await end_tasks(helpers)
         took = round((self.tools.monotonic() - began) * 1000)
         self._log.info("job_ended", end=end.value, graph=self.job.graph, took_ms=took)
         return end
@@ -234,9 +233,7 @@ class JobRun:
                 raise RunInterrupted("stopped while the image was sent")
             task.result()
         finally:
-            for one in (task, stop):
-                one.cancel()
-            await asyncio.gather(task, stop, return_exceptions=True)
+            await end_tasks([task, stop])
 
     async def _ended_by(self, fault: ComfyFault) -> JobEnd:
         """Report a fault; where we stopped the run ourselves, say why instead."""

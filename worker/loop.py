@@ -13,6 +13,7 @@ import structlog
 
 from worker.api import ApiFault, Quarantined, seconds_until
 from worker.backoff import Backoff
+from worker.cancelling import end_tasks
 from worker.comfyui.faults import ComfyFault
 from worker.credentials import CredentialFile, Credentials
 from worker.job import JobEnd, JobRun, StorageUnreached, Tools
@@ -205,9 +206,7 @@ class Worker:
             await self._start_over()
             return None
         finally:
-            for task in (claim, leave):
-                task.cancel()
-            await asyncio.gather(claim, leave, return_exceptions=True)
+            await end_tasks([claim, leave])
 
     async def _end_claim(self, claim: asyncio.Task[ClaimedJob | Quarantined | None]) -> None:
         """Draining ends the long poll; a job that slipped in goes straight back."""

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 import structlog
 
-from ledger.cancelling import end_tasks
+import ledger.cancelling
+import worker.cancelling
+
+End = Callable[..., Coroutine[Any, Any, bool]]
+
+
+@pytest.fixture(params=[ledger.cancelling.end_tasks, worker.cancelling.end_tasks], ids=["ledger", "worker"])
+def end_tasks(request: pytest.FixtureRequest) -> End:
+    """Each of the two: a worker has none of the other packages."""
+    found: End = request.param
+    return found
 
 
 class Stubborn:
@@ -35,7 +47,9 @@ class Stubborn:
 
 
 @pytest.mark.parametrize("swallows", [0, 1, 3])
-async def test_a_task_that_swallows_cancellations_is_cancelled_until_it_ends(swallows: int) -> None:
+async def test_a_task_that_swallows_cancellations_is_cancelled_until_it_ends(
+    end_tasks: End, swallows: int
+) -> None:
     stubborn, obedient = Stubborn(swallows), Stubborn(0)
     tasks = [await stubborn.start("stubborn"), await obedient.start("obedient")]
     assert await end_tasks(tasks, again_seconds=0.01)
@@ -43,7 +57,7 @@ async def test_a_task_that_swallows_cancellations_is_cancelled_until_it_ends(swa
     assert (stubborn.cancelled, obedient.cancelled) == (swallows + 1, 1)
 
 
-async def test_what_never_ends_is_named_in_the_log_and_waited_for_no_longer() -> None:
+async def test_what_never_ends_is_named_in_the_log_and_waited_for_no_longer(end_tasks: End) -> None:
     stubborn = Stubborn(10**6)
     task = await stubborn.start("a client that is connecting")
     with structlog.testing.capture_logs() as lines:
@@ -55,7 +69,7 @@ async def test_what_never_ends_is_named_in_the_log_and_waited_for_no_longer() ->
     assert await end_tasks([task])
 
 
-async def test_what_tasks_raise_is_passed_over_and_what_has_ended_is_left_alone() -> None:
+async def test_what_tasks_raise_is_passed_over_and_what_has_ended_is_left_alone(end_tasks: End) -> None:
     async def fail() -> None:
         raise ValueError("long ago")
 
@@ -69,7 +83,9 @@ async def test_what_tasks_raise_is_passed_over_and_what_has_ended_is_left_alone(
     assert await end_tasks([])
 
 
-async def test_who_is_cancelled_while_waiting_leaves_no_task_behind_and_is_cancelled_then() -> None:
+async def test_who_is_cancelled_while_waiting_leaves_no_task_behind_and_is_cancelled_then(
+    end_tasks: End,
+) -> None:
     stubborn = Stubborn(3)
     task = await stubborn.start("stubborn")
     ending = asyncio.create_task(end_tasks([task], again_seconds=0.02))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from worker.cancelling import end_tasks
 from worker.comfyui.client import ComfyClient, JsonObject, StoredImage, stored_image
 from worker.comfyui.faults import (
     ComfyFault,
@@ -136,8 +137,7 @@ class GraphRun:
                     await self._client.submit(graph, watch.prompt_id, socket.client_id)
                     entry = await self._wait(watch, cold_seconds)
                 finally:
-                    listener.cancel()
-                    await asyncio.gather(listener, return_exceptions=True)
+                    await end_tasks([listener])
         except TimeoutError:
             await self._give_up(watch.prompt_id)
             raise RunHung(f"no end within {limit_seconds:g} s") from None
@@ -192,9 +192,7 @@ class GraphRun:
         try:
             await asyncio.wait(waits, timeout=self._retry_pause.poll, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await end_tasks(waits)
         return watch.finished.is_set()
 
     async def _interrupt(self, watch: _Watch) -> JsonObject:
