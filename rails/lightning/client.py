@@ -16,7 +16,7 @@ from lndgrpc.compiled import stateservice_pb2 as stateservice
 
 from rails.contract import RailUnavailable
 from rails.lightning.connection import Connection
-from rails.lightning.errors import CredentialRefused
+from rails.lightning.errors import AnswerUnreadable, CredentialRefused
 from rails.lightning.invoices import Invoice, from_wire
 
 PAGE_SIZE = 500
@@ -146,7 +146,10 @@ class LndClient:
     async def pages(
         self, after_add_index: int = 0, *, pending_only: bool = False
     ) -> AsyncGenerator[Invoice, None]:
-        """All invoices with a larger add index, oldest first, page by page."""
+        """All invoices with a larger add index, oldest first, page by page.
+
+        Raises `AnswerUnreadable` where a page does not go on from the one before: such pages may have no end.
+        """
         offset = after_add_index
         while True:
             answer = await self._connection.call(
@@ -161,6 +164,9 @@ class LndClient:
                 yield from_wire(message)
             if len(answer.invoices) < PAGE_SIZE:
                 return
+            # No two invoices have the same index, so that a full page goes on by its size at least.
+            if answer.last_index_offset < offset + PAGE_SIZE:
+                raise AnswerUnreadable("ListInvoices: a page does not go on from the one before")
             offset = int(answer.last_index_offset)
 
     async def subscribe(self, add_index: int, settle_index: int) -> AsyncGenerator[Invoice, None]:

@@ -18,7 +18,7 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
 from rails.contract import RailProtocolError, RailUnavailable, Refund
-from rails.lightning.client import LndClient, NewInvoice
+from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles
 from rails.lightning.refunds import Payouts
@@ -160,6 +160,21 @@ def test_an_answer_of_lnd_is_understood_or_refused(
     ]
     for question in questions:
         _answered(loop, question)
+
+
+@pytest.mark.parametrize("last", [0, PAGE_SIZE - 1, PAGE_SIZE])
+def test_pages_that_do_not_go_on_are_no_answer(loop: asyncio.Runner, reached: Reached, last: int) -> None:
+    """A node that gives the same full page whatever is asked for would be asked for ever."""
+    invoices = [ln.Invoice(r_hash=b"h" * 32, creation_date=1_790_000_000)] * PAGE_SIZE
+    page = ln.ListInvoiceResponse(invoices=invoices, last_index_offset=last)
+    reached.node.answer = Answer((page.SerializeToString(),))
+
+    async def ask() -> None:
+        async with asyncio.timeout(20):
+            await _all(LndClient(reached.connection).pages())
+
+    with pytest.raises(RailUnavailable, match="does not go on"):
+        loop.run(ask())
 
 
 @fuzzed
