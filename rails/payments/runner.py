@@ -51,8 +51,9 @@ class RunnerRules:
     sweep_seconds: int = 20
     backoff: Backoff = BACKOFF
     notification_tries_max: int = 12
-    """After so many tries a notification that is itself at fault is set aside as `unmatched` and counted in the
-    report. An outage sets nothing aside: of paid and of expired payments, notifications are all we hear."""
+    """After so many tries a notification that is itself at fault is set aside and counted in the report. One about a
+    payment of ours is kept as `unmatched`: it may be about money. Any other is done with, and forgotten in time. An
+    outage sets nothing aside: of paid and of expired payments, notifications are all we hear."""
     notification_page: int = 100
     overdue_page: int = 200
     pending_page: int = 200
@@ -167,12 +168,18 @@ class RailRunner:
                 self._log.error(
                     "notification_set_aside", notification=notification.id, error=type(error).__name__
                 )
-                await store.close_notification(notification.id, "unmatched")
+                await store.close_notification(notification.id, await self._set_aside_as(notification))
                 return
             due_at = self._clock() + self._rules.backoff.wait(notification.attempts + 1, self._randomness)
             await store.postpone_notification(notification.id, due_at, problem_of(error))
         else:
             await store.close_notification(notification.id, "done")
+
+    async def _set_aside_as(self, notification: StoredNotification) -> str:
+        """`unmatched` if it is about a payment of ours; what it says of all payments, the sweep asks anyway."""
+        reference, find = notification.reference, self._payments.store.find
+        ours = reference is not None and await find(notification.rail, reference) is not None
+        return "unmatched" if ours else "done"
 
     # --- sweeping ------------------------------------------------------------------------------
 

@@ -136,7 +136,10 @@ class RailStore(ReferenceStore, Protocol):
         """When the next waiting notification is due."""
 
     async def close_notification(self, notification: int, state: str) -> None:
-        """`done` or `unmatched`."""
+        """`done`, or `unmatched`: about a payment of ours, and not dealt with. That one is never forgotten.
+
+        What another process has dealt with stays done.
+        """
 
     async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """Try again later; counts the try."""

@@ -201,7 +201,8 @@ class SqlRailStore:
 
     async def close_notification(self, notification: int, state: str) -> None:
         """See `RailStore`."""
-        await self._write(sa.update(NOTIFICATION_ROWS).where(_H.id == notification).values(state=state))
+        mine = sa.update(NOTIFICATION_ROWS).where(_H.id == notification, _H.state != "done")
+        await self._write(mine.values(state=state))
 
     async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """See `RailStore`."""

@@ -219,7 +219,8 @@ class MemoryRailStore:
 
     async def close_notification(self, notification: int, state: str) -> None:
         """See `RailStore`."""
-        self._notifications[notification].state = state
+        if self._notifications[notification].state != "done":
+            self._notifications[notification].state = state
 
     async def postpone_notification(self, notification: int, due_at: datetime, problem: str) -> None:
         """See `RailStore`."""

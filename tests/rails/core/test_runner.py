@@ -219,6 +219,29 @@ async def test_a_notification_about_nothing_of_ours_is_set_aside_and_counted(pla
         platform.clock.advance(timedelta(minutes=5))
     assert await runner.work_once() == 0
     assert runner.unmatched == 1
+    platform.clock.advance(RULES.notifications_kept)
+    await runner.sweep_once()
+    again = await platform.payments.accept_notification(
+        "fake", *platform.network.webhook("fake-elsewhere", "evt_1")
+    )
+    assert again == 1, "it was forgotten in time"
+
+
+async def test_a_notification_that_may_be_about_money_is_never_forgotten(platform: Platform) -> None:
+    runner = runner_of(platform, replace(RULES, notification_tries_max=3))
+    topup = await opened(platform)
+    reference = await platform.reference(topup.payment_id)
+    webhook = platform.network.webhook(reference, "evt_1")
+    await platform.payments.accept_notification("fake", *webhook)
+    row = platform.log.tables[("rail_payments", topup.payment_id)]
+    platform.log.tables[("rail_payments", topup.payment_id)] = {**row, "payment": {"opened": "unreadable"}}
+    for _ in range(3):
+        assert await runner.work_once() == 1
+        platform.clock.advance(timedelta(minutes=5))
+    assert runner.unmatched == 1
+    platform.clock.advance(2 * RULES.notifications_kept)
+    await runner.sweep_once()
+    assert await platform.payments.accept_notification("fake", *webhook) == 0, "it is still there"
 
 
 async def test_an_outage_however_long_sets_no_notification_aside(platform: Platform) -> None:

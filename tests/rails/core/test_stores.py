@@ -297,3 +297,16 @@ async def test_two_processes_that_hear_the_same_news_credit_once(
             "rails.instructions_issued.v1",
             "rails.payment_settled.v1",
         ]
+
+
+async def test_what_one_process_has_dealt_with_no_other_sets_aside(
+    platform: Platform, store: RailStore
+) -> None:
+    now = platform.clock()
+    for name in ("done first", "set aside first"):
+        await store.store_notification("fake", Notification(reference="a", notification_id=name), now)
+    first, second = await store.due_notifications("fake", now, 9)
+    for one, states in ((first, ("done", "unmatched")), (second, ("unmatched", "done"))):
+        for state in states:
+            await store.close_notification(one.id, state)
+    assert await store.forget_notifications(now + timedelta(seconds=1), 9) == 2
