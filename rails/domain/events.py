@@ -35,6 +35,8 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
     hold: bool = False
     job_id: str | None = None
     """Set when this pays for one job alone."""
+    link: str | None = None
+    """Digest of the link by which somebody who need not be the account's owner opened it."""
 
 
 class InstructionsIssued(Event, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ class NoPlaceLeft(Exception):
 
 
 class Openings(NamedTuple):
-    """The places that an account's payments take, and until when. A row of `rail_openings`."""
+    """The places that an account's payments take, and until when. A row of `rail_openings`, or of
+    `rail_link_openings` for what links have opened."""
 
     account_id: str
     until: Mapping[str, datetime]
@@ -39,7 +40,7 @@ class Openings(NamedTuple):
         return Openings(self.account_id, {**others, payment_id: until} if takes else others)
 
     def to_row(self) -> dict[str, Any]:
-        """The row of `rail_openings`."""
+        """Its row."""
         shown = {payment_id: until.isoformat() for payment_id, until in self.until.items()}
         return {"account_id": self.account_id, "open_until": shown}
 
@@ -47,7 +48,7 @@ class Openings(NamedTuple):
 def take_or_free(uow: UnitOfWork, table: SideTable, account_id: str, payment: Mapping[str, Any]) -> None:
     """Let a payment, by its row, take its place at the account that opened it (also after a merge), or free it.
 
-    The transaction declares the account's row of `table`, which is `rail_openings`.
+    The transaction declares the account's row of `table`, which is where such places are kept.
     """
     before = uow.get(table, account_id)
     openings = Openings.of(account_id, before, uow.now).with_payment(payment, uow.now)

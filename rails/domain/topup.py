@@ -112,6 +112,8 @@ class TopupView:
     root_id: str
     hold: bool
     job_id: str | None
+    link: str | None
+    """Digest of the link that it was opened by."""
 
     def to_json(self) -> dict[str, Any]:
         """The API's top-up object."""
@@ -183,6 +185,7 @@ def view(
         root_id=facts.attempt_of or payment_id,
         hold=facts.hold,
         job_id=facts.job_id,
+        link=facts.link,
     )
 
 

@@ -25,10 +25,10 @@ from rails.store.port import RailStore
 from rails.store.tables import (
     INSTRUCTION_TABLE,
     MONEY_TABLE,
-    OPENING_TABLE,
     ORDINAL_TABLE,
     PAYMENT_TABLE,
     REFERENCE_TABLE,
+    openings_table,
 )
 
 
@@ -69,14 +69,17 @@ class Recorder:
         return_url: str,
         description: str,
         open_max: int,
+        by_link: bool,
     ) -> PaymentId:
         """Store the intent; `facts` gets the rail's next ordinal. The id is the first one's if `key` is known.
 
-        Raises `NoPlaceLeft`, and nothing is recorded, if `open_max` payment requests of the account are open.
+        Raises `NoPlaceLeft`, and nothing is recorded, if `open_max` payment requests of the account are open:
+        of its own, or `by_link`.
         """
+        places = openings_table(by_link=by_link)
 
         def decide(uow: UnitOfWork) -> Any:
-            openings = Openings.of(account_id, uow.get(OPENING_TABLE, account_id), uow.now)
+            openings = Openings.of(account_id, uow.get(places, account_id), uow.now)
             if len(openings.until) >= open_max:
                 raise NoPlaceLeft
             row = uow.get(ORDINAL_TABLE, rail)
@@ -86,7 +89,7 @@ class Recorder:
             uow.append(payment_id, domain.decide(uow.state(payment_id), command, uow.now))
             opened = payment_row(payment_id, uow.state(payment_id), account_id, uow.now)
             uow.put(PAYMENT_TABLE, opened)
-            take_or_free(uow, OPENING_TABLE, account_id, opened)
+            take_or_free(uow, places, account_id, opened)
             uow.put(
                 REFERENCE_TABLE,
                 {"payment_id": payment_id, "rail": rail, "ordinal": ordinal, "reference": None},
@@ -108,7 +111,7 @@ class Recorder:
                 actor=account_id,
                 body=body,
                 streams=(payment_id,),
-                rows=((ORDINAL_TABLE, rail), (OPENING_TABLE, account_id)),
+                rows=((ORDINAL_TABLE, rail), (places, account_id)),
                 decide=decide,
             )
         )
@@ -210,11 +213,12 @@ class Recorder:
         """One command on an open payment. What would change nothing is not even submitted."""
         if hook is None and not domain.decide(payment_of(row), command, self._clock()):
             return
-        account_id, opener = str(row["account_id"]), payment_of(row).facts().account_id
+        account_id, opened = str(row["account_id"]), payment_of(row).facts()
+        place = (openings_table(by_link=opened.link is not None), opened.account_id)
         for _ in range(MERGES_MAX):
             try:
                 await self._submit(
-                    payment_id, account_id, command, opener=opener, actor=actor, money=money, hook=hook
+                    payment_id, account_id, command, place=place, actor=actor, money=money, hook=hook
                 )
             except PaymentAccountMoved as moved:
                 account_id = moved.into
@@ -228,7 +232,7 @@ class Recorder:
         account_id: str,
         command: domain.PaymentCommand,
         *,
-        opener: str,
+        place: tuple[SideTable, str],
         actor: str,
         money: Sequence[str],
         hook: TransactionHook | None,
@@ -243,7 +247,7 @@ class Recorder:
                 hook.decide(uow, payment, happened)
             if happened:
                 changed = self._put_row(uow, payment_id, account_id)
-                take_or_free(uow, OPENING_TABLE, opener, changed)
+                take_or_free(uow, *place, changed)
             return {"events": len(happened)}
 
         await self._log.submit(
@@ -254,7 +258,7 @@ class Recorder:
                 streams=(payment_id, account_id, *(hook.streams if hook else ())),
                 rows=(
                     (PAYMENT_TABLE, payment_id),
-                    (OPENING_TABLE, opener),
+                    place,
                     *((MONEY_TABLE, money_ref) for money_ref in money),
                     *(hook.rows if hook else ()),
                 ),

@@ -37,7 +37,6 @@ from rails.contract import (
     RailUnavailable,
     Webhooks,
 )
-from rails.domain import events
 from rails.domain import payment as domain
 from rails.domain.openings import NoPlaceLeft
 from rails.domain.pricing import PACK, PackPrice
@@ -50,10 +49,11 @@ from rails.domain.refusals import (
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import TopupView, payment_of, view
+from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import PAGE, Place, Postponing
 from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refused import RefusedNotifications
-from rails.quotes.quote import Quote, Rates
+from rails.quotes.quote import Rates
 from rails.quotes.quoter import PaymentLimits, Quoter
 from rails.reading import MISREAD
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
@@ -124,33 +124,38 @@ class Payments:
         hold: bool = False,
         job_id: str | None = None,
         description: str | None = None,
+        link: str | None = None,
     ) -> TopupView:
         """Open a payment request for `wanted` credits, or for `amount` (in USD or the asset to pay with).
 
         `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
-        does not answer, the view says `opening` and the runner goes on trying.
+        does not answer, the view says `opening` and the runner goes on trying. `link` is the digest of
+        the link that asks for the account: those have places of their own.
         """
         chosen = self._rail(rail)
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = _asset(chosen, pay_asset)
         quote = await self._quoter.quote(chosen, asset, wanted, amount)
-        most = self.limits.open_per_account
+        by_link = link is not None
+        most = self.limits.open_by_links if by_link else self.limits.open_per_account
         # A look without the lock, so that a refusal costs the log nothing; the transaction decides.
-        if len((await self.store.openings(account_id, self._clock())).until) >= most:
+        openings = await self.store.openings(account_id, self._clock(), by_link=by_link)
+        if len(openings.until) >= most:
             raise TooManyOpenPayments(limit=most)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
         try:
             payment_id = await self._recorder.open(
                 self._ids.payment(),
-                _facts(account_id, rail, quote, root, hold=hold, job_id=job_id),
+                facts_of(account_id, rail, quote, root, hold=hold, job_id=job_id, link=link),
                 key=key,
-                body=_asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
+                body=asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
                 account_id=account_id,
                 rail=rail,
                 return_url=return_url,
                 description=description or f"{quote.credits} images",
                 open_max=most,
+                by_link=by_link,
             )
         except NoPlaceLeft:
             raise TooManyOpenPayments(limit=most) from None
@@ -164,7 +169,7 @@ class Payments:
         self, account_id: str, rail: str, *, key: str, wanted: int, pay_asset: str | None, job_id: str
     ) -> PaymentId | None:
         """What `open_topup` opened for a job, asked alike. None: nothing, and from now on it raises `PaymentRetracted`."""
-        body = _asked(account_id, rail, wanted, None, pay_asset, None, job_id)
+        body = asked(account_id, rail, wanted, None, pay_asset, None, job_id)
         return await self._recorder.retract(key=key, body=body, account_id=account_id)
 
     async def open_way(self, payment_id: str) -> None:
@@ -424,47 +429,6 @@ def _verified(rail: Webhooks, headers: Mapping[str, str], body: bytes) -> Sequen
             if text is not None and (len(text) > NAME_LENGTH_MAX or not text.isprintable()):
                 raise NotificationRejected("The message names something that is no name.")
     return found
-
-
-def _asked(
-    account_id: str,
-    rail: str,
-    wanted: int | None,
-    amount: Money | None,
-    pay_asset: str | None,
-    root: str | None,
-    job_id: str | None,
-) -> dict[str, Any]:
-    """What a key stands for."""
-    return {
-        "account_id": account_id,
-        "rail": rail,
-        "wanted": wanted,
-        "amount": amount,
-        "pay_asset": pay_asset,
-        "attempt_of": root,
-        "job_id": job_id,
-    }
-
-
-def _facts(
-    account_id: str, rail: str, quote: Quote, root: str | None, *, hold: bool, job_id: str | None
-) -> Callable[[int], events.PaymentOpened]:
-    """What is stored of the intent, but for the ordinal that the transaction gives it."""
-    return lambda ordinal: events.PaymentOpened(
-        account_id=account_id,
-        rail=rail,
-        ordinal=ordinal,
-        amount_due=quote.amount_due,
-        credits=quote.credits,
-        price=quote.price,
-        rate=quote.rate,
-        rate_source=quote.source,
-        quote_expires_at=quote.expires_at,
-        attempt_of=root,
-        hold=hold,
-        job_id=job_id,
-    )
 
 
 def _asset(rail: Rail, code: str | None) -> Asset:

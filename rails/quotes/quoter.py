@@ -24,6 +24,8 @@ class PaymentLimits:
     """No single top-up asks for more."""
     open_per_account: int = 20
     """Unpaid payment requests that an account may have open at once."""
+    open_by_links: int = 5
+    """And those that links have opened for it: whoever has a link takes none of the account's own places."""
     rail_timeout_seconds: int = 20
     """How long a rail may take to answer a call."""
     notifications_waiting_max: int = 10_000

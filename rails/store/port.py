@@ -80,8 +80,9 @@ class RailStore(ReferenceStore, Protocol):
     async def owns(self, account_id: str, owner: str) -> bool:
         """Whether `owner` is the account, or a guest merged into it."""
 
-    async def openings(self, account_id: str, now: datetime) -> Openings:
-        """Which payment requests of an account are open: as the next transaction that opens one would find it."""
+    async def openings(self, account_id: str, now: datetime, *, by_link: bool = False) -> Openings:
+        """Which payment requests of an account are open, of its own or of links: as the next transaction that
+        opens one would find it."""
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """Payments to ask about unbidden, in order of id, from just after `after`."""

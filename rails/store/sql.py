@@ -24,6 +24,7 @@ from rails.store.port import (
 from rails.store.tables import (
     CURSOR_ROWS,
     INSTRUCTION_ROWS,
+    LINK_OPENING_ROWS,
     NOTIFICATION_ROWS,
     OPENING_ROWS,
     PAYMENT_ROWS,
@@ -94,9 +95,10 @@ class SqlRailStore:
         """See `RailStore`."""
         return await self._ownership.owns(account_id, owner)
 
-    async def openings(self, account_id: str, now: datetime) -> Openings:
+    async def openings(self, account_id: str, now: datetime, *, by_link: bool = False) -> Openings:
         """See `RailStore`."""
-        row = await self._one(sa.select(OPENING_ROWS).where(OPENING_ROWS.c.account_id == account_id))
+        kept = LINK_OPENING_ROWS if by_link else OPENING_ROWS
+        row = await self._one(sa.select(kept).where(kept.c.account_id == account_id))
         return Openings.of(account_id, row, now)
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:

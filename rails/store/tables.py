@@ -87,6 +87,16 @@ OPENING_ROWS = sa.Table(
 )
 """The open payment requests of each account that opened them: what its limit is decided by."""
 
+LINK_OPENING_ROWS = sa.Table(
+    "rail_link_openings",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column(
+        "open_until", sa.JSON, nullable=False, comment="by payment, when its place is free at the latest"
+    ),
+)
+"""The same of those that were opened by a link: whoever has one takes no place of the account's own."""
+
 CURSOR_ROWS = sa.Table(
     "rail_cursors",
     METADATA,
@@ -136,3 +146,9 @@ INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
 ORDINAL_TABLE = SideTable(ORDINAL_ROWS)
 MONEY_TABLE = SideTable(MONEY_ROWS)
 OPENING_TABLE = SideTable(OPENING_ROWS)
+LINK_OPENING_TABLE = SideTable(LINK_OPENING_ROWS)
+
+
+def openings_table(*, by_link: bool) -> SideTable:
+    """Where the place of a payment is kept."""
+    return LINK_OPENING_TABLE if by_link else OPENING_TABLE

@@ -88,9 +88,10 @@ class MemoryRailStore:
         """See `RailStore`; nobody is merged here."""
         return account_id == owner
 
-    async def openings(self, account_id: str, now: datetime) -> Openings:
+    async def openings(self, account_id: str, now: datetime, *, by_link: bool = False) -> Openings:
         """See `RailStore`."""
-        return Openings.of(account_id, self._rows.get(("rail_openings", account_id)), now)
+        table = "rail_link_openings" if by_link else "rail_openings"
+        return Openings.of(account_id, self._rows.get((table, account_id)), now)
 
     async def watched(self, rail: str, now: datetime, after: str, limit: int) -> Sequence[PaymentId]:
         """See `RailStore`."""

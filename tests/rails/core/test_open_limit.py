@@ -137,3 +137,21 @@ async def test_what_a_rail_could_not_open_keeps_its_place_until_it_is_given_up(
     await platform.payments.observe_pending("fake")
     await platform.payments.open_way(topup.payment_id)
     assert platform.network.calls.count("open") == 1, "nobody opens what was given up"
+
+
+async def test_what_links_open_takes_places_of_its_own_until_it_is_paid(
+    platform: Platform, account_id: str
+) -> None:
+    most = PaymentLimits().open_by_links
+    asked = (opened(platform, account_id, wanted=500, link=f"{n:032x}") for n in range(most + 3))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    views = [answer for answer in answers if isinstance(answer, TopupView)]
+    refused = [answer for answer in answers if isinstance(answer, TooManyOpenPayments)]
+    assert [len(views), len(refused)] == [most, 3]
+    assert all(refusal.limit == most for refusal in refused)
+    assert await places(platform, account_id) == set()
+    assert len(await opened_at_once([platform], account_id, LIMIT + 1)) == LIMIT
+    await platform.pay(views[0].payment_id)
+    assert (await settled(platform, views[0])).link == views[0].link
+    taken = await platform.store.openings(account_id, platform.clock(), by_link=True)
+    assert set(taken.until) == {view.payment_id for view in views[1:]}

@@ -1,0 +1,59 @@
+"""What is stored of the intent to pay, before any rail is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ledger.money import Money
+from rails.domain import events
+from rails.quotes.quote import Quote
+
+
+def asked(
+    account_id: str,
+    rail: str,
+    wanted: int | None,
+    amount: Money | None,
+    pay_asset: str | None,
+    root: str | None,
+    job_id: str | None,
+) -> dict[str, Any]:
+    """What a key stands for."""
+    return {
+        "account_id": account_id,
+        "rail": rail,
+        "wanted": wanted,
+        "amount": amount,
+        "pay_asset": pay_asset,
+        "attempt_of": root,
+        "job_id": job_id,
+    }
+
+
+def facts_of(
+    account_id: str,
+    rail: str,
+    quote: Quote,
+    root: str | None,
+    *,
+    hold: bool,
+    job_id: str | None,
+    link: str | None,
+) -> Callable[[int], events.PaymentOpened]:
+    """What is stored of the intent, but for the ordinal that the transaction gives it."""
+    return lambda ordinal: events.PaymentOpened(
+        account_id=account_id,
+        rail=rail,
+        ordinal=ordinal,
+        amount_due=quote.amount_due,
+        credits=quote.credits,
+        price=quote.price,
+        rate=quote.rate,
+        rate_source=quote.source,
+        quote_expires_at=quote.expires_at,
+        attempt_of=root,
+        hold=hold,
+        job_id=job_id,
+        link=link,
+    )
