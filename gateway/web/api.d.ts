@@ -341,6 +341,14 @@ export interface SubscriptionOut {
   cancels: boolean;
 }
 
+/** What a link to top up an account is for. */
+export interface TopupLinkOut {
+  account: string;
+  needed_credits: number;
+  missing_credits: number;
+  expires_at: string;
+}
+
 /** A top-up and where it stands. */
 export interface TopupOut {
   id: string;
@@ -382,15 +390,18 @@ export interface VisitorOut {
 type Found<K extends string> =
   K extends `PATCH /v1/generations/sessions/${string}` ? LiveSessionOut :
   K extends `GET /v1/generations/sessions/${string}` ? LiveSessionOut :
+  K extends `GET /v1/topup-link/topups/${string}` ? TopupOut :
   K extends `DELETE /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topups/${string}/cancel` ? TopupOut :
   K extends `GET /v1/generations/${string}` ? GenerationStateOut :
+  K extends `POST /v1/topup-link/topups` ? TopupOut :
   K extends `GET /v1/topups/${string}` ? TopupOut :
   K extends `POST /v1/hooks/${string}` ? StoredOut :
   K extends `POST /v1/session/recover` ? RecoveredOut :
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
   K extends `DELETE /v1/session` ? SignedOutOut :
+  K extends `GET /v1/topup-link` ? TopupLinkOut :
   K extends `GET /v1/statement` ? StatementOut :
   K extends `POST /v1/visitors` ? VisitorOut :
   K extends `POST /v1/session` ? SignedInOut :

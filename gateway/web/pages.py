@@ -26,6 +26,7 @@ PAGES: Mapping[str, str] = {
     "/plans": "plans.html",
     "/sign-in": "sign_in.html",
     "/topups/{topup_id}": "topup.html",
+    "/topup": "topup_link.html",
     "/images/{job_id}": "image.html",
     "/offline": "offline.html",
 }

@@ -43,14 +43,16 @@ export class Problem extends Error {
  * @template {string} P
  * @param {M} method
  * @param {P} path
- * @param {{body?: unknown, key?: string, signal?: AbortSignal, keepalive?: boolean}} [options]
+ * @param {{body?: unknown, key?: string, token?: string, signal?: AbortSignal, keepalive?: boolean}} [options] with a `token`, as
+ *   whoever it stands for, and not as this browser
  * @returns {Promise<import("../../api.d.ts").Answer<M, P>>}
  */
-export async function api(method, path, { body, key, signal, keepalive } = {}) {
+export async function api(method, path, { body, key, token, signal, keepalive } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
+  if (token) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(path, {
@@ -59,7 +61,7 @@ export async function api(method, path, { body, key, signal, keepalive } = {}) {
       body: method === "GET" ? undefined : JSON.stringify(body ?? {}),
       signal: signal ?? null,
       keepalive: keepalive ?? false,
-      credentials: "same-origin",
+      credentials: token ? "omit" : "same-origin",
       cache: "no-store",
     });
   } catch (error) {

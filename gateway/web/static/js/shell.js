@@ -66,11 +66,13 @@ async function registerWorker() {
 }
 
 if (!document.getElementById("top-balance")?.dataset.ready) {
-  mount(html`<${TopBalance} />`, "top-balance");
+  // A page that is not about this browser's account leaves it alone: nobody becomes a visitor by opening a link.
+  const own = document.body.dataset.account !== "none";
+  if (own) mount(html`<${TopBalance} />`, "top-balance");
   mount(html`<${ThemeSwitch} />`, "theme-switch");
   mount(html`<${Overlays} />`, "overlays");
   /** @type {HTMLElement} */ (document.getElementById("top-balance")).dataset.ready = "yes";
-  start();
+  if (own) start();
   if (recall("no-worker") === null) addEventListener("load", registerWorker);
 }
 

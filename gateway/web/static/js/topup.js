@@ -10,6 +10,22 @@ import { html, Icon, Modal } from "./ui.js";
 
 const SLOW_MS = 3_000;
 
+/**
+ * Whose top-up this is: how one is read and opened, what follows when it is paid, and what is said where none is found.
+ * @typedef {{read: (id: string) => Promise<import("../../api.d.ts").TopupOut>,
+ *   open: (body: {rail: string, credits: number, pay_asset: string}) => Promise<import("../../api.d.ts").TopupOut>,
+ *   paid: () => void, byLink: boolean, unknown: string}} Source
+ */
+
+/** This browser's own account. @type {Source} */
+const OWN = {
+  read: (id) => api("GET", /** @type {"/v1/topups/{topup_id}"} */ (`/v1/topups/${id}`)),
+  open: (body) => api("POST", "/v1/topups", { body, key: newKey() }),
+  paid: () => { loadAccount().catch(() => {}); },
+  byLink: false,
+  unknown: "It belongs to another browser or account, or the address is wrong.",
+};
+
 /** @param {number} cents */
 const usd = (cents) => `$${Math.trunc(cents / 100)}.${String(cents % 100).padStart(2, "0")}`;
 
@@ -52,7 +68,7 @@ function Choose({ reason, credits, setCredits, pick, problem }) {
     ${reason === "picture" && html`<p class="note note-calm"><${Icon} name="spark" /><span><strong>Your picture is waiting.</strong> It is painted by itself once you have paid.</span></p>`}
     ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
     <${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />
-    <div class="ways" role="group" aria-labelledby="ways-title"><h3 id="ways-title" class="label">Pay with</h3>
+    <div class="ways" role="group" aria-labelledby="ways-title"><p id="ways-title" class="label">Pay with</p>
       ${ways(offer).map((way) => html`<button type="button" class="way" disabled=${!way.open || !enough} onClick=${() => pick(way)}>
         <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
         <span class="way-arrow" aria-hidden="true">→</span></button>`)}
@@ -73,8 +89,8 @@ function Opening({ way, back }) {
       <button type="button" class="button button-wide" onClick=${back}>Pay another way</button>`}</div>`;
 }
 
-/** Keep a top-up current: by the stream, or by asking. @param {string | undefined} id @param {import("../../api.d.ts").TopupOut | null} first */
-function useTopup(id, first) {
+/** Keep a top-up current: by the stream, or by asking. @param {string | undefined} id @param {import("../../api.d.ts").TopupOut | null} first @param {Source} source */
+function useTopup(id, first, source) {
   const [topup, setTopup] = useState(first ?? null);
   const [missing, setMissing] = useState(/** @type {any} */ (null));
   useEffect(() => {
@@ -88,7 +104,7 @@ function useTopup(id, first) {
     let newest = 0;
     const read = () => {
       const mine = ++asked;
-      return api("GET", `/v1/topups/${id}`).then(
+      return source.read(id).then(
         (answer) => { if (current && mine > newest) { newest = mine; setTopup(answer); setMissing(null); } },
         (error) => { if (current && error instanceof Problem && error.status !== 0) setMissing(error); });
     };
@@ -110,23 +126,23 @@ function useTopup(id, first) {
   return { topup, missing };
 }
 
-/** @param {{id?: string, reason?: string, credits?: number, page?: boolean, onPaid?: () => void, onClose?: () => void, onId?: (id: string) => void}} props */
-export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onClose, onId }) {
+/** @param {{id?: string, reason?: string, credits?: number, page?: boolean, source?: Source, onPaid?: () => void, onClose?: () => void, onId?: (id: string | null) => void}} props */
+export function TopUp({ id: firstId, reason, credits: wanted, page, source = OWN, onPaid, onClose, onId }) {
   const [id, setId] = useState(firstId);
   const [fresh, setFresh] = useState(/** @type {any} */ (null));
   const [credits, setCredits] = useState(wanted ?? 100);
   const [way, setWay] = useState(/** @type {any} */ (null));
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
   const attempt = useRef(0);
-  const { topup, missing } = useTopup(id, fresh);
+  const { topup, missing } = useTopup(id, fresh, source);
   useEffect(() => { if (!rails.value) loadRails().catch((error) => setProblem(error.message)); }, []);
   useEffect(() => {
     if (topup?.state !== "paid") return;
-    loadAccount().catch(() => {});
+    source.paid();
     onPaid?.();
   }, [topup?.state]);
 
-  const again = () => { attempt.current += 1; setId(undefined); setFresh(null); setWay(null); setProblem(null); if (topup?.credits) setCredits(topup.credits); };
+  const again = () => { attempt.current += 1; if (source.byLink) onId?.(null); setId(undefined); setFresh(null); setWay(null); setProblem(null); if (topup?.credits) setCredits(topup.credits); };
   /** @param {any} choice */
   const pick = async (choice) => {
     const mine = ++attempt.current;
@@ -134,7 +150,7 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onCl
     setWay(choice);
     try {
       const body = { rail: choice.rail, credits, pay_asset: choice.asset };
-      const answer = await api("POST", "/v1/topups", { body, key: newKey() });
+      const answer = await source.open(body);
       if (mine !== attempt.current) return;
       keepRecovery(answer.recovery_code);
       setFresh(answer);
@@ -156,12 +172,12 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, onPaid, onCl
     if (offer) setTimeout(() => pick(offer));
   };
 
-  if (missing && !topup) return html`<div class="choose"><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This top-up cannot be shown.</strong>${missing.status === 404 ? "It belongs to another browser or account, or the address is wrong." : missing.message}</span></p>
+  if (missing && !topup) return html`<div class="choose"><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This top-up cannot be shown.</strong>${missing.status === 404 ? source.unknown : missing.message}</span></p>
     <button type="button" class="button" onClick=${again}>Start a new one</button></div>`;
   if (id) {
     if (!topup) return html`<${Opening} way=${{ label: "This payment" }} back=${again} />`;
     return html`<${Pay} topup=${topup} returned=${Boolean(page) && !fresh} waitingPicture=${reason === "picture"} again=${again} requote=${requote} onClose=${onClose}
-      connection=${online.value ? stream.value : "offline"} balance=${balance.value ? number(balance.value.available) : null} />`;
+      byLink=${source.byLink} connection=${online.value ? (source.byLink ? "live" : stream.value) : "offline"} balance=${balance.value ? number(balance.value.available) : null} />`;
   }
   if (way) return html`<${Opening} way=${way} back=${again} />`;
   return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} />`;

@@ -91,10 +91,12 @@ function Recovery() {
       <button type="button" class="button" onClick=${forgetRecovery}>I have kept it</button></div></div>`;
 }
 
-/** @param {{topup: import("../../api.d.ts").TopupOut, balance: string | null, waitingPicture: boolean, onClose?: () => void}} props */
-function Receipt({ topup, balance, waitingPicture, onClose }) {
+/** @param {{topup: import("../../api.d.ts").TopupOut, balance: string | null, waitingPicture: boolean, byLink: boolean, onClose?: () => void}} props */
+function Receipt({ topup, balance, waitingPicture, byLink, onClose }) {
   const credits = topup.credited ?? topup.credits;
-  return html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>
+  const sum = html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>`;
+  if (byLink) return html`${sum}<p class="receipt-end"><strong>Credits added. Go back to your program.</strong> This page can be closed.</p>`;
+  return html`${sum}
     ${balance !== null && html`<p class="muted">New balance: <strong class="num">${balance}</strong></p>`}
     ${waitingPicture && html`<p class="note note-calm"><${Icon} name="spark" /><span>Your picture is being painted.</span></p>`}
     <${Recovery} />
@@ -114,9 +116,9 @@ function Connection({ connection }) {
 const MARKS = { good: "check", warn: "warn", bad: "close", calm: "clock", "": "clock" };
 
 /**
- * @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, onClose?: () => void, connection: string, balance: string | null}} props
+ * @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, onClose?: () => void, byLink: boolean, connection: string, balance: string | null}} props
  */
-export function Pay({ topup, returned, waitingPicture, again, requote, onClose, connection, balance }) {
+export function Pay({ topup, returned, waitingPicture, again, requote, onClose, byLink, connection, balance }) {
   const shown = view(topup);
   const { kind } = topup.instructions ?? {};
   const uri = payUri(topup, walletAmount(missing(topup)));
@@ -136,11 +138,11 @@ export function Pay({ topup, returned, waitingPicture, again, requote, onClose, 
     ${shown.pay && html`<${Timer} topup=${topup} />`}
     ${!settled(topup) && html`<${Connection} connection=${connection} />`}
     ${topup.state === "waiting" && plain && connection === "live" && html`<p class="connection"><span class="pulse"></span>Waiting for the payment. This page changes by itself.</p>`}
-    ${topup.state === "paid" && html`<${Receipt} topup=${topup} balance=${balance} waitingPicture=${waitingPicture} onClose=${onClose} />`}
+    ${topup.state === "paid" && html`<${Receipt} topup=${topup} balance=${balance} waitingPicture=${waitingPicture} byLink=${byLink} onClose=${onClose} />`}
     ${shown.again && html`<div class="pay-buttons"><button type="button" class="button button-primary" onClick=${shown.again === "quote" ? requote : again}>${shown.again === "quote" ? "New quote" : "Try another way"}</button>
       ${shown.again === "quote" && html`<button type="button" class="button" onClick=${again}>Pay another way</button>`}</div>`}
     ${shown.pay && kind !== "redirect" && html`<button type="button" class="button button-quiet button-wide" onClick=${again}><${Icon} name="back" />Pay another way</button>`}
-    ${shown.busy && kind !== "redirect" && (onClose ? html`<button type="button" class="button button-quiet" onClick=${onClose}>Keep drawing meanwhile</button>` : html`<a class="button button-quiet" href="/">Keep drawing meanwhile</a>`)}
-    ${["suspense", "reversed", "disputed"].includes(topup.state) && html`<a class="button button-quiet" href=${`/account?reference=${topup.id}#statement`}>See it in your statement</a>`}
+    ${shown.busy && kind !== "redirect" && !byLink && (onClose ? html`<button type="button" class="button button-quiet" onClick=${onClose}>Keep drawing meanwhile</button>` : html`<a class="button button-quiet" href="/">Keep drawing meanwhile</a>`)}
+    ${!byLink && ["suspense", "reversed", "disputed"].includes(topup.state) && html`<a class="button button-quiet" href=${`/account?reference=${topup.id}#statement`}>See it in your statement</a>`}
   </div>`;
 }
