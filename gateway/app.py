@@ -30,6 +30,7 @@ from gateway.routes import (
     metrics,
     objects,
     session,
+    topup_links,
     topups,
     worker,
 )
@@ -112,7 +113,7 @@ def create_app(
 
 
 def _include_routes(app: FastAPI, settings: Settings) -> None:
-    for module in (account, generations, live, topups, events, session, worker, health, metrics):
+    for module in (account, generations, live, topups, topup_links, events, session, worker, health, metrics):
         app.include_router(module.router)
     if not settings.object_store_url:
         app.include_router(objects.router)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ledger.identifiers import AccountId
 from ledger.log.tables import merged_accounts
 
 ACCOUNTS_MAX = 1_000
@@ -38,6 +39,19 @@ class Ownership:
         """See `accounts_of`."""
         async with self._engine.connect() as connection:
             return await accounts_of(connection, account_id)
+
+    async def owner_of(self, account_id: AccountId) -> AccountId:
+        """Whose what this account made is now: its own, or the account's at the end of its merges."""
+        start = sa.select(sa.literal(account_id).label("account_id"), sa.literal(0).label("merges"))
+        later = start.cte("later", recursive=True)
+        later = later.union_all(
+            sa.select(merged_accounts.c.into_account, later.c.merges + 1)
+            .where(merged_accounts.c.account_id == later.c.account_id)
+            .where(later.c.merges < ACCOUNTS_MAX)
+        )
+        last = sa.select(later.c.account_id).order_by(later.c.merges.desc()).limit(1)
+        async with self._engine.connect() as connection:
+            return AccountId((await connection.execute(last)).scalar_one())
 
     async def owns(self, account_id: str, owner: str) -> bool:
         """Whether what `owner` made belongs to this account: it is the same, or was merged into it."""

@@ -18,6 +18,8 @@ from gateway.http.problems import Problem
 from gateway.settings import Settings
 
 KILOBYTE = 1024
+LINK_OPENINGS_PER_HOUR = 30
+"""Payment requests that links open for one account: whoever has a link should not fill the owner's list with them."""
 
 
 class Limiter:
@@ -52,6 +54,14 @@ class Limiter:
     async def attempt(self, purpose: str, who: str, *, per_minute: int) -> None:
         """Count one guess at a secret. Raises `Problem` 429."""
         await self._hit(RateLimitItemPerMinute(per_minute), purpose, who)
+
+    async def link_opening(self, account_id: str) -> None:
+        """Count a payment request that a link asks for. Raises `Problem` 429."""
+        if not await self._counted(
+            self._requests, RateLimitItemPerHour(LINK_OPENINGS_PER_HOUR), "link-opening", account_id
+        ):
+            detail = "So many top-ups were opened by links within an hour that no more are opened now."
+            raise Problem("rate_limited", detail, headers={"Retry-After": "600"})
 
     async def upload(self, request: Request, principal: Principal, size_bytes: int) -> None:
         """Count the bytes of a sketch, before anything is done with them. Raises `Problem` 429."""

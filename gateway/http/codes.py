@@ -59,6 +59,14 @@ OWN: Mapping[str, Meaning] = {
     "link_not_valid": Meaning(
         403, "Link not valid", "The link is wrong or has expired. Ask for the image again."
     ),
+    "topup_link_not_valid": Meaning(
+        403,
+        "Top-up link not valid",
+        "This is no link of ours to top up an account, or it is not whole. Ask for a new one.",
+    ),
+    "topup_link_expired": Meaning(
+        403, "Top-up link expired", "This link to top up an account has ended. Ask for a new one."
+    ),
     "not_found": Meaning(404, "Not found", "There is nothing at this address."),
     "no_image": Meaning(404, "No image", "There is no image yet, or it was erased."),
     "no_object": Meaning(404, "No such object", "The object behind the link is gone."),

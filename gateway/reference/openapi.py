@@ -12,13 +12,19 @@ from fastapi.routing import APIRoute
 from gateway.auth.identity import SESSION_COOKIE, VISITOR_COOKIE
 from gateway.http.codes import MET, OWN, STATUS
 from gateway.http.problems import MEDIA_TYPE
-from gateway.routes import account, events, generations, health, live, session, topups, worker
+from gateway.routes import account, events, generations, health, live, session, topup_links, topups, worker
 from gateway.routes.shapes import PROBLEMS_FIELD, ProblemOut
-from gateway.wiring.dependencies import current_principal, current_worker, optional_principal
+from gateway.wiring.dependencies import (
+    current_link,
+    current_principal,
+    current_worker,
+    optional_principal,
+)
 from ledger.errors import Refusal
 
 ROUTERS = tuple(
-    module.router for module in (account, generations, live, topups, events, session, worker, health)
+    module.router
+    for module in (account, generations, live, topups, topup_links, events, session, worker, health)
 )
 """What the description covers."""
 
@@ -40,6 +46,11 @@ _SCHEMES: Mapping[str, Mapping[str, str]] = {
         "name": SESSION_COOKIE,
         "description": "Set by sign-in; over https its name begins with __Host-.",
     },
+    "topup_link": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What follows the # of a `topup_url`.",
+    },
     "worker": {"type": "http", "scheme": "bearer", "description": "A worker's own token, from registration."},
 }
 
@@ -58,6 +69,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
     "PATCH /v1/generations/sessions/{session_id}": {"paused": True},
     "POST /v1/topups": {"rail": "lightning", "credits": 500},
+    "POST /v1/topup-link/topups": {"rail": "lightning", "credits": 100},
     "POST /v1/session": {"email": "ada@example.org"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-7Q2M-X41D-9KTE-03WZ"},
     "POST /v1/worker/register": {
@@ -131,6 +143,8 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
     asked = set(_calls(route.dependant))
     if current_worker in asked:
         operation["security"] = [{"worker": []}]
+    elif current_link in asked:
+        operation["security"] = [{"topup_link": []}]
     elif optional_principal in asked:
         # Some also answer somebody who brings nothing.
         anybody: list[dict[str, Any]] = [] if current_principal in asked else [{}]

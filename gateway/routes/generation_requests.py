@@ -10,6 +10,7 @@ from fastapi import Request
 from gateway.auth.identity import NetworkKeys, Principal
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins, prefixes, quotas
+from gateway.auth.topup_links import TopupLinks
 from gateway.http.idempotency import IdempotencyKeys, Mapped
 from gateway.http.problems import Problem, leaves_key_open, problem_of
 from gateway.routes.generation_shapes import GenerationIn
@@ -27,6 +28,7 @@ from gateway.wiring.dependencies import (
     NetworkKeysDep,
     OriginsDep,
     SettingsDep,
+    TopupLinksDep,
     UploadsDep,
 )
 from generation.domain.errors import UploadsBusy
@@ -63,6 +65,7 @@ class Requests:
     origins: Origins
     network_keys: NetworkKeys
     names: SessionNames
+    links: TopupLinks
     clock: Clock
     settings: Settings
 
@@ -178,7 +181,7 @@ class Requests:
             **problem.extra,
             "balance": balance(await self.ledger.account(account_id)).model_dump(),
             "needed_credits": price,
-            "topup_url": f"{self.settings.public_url}/?topup=1",
+            "topup_url": self.links.issue(account_id, price),
         }
         return Problem(problem.code, problem.detail, **shown)
 
@@ -193,6 +196,7 @@ async def requests_of(
     origins: OriginsDep,
     network_keys: NetworkKeysDep,
     names: SessionNamesDep,
+    links: TopupLinksDep,
     clock: ClockDep,
     settings: SettingsDep,
 ) -> Requests:
@@ -207,6 +211,7 @@ async def requests_of(
         origins=origins,
         network_keys=network_keys,
         names=names,
+        links=links,
         clock=clock,
         settings=settings,
     )

@@ -308,6 +308,15 @@ class TopupOut(Shape):
     )
 
 
+class TopupLinkOut(Shape):
+    """What a link to top up an account is for."""
+
+    account: str = Field(description="The last signs of the account's id.", examples=["7q2m"])
+    needed_credits: int = Field(description="For what was refused when the link was made.")
+    missing_credits: int = Field(description="How many of them the account lacks now; 0 when it has enough.")
+    expires_at: str = Field(description="When the link ends.")
+
+
 class TopupsOut(Shape):
     """The newest fifty top-ups."""
 

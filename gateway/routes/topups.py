@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Self, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.auth.identity import Role
-from gateway.http.idempotency import IdempotencyKey, Mapped
+from gateway.http.idempotency import IdempotencyKey, IdempotencyKeys, Mapped
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.presenting import topup_shown
@@ -25,7 +26,7 @@ from gateway.wiring.dependencies import (
     PeopleDep,
     SettingsDep,
 )
-from ledger.identifiers import PaymentId, is_identifier
+from ledger.identifiers import AccountId, Identifiers, PaymentId, is_identifier
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.money import ASSETS, Money
 from rails.contract import RailUnavailable
@@ -47,7 +48,7 @@ class MoneyIn(BaseModel):
     asset: str = Field(max_length=12)
 
 
-class TopupIn(BaseModel):
+class PurchaseIn(BaseModel):
     """What to buy: `credits`, or for an `amount`."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -59,15 +60,113 @@ class TopupIn(BaseModel):
     pay_asset: str | None = Field(
         default=None, max_length=12, description="One of the rail's assets; the first if left out."
     )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.credits is None) == (self.amount is None):
+            raise ValueError("give either credits or amount")
+        return self
+
+
+class TopupIn(PurchaseIn):
+    """What to buy: `credits`, or for an `amount`."""
+
     attempt_of: str | None = Field(
         default=None, max_length=40, description="The top-up this is another try at."
     )
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> TopupIn:
-        if (self.credits is None) == (self.amount is None):
-            raise ValueError("give either credits or amount")
-        return self
+
+OPENING_PROBLEMS = (
+    "unknown_rail",
+    "rail_closed",
+    "rail_unavailable",
+    "unsupported_asset",
+    "asset_not_accepted",
+    "amount_too_small",
+    "amount_too_large",
+    "too_many_open_payments",
+    "idempotency_conflict",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopupOpening:
+    """Opens top-ups, each once, however often it is asked for."""
+
+    payments: Payments
+    reader: PostgresLogReader
+    keys: IdempotencyKeys
+    identifiers: Identifiers
+
+    async def open(
+        self,
+        request: Request,
+        account_id: AccountId,
+        body: PurchaseIn,
+        *,
+        key: str | None,
+        route: str,
+        return_url: str,
+        link: str | None = None,
+    ) -> TopupView:
+        """`key` is the client's, of this account and route; `link` as in `Payments.open_topup`. Raises as that does."""
+        amount = None if body.amount is None else _money(body.amount)
+        mapped = await self.keys.map(
+            principal=account_id,
+            route=route,
+            key=key,
+            body=await request.body(),
+            new_id=self.identifiers.command(),
+        )
+        known = None if mapped.fresh else await self._opened_before(mapped)
+        if known is not None:
+            return known
+        try:
+            # The log records no refusal of this command: one that comes now leaves the key as it is.
+            return await self.payments.open_topup(
+                account_id,
+                body.rail,
+                return_url=return_url,
+                wanted=body.credits,
+                amount=amount,
+                pay_asset=body.pay_asset,
+                attempt_of=body.attempt_of if isinstance(body, TopupIn) else None,
+                key=mapped.command_key,
+                link=link,
+            )
+        except TooManyOpenPayments:
+            # The same request, sent twice at once, may just have taken the last place.
+            known = await self._opened_before(mapped)
+            if known is None:
+                raise
+            return known
+
+    async def _opened_before(self, mapped: Mapped) -> TopupView | None:
+        """What this key has opened: shown again also while nothing new could be opened."""
+        known = await self.reader.outcome(mapped.command_key)
+        if known is None or known.refusal is not None:
+            return None
+        payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])
+        with contextlib.suppress(RailUnavailable):
+            await self.payments.open_way(payment_id)
+        return await self.payments.topup(payment_id)
+
+
+def _money(sent: MoneyIn) -> Money:
+    asset = ASSETS.get(sent.asset)
+    if asset is None:
+        raise Problem("unsupported_asset", f"We do not take {sent.asset[:12]}.")
+    return Money(sent.amount_minor, asset)
+
+
+async def topup_opening(
+    payments: PaymentsDep, reader: LogReaderDep, keys: IdempotencyKeysDep, identifiers: IdentifiersDep
+) -> TopupOpening:
+    """Dependency: what opens top-ups."""
+    return TopupOpening(payments=payments, reader=reader, keys=keys, identifiers=identifiers)
+
+
+TopupOpeningDep: TypeAlias = Annotated[TopupOpening, Depends(topup_opening)]
 
 
 @router.get("/rails", summary="Payment methods", **answers(RailsOut))
@@ -80,27 +179,13 @@ async def rails(payments: PaymentsDep) -> RailsOut:
     "/topups",
     status_code=201,
     summary="Open a top-up",
-    **answers(
-        TopupOut,
-        "unknown_rail",
-        "rail_closed",
-        "rail_unavailable",
-        "unsupported_asset",
-        "asset_not_accepted",
-        "amount_too_small",
-        "amount_too_large",
-        "too_many_open_payments",
-        "idempotency_conflict",
-    ),
+    **answers(TopupOut, *OPENING_PROBLEMS),
 )
 async def open_topup(
     request: Request,
     body: TopupIn,
     caller: Caller,
-    payments: PaymentsDep,
-    reader: LogReaderDep,
-    keys: IdempotencyKeysDep,
-    identifiers: IdentifiersDep,
+    opening: TopupOpeningDep,
     people: PeopleDep,
     settings: SettingsDep,
     idempotency_key: IdempotencyKey = None,
@@ -109,54 +194,17 @@ async def open_topup(
 
     A guest's top-up carries `recovery_code`, the same each time: it opens this balance on another device.
     """
-    amount = None if body.amount is None else _money(body.amount)
-    mapped = await keys.map(
-        principal=caller.account_id,
-        route=ROUTE,
+    view = await opening.open(
+        request,
+        caller.account_id,
+        body,
         key=idempotency_key,
-        body=await request.body(),
-        new_id=identifiers.command(),
+        route=ROUTE,
+        return_url=f"{settings.public_url}/topups/{{payment_id}}",
     )
-    view = None if mapped.fresh else await _opened_before(payments, reader, mapped)
-    if view is None:
-        try:
-            # The log records no refusal of this command: one that comes now leaves the key as it is.
-            view = await payments.open_topup(
-                caller.account_id,
-                body.rail,
-                return_url=f"{settings.public_url}/topups/{{payment_id}}",
-                wanted=body.credits,
-                amount=amount,
-                pay_asset=body.pay_asset,
-                attempt_of=body.attempt_of,
-                key=mapped.command_key,
-            )
-        except TooManyOpenPayments:
-            # The same request, sent twice at once, may just have taken the last place.
-            view = await _opened_before(payments, reader, mapped)
-            if view is None:
-                raise
     shown = topup_shown(view)
     code = await people.recovery_code(caller.account_id) if caller.role is Role.VISITOR else None
     return shown if code is None else shown.model_copy(update={"recovery_code": code})
-
-
-def _money(sent: MoneyIn) -> Money:
-    asset = ASSETS.get(sent.asset)
-    if asset is None:
-        raise Problem("unsupported_asset", f"We do not take {sent.asset[:12]}.")
-    return Money(sent.amount_minor, asset)
-
-
-async def _opened_before(payments: Payments, reader: PostgresLogReader, mapped: Mapped) -> TopupView | None:
-    """What this key has opened: shown again also while nothing new could be opened."""
-    known = await reader.outcome(mapped.command_key)
-    if known is None or known.refusal is not None:
-        return None
-    payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])
-    with contextlib.suppress(RailUnavailable):
-        await payments.open_way(payment_id)
-    return await payments.topup(payment_id)
 
 
 @router.get("/topups", summary="Your top-ups", **answers(TopupsOut))

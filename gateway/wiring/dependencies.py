@@ -16,8 +16,10 @@ from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
+from gateway.auth.topup_links import WATCHED_AFTER, TopupLink, TopupLinks
 from gateway.bounds.streams import OpenStreams
 from gateway.http.idempotency import IdempotencyKeys
+from gateway.http.problems import Problem
 from gateway.settings import Settings
 from gateway.wiring.services import Services
 from generation.delivery.dispatch import Dispatch
@@ -168,6 +170,10 @@ async def _idempotency_keys(request: Request) -> IdempotencyKeys:
     return _services(request).identity.idempotency
 
 
+async def _topup_links(request: Request) -> TopupLinks:
+    return _services(request).identity.topup_links
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -201,6 +207,7 @@ LimiterDep: TypeAlias = Annotated[Limiter, Depends(_limiter)]
 OriginsDep: TypeAlias = Annotated[Origins, Depends(_origins)]
 NetworkKeysDep: TypeAlias = Annotated[NetworkKeys, Depends(_network_keys)]
 IdempotencyKeysDep: TypeAlias = Annotated[IdempotencyKeys, Depends(_idempotency_keys)]
+TopupLinksDep: TypeAlias = Annotated[TopupLinks, Depends(_topup_links)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 
@@ -243,6 +250,31 @@ async def current_worker(request: Request, registry: RegistryDep) -> Worker:
 CallingWorker: TypeAlias = Annotated[Worker, Depends(current_worker)]
 
 
+async def current_link(
+    request: Request, links: TopupLinksDep, limiter: LimiterDep, clock: ClockDep
+) -> TopupLink:
+    """Dependency: the link that is asked by, which may have ended within the last day. Cookies do not count.
+
+    Raises `Problem` 403, 429 for too many writes.
+    """
+    if "link" not in request.scope:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        found = links.read(token.strip()) if kind.lower() == "bearer" else None
+        if found is None:
+            raise Problem("topup_link_not_valid")
+        if clock() >= found.expires_at + WATCHED_AFTER:
+            raise Problem("topup_link_expired")
+        structlog.contextvars.bind_contextvars(account_id=found.account_id)
+        # Of its network alone: whoever has a link uses up nothing of the account's own.
+        await limiter.check(request, None)
+        request.scope["link"] = found
+    link: TopupLink = request.scope["link"]
+    return link
+
+
+LinkHolder: TypeAlias = Annotated[TopupLink, Depends(current_link)]
+
+
 # --- the same, before anything of the body is read ---
 
 
@@ -260,9 +292,15 @@ async def _admit_worker(request: Request) -> None:
     await current_worker(request, _services(request).generation.registry)
 
 
+async def _admit_link(request: Request) -> None:
+    services = _services(request)
+    await current_link(request, services.identity.topup_links, services.identity.limiter, services.base.clock)
+
+
 Admit: TypeAlias = Callable[[Request], Awaitable[None]]
 ADMITTING: Sequence[tuple[Callable[..., Any], Admit]] = (
     (current_worker, _admit_worker),
+    (current_link, _admit_link),
     (optional_principal, _admit_anybody),
     (current_principal, _admit_caller),
 )

@@ -10,6 +10,7 @@ from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
+from gateway.auth.topup_links import TopupLinks
 from gateway.http.idempotency import IdempotencyKeys
 from gateway.wiring.foundation import Foundation
 
@@ -26,6 +27,7 @@ class IdentityServices:
     origins: Origins
     network_keys: NetworkKeys
     idempotency: IdempotencyKeys
+    topup_links: TopupLinks
 
 
 def build_identity(base: Foundation) -> IdentityServices:
@@ -56,4 +58,5 @@ def build_identity(base: Foundation) -> IdentityServices:
         origins=Origins(settings.trusted_proxies),
         network_keys=NetworkKeys(settings.secret_for("network-keys")),
         idempotency=IdempotencyKeys(base.engine, base.clock),
+        topup_links=TopupLinks(settings.secret_for("topup-links"), settings.public_url, base.clock),
     )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.async_api import Request, Route, expect
 
 from gateway.http.problems import problem_of
 from gateway.routes.shapes import ProblemOut
+from generation.images.checking import read_sketch
 from ledger.errors import LogUnavailable
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.worker import fail, show_and_wait
 from tests.generation.core.test_blank_sketches import BLANK, DRAWN, encoded
+from tests.pictures.kinds import COMPRESSED, difference, kinds, media_type
 
 pytestmark = pytest.mark.browser
 LINE = ((0.3, 0.3), (0.6, 0.35), (0.7, 0.7))
@@ -130,6 +134,32 @@ async def test_the_page_and_the_api_have_one_rule(visitor: Visitor) -> None:
             [base64.b64encode(encoded(drawing)).decode()],
         )
         assert verdict is blank, name
+
+
+async def test_what_is_kept_of_a_sketch_is_what_a_browser_shows_of_its_file(visitor: Visitor) -> None:
+    await begin(visitor)
+    for name, kind in kinds().items():
+        if not kind.browsers:
+            continue
+        width, height, pixels = await visitor.page.evaluate(
+            """async ([data, type]) => {
+              const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+              const picture = await createImageBitmap(new Blob([bytes], { type }));
+              const { width, height } = picture;
+              const paper = new OffscreenCanvas(width, height).getContext("2d");
+              paper.fillStyle = "#ffffff";
+              paper.fillRect(0, 0, width, height);
+              paper.drawImage(picture, 0, 0);
+              const shown = paper.getImageData(0, 0, width, height).data;
+              let text = "";
+              for (const value of shown) text += String.fromCharCode(value);
+              return [width, height, btoa(text)];
+            }""",
+            [base64.b64encode(kind.data).decode(), media_type(kind.data)],
+        )
+        shown = Image.frombytes("RGBA", (width, height), base64.b64decode(pixels))
+        with Image.open(io.BytesIO(read_sketch(kind.data, "").data)) as kept:
+            assert difference(kept, shown) < COMPRESSED, name
 
 
 async def test_a_finger_draws_and_two_fingers_do_not(arrive: Arrive) -> None:

@@ -89,6 +89,7 @@ async def test_every_answer_is_the_declared_one(open_gateway: Open) -> None:
         answers = Answers()
         await of_accounts(gateway, answers)
         await of_payments(gateway, answers)
+        await of_links(gateway, answers)
         await of_images(gateway, answers)
         await of_workers(gateway, answers)
         assert set(routes()) - answers.checked == set(NOT_JSON)
@@ -131,6 +132,15 @@ async def of_payments(gateway: Gateway, answers: Answers) -> None:
     code = {"recovery_code": opened["recovery_code"]}
     await answers.ask(await gateway.visitor(), "POST /v1/session/recover", json=code)
     await answers.ask(await gateway.person("bob@example.org"), "POST /v1/session/recover", json=code)
+
+
+async def of_links(gateway: Gateway, answers: Answers) -> None:
+    account_id = (await (await gateway.visitor()).get("/v1/account")).json()["id"]
+    link = gateway.bearer(gateway.services.identity.topup_links.issue(account_id, 4).partition("#")[2])
+    await answers.ask(link, "GET /v1/topup-link")
+    wanted = {"rail": "fake", "credits": 100, "pay_asset": "USD"}
+    opened = await answers.ask(link, "POST /v1/topup-link/topups", json=wanted)
+    await answers.ask(link, "GET /v1/topup-link/topups/{topup_id}", topup_id=opened["id"])
 
 
 async def of_images(gateway: Gateway, answers: Answers) -> None:

@@ -200,6 +200,7 @@ COLUMNS: dict[str, str] = {
     "account_merges": "work to be done",
     "account_due": "work to be done",
     "merged_accounts": "the decision itself",
+    "rail_link_openings": "places that are bounded for whoever opened the payment",
     "rail_openings": "places that are bounded for whoever opened the payment",
     "people": "the person",
     "guests": "a recovery code opens nothing any more, and says whose the credits are",

@@ -10,6 +10,7 @@ from tests.gateway.stack import Gateway, generation_request
 
 SHAPES = {
     "a visitor's token": re.compile(r"lsv1\.acct_[0-9a-z]{26}\.\d+\.[\w-]{20,}"),
+    "a link to top up": re.compile(r"lst1\.acct_[0-9a-z]{26}\.\d+\.\d+\.[\w-]{20,}"),
     "a JWT": re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}"),
     "a recovery code": re.compile(r"LLAMA(-[0-9A-Z]{4}){4}"),
     "a bearer token": re.compile(r"(?i)bearer [\w.-]{16,}"),

@@ -23,6 +23,7 @@ class Access(Enum):
     OWN = "as ACCOUNT, and 404 for what belongs to somebody else"
     WORKER = "registered workers; 401 for everybody else"
     ONCE = "whoever brings a one-time registration token"
+    LINK = "whoever brings a link to top up an account; 403 for everybody else, its owner included"
     SIGNED = "whoever brings a signed link; 403 without"
     VERIFIED = "payment rails, by their signature"
     PAGE = "everybody, the same for all"
@@ -53,6 +54,9 @@ TABLE: dict[str, Access] = {
     "GET /v1/topups": A.ACCOUNT,
     "GET /v1/topups/{topup_id}": A.OWN,
     "POST /v1/topups/{topup_id}/cancel": A.OWN,
+    "GET /v1/topup-link": A.LINK,
+    "POST /v1/topup-link/topups": A.LINK,
+    "GET /v1/topup-link/topups/{topup_id}": A.LINK,
     "POST /v1/hooks/{rail}": A.VERIFIED,
     "POST /v1/worker/register": A.ONCE,
     "POST /v1/worker/renew": A.WORKER,
@@ -81,6 +85,7 @@ TABLE: dict[str, Access] = {
             "/plans",
             "/sign-in",
             "/topups/{topup_id}",
+            "/topup",
             "/images/{job_id}",
             "/offline",
             "/sandbox/wallet",
@@ -99,6 +104,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/session": {"email": "roles@example.com"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-0000-0000-0000-0000"},
     "POST /v1/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
+    "POST /v1/topup-link/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
     "POST /v1/worker/claim": {"wait_seconds": 0},
     "POST /sandbox/api/pay": {"text": "nothing to pay"},
 }
@@ -186,6 +192,8 @@ async def test_a_route_serves_exactly_its_roles(
             assert allowed == {"worker"}, found
         case A.ONCE:
             assert {status for status, _ in found.values()} == {422}, found
+        case A.LINK:
+            assert set(found.values()) == {(403, "topup_link_not_valid")}, found
         case A.SIGNED:
             assert {status for status, _ in found.values()} == {403}, found
         case A.VERIFIED:
