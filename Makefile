@@ -62,7 +62,7 @@ bench: setup ## Measure (several minutes)
 	@$(BIN)/llamasketch bench $(ARGS)
 
 mutation: setup ## Break the code on purpose and count what the tests notice (MODULE=ledger.domain BUDGET=900 seconds)
-	@$(BIN)/python -m bench.mutation $(or $(MODULE),ledger.domain) --budget-seconds $(or $(BUDGET),900) $(ARGS)
+	@$(BIN)/python -m bench mutation -- $(or $(MODULE),ledger.domain) --budget-seconds $(or $(BUDGET),900) $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
   --custom-compile-command "make lock" --quiet $(ARGS)

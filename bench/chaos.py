@@ -5,7 +5,7 @@ and a ComfyUI each; people ask over HTTP, and one worker breaks every promise of
 kill -9 of each in turn by a seed, and FLUSHALL; what was killed comes back after a moment. At the end
 everything is left to settle, and the log is counted. Exit status 1 if anything is not as it must be.
 
-    llamasketch bench chaos [--seconds 600] [--seed 1] [--json] [--keep]
+    llamasketch bench chaos [--seconds 600] [--seed 1] [--json] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -70,11 +70,12 @@ async def run(
     people: int = 16,
     paint_seconds: float = 0.2,
     settle_seconds: int = 300,
-    keep: bool = False,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """The whole show; returns the counts. `ok` says whether all is as it must be."""
     chance = random.Random(seed)
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-chaos-", dir=os.environ.get("BENCH_FOLDER")))
+    folder = keep or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
     stack = ChaosStack(folder, apis=apis, workers=workers, paint_seconds=paint_seconds, chance=chance)
     try:
         _print("starting")
@@ -367,7 +368,9 @@ def main() -> int:
     parser.add_argument("--paint-seconds", type=float, default=0.2)
     parser.add_argument("--settle-seconds", type=int, default=300, help="at most")
     parser.add_argument("--json", action="store_true", help="JSON on standard output, the table beside it")
-    parser.add_argument("--keep", action="store_true", help="do not delete the folder with data and logs")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="a new folder for data and logs, not deleted"
+    )
     request = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     result: dict[str, Any] = {"machine": machine()}

@@ -3,8 +3,8 @@
 A PostgreSQL of its own that fsyncs, the real log, queue, verification and disk store; workers and people
 are tasks in this process. Prints one JSON document.
 
-    python -m bench.dispatch [--json] [--only latency,throughput,large,hog,sketchers] [--jobs 4000]
-    python -m bench.dispatch --only chaos --seconds 600
+    llamasketch bench dispatch [--json] [--only latency,throughput,large,hog,sketchers] [--jobs 4000]
+    llamasketch bench dispatch --only chaos --seconds 600
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         elif part == "chaos":
             figures[part] = await chaos.run(arguments.seconds, arguments.seed)
         else:
-            with tempfile.TemporaryDirectory(prefix="llamasketch-bench-") as name:
+            with tempfile.TemporaryDirectory(prefix="bench-") as name:
                 arguments.objects = Path(name) / "objects"
                 async with fresh_world(Path(name)) as world:
                     figures[part] = await RUNS[part](world, arguments)

@@ -126,7 +126,7 @@ async def _image_by_api(stack: Stack) -> float:
 
 def cold() -> dict[str, Any]:
     """`make run` from a fresh clone, with whatever the package caches of this machine hold."""
-    folder = Path(tempfile.mkdtemp(prefix="llamasketch-cold-"))
+    folder = Path(tempfile.mkdtemp(prefix="cold-"))
     folder.chmod(0o755)
     try:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "clone")], check=True)

@@ -4,7 +4,7 @@ Starts PostgreSQL, Valkey and the API with its processes for pictures. People an
 are not counted. Each figure stands beside bare decodes of the same file by the same library in the same run. The first
 mix has a sketch and an image of 64 pixels a side: what a request and a delivery cost without their pictures.
 
-    python -m bench.pictures [--json] [--images 60]
+    llamasketch bench pictures [--json] [--images 60]
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ async def measure(images: int) -> dict[str, Any]:
     surroundings, every = machine(), files()
     decode_ms = {name: round(decoded(data), 2) for name, data in every.items()}
     per_second = await asyncio.to_thread(decodes_on_all_cores, every["painting"])
-    with tempfile.TemporaryDirectory(prefix="llamasketch-bench-") as name, own_postgres() as postgres:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, own_postgres() as postgres:
         folder = Path(name)
         await migrate_async(postgres.url.replace("postgresql://", "postgresql+psycopg://", 1))
         valkey = EmbeddedValkey(folder / "valkey", free_port())

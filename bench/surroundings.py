@@ -33,7 +33,7 @@ _SHOWN = (
 @contextmanager
 def own_postgres(settings: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
     """A fresh embedded PostgreSQL with the product's own settings, deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="llamasketch-bench-", dir=os.environ.get("BENCH_FOLDER")) as name:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # as root, it runs as a user of its own
         command = EmbeddedPostgres(folder, free_port(), settings).command()
@@ -65,7 +65,7 @@ def fsync_ms(times: int = 50) -> float:
     from time import perf_counter
 
     taken = []
-    with tempfile.NamedTemporaryFile(dir=os.environ.get("BENCH_FOLDER")) as file:
+    with tempfile.NamedTemporaryFile() as file:
         for _ in range(times):
             file.write(b"x" * 8192)
             file.flush()

@@ -182,7 +182,7 @@ def bench(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
         from gateway.commands.bench import run_benches
 
-        raise typer.Exit(run_benches(("ledger", "dispatch"), ["--json"] if as_json else []))
+        run_benches(("ledger", "dispatch"), ["--json"] if as_json else [])
 
 
 def _bench(name: str, summary: str) -> None:
@@ -192,7 +192,7 @@ def _bench(name: str, summary: str) -> None:
     def one(context: typer.Context) -> None:
         from gateway.commands.bench import run_benches
 
-        raise typer.Exit(run_benches((name,), context.args))
+        run_benches((name,), context.args)
 
 
 _bench(
@@ -212,7 +212,7 @@ _bench(
 _bench(
     "chaos",
     "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
-    "lost or paid twice (--seconds 600, --seed, --json, --keep).",
+    "lost or paid twice (--seconds 600, --seed, --json, --keep FOLDER).",
 )
 _bench(
     "sketchers",

@@ -38,6 +38,8 @@ def add_demo(app: typer.Typer) -> None:
         Runs against the running stack, or one of its own in a temporary folder. Ends with 1 if
         anything does not add up.
         """
+        from sandbox.containment import contain
         from sandbox.demo.command import run_demo
 
+        contain()
         raise typer.Exit(run_demo(sketch=sketch, url=url, prompt=prompt, as_json=as_json))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 import httpx
 import psycopg
@@ -24,27 +22,29 @@ from sandbox.demo.story import Story
 from sandbox.embedded.command import bound_to_parent
 from sandbox.embedded.ports import free_port
 
-SUPERVISOR = (sys.executable, "-m", "sandbox.supervisor", "--temporary")
-STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SUPERVISOR = (sys.executable, "-m", "sandbox.supervisor")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_demo(*, sketch: Path | None, url: str | None, prompt: str, as_json: bool) -> int:
-    """Play the story and tell it. 0 if everything adds up, 1 if not, 2 if it could not begin."""
+    """Play the story and tell it. 0 if everything adds up, 1 if not, 2 if it could not begin.
+
+    A stack of its own outlives this function: the caller contains it (`sandbox.containment`).
+    """
     began = time.monotonic()
     try:
         picture = read_or_draw(sketch)
     except DemoFailed as error:
         stack.fail(f"The sketch: {error}.")
-    with _stack(url) as (running, own):
-        api = Api(running.url)
-        story = Story(api, running.environment, picture, prompt, show=_silent if as_json else typer.echo)
-        try:
-            story.play()
-        except (DemoFailed, httpx.HTTPError, psycopg.Error) as error:
-            story.problems.append(str(error))
-        finally:
-            api.close()
+    running, own = _stack(url)
+    api = Api(running.url)
+    story = Story(api, running.environment, picture, prompt, show=_silent if as_json else typer.echo)
+    try:
+        story.play()
+    except (DemoFailed, httpx.HTTPError, psycopg.Error) as error:
+        story.problems.append(str(error))
+    finally:
+        api.close()
     if as_json:
         total_ms = round((time.monotonic() - began) * 1000)
         stack.print_json({**story.returned(), "url": running.url, "own_stack": own, "total_ms": total_ms})
@@ -64,9 +64,8 @@ def _conclude(story: Story) -> None:
         typer.echo("Every credit is accounted for.")
 
 
-@contextlib.contextmanager
-def _stack(url: str | None) -> Iterator[tuple[RunningStack, bool]]:
-    """The stack that is meant; its own, stopped afterwards, if none is running."""
+def _stack(url: str | None) -> tuple[RunningStack, bool]:
+    """The stack that is meant; one of its own, and True, if none is running."""
     running = find(stack.data_folder())
     if url is not None:
         known: Mapping[str, str] = running.environment if running and running.url == url.rstrip("/") else {}
@@ -75,67 +74,27 @@ def _stack(url: str | None) -> Iterator[tuple[RunningStack, bool]]:
             stack.fail(
                 "The integrity check reads the database of that stack: give its address in DATABASE_URL."
             )
-        yield RunningStack(url.rstrip("/"), environment), False
-    elif running is not None:
-        yield running, False
-    else:
-        with _own_stack() as started:
-            yield started, True
+        return RunningStack(url.rstrip("/"), environment), False
+    return (running, False) if running is not None else (_own_stack(), True)
 
 
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Until the end of the context, being told to stop is an exception: what was started is stopped then."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # Only the first one: whoever is impatient must not cut the tidying short.
-        for each in STOPPED_BY:
-            signal.signal(each, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in STOPPED_BY}
-    for number in STOPPED_BY:
-        # Under nohup a hang-up is to be ignored.
-        if before[number] != signal.SIG_IGN:
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _own_stack() -> Iterator[RunningStack]:
+def _own_stack() -> RunningStack:
+    """Started here; it ends with this process, and its folder with what contains it."""
     typer.echo("No stack is running: starting one in a temporary folder …", err=True)
-    with (
-        _ended_in_order(),
-        tempfile.TemporaryDirectory(prefix="llamasketch-demo-", ignore_cleanup_errors=True) as folder,
-    ):
-        data = Path(folder)
-        data.chmod(0o755)  # as root, the embedded servers run as a user of their own
-        with (data / "supervisor.log").open("wb") as log:
-            process = subprocess.Popen(
-                # It ends with this process, also when that is killed, and takes the folder with it.
-                bound_to_parent(
-                    [*SUPERVISOR, "--port", str(free_port()), "--data", folder], signal.SIGTERM, None
-                ),
-                cwd=folder,  # a .env in the current folder may name real servers
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_plain_environment(),
-                start_new_session=True,
-            )
-        try:
-            yield _when_ready(process, data)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    data = Path(tempfile.mkdtemp())
+    data.chmod(0o755)  # as root, the embedded servers run as a user of their own
+    arguments = ("--port", str(free_port()), "--data", str(data))
+    with (data / "supervisor.log").open("wb") as log:
+        process = subprocess.Popen(
+            bound_to_parent([*SUPERVISOR, *arguments], signal.SIGTERM, None),
+            cwd=data,  # a .env in the current folder may name real servers
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_plain_environment(),
+            start_new_session=True,
+        )
+    return _when_ready(process, data)
 
 
 def _plain_environment() -> dict[str, str]:

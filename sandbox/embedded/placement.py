@@ -7,11 +7,11 @@ server runs as could reach neither: then both go to a readable place, and we say
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -21,8 +21,6 @@ from sandbox.embedded.account import Account, can_run, can_traverse
 from sandbox.embedded.command import EmbeddedError
 
 READABLE_PLACE = Path("/var/lib/llamasketch")
-SOCKET_PATH_MAX_BYTES = 100
-"""The kernel allows 107; PostgreSQL adds `/.s.PGSQL.<port>` to the folder, counted by the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,18 @@ def reachable_site(
         return copy
     READABLE_PLACE.mkdir(parents=True, exist_ok=True)
     READABLE_PLACE.chmod(0o755)
-    unfinished = Path(tempfile.mkdtemp(prefix=".copy-", dir=READABLE_PLACE))
+    with (READABLE_PLACE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not can_run(copy / program, account):
+            _copy(site, parts, copy)
+    return copy
+
+
+def _copy(site: Path, parts: Sequence[str], copy: Path) -> None:
+    unfinished = READABLE_PLACE / ".unfinished"
+    # Who held the lock before may have been killed.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     for part in parts:
         if (site / part).exists():
             shutil.copytree(site / part, unfinished / part, symlinks=True)
@@ -117,22 +126,3 @@ def reachable_site(
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     shutil.rmtree(copy, ignore_errors=True)
     unfinished.rename(copy)
-    return copy
-
-
-def socket_folder(placement: Placement, socket_name: str) -> Path:
-    """A closed folder for unix sockets whose full path is short enough for the kernel."""
-    folder = placement.make_folder("socket")
-    if len(os.fsencode(folder / socket_name)) <= SOCKET_PATH_MAX_BYTES:
-        return folder
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"llamasketch-{digest}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    owner = placement.account.uid if placement.account is not None else os.geteuid()
-    if short.is_symlink() or short.stat().st_uid not in {owner, os.geteuid()}:
-        raise EmbeddedError(
-            f"{short} belongs to somebody else, and the path of {folder} is too long for a socket."
-        )
-    short.chmod(0o700)
-    placement.give(short)
-    return short

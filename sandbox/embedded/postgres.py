@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.embedded.account import Account, unprivileged_account
-from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent, privileges, setpriv
-from sandbox.embedded.placement import Placement, place, reachable_site, site_folder, socket_folder
+from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_parent
+from sandbox.embedded.placement import Placement, place, reachable_site, site_folder
 from sandbox.service import CommandReady
 
 DATABASE = "llamasketch"
@@ -40,6 +40,9 @@ SETTINGS: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # Nothing outside of the cluster's folder, where a `kill -9` would leave it: no sockets, no files in /dev/shm.
+    "unix_socket_directories": "",
+    "dynamic_shared_memory_type": "mmap",
 }
 
 FAST_AND_FORGETFUL: Mapping[str, str] = {
@@ -70,13 +73,11 @@ class EmbeddedPostgres:
         if not (cluster / "PG_VERSION").exists():
             _make_cluster(programs, placement, cluster, durable=self._settings["fsync"] == "on")
         _forget_stale_pid(cluster)
-        sockets = socket_folder(placement, f".s.PGSQL.{self._port}")
-        argv = [str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets)]
-        argv += ["-h", "127.0.0.1", "-p", str(self._port)]
+        argv = [str(programs / "postgres"), "-D", str(cluster), "-h", "127.0.0.1", "-p", str(self._port)]
         for name, value in self._settings.items():
             argv += ["-c", f"{name}={value}"]
         isready = [str(programs / "pg_isready"), "-q", "-U", "postgres"]
-        isready += ["-h", str(sockets), "-p", str(self._port)]
+        isready += ["-h", "127.0.0.1", "-p", str(self._port)]
         return ServerCommand(
             name="postgres",
             argv=bound_to_parent(argv, signal.SIGINT, account),
@@ -105,8 +106,8 @@ def _make_cluster(programs: Path, placement: Placement, cluster: Path, *, durabl
     shutil.rmtree(unfinished, ignore_errors=True)
     argv = [str(programs / "initdb"), "-D", str(unfinished), "-U", "postgres", "-E", "UTF8"]
     argv += ["--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    # The socket is in a folder closed to others; the TCP port is open to every local user.
-    argv += ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={placement.folder / 'password'}"]
+    # The TCP port is open to every local user.
+    argv += ["--auth-local=reject", "--auth-host=scram-sha-256", f"--pwfile={placement.folder / 'password'}"]
     _run(argv if durable else [*argv, "--no-sync"], placement.account)
     single = [str(programs / "postgres"), "--single", "-D", str(unfinished), "postgres"]
     _run(single, placement.account, statement=f"CREATE DATABASE {DATABASE}\n")
@@ -114,7 +115,8 @@ def _make_cluster(programs: Path, placement: Placement, cluster: Path, *, durabl
 
 
 def _run(argv: list[str], account: Account | None, statement: str = "") -> None:
-    command = [setpriv(), *privileges(account), *argv] if account is not None else argv
+    # It writes into a folder that may be a temporary one: nothing of it outlives who deletes that.
+    command = bound_to_parent(argv, signal.SIGKILL, account)
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
     done = subprocess.run(
         command,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(folder, settings, options.host, options.port)
         finally:
             folder.release()
-            if options.temporary:
-                shutil.rmtree(folder.path, ignore_errors=True)
     except SupervisorError as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,9 +69,6 @@ def _parse(arguments: Sequence[str] | None, settings: Mapping[str, str]) -> argp
     parser.add_argument("--port", type=int, default=int(settings.get("LLAMASKETCH_PORT") or 8000))
     parser.add_argument("--host", default=settings.get("LLAMASKETCH_HOST") or "127.0.0.1")
     parser.add_argument("--data", type=Path, default=Path(settings.get("LLAMASKETCH_DATA") or "var"))
-    parser.add_argument(
-        "--temporary", action="store_true", help="delete the data folder at the end, with everything in it"
-    )
     return parser.parse_args(arguments)
 
 

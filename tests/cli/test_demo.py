@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 from gateway.commands.running import find
 from sandbox.demo.client import DemoFailed, draw_llama, read_or_draw
 from tests.e2e.stack import ROOT, Stack
-from tests.waiting import eventually
 
 STEPS = [
     "visitor",
@@ -61,45 +58,6 @@ def test_a_stack_of_its_own_is_started_shown_and_stopped(tmp_path: Path) -> None
     assert (by_name["paid image"]["paid_credits"], by_name["failed image"]["credits"]) == (1, 0)
     assert by_name["integrity"]["verified"]
     assert not any(_is_alive(pid, returned["url"]) for pid in _processes()), "something of its stack is left"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
-async def test_however_it_is_ended_it_leaves_no_process_and_no_folder(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    # Whoever runs the tests may ignore some of these signals (nohup does), and children inherit that.
-    heeding = ["env", "--default-signal=HUP,INT,TERM"]
-    process = subprocess.Popen(
-        [*heeding, sys.executable, "-m", "gateway.cli", "demo", "--json"],
-        env={**given, "LLAMASKETCH_DATA": str(tmp_path / "none"), "TMPDIR": str(tmp_path)},
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        await eventually(lambda: len(_of(tmp_path)) > 4, "its stack was starting", seconds_max=SECONDS_MAX)
-        process.send_signal(number)
-        process.wait(60)
-        await eventually(lambda: not _of(tmp_path), "every process ended", seconds_max=60)
-        await eventually(
-            lambda: not [*tmp_path.glob("llamasketch-demo-*")], "the folder is gone", seconds_max=60
-        )
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _of(folder: Path) -> list[Path]:
-    """The processes that were started with something below this folder."""
-    found = []
-    for path in _processes():
-        with contextlib.suppress(OSError):
-            named = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
-            if str(folder).encode() in named and path.name != str(os.getpid()):
-                found.append(path)
-    return found
 
 
 @pytest.mark.slow

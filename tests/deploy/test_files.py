@@ -20,7 +20,7 @@ SETTING = re.compile(
     r"|(?:LLAMASKETCH|STRIPE|LND|LIGHTNING|LIQUID|ELEMENTS|COMFYUI|SANDBOX)_[A-Z][A-Z_]*[A-Z]"
 )
 
-OF_THE_SYSTEM = {"PATH", "HOME", "LC_ALL"}
+OF_THE_SYSTEM = {"PATH", "HOME", "LC_ALL", "TMPDIR"}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from sandbox.embedded import placement
-from sandbox.embedded.account import unprivileged_account
+from sandbox.embedded.account import Account, unprivileged_account
 from sandbox.embedded.command import privileges, setpriv
 from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
@@ -114,19 +114,22 @@ def test_programs_that_the_other_user_cannot_read_are_copied_once_and_run(closed
     assert (copy / program).stat().st_ino == before
 
 
-def test_a_socket_path_too_long_for_the_kernel_is_shortened(
-    start_postgres: StartPostgres, server_folder: Path
-) -> None:
-    deep = server_folder / ("a" * 60) / ("b" * 60)
-    deep.mkdir(parents=True)
-    for folder in (deep, deep.parent):
-        folder.chmod(0o755)
-    command = EmbeddedPostgres(deep, free_port(), FAST_AND_FORGETFUL).command()
-    sockets = Path(command.argv[command.argv.index("-k") + 1])
-    with RunningServer(command, server_folder / "deep.log") as server:
-        assert len(os.fsencode(sockets)) < 90
-        psycopg.connect(server.url).close()
-    sockets.rmdir()
+def test_postgres_keeps_nothing_outside_of_its_folder(start_postgres: StartPostgres) -> None:
+    with psycopg.connect(start_postgres(FAST_AND_FORGETFUL).url) as connection:
+        for name, value in (("unix_socket_directories", ""), ("dynamic_shared_memory_type", "mmap")):
+            assert connection.execute(f"SHOW {name}".encode()).fetchone() == (value,)
+
+
+def test_a_copy_that_was_interrupted_is_made_anew(closed_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "run").touch(0o755)
+    half = placement.READABLE_PLACE / ".unfinished" / "tool"
+    half.mkdir(parents=True)
+    account = Account("somebody", os.geteuid() + 1, os.getegid() + 1)
+    tmp_path.chmod(0o700)
+    copy = placement.reachable_site(tmp_path, ("tool",), "tool/run", "pytest", account)
+    assert (copy / "tool" / "run").exists()
+    assert {path.name for path in placement.READABLE_PLACE.iterdir()} == {copy.name, ".lock"}
 
 
 def test_a_free_port_is_none_that_the_kernel_gives_to_an_outgoing_connection() -> None:

@@ -48,6 +48,7 @@ LIBRARIES_READ = {
     "pytest_runtest_logreport": "pytest",
     "maxfeerate": "an argument of elementsd's RPC",
     "__cause__": "Python's tracebacks",
+    "tempdir": "tempfile",
 }
 """Names that somebody else's code reads, in any file."""
 
