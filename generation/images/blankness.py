@@ -28,11 +28,20 @@ BLANK = (
 
 def is_blank(picture: Image.Image) -> bool:
     """Whether no line stands out. `picture` is opaque: grey or RGB."""
-    cell = -(-max(picture.size) // CELLS)
-    seen = picture.reduce(cell) if cell > 1 else picture
-    if any(_spread(band, 1) >= CONTRAST_MIN for band in seen.split()):
+    if has_contrast(picture, cell_side(*picture.size)):
         return False
     return all(_spread(band, HAIRLINE_PIXELS_MIN) < HAIRLINE_CONTRAST_MIN for band in picture.split())
+
+
+def cell_side(width: int, height: int) -> int:
+    """Pixels of a cell's side."""
+    return -(-max(width, height) // CELLS)
+
+
+def has_contrast(picture: Image.Image, cell: int) -> bool:
+    """Whether cells stand out: then it is not blank, and neither is any picture of which this is the top."""
+    seen = picture.reduce(cell) if cell > 1 else picture
+    return any(_spread(band, 1) >= CONTRAST_MIN for band in seen.split())
 
 
 def _spread(band: Image.Image, pixels: int) -> int:

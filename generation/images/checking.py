@@ -18,9 +18,10 @@ from PIL import Image, UnidentifiedImageError
 
 from generation.domain.errors import ResultRejected, SketchRejected
 from generation.domain.sketches import Sketch
-from generation.images.blankness import BLANK, is_blank
-from generation.images.flattening import in_screen_colours, is_opaque, on_white, plain
-from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, clean_png, inspect
+from generation.images.blankness import BLANK, cell_side, has_contrast, is_blank
+from generation.images.flattening import in_screen_colours, is_of_screens, on_white, plain
+from generation.images.inspection import Animated, Inspected, TooComplex, Unreadable, inspect
+from generation.images.pixels import Pixels, pixels_of
 
 SKETCH_BYTES_MAX = 4_000_000
 _SQUARE_MAX = 4096
@@ -86,6 +87,8 @@ _UNREADABLE = (
     Image.DecompressionBombWarning,
 )
 """What Pillow raises at bytes that only look like a picture."""
+_TOP_SHARES = (8, 2)
+"""A drawing is decoded from its top, as far as it takes to see something: an eighth, a half, or all of it."""
 _BLANK_SPREAD = 6
 """Below this difference between the darkest and the lightest value a picture shows nothing."""
 
@@ -160,14 +163,11 @@ def read_sketch(data: bytes, content_type: str) -> Sketch:
     """Decode a sketch, scale it to what a graph uses, and re-encode it where it has to be. Raises `SketchRejected`."""
     found = inspect_sketch(data, content_type)
     try:
-        drawn, kept = _drawn(found, _kind_of(data))
+        output = _clean_sketch(found, _kind_of(data))
     except MemoryError as error:
         raise too_complex() from error
     except _UNREADABLE as error:
         raise _unreadable() from error
-    if is_blank(drawn):
-        raise SketchRejected("blank_sketch", BLANK)
-    output = kept or _encode(drawn, "PNG", compress_level=3)
     if len(output) > SKETCH_STORED_BYTES_MAX:
         raise too_complex()
     width, height = output_size(*upright(found))
@@ -190,8 +190,31 @@ def too_complex() -> SketchRejected:
     return SketchRejected("sketch_too_complex", detail)
 
 
-def _drawn(found: Inspected, kind: str) -> tuple[Image.Image, bytes | None]:
-    """On white paper, upright, as large as is kept; and as a file, if what was sent is all of that already."""
+def _clean_sketch(found: Inspected, kind: str) -> bytes:
+    """A PNG on white paper, upright, as large as is kept: what was sent, if it is all of that already."""
+    fits = kind == "PNG" and found.width * found.height <= STORED_PIXELS_MAX and found.orientation == 1
+    pixels = pixels_of(found.data) if fits and is_of_screens(found.colours) else None
+    kept = pixels.data if pixels is not None and pixels.opaque() else None
+    if pixels is not None and kept is not None and _top_shows_something(pixels):
+        return kept
+    drawn = _drawn(found if pixels is None else found._replace(data=pixels.stored()), kind)
+    if is_blank(drawn):
+        raise SketchRejected("blank_sketch", BLANK)
+    return kept or _encode(drawn, "PNG", compress_level=3)
+
+
+def _top_shows_something(pixels: Pixels) -> bool:
+    """Whether a part of an opaque picture is enough to see that it is not blank."""
+    cell = cell_side(*pixels.size)
+    for share in _TOP_SHARES:
+        rows = -(-pixels.height // (share * cell)) * cell
+        with Image.open(io.BytesIO(pixels.stored(min(rows, pixels.height))), formats=["PNG"]) as picture:
+            if has_contrast(plain(picture, pixels.header[8]).convert("RGB"), cell):
+                return True
+    return False
+
+
+def _drawn(found: Inspected, kind: str) -> Image.Image:
     with Image.open(io.BytesIO(found.data), formats=[kind]) as picture:
         if picture.size != (found.width, found.height):
             raise ValueError("the decoder sees another size")
@@ -200,12 +223,9 @@ def _drawn(found: Inspected, kind: str) -> tuple[Image.Image, bytes | None]:
         if found.width * found.height > STORED_PIXELS_MAX:
             scaled.thumbnail(_fitting(found.width, found.height), Image.Resampling.LANCZOS, reducing_gap=2.0)
         scaled.load()
-        shown = in_screen_colours(scaled, found.colours)
-        flat = on_white(shown)
-        as_sent = kind == "PNG" and shown.size == (found.width, found.height) and found.orientation == 1
-        kept = clean_png(found.data) if as_sent and shown is scaled and is_opaque(shown) else None
+        flat = on_white(in_screen_colours(scaled, found.colours))
     turn = _TURNS.get(found.orientation)
-    return (flat if turn is None else flat.transpose(turn)), kept
+    return flat if turn is None else flat.transpose(turn)
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:
@@ -232,26 +252,35 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
         found = inspect(data, kind)
         if max(found.width, found.height) > max_side or min(found.width, found.height) < SIDE_MIN:
             raise ResultRejected("the image has an impossible size")
-        with Image.open(io.BytesIO(found.data), formats=[kind]) as picture:
+        pixels = pixels_of(found.data) if kind == "PNG" else None
+        file = found.data if pixels is None else pixels.stored()
+        with Image.open(io.BytesIO(file), formats=[kind]) as picture:
             if picture.size != (found.width, found.height):
                 raise ValueError("the decoder sees another size")
+            # Served as it is compressed only if it holds nothing that is not shown.
+            kept = pixels.data if pixels is not None and picture.mode in ("RGB", "L") else None
             flat = picture.convert("RGB")
             flat.info.clear()  # a colour called transparent would be saved again
-            # Served as it is compressed only if it holds nothing that is not shown.
-            kept = clean_png(found.data) if kind == "PNG" and picture.mode in ("RGB", "L") else None
     except (Animated, TooComplex) as error:
         raise ResultRejected("the image has more frames, scans or parts than a picture needs") from error
     except _UNREADABLE as error:
         raise ResultRejected("the uploaded file is not an image") from error
-    low, high = flat.convert("L").getextrema()
-    if int(high) - int(low) < _BLANK_SPREAD:  # type: ignore[arg-type]
+    factor = max(1, max(flat.size) // THUMBNAIL_SIDE)
+    small = flat.reduce(factor)
+    # Averages differ by less than the pixels do: most images need no second look.
+    if _spread(small) < 2 * _BLANK_SPREAD and _spread(flat) < _BLANK_SPREAD:
         raise ResultRejected("the image is blank")
     width, height = flat.size
     clean = kept or _encode(flat, "PNG", compress_level=1)
-    flat.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=1.5)
-    return Result(
-        clean, _encode(flat, "WEBP", quality=82, method=2), hashlib.sha256(clean).hexdigest(), width, height
-    )
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    thumbnail = _encode(small, "WEBP", quality=82, method=0)
+    return Result(clean, thumbnail, hashlib.sha256(clean).hexdigest(), width, height)
+
+
+def _spread(picture: Image.Image) -> int:
+    """Between the darkest and the lightest value."""
+    low, high = picture.convert("L").getextrema()
+    return int(high) - int(low)  # type: ignore[arg-type]
 
 
 def _kind_of(data: bytes) -> str:

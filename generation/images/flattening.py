@@ -51,15 +51,20 @@ def _other_than(band: Image.Image, value: int) -> Image.Image:
     return band.point([255 * (one != value) for one in range(256)])
 
 
+def is_of_screens(colours: Colours) -> bool:
+    """Whether the numbers stand for sRGB as they are."""
+    gamma = colours.gamma_100000
+    return not colours.profile and (gamma in _GAMMA_USUAL or gamma not in _GAMMA_POSSIBLE)
+
+
 def in_screen_colours(picture: Image.Image, colours: Colours) -> Image.Image:
     """The same picture in sRGB; itself where that is what its numbers stand for already."""
+    if is_of_screens(colours):
+        return picture
     if colours.profile:
         profile = _inflated(colours.profile) if colours.is_deflated else colours.profile
         return _converted(picture, profile)
-    gamma = colours.gamma_100000
-    if gamma in _GAMMA_USUAL or gamma not in _GAMMA_POSSIBLE:
-        return picture
-    curve = [_srgb((value / 255) ** (100_000 / gamma)) for value in range(256)]
+    curve = [_srgb((value / 255) ** (100_000 / colours.gamma_100000)) for value in range(256)]
     bands = [curve if band != "A" else list(range(256)) for band in picture.getbands()]
     return picture.point([value for band in bands for value in band])
 
@@ -104,8 +109,3 @@ def on_white(picture: Image.Image) -> Image.Image:
     flat = Image.new("RGB", shown.size, "white")
     flat.paste(shown, mask=shown.getchannel("A"))
     return flat
-
-
-def is_opaque(picture: Image.Image) -> bool:
-    """Whether nothing is hidden under transparent pixels."""
-    return "A" not in picture.getbands() or picture.getchannel("A").getextrema() == (255, 255)

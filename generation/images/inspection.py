@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 PARTS_MAX = 4096
@@ -24,13 +23,12 @@ EXIF_ENTRIES_MAX = 512
 PROFILE_BYTES_MAX = 1 << 20
 """Of a colour profile. Those of printers have half a megabyte."""
 _ORIENTATION = 0x0112
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_COLOURS = frozenset({b"gAMA", b"sRGB", b"iCCP"})
 _SRGB_DECLARED = 45_455
 _ONE_FRAME = b"\0\0\0\1"
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Where the data of a scan ends: stuffed bytes, restarts and padding are passed over."""
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -96,13 +94,13 @@ def _count(parts: int) -> None:
 
 
 def _png(data: bytes) -> Inspected:
-    if not data.startswith(_PNG_SIGNATURE):
+    if not data.startswith(PNG_SIGNATURE):
         raise Unreadable
-    kept = [_PNG_SIGNATURE]
+    kept = [PNG_SIGNATURE]
     at, parts, orientation, pixels = 8, 0, 1, False
     colours = Colours()
     view = memoryview(data)
-    width, height = _png_header(data)
+    width, height = png_header(data)
     while True:
         length, kind = struct.unpack_from("!I4s", data, at)
         end = at + 12 + length
@@ -141,65 +139,12 @@ def _png_colours(kind: bytes, body: bytes, known: Colours) -> Colours:
     return known
 
 
-def _png_header(data: bytes) -> tuple[int, int]:
+def png_header(data: bytes) -> tuple[int, int]:
+    """Width and height. Raises `Unreadable`, `struct.error`."""
     length, kind, width, height, depth, colour = struct.unpack_from("!I4sIIBB", data, 8)
     if length != 13 or kind != b"IHDR" or depth not in _PNG_DEPTHS.get(colour, ()):
         raise Unreadable
     return width, height
-
-
-def clean_png(data: bytes) -> bytes | None:
-    """A PNG of the same pixels, compressed as they are, with nothing else in it; None where that cannot be had.
-
-    `data` is what `inspect` has left. Every checksum is checked, and the data must inflate to exactly the pixels: what
-    hides behind its end, or is damaged, is to be encoded anew. So are 16 bits, interlaced rows and `tRNS`, which
-    programs read differently. Inflates once, in no more memory than the pixels take, and decodes nothing.
-    """
-    width, height = _png_header(data)
-    depth, colour, interlaced = data[24], data[25], data[28]
-    try:
-        chunks = list(_checked_chunks(data))
-    except (ValueError, struct.error):
-        return None
-    kept = {kind: body for kind, body in chunks if kind != b"IDAT"}
-    deflated = b"".join(body for kind, body in chunks if kind == b"IDAT")
-    several = sum(kind != b"IDAT" for kind, _ in chunks) != len(kept)
-    if depth == 16 or interlaced or several or b"tRNS" in kept or kept[b"IEND"]:
-        return None
-    row_bytes = 1 + -(-width * depth * _PNG_CHANNELS[colour] // 8)
-    if not _inflates_to(deflated, row_bytes * height):
-        return None
-    palette = [(b"PLTE", kept[b"PLTE"])] if colour == 3 and b"PLTE" in kept else []
-    parts = [(b"IHDR", kept[b"IHDR"]), *palette, (b"IDAT", deflated), (b"IEND", b"")]
-    return _PNG_SIGNATURE + b"".join(_png_chunk(kind, body) for kind, body in parts)
-
-
-def _checked_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and body of each chunk. Raises `ValueError` where a checksum is wrong."""
-    at = len(_PNG_SIGNATURE)
-    while at < len(data):
-        length, kind = struct.unpack_from("!I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        (checksum,) = struct.unpack_from("!I", data, at + 8 + length)
-        if zlib.crc32(body, zlib.crc32(kind)) != checksum:
-            raise ValueError("a checksum is wrong")
-        yield kind, body
-        at += 12 + length
-
-
-def _inflates_to(deflated: bytes, size_bytes: int) -> bool:
-    """Whether it inflates to exactly so many bytes, whole and with nothing behind its end."""
-    inflater = zlib.decompressobj()
-    try:
-        size = len(inflater.decompress(deflated, size_bytes + 1))
-    except zlib.error:
-        return False
-    return inflater.eof and size == size_bytes and not inflater.unused_data
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return b"".join((struct.pack("!I", len(body)), kind, body, struct.pack("!I", checksum)))
 
 
 # --- JPEG ---
