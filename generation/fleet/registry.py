@@ -185,9 +185,7 @@ class WorkerRegistry:
             reported_by = {row.worker_id: _reported_at(row, now, digests, lately) for row in rows}
             noted = [row for row in rows if reported_by[row.worker_id] - row.seen_at > NOTED_EVERY]
             if noted:
-                names = [row.worker_id for row in noted]
-                times = [reported_by[name] for name in names]
-                await connection.execute(_SEEN, {"workers": names, "times": times})
+                await _note_seen(connection, {row.worker_id: reported_by[row.worker_id] for row in noted})
         self._known = {
             row.token_digest: _Known(_worker(row), now, max(row.seen_at, reported_by[row.worker_id]))
             for row in rows
@@ -256,10 +254,8 @@ class WorkerRegistry:
             return
         self._waiting_noted_at = now
         waiting, self._waiting = self._waiting, {}
-        parameters = {"workers": list(waiting), "times": list(waiting.values())}
         async with self._engine.begin() as connection:
-            await quarantine.lock(connection, workers.c.worker_id.in_(list(waiting)))
-            await connection.execute(_SEEN, parameters)
+            await _note_seen(connection, waiting)
 
     def note_success(self, worker_id: str, gpu_milliseconds: int) -> None:
         """Count a delivered image; written by the next `flush`. The events are the truth."""
@@ -302,6 +298,12 @@ class WorkerRegistry:
         query = sa.select(workers).where(workers.c.seen_at > since).order_by(workers.c.registered_at)
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).all())
+
+
+async def _note_seen(connection: AsyncConnection, seen: Mapping[str, datetime]) -> None:
+    """When each of these workers was heard of."""
+    await quarantine.lock(connection, workers.c.worker_id.in_(seen))
+    await connection.execute(_SEEN, {"workers": list(seen), "times": list(seen.values())})
 
 
 def _reported_at(

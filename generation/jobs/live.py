@@ -67,22 +67,24 @@ class LiveSessions:
         name = session_key(account_id, session_id)
         if not earlier or await self._queue.session(name) is not None:
             return
-        begun = await self._queue.newest_session(earlier)
-        if begun is None:
+        newest = await self._queue.newest_session(earlier)
+        if newest is None:
             return
-        taken_over = msgspec.structs.replace(begun, session_id=name, waiting_job=None)
+        earlier_name = newest.session_id
 
         def decide(uow: UnitOfWork) -> None:
-            if session_of(uow, name) is None:
+            begun = session_of(uow, earlier_name)
+            if begun is not None and session_of(uow, name) is None:
+                taken_over = msgspec.structs.replace(begun, session_id=name, waiting_job=None)
                 uow.put(SESSIONS, taken_over.to_row())
 
         await self._log.submit(
             Transaction(
                 key=key,
                 actor=account_id,
-                body=["bring_session", name, begun.session_id],
+                body=["bring_session", name, earlier_name],
                 streams=(),
-                rows=((SESSIONS, name),),
+                rows=((SESSIONS, name), (SESSIONS, earlier_name)),
                 decide=decide,
             )
         )

@@ -174,6 +174,13 @@ class Payments:
 
     async def open_way(self, payment_id: str) -> None:
         """Ask the rail for a payment request, unless there is one. Heals a crash between intent and answer."""
+        opened = await self._open_way(payment_id)
+        if opened and payment_of(await self._row(payment_id)).expired:
+            # Another process has closed it while the rail was opening it: nobody else closes it there.
+            await self._ask(payment_id, _close, None)
+
+    async def _open_way(self, payment_id: str) -> bool:
+        """Whether the rail was asked."""
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
             row = await self.store.payment(payment_id)
@@ -182,7 +189,7 @@ class Payments:
                 raise PaymentNotFound
             payment = payment_of(row)
             if place.reference is not None or kept is None or payment.expired:
-                return
+                return False
             facts = payment.facts()
             order = Order(
                 payment_id=PaymentId(payment_id),
@@ -198,6 +205,7 @@ class Payments:
                 instructions = await self._rail(place.rail).open(order)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
+        return True
 
     # --- reading -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from generation.domain.errors import (
 )
 from generation.domain.events import JobSuperseded
 from generation.domain.fairness import PRIORITY
-from generation.domain.requests import Limits
-from generation.domain.sessions import SessionChange, SessionMoved, SessionView
+from generation.domain.requests import Limits, session_key
+from generation.domain.sessions import LiveSession, SessionChange, SessionMoved, SessionView
 from generation.domain.states import JobState
 from generation.jobs.admission import sketch_key
+from generation.jobs.live import LiveSessions
+from generation.queueing.queue import JobQueue
 from generation.store import tables
 from ledger.identifiers import AccountId
 from ledger.log.model import Receipt, Transaction
@@ -319,3 +322,27 @@ async def test_a_request_that_is_overtaken_too_often_leaves_the_sketch_to_whoeve
         await world.generations.request(request)
     assert await world.state(accepted.job_id) is JobState.QUEUED
     assert await world.store.get(sketch_key(request), limit_bytes=1_000_000) == request.sketch.data
+
+
+async def test_what_a_guest_changes_in_a_session_while_it_is_brought_along_comes_along(world: World) -> None:
+    guest, person = await world.person(), await world.person()
+    await world.frame(guest, 1)
+
+    class Meanwhile(JobQueue):
+        """The guest limits the session at another process, after it was read here."""
+
+        async def newest_session(self, session_keys: Sequence[str]) -> LiveSession | None:
+            found = await super().newest_session(session_keys)
+            await change(world, guest, cap_credits=7, paused=True)
+            return found
+
+    here = LiveSessions(
+        log=world.sequencer,
+        queue=Meanwhile(world.engine),
+        returns=world.generations.returns,
+        limits=Limits().of_session,
+        metrics=world.dispatch.metrics,
+    )
+    await here.bring_along(world.ids.command(), person, "s1", [session_key(guest, "s1")])
+    view = await here.look(person, "s1")
+    assert (view.cap_credits, view.paused_by) == (7, "person")

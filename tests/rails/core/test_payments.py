@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.money import BTC, USD, Money
-from rails.contract import NotificationRejected, PaymentRequestStatus, RailUnavailable
+from rails.contract import Instructions, NotificationRejected, Order, PaymentRequestStatus, RailUnavailable
 from rails.domain.refusals import (
     AmountTooLarge,
     AmountTooSmall,
@@ -22,7 +22,8 @@ from rails.domain.state import PaymentNotFound
 from rails.domain.topup import TopupState
 from rails.payments.recording import TransactionHook
 from rails.payments.service import NotificationsFull, UnknownReference
-from tests.rails.core.platform import RETURN_URL, Platform, notifications_waiting, opened, settled
+from rails.testing.fake_rail import FakeRail
+from tests.rails.core.platform import RETURN_URL, Platform, assemble, notifications_waiting, opened, settled
 
 # --- opening ---------------------------------------------------------------------------------------
 
@@ -260,3 +261,23 @@ async def test_a_payment_that_its_rail_never_opened_is_closed_without_asking_it(
     platform.network.down = False
     await platform.payments.open_way(topup.payment_id)
     assert (await platform.payments.topup(topup.payment_id)).state is TopupState.EXPIRED, "it stays closed"
+
+
+async def test_what_another_process_closes_while_its_rail_opens_it_is_closed_there_too(
+    platform: Platform, account_id: str
+) -> None:
+    other = assemble(platform.clock, platform.log, platform.store).payments
+
+    class Opening(FakeRail):
+        """It is cancelled at another process before the answer is here."""
+
+        async def open(self, order: Order) -> Instructions:
+            instructions = await super().open(order)
+            assert (await other.cancel(order.payment_id)).state is TopupState.EXPIRED
+            return instructions
+
+    platform.rails["fake"] = Opening(platform.network)
+    topup = await opened(platform, account_id)
+    assert topup.state is TopupState.EXPIRED
+    way = platform.network.way(await platform.reference(topup.payment_id))
+    assert way.status is PaymentRequestStatus.CLOSED, "it can be paid"
