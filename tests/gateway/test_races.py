@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import httpx
 import pytest
 
 from generation.domain.fairness import FREE
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, credits_of, generation_request
+from tests.gateway.stack import Gateway, credits_of, generation_request, registration, sketch
+from tests.hostile.pictures import JPEG, photograph
 
 BODY = {"rail": "fake", "credits": 50, "pay_asset": "USD"}
 TOPUPS_MAX = 20
@@ -25,7 +27,8 @@ async def pair(
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
     """Two API processes on one database."""
     database = await asyncio.to_thread(make_database, migrated)
-    async with open_gateway(database=database) as one, open_gateway(database=database) as two:
+    opened = partial(open_gateway, database=database, uploads_waiting_network=100)
+    async with opened() as one, opened() as two:
         yield one, two
 
 
@@ -107,3 +110,84 @@ async def test_forty_images_at_once_that_pay_apart_get_the_places_that_their_vis
     assert (await clients[1].delete(f"/v1/generations/{one_of_them}")).json()["state"] == "cancelled"
     again = await asyncio.gather(*(client.post("/v1/generations", json=UNPAID) for client in clients))
     assert sorted(answer.status_code for answer in again) == [202, 429]
+
+
+async def test_one_key_at_two_processes_makes_one_image(pair: tuple[Gateway, Gateway]) -> None:
+    clients = await both(pair)
+    key = {"Idempotency-Key": "same-crowd"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/generations", json=IMAGE, headers=key) for _ in range(10) for client in clients)
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert (await credits_of(clients[0]))["held"] == 1
+
+
+async def test_an_image_that_is_taken_back_by_many_at_once_comes_back_once(
+    pair: tuple[Gateway, Gateway],
+) -> None:
+    clients = await both(pair)
+    asked = [(await clients[0].post("/v1/generations", json=IMAGE)).json()["id"] for _ in range(3)]
+    answers = await asyncio.gather(
+        *(client.delete(f"/v1/generations/{job}") for _ in range(8) for job in asked for client in clients)
+    )
+    assert {answer.json()["state"] for answer in answers} == {"cancelled"}
+    assert (await credits_of(clients[1]))["held"] == 0
+    assert (await clients[1].get("/v1/account")).json()["free_today"]["left"] == 20
+
+
+async def test_a_registration_token_that_many_use_at_once_takes_in_one_worker(
+    pair: tuple[Gateway, Gateway],
+) -> None:
+    token = pair[0].registration_token()
+    answers = await asyncio.gather(
+        *(
+            gateway.client().post("/v1/worker/register", json=registration(token))
+            for _ in range(8)
+            for gateway in pair
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 401: 15}
+
+
+@pytest.fixture(scope="module")
+async def strict_pair(
+    open_gateway: Open, make_database: Callable[..., str], migrated: str
+) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Two that let a megabyte be sent in an hour, and six codes be guessed in a minute."""
+    database = await asyncio.to_thread(make_database, migrated)
+    opened = partial(
+        open_gateway,
+        database=database,
+        uploads_waiting_network=100,
+        upload_megabytes_per_hour=1,
+        recovery_attempts_per_minute=6,
+    )
+    async with opened() as one, opened() as two:
+        yield one, two
+
+
+async def test_uploads_at_once_at_two_processes_stay_within_the_quota(
+    strict_pair: tuple[Gateway, Gateway],
+) -> None:
+    clients = await both(strict_pair)
+    photo = photograph(900, quality=50)
+    may_be_sent = 1024 // (len(photo) // 1024 + 1)
+    body = {"prompt": "x", "sketch": sketch(photo, JPEG)}
+    answers = await asyncio.gather(
+        *(client.post("/v1/generations", json=body) for _ in range(may_be_sent) for client in clients)
+    )
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.json()["code"] for answer in refused} == {"upload_quota_used_up"}
+    assert len(refused) == may_be_sent
+
+
+async def test_guesses_at_once_at_two_processes_are_counted_together(
+    strict_pair: tuple[Gateway, Gateway],
+) -> None:
+    clients = await both(strict_pair)
+    guess = {"recovery_code": "LLAMA-0000-0000-0000-0000"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/session/recover", json=guess) for _ in range(10) for client in clients)
+    )
+    assert Counter(answer.status_code for answer in answers) == {404: 6, 429: 14}
