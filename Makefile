@@ -20,7 +20,7 @@ CANDIDATES := python3.11 python3 /usr/bin/python3.11 /usr/bin/python3 python3.12
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c '$(USABLE)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
-.PHONY: help setup run test test-slow lint check format bench mutation lock clean
+.PHONY: help setup run test test-thorough test-slow lint check format bench mutation lock clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,8 +33,15 @@ run: setup ## Start everything and print one URL (PORT=8000)
 # The files are shared out among as many processes as there are cores (four at most), each with servers of its own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
 
+PYTEST = $(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadscope --no-loadscope-reorder)
+
 test: setup ## Run all tests (ARGS="tests/ledger -q -x" JOBS=1)
-	@$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+# More variants of the same: the other themes and widths, signals, programs, and longer lives.
+test-thorough: setup ## What CI runs besides: more variants of the same (minutes)
+	@$(PYTEST) -m thorough $(ARGS)
+	@LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),40) $(BIN)/python -m pytest tests/proof/test_ledger_machine.py
 
 # The others begin although one failed, and the failure is still told.
 test-slow: setup ## Suites with a schedule of their own (hours): images, broken rules, long lives, mutants, chaos

@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             _skip(items, name, f"wants a real one: run it with -m {name}")
     if "slow_suite" not in (config.option.markexpr or ""):
         _skip(items, "slow_suite", "has a schedule of its own: make test-slow")
+    if "thorough" not in (config.option.markexpr or ""):
+        _skip(items, "thorough", "one more of many: make test-thorough")
     if find_browser() is None:
         if os.environ.get("LLAMASKETCH_TEST_EVERYTHING") and any(
             item.get_closest_marker("browser") for item in items

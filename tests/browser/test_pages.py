@@ -14,6 +14,7 @@ from rails.contract import PaymentRequestStatus, ReceiptState
 from tests.browser import states
 from tests.browser.conftest import NODE_MODULES, Arrive, Visitor
 from tests.browser.states import Bring
+from tests.screens import SCREENS, THEMES
 
 pytestmark = pytest.mark.browser
 JAVASCRIPT_BYTES_MAX = 40 * 1024
@@ -51,9 +52,9 @@ async def faults(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_axe_finds_nothing_on_any_page(arrive: Arrive, theme: str, width: int) -> None:
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+async def test_axe_finds_nothing_on_any_page(arrive: Arrive, screen: tuple[str, int]) -> None:
+    theme, width = screen
     visitor = await arrive(theme=theme, width=width)
     topup = await visitor.open_topup("liquid", "USDT")
     await visitor.visit("/")
@@ -68,7 +69,7 @@ async def test_axe_finds_nothing_on_any_page(arrive: Arrive, theme: str, width: 
         assert await faults(visitor.page) == [], path
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", THEMES)
 async def test_axe_finds_nothing_where_a_rail_is_closed(arrive: Arrive, theme: str) -> None:
     visitor = await arrive(theme=theme, width=360)
     await visitor.has_free_images(0)
@@ -80,7 +81,7 @@ async def test_axe_finds_nothing_where_a_rail_is_closed(arrive: Arrive, theme: s
     assert await faults(visitor.page) == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", THEMES)
 async def test_axe_finds_nothing_while_a_payment_goes_its_way(arrive: Arrive, theme: str) -> None:
     visitor = await arrive(theme=theme, width=360)
     product, topup = visitor.product, await visitor.open_topup("liquid", "USDT")
@@ -105,7 +106,7 @@ async def test_axe_finds_nothing_while_a_payment_goes_its_way(arrive: Arrive, th
     await shows("paid")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize(
     ("rail", "asset", "bring"),
     [

@@ -21,6 +21,7 @@ from tests.browser.conftest import Arrive, Visitor
 from tests.browser.worker import fail, show_and_wait
 from tests.generation.core.test_blank_sketches import BLANK, DRAWN, encoded
 from tests.pictures.kinds import COMPRESSED, difference, kinds, media_type
+from tests.screens import SCREENS
 
 pytestmark = pytest.mark.browser
 LINE = ((0.3, 0.3), (0.6, 0.35), (0.7, 0.7))
@@ -61,11 +62,11 @@ async def rub_out(visitor: Visitor) -> None:
         await visitor.stroke((0.3, row), (0.7, row))
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
 async def test_an_erased_page_is_not_sent_and_the_button_says_why(
-    arrive: Arrive, width: int, theme: str
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await arrive(width=width, theme=theme)
     sent: list[str] = []
     visitor.page.on("request", lambda request: sent.append(request.method + request.url))

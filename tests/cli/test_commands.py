@@ -34,7 +34,15 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ledger", "dispatch", "crash", "chaos", "sketchers", "journey", "hostile", "pictures"]
+    "name",
+    [
+        "ledger",
+        "crash",
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in ("dispatch", "chaos", "sketchers", "journey", "hostile", "pictures")
+        ),
+    ],
 )
 def test_every_bench_is_listed_and_is_a_program_of_its_own(name: str) -> None:
     listed = CliRunner().invoke(command_line(), ["bench", "--help"]).output

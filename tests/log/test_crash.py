@@ -71,7 +71,8 @@ async def test_what_was_acknowledged_survives_every_kill_of_postgresql(
 
 
 @pytest.mark.slow
-def test_writers_and_postgresql_killed_in_turn_lose_nothing() -> None:
-    result = crash(rounds=4, seed=7)
+@pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=pytest.mark.thorough)])
+def test_writers_and_postgresql_killed_in_turn_lose_nothing(rounds: int) -> None:
+    result = crash(rounds=rounds, seed=7)
     assert result["acknowledged"] > 0
     assert result["ok"], result

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.rails.stripe.outside import CardWorld, Inbox, Sandbox
+from tests.screens import SCREENS
 
 FORM = {
     "mode": "payment",
@@ -36,7 +37,7 @@ async def session(sandbox: Sandbox, inbox: Inbox, world: CardWorld) -> dict[str,
     return dict((await sandbox.api("POST", "checkout/sessions", data={**FORM, **urls})).json())
 
 
-@pytest.fixture(params=[("light", 360), ("dark", 360), ("light", 1280), ("dark", 1280)], ids=str)
+@pytest.fixture(params=SCREENS, ids=str)
 async def page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
     scheme, width = request.param
     context = await browser.new_context(viewport={"width": width, "height": 760}, color_scheme=scheme)
