@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from generation.store.tables import workers
 from tests.browser.conftest import Arrive, Visitor
@@ -71,3 +73,21 @@ async def test_when_every_worker_is_quarantined_the_page_says_that_nobody_can_pa
         answer = await worker.client.post("/v1/worker/self-test", json={"passed": True})
         assert answer.json() == {"state": "active"}
     await expect(visitor.page.get_by_text("Nobody can paint at the moment")).to_have_count(0)
+
+
+async def test_a_recovery_code_that_is_sent_before_the_account_was_read_waits_for_it(arrive: Arrive) -> None:
+    visitor = await arrive()
+    await visitor.context.clear_cookies()
+    sent = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await sent.wait()
+        await route.continue_()
+
+    await visitor.page.route("**/v1/account", late)
+    await visitor.visit("/account")
+    await visitor.page.get_by_text("I have a recovery code").click()
+    await visitor.page.locator("#code").fill("LLAMA-AAAA-BBBB-CCCC-DDDD")
+    await visitor.page.get_by_role("button", name="Bring my credits").click()
+    sent.set()
+    await expect(visitor.page.get_by_role("alert")).to_have_text("This recovery code is not known.")

@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
-import { loadAccount, loadSession, session } from "./store.js";
+import { loadAccount, loadSession, session, start } from "./store.js";
 import { html, Icon, toast } from "./ui.js";
 
 const busy = signal("");
@@ -37,7 +37,9 @@ function Recover({ done }) {
   const submit = (event) => {
     event.preventDefault();
     const code = new FormData(event.target).get("code")?.toString().trim();
-    if (code) run("recover", () => api("POST", "/v1/session/recover", { body: { recovery_code: code } }), done);
+    // Reading the account makes this browser a visitor; before that the API does not know who asks.
+    const recover = () => start().then(() => api("POST", "/v1/session/recover", { body: { recovery_code: code } }));
+    if (code) run("recover", recover, done);
   };
   return html`<details class="recover"><summary>I have a recovery code</summary>
     <form onSubmit=${submit} class="inline-form"><label class="visually-hidden" for="code">Recovery code</label>
