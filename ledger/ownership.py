@@ -6,9 +6,10 @@ for; merges go in chains (a guest into a guest, that one into a person), and so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.identifiers import AccountId
@@ -52,6 +53,15 @@ class Ownership:
         last = sa.select(later.c.account_id).order_by(later.c.merges.desc()).limit(1)
         async with self._engine.connect() as connection:
             return AccountId((await connection.execute(last)).scalar_one())
+
+    async def merges_into(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many accounts were merged into each of these itself; those without any are left out."""
+        into = merged_accounts.c.into_account
+        theirs = into == sa.any_(sa.bindparam("accounts", type_=ARRAY(sa.Text())))
+        query = sa.select(into, sa.func.count()).where(theirs).group_by(into)
+        async with self._engine.connect() as connection:
+            found = await connection.execute(query, {"accounts": list(accounts)})
+            return {str(account): int(count) for account, count in found}
 
     async def owns(self, account_id: str, owner: str) -> bool:
         """Whether what `owner` made belongs to this account: it is the same, or was merged into it."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.log.model import Envelope
-from ledger.ownership import accounts_of
 from projections.tables import account_feed, stream_owners
 
 TOPICS: Mapping[str, str] = {"acct": "account", "job": "generation", "pay": "topup"}
@@ -67,21 +66,36 @@ class FeedProjection:
         return owners | named
 
 
+_of_accounts = account_feed.c.account_id == sa.any_(sa.bindparam("accounts", type_=ARRAY(sa.Text())))
+_later = account_feed.c.position > sa.bindparam("after", type_=sa.BigInteger())
+_AFTER = (
+    sa.select(account_feed.c.position, account_feed.c.topic, account_feed.c.stream)
+    .where(_of_accounts, _later)
+    .order_by(account_feed.c.position)
+    .limit(sa.bindparam("most", type_=sa.Integer()))
+)
+_NEWEST = (
+    sa.select(account_feed.c.account_id, sa.func.max(account_feed.c.position))
+    .where(_of_accounts, _later)
+    .group_by(account_feed.c.account_id)
+)
+
+
 class Feeds:
     """Questions to the feed."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        # A single question needs no BEGIN before it and no ROLLBACK after it.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def after(self, account_id: str, position: int, limit: int) -> Sequence[Moved]:
-        """What moved for an account, or a guest merged into it, past a position, oldest first."""
-        feed = account_feed
-        query: sa.Select[Any] = (
-            sa.select(feed.c.position, feed.c.topic, feed.c.stream)
-            .where(feed.c.position > position)
-            .order_by(feed.c.position)
-            .limit(limit)
-        )
+    async def after(self, accounts: Sequence[str], position: int, limit: int) -> Sequence[Moved]:
+        """What moved for these accounts past a position, oldest first."""
+        known = {"accounts": list(accounts), "after": position, "most": limit}
         async with self._engine.connect() as connection:
-            theirs = feed.c.account_id.in_(await accounts_of(connection, account_id))
-            return [Moved(*row) for row in await connection.execute(query.where(theirs))]
+            return [Moved(*row) for row in await connection.execute(_AFTER, known)]
+
+    async def newest(self, accounts: Sequence[str], *, after: int) -> Mapping[str, int]:
+        """The last position at which each of these accounts moved, for those that did past `after`."""
+        known = {"accounts": list(accounts), "after": after}
+        async with self._engine.connect() as connection:
+            return {str(row[0]): int(row[1]) for row in await connection.execute(_NEWEST, known)}

@@ -15,16 +15,15 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 import structlog
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
@@ -39,13 +38,14 @@ from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_shapes import GenerationStateOut, ProgressOut
 from gateway.routes.presenting import account_state, eta, generation_state, topup_shown
 from gateway.routes.shapes import PROBLEMS_FIELD, AccountStateOut, TopupOut
+from gateway.streams.news import News, Seen
 from gateway.wiring.dependencies import (
     Caller,
     ClockDep,
-    EngineDep,
     FeedsDep,
     GenerationsDep,
     LedgerDep,
+    NewsDep,
     OpenStreamsDep,
     OriginsDep,
     OwnershipDep,
@@ -55,9 +55,11 @@ from gateway.wiring.dependencies import (
     SettingsDep,
     SignalsDep,
 )
+from generation.domain.states import JobState
 from generation.jobs.service import Generations
+from generation.queueing.estimating import Estimate
+from generation.queueing.queue import JobInFlight
 from generation.queueing.signals import RedisSignals
-from generation.store.tables import job_queue
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId, PaymentId
 from ledger.ownership import Ownership
@@ -71,13 +73,9 @@ PAGE = 200
 STREAM_SECONDS_MAX = 3600
 PING_SECONDS = 15
 LOOK_SECONDS = 5.0
-"""How often, at least, it is looked whether something moved."""
+"""How often, at least, it is looked whether the stream must end. That asks nobody."""
 SEND_SECONDS_MAX = 30
 """How long a client may leave a frame unread before its stream is closed."""
-OPEN_SECONDS = 2.0
-"""How often, at most, it is looked up where an account's waiting jobs stand."""
-OPEN_MAX = 10
-"""The newest jobs of an account whose standing is told."""
 FRAMES: Mapping[str, type[BaseModel]] = {
     "account": AccountStateOut,
     "generation": GenerationStateOut,
@@ -124,7 +122,7 @@ class Sources:
     ownership: Ownership
     generations: Generations
     payments: Payments
-    engine: AsyncEngine
+    news: News
     streams: OpenStreams
     sessions: Sessions
     clock: Clock
@@ -138,7 +136,7 @@ async def sources_of(
     ownership: OwnershipDep,
     generations: GenerationsDep,
     payments: PaymentsDep,
-    engine: EngineDep,
+    news: NewsDep,
     streams: OpenStreamsDep,
     sessions: SessionsDep,
     clock: ClockDep,
@@ -152,7 +150,7 @@ async def sources_of(
         ownership=ownership,
         generations=generations,
         payments=payments,
-        engine=engine,
+        news=news,
         streams=streams,
         sessions=sessions,
         clock=clock,
@@ -224,32 +222,49 @@ class _Stream:
         self._credential = caller.credential
         self._ids = ids
         self._shown: dict[str, ProgressOut | None] = {}
-        self._looked_at = -OPEN_SECONDS
+        self._position: int | None = None
 
     async def frames(self, start: int | None) -> AsyncIterator[ServerSentEvent]:
         """The account as it is, then everything that moves."""
-        sources, now = self._sources, asyncio.get_running_loop().time
-        async with sources.signals.watch(*self._accounts) as queue:
-            self._slot.on_end = partial(_wake, queue)
-            position = sources.projections.position if start is None else start
-            yield self._frame("account", await self._account(), position)
-            until = now() + STREAM_SECONDS_MAX
-            while (
-                now() < until
-                and not sources.signals.closed
-                and not self._slot.ended
-                and self._seconds_left() > 0
-            ):
-                moved = await sources.feeds.after(self._account_id, position, PAGE)
-                async for frame in self._durable(moved):
+        until = asyncio.get_running_loop().time() + STREAM_SECONDS_MAX
+        while self._goes_on(until):
+            async with self._sources.signals.watch(*self._accounts) as queue:
+                self._slot.on_end = partial(_wake, queue)
+                if self._position is None:
+                    self._position = self._sources.projections.position if start is None else start
+                    yield self._frame("account", await self._account(), self._position)
+                async for frame in self._while_watched(queue, until):
                     yield frame
-                if moved:
-                    position = moved[-1].position
-                    continue
-                async for frame in self._status():
+            self._accounts = await self._sources.ownership.accounts_of(self._account_id)
+
+    async def _while_watched(
+        self, queue: asyncio.Queue[dict[str, Any]], until: float
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Until the stream ends, or there is another account to watch: whoever was merged into this one."""
+        async for frame in self._catch_up():
+            yield frame
+        for shown in self._status(await self._sources.news.in_flight(self._accounts)):
+            yield _progress(shown)
+        while self._goes_on(until):
+            received = await self._received(queue)
+            for data in received.progress:
+                yield _progress(ProgressOut.model_validate(data))
+            if received.merged:
+                return
+            if received.moved:
+                async for frame in self._catch_up():
                     yield frame
-                async for frame in self._live(queue):
-                    yield frame
+            if received.in_flight:
+                for shown in self._status(self._sources.news.known(self._accounts)):
+                    yield _progress(shown)
+
+    def _goes_on(self, until: float) -> bool:
+        return (
+            asyncio.get_running_loop().time() < until
+            and not self._sources.signals.closed
+            and not self._slot.ended
+            and self._seconds_left() > 0
+        )
 
     def _seconds_left(self) -> float:
         """How long the token still counts that this stream was opened with; 0 if it was ended."""
@@ -259,6 +274,18 @@ class _Stream:
         if self._sources.sessions.is_ended(self._account_id, credential):
             return 0
         return (credential.expires_at - self._sources.clock()).total_seconds()
+
+    async def _catch_up(self) -> AsyncIterator[ServerSentEvent]:
+        """Everything durable past the last position."""
+        assert self._position is not None, "it begins somewhere"
+        while moved := await self._sources.feeds.after(self._accounts, self._position, PAGE):
+            if any(entry.topic == "generation" for entry in moved):
+                self._sources.news.hurry()
+            async for frame in self._durable(moved):
+                yield frame
+            self._position = moved[-1].position
+            if len(moved) < PAGE:  # of whatever comes later we are told
+                return
 
     async def _durable(self, moved: Sequence[Moved]) -> AsyncIterator[ServerSentEvent]:
         """One frame per thing that moved, showing it as it is now."""
@@ -287,76 +314,72 @@ class _Stream:
     async def _account(self) -> BaseModel:
         return account_state(self._account_id, await self._sources.ledger.account(self._account_id))
 
-    async def _status(self) -> AsyncIterator[ServerSentEvent]:
+    def _status(self, jobs: Sequence[Seen]) -> Iterator[ProgressOut]:
         """Where waiting jobs stand, if that has changed; how far running ones are, once per connection."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at < OPEN_SECONDS:
-            return
-        self._looked_at = now
         before, self._shown = self._shown, {}
-        for row in await self._in_flight():
-            state = await self._state(row)
+        for job, foreseen in jobs:
+            state = _state(job, foreseen)
             # How far a running job is comes by itself: here only that it runs, and what is known of it so far.
-            known = ProgressOut(id=row.job_id, state="running") if row.state == "running" else state
-            if state is not None and before.get(row.job_id) != known:
-                yield _progress(state)
-            self._shown[row.job_id] = known
+            known = ProgressOut(id=job.job_id, state="running") if job.place is None else state
+            if state is not None and before.get(job.job_id) != known:
+                yield state
+            self._shown[job.job_id] = known
 
-    async def _state(self, row: Any) -> ProgressOut | None:
-        if row.state != "running":
-            return await self._place(JobId(row.job_id))
-        if not row.progress_max:
-            return None
-        return ProgressOut(id=row.job_id, state="running", value=row.progress_value, max=row.progress_max)
-
-    async def _place(self, job_id: JobId) -> ProgressOut | None:
-        estimate = await self._sources.generations.estimate(job_id)
-        if estimate is None:  # it was claimed meanwhile
-            return None
-        return ProgressOut(
-            id=job_id,
-            state="queued",
-            position=estimate.position,
-            eta_seconds=eta(estimate),
-            workers=estimate.workers,
-        )
-
-    async def _in_flight(self) -> Sequence[Any]:
-        query = (
-            sa.select(
-                job_queue.c.job_id, job_queue.c.state, job_queue.c.progress_value, job_queue.c.progress_max
-            )
-            .where(
-                job_queue.c.account_id.in_(self._accounts),
-                job_queue.c.state.in_(("queued", "running")),
-            )
-            .order_by(job_queue.c.requested_at.desc())
-            .limit(OPEN_MAX)
-        )
-        async with self._sources.engine.connect() as connection:
-            return (await connection.execute(query)).all()
-
-    async def _live(self, queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[ServerSentEvent]:
-        """Wait for news: pass progress on, and return when something durable may have moved."""
+    async def _received(self, queue: asyncio.Queue[dict[str, Any]]) -> _Received:
+        """Wait for news, and take all that have come. Nothing where none comes for `LOOK_SECONDS`."""
         try:
             async with asyncio.timeout(min(LOOK_SECONDS, max(self._seconds_left(), 0))):
                 message = await queue.get()
         except TimeoutError:
-            return
-        newest: dict[str, dict[str, Any]] = {}
+            return _Received()
+        received, newest = _Received(), dict[str, dict[str, Any]]()
         while True:
-            if message["event"] == "progress":
-                before = newest.pop(message["id"], {})
-                newest[message["id"]] = before | {k: v for k, v in message.items() if k != "event"}
+            match message["event"]:
+                case "progress":
+                    before = newest.pop(message["id"], {})
+                    newest[message["id"]] = before | {k: v for k, v in message.items() if k != "event"}
+                case "moved":
+                    received.moved |= message.get("position", math.inf) > (self._position or 0)
+                case "in_flight":
+                    received.in_flight = True
+                case "merged":
+                    received.merged = True
+                case _:  # that it may have to end: it looks by itself
+                    pass
             if queue.empty():
                 break
             message = queue.get_nowait()
-        for data in newest.values():
-            yield _progress(ProgressOut.model_validate(data))
+        received.progress = list(newest.values())
+        return received
 
     def _frame(self, event: str, shown: BaseModel, position: int) -> ServerSentEvent:
         frame_id = self._ids.issue(self._account_id, position)
         return ServerSentEvent(event=event, id=frame_id, data=_json(shown))
+
+
+@dataclass(slots=True)
+class _Received:
+    """What a stream was told."""
+
+    progress: Sequence[Mapping[str, Any]] = ()
+    """The newest of each job."""
+    moved: bool = False
+    in_flight: bool = False
+    merged: bool = False
+
+
+def _state(job: JobInFlight, foreseen: Estimate | None) -> ProgressOut | None:
+    if foreseen is not None:
+        return ProgressOut(
+            id=job.job_id,
+            state="queued",
+            position=foreseen.position,
+            eta_seconds=eta(foreseen),
+            workers=foreseen.workers,
+        )
+    if job.state != JobState.RUNNING.value or not job.progress_max:
+        return None
+    return ProgressOut(id=job.job_id, state="running", value=job.progress_value, max=job.progress_max)
 
 
 def _wake(queue: asyncio.Queue[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 
 from gateway.auth.sessions import Sessions
+from gateway.streams.news import News
 from gateway.wiring.foundation import Foundation
 from gateway.wiring.generation import GenerationServices
 from gateway.wiring.ledger import LedgerServices
@@ -28,11 +29,13 @@ async def running_background(
     payments: PaymentServices,
     generation: GenerationServices,
     sessions: Sessions,
+    news: News,
 ) -> AsyncIterator[None]:
     """All background tasks, for as long as the context lasts."""
     works = {
         "signals": base.signals.run(),
         "sessions": sessions.run(),
+        "streams": news.run(),
         "projections": ledger.projections.run(),
         "periodic_tasks": _periodic_tasks(base, ledger, generation).run(),
     }

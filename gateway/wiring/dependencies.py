@@ -21,6 +21,7 @@ from gateway.bounds.streams import OpenStreams
 from gateway.http.idempotency import IdempotencyKeys
 from gateway.http.problems import Problem
 from gateway.settings import Settings
+from gateway.streams.news import News
 from gateway.wiring.services import Services
 from generation.delivery.dispatch import Dispatch
 from generation.fleet.registry import Worker, WorkerRegistry
@@ -174,6 +175,10 @@ async def _topup_links(request: Request) -> TopupLinks:
     return _services(request).identity.topup_links
 
 
+async def _news(request: Request) -> News:
+    return _services(request).news
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -208,6 +213,7 @@ OriginsDep: TypeAlias = Annotated[Origins, Depends(_origins)]
 NetworkKeysDep: TypeAlias = Annotated[NetworkKeys, Depends(_network_keys)]
 IdempotencyKeysDep: TypeAlias = Annotated[IdempotencyKeys, Depends(_idempotency_keys)]
 TopupLinksDep: TypeAlias = Annotated[TopupLinks, Depends(_topup_links)]
+NewsDep: TypeAlias = Annotated[News, Depends(_news)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.bounds.streams import OpenStreams
 from gateway.settings import Settings
+from gateway.streams.news import News
 from gateway.wiring.background import running_background
 from gateway.wiring.foundation import Foundation, open_foundation
 from gateway.wiring.generation import GenerationServices, build_generation
@@ -28,6 +29,7 @@ class Services:
     generation: GenerationServices
     identity: IdentityServices
     streams: OpenStreams
+    news: News
 
 
 @contextlib.asynccontextmanager
@@ -47,8 +49,16 @@ async def running_services(
         await generation.uploads.warm()
         identity = build_identity(base)
         await identity.sessions.refresh()
+        news = News(
+            signals=base.signals,
+            queue=generation.queue,
+            feeds=ledger.feeds,
+            ownership=ledger.ownership,
+            position=lambda: ledger.projections.position,
+            clock=base.clock,
+        )
         await stack.enter_async_context(
-            running_background(base, ledger, payments, generation, identity.sessions)
+            running_background(base, ledger, payments, generation, identity.sessions, news)
         )
         yield Services(
             base=base,
@@ -61,4 +71,5 @@ async def running_services(
                 network_max=settings.streams_address,
                 everybody_max=settings.streams,
             ),
+            news=news,
         )

@@ -29,7 +29,7 @@ from generation.store.tables import network_allowances
 from ledger.identifiers import AccountId, JobId
 
 KNOWN_WITHIN = timedelta(hours=24)
-"""A worker that was not heard of for longer is no promise that its kind of image can ever be made."""
+"""A worker that was not received of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
 SEEDS_MAX = 20_000
 """Seeds that are kept in memory: a job's never changes."""
@@ -44,7 +44,7 @@ class Place(NamedTuple):
     """1 is next."""
     running: int
     workers: int
-    """Workers heard of lately that can run it."""
+    """Workers received of lately that can run it."""
     rank: int
     virtual_time: int
     """The queue's: a rank beyond it lets those pass who come meanwhile."""
@@ -60,6 +60,22 @@ class QueueSummary(NamedTuple):
     queued: int
     servable: bool = True
     """False if workers are known and none of them can ever run the graph."""
+
+
+IN_FLIGHT_MAX = 10
+"""The newest jobs of an account of which it is told where they are."""
+
+
+class JobInFlight(NamedTuple):
+    """A job that waits or is being painted."""
+
+    job_id: JobId
+    account_id: str
+    state: str
+    progress_value: int
+    progress_max: int
+    place: Place | None
+    """Where it waits; None if it does not wait."""
 
 
 class JobQueue:
@@ -152,6 +168,25 @@ class JobQueue:
         """Where a queued job stands, None if it is not queued."""
         row = await self._one(sql.PLACE, job_id=job_id, present_since=now - PRESENT_WITHIN)
         return None if row is None else self._placed(row, now)
+
+    async def in_flight(self, account_ids: Sequence[str], now: datetime) -> Sequence[JobInFlight]:
+        """Where the `IN_FLIGHT_MAX` newest jobs of each of these accounts stand, of all in one question."""
+        known = {
+            "account_ids": list(account_ids),
+            "most": IN_FLIGHT_MAX,
+            "present_since": now - PRESENT_WITHIN,
+        }
+        return [
+            JobInFlight(
+                JobId(row.job_id),
+                row.account_id,
+                row.state,
+                row.progress_value,
+                row.progress_max,
+                None if row.before is None else self._placed(row, now),
+            )
+            for row in await self._all(sql.IN_FLIGHT, **known)
+        ]
 
     def _placed(self, row: Any, now: datetime) -> Place:
         virtual_time = row.virtual_time or 0

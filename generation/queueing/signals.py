@@ -89,6 +89,10 @@ class LocalSignals:
                 queue.get_nowait()
             queue.put_nowait(message)
 
+    def watched(self) -> list[str]:
+        """The accounts that somebody watches in this process."""
+        return list(self._watchers)
+
     @contextlib.asynccontextmanager
     async def watch(self, *accounts: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         """See `Signals.watch`."""

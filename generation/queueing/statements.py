@@ -75,6 +75,46 @@ PLACE = sa.select(
     _mine.c.rank,
 ).where(_mine.c.job_id == _text("job_id"), _mine.c.state == JobState.QUEUED.value)
 
+# --- where the jobs of some accounts stand, the newest of each: account_ids, most, present_since ---
+
+_active = _queue.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))
+_latest = sa.func.row_number().over(partition_by=_queue.account_id, order_by=_queue.requested_at.desc())
+_theirs = (
+    sa.select(job_queue, _latest.label("latest"))
+    .where(_queue.account_id == sa.any_(sa.bindparam("account_ids", type_=ARRAY(sa.Text()))), _active)
+    .subquery()
+)
+_in_line = (
+    sa.select(
+        _queue.job_id,
+        (sa.func.row_number().over(order_by=(_queue.rank, _queue.job_id)) - 1).label("before"),
+    )
+    .where(_queue.state == JobState.QUEUED.value)
+    .subquery()
+)
+_able_to = sa.select(sa.func.count()).where(
+    workers.c.state == "active",
+    workers.c.seen_at > _time("present_since"),
+    _graphs.contains(sa.func.to_jsonb(_theirs.c.graph)),
+)
+IN_FLIGHT = (
+    sa.select(
+        _theirs.c.job_id,
+        _theirs.c.account_id,
+        _theirs.c.state,
+        _theirs.c.progress_value,
+        _theirs.c.progress_max,
+        _theirs.c.rank,
+        _in_line.c.before,
+        _running.scalar_subquery().label("running"),
+        _able_to.correlate(_theirs).scalar_subquery().label("workers"),
+        _virtual_time.label("virtual_time"),
+    )
+    .select_from(_theirs.outerjoin(_in_line, _in_line.c.job_id == _theirs.c.job_id))
+    .where(_theirs.c.latest <= _number("most"))
+    .order_by(_theirs.c.account_id, _theirs.c.latest)
+)
+
 # --- a worker's heartbeat: job, worker, lease_epoch, value, maximum, moved, until ---
 
 _moved = sa.or_(

@@ -200,7 +200,7 @@ async def test_a_reader_who_does_not_read_is_cut_off_and_piles_up_nothing(
         await asyncio.get_running_loop().sock_connect(sleeper, (address.hostname, address.port))
         head = f"GET /v1/events HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: {client.headers['authorization']}\r\n\r\n"
         await asyncio.get_running_loop().sock_sendall(sleeper, head.encode())
-        await eventually(lambda: services.streams.of(account_id) == 1, "the stream is open")
+        await eventually(lambda: account_id in services.base.signals.watched(), "the stream is open")
         (waiting,) = services.base.signals._watchers[account_id]
         longest, sent = 0, 0
         async with asyncio.timeout(30):

@@ -1,0 +1,1 @@
+"""What all event streams of a process share."""
