@@ -90,13 +90,13 @@ class Bench:
 
     async def measured(self, asks: Sequence[Ask], **order: Any) -> tuple[Found, Cpu]:
         """Let callers ask; what came back, and what the stack spent meanwhile."""
-        before = self._spent()
+        before = self.spent()
         usual = {"ports": self._stack.ports, "tokens": self.visitors(), "seconds": self._seconds}
         found = await in_own_process(Order(asks=asks, **(usual | order)))
-        after = self._spent()
-        return found, Cpu(*(late - early for late, early in zip(after, before, strict=True)))
+        return found, self.spent() - before
 
-    def _spent(self) -> Cpu:
+    def spent(self) -> Cpu:
+        """By the stack until now."""
         apis = [api.pid for api in self._stack.apis]
         with_children = [pid for api in apis for pid in (api, *descendants(api))]
         return Cpu(_cpu(with_children), _cpu(descendants(os.getpid())))
@@ -118,19 +118,18 @@ class Bench:
         people, workers = self.visitors(pictures.LANES), [await self._worker() for _ in range(pictures.LANES)]
         url, counts = f"http://127.0.0.1:{self._stack.ports[0]}", (pictures.LANES, IMAGES)
         spins, frame = spins_per_second(), row(*await self.measured([BARE], callers=1))
-        spent = []
+        spent, seconds = self.spent(), 0.0
         for images in counts:  # the first ones warm up
-            before = self._spent()
+            before = self.spent()
             order = pictures.Order(url, people, workers, "drawing", "painting", images)
             seconds = await pictures.people_and_workers(order)
-            after = self._spent()
-            spent = [late - early for late, early in zip(after, before, strict=True)]
+            spent = self.spent() - before
         return {
             "spins_per_second": spins,
             "bare_api_cpu_ms": frame["api_cpu_ms"],
             "images_per_second": round(IMAGES / seconds, 1),
-            "api_cpu_ms": round(spent[0] * 1000 / IMAGES, 1),
-            "stack_cpu_ms": round(spent[1] * 1000 / IMAGES, 1),
+            "api_cpu_ms": round(spent.api * 1000 / IMAGES, 1),
+            "stack_cpu_ms": round(spent.stack * 1000 / IMAGES, 1),
         }
 
     async def _worker(self) -> str:

@@ -21,6 +21,10 @@ class Cpu(NamedTuple):
     stack: float
     """Of these, PostgreSQL and Valkey."""
 
+    def __sub__(self, before: Cpu) -> Cpu:
+        """What was spent since."""
+        return Cpu(self.api - before.api, self.stack - before.stack)
+
 
 def spins_per_second() -> int:
     """Rounds of a loop that does nothing, for one second of wall time on one core."""

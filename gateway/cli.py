@@ -205,6 +205,7 @@ _bench(
     "Processor time over all processes for a sketch taken and an image delivered, in bare decodes (--json, --images 60).",
 )
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
+_bench("streams", "How many event streams one API process bears (--json, --streams 2000, --seconds 6).")
 _bench(
     "http",
     "What an accepted request costs over HTTP, beside one that does next to nothing (--json, --callers 64, --seconds 4).",

@@ -53,7 +53,8 @@ async def test_each_caller_asks_again_when_it_was_answered_and_a_token_is_used_a
         found = await in_own_process(order)
     assert found.answers == {"accepted": {"202": len(seen)}}
     assert len(found.accepted) == len(found.taken_ms["accepted"]) == len(seen) >= 3
-    assert seen[:8] == (["a", "a", "b", "b"] * 2)[: len(seen)]
+    used = Counter(seen)
+    assert abs(used["a"] - used["b"]) <= 2, "by turns, two requests each"
 
 
 async def test_a_poll_asks_for_the_image_of_its_caller() -> None:
