@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import statistics
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ _SHOWN = (
 )
 
 
-@contextmanager
+@contextlib.contextmanager
 def own_postgres(settings: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
     """A fresh embedded PostgreSQL with the product's own settings, deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -105,10 +105,15 @@ def median_case(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    try:  # a process belongs to the thread that started it
-        threads = [thread / "children" for thread in Path(f"/proc/{pid}/task").iterdir()]
-        children = [child for thread in threads for child in thread.read_text().split()]
-    except OSError:  # it has just ended
-        return []
-    return [one for child in children for one in (int(child), *descendants(int(child)))]
+    """The processes that a process has started, from whichever of its threads, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found, seen = [], [pid]
+    while seen:
+        mine = children.get(seen.pop(), [])
+        found += mine
+        seen += mine
+    return found
