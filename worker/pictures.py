@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from itertools import accumulate
 
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
@@ -16,6 +18,22 @@ _CONTRAST_MIN = 16
 _HAIRLINE_CONTRAST_MIN = 48
 _HAIRLINE_PIXELS_MIN = 16
 """As the API refuses sketches by (`generation.images.blankness`), so that none is taken there and refused here."""
+
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises at bytes that only look like a picture."""
 
 
 class SketchUnreadable(SketchRefused):
@@ -43,7 +61,7 @@ def fitted_sketch(content: bytes, width: int, height: int) -> bytes:
             if image.width * image.height > _PIXEL_LIMIT:
                 raise SketchUnreadable("too many pixels")
             picture = image.convert("RGBA")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as fault:
+    except _UNREADABLE as fault:
         raise SketchUnreadable(type(fault).__name__) from fault
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
@@ -68,7 +86,7 @@ def small_preview(content: bytes) -> bytes | None:
     try:
         with Image.open(io.BytesIO(content)) as image:
             picture = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return None
     picture.thumbnail((PREVIEW_SIDE_PIXELS, PREVIEW_SIDE_PIXELS), Image.Resampling.BOX)
     for quality in (70, 40):
@@ -84,7 +102,7 @@ def looks_blank(content: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return _one_colour(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return True
 
 

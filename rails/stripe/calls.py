@@ -57,7 +57,10 @@ class StripeCalls:
     async def create_session(self, params: Json, key: str) -> Json:
         """Open a Checkout session. Raises `KeyReused`, `FailureReplayed`, `Refused`."""
         sessions = self._client.v1.checkout.sessions
-        session = await self._ask(sessions.create_async(params, {"idempotency_key": key}))  # type: ignore[arg-type]
+        session = await self._ask(
+            sessions.create_async(params, {"idempotency_key": key}),  # type: ignore[arg-type]
+            keyed=True,
+        )
         return _named(session)
 
     async def session(self, reference: str) -> Json:
@@ -72,7 +75,7 @@ class StripeCalls:
     async def session_of_intent(self, intent: str) -> Json | None:
         """The session that a payment intent belongs to, if any."""
         sessions = self._client.v1.checkout.sessions
-        page = await self._page(sessions.list_async({"payment_intent": intent, "limit": 1}))
+        page = await self._list(sessions.list_async({"payment_intent": intent, "limit": 1}))
         return page["data"][0] if page["data"] else None
 
     async def recent_sessions(self, since: int, after: str | None) -> Json:
@@ -80,14 +83,14 @@ class StripeCalls:
         params: Json = {"created": {"gte": since}, "limit": PAGE_SIZE}
         if after is not None:
             params["starting_after"] = after
-        return await self._page(self._client.v1.checkout.sessions.list_async(params))  # type: ignore[arg-type]
+        return await self._list(self._client.v1.checkout.sessions.list_async(params))  # type: ignore[arg-type]
 
     async def refunds(self, intent: str) -> Sequence[Json]:
         """Every refund of a payment intent."""
         found: list[Json] = []
         params: Json = {"payment_intent": intent, "limit": PAGE_SIZE}
         for _ in range(MAX_PAGES):
-            page = await self._page(self._client.v1.refunds.list_async(params))  # type: ignore[arg-type]
+            page = await self._list(self._client.v1.refunds.list_async(params))  # type: ignore[arg-type]
             found += page["data"]
             if not page["has_more"] or not page["data"]:
                 return found
@@ -96,7 +99,7 @@ class StripeCalls:
 
     async def disputes(self, intent: str) -> Sequence[Json]:
         """Every dispute about a payment intent."""
-        page = await self._page(
+        page = await self._list(
             self._client.v1.disputes.list_async({"payment_intent": intent, "limit": PAGE_SIZE})
         )
         return list(page["data"])
@@ -108,13 +111,14 @@ class StripeCalls:
             refunds.create_async(
                 {"payment_intent": intent, "amount": amount, "metadata": {"refund_key": key}},
                 {"idempotency_key": f"refund:{key}"},
-            )
+            ),
+            keyed=True,
         )
 
     async def events(
         self, types: Sequence[str], *, before: str | None = None, after: str | None = None
     ) -> Json:
-        """A page of events, newest first; `before` gives the page of the next newer ones."""
+        """A page of events, newest first; `before` gives the page of the next newer ones. Raises `Refused`."""
         params: Json = {"types": list(types), "limit": PAGE_SIZE}
         if before is not None:
             params["ending_before"] = before
@@ -123,8 +127,15 @@ class StripeCalls:
         return await self._page(self._client.v1.events.list_async(params))  # type: ignore[arg-type]
 
     async def ping(self) -> None:
-        """Ask for next to nothing, with the permission that opening needs."""
+        """Ask for next to nothing, with the permission that opening needs. Raises `Refused`."""
         await self._ask(self._client.v1.checkout.sessions.list_async({"limit": 1}))
+
+    async def _list(self, call: Awaitable[stripe.StripeObject]) -> Json:
+        """A page of a list that nobody has a reason to refuse."""
+        try:
+            return await self._page(call)
+        except Refused as refused:
+            raise RailProtocolError(f"Stripe refuses a list: {refused.code}") from refused
 
     async def _page(self, call: Awaitable[stripe.StripeObject]) -> Json:
         """A page of a list, each entry of which has an id."""
@@ -132,13 +143,15 @@ class StripeCalls:
         with understood("Stripe"):
             return {"data": [_named(entry) for entry in page["data"]], "has_more": bool(page["has_more"])}
 
-    async def _ask(self, call: Awaitable[stripe.StripeObject]) -> Json:
+    async def _ask(self, call: Awaitable[stripe.StripeObject], *, keyed: bool = False) -> Json:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 answer = await call
         except TimeoutError:
             raise RailUnavailable("Stripe did not answer in time") from None
         except stripe.IdempotencyError as error:
+            if not keyed:
+                raise RailProtocolError("Stripe speaks of a key where there was none") from error
             raise KeyReused(str(error)) from error
         except (stripe.InvalidRequestError, stripe.CardError) as error:
             raise Refused(error) from error

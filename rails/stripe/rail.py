@@ -38,6 +38,8 @@ from rails.stripe.webhooks import (
 SHORTEST = timedelta(minutes=31)
 """Stripe keeps a session open for at least 30 minutes; one more for the way there."""
 LONGEST = timedelta(hours=23, minutes=55)
+EVENT_PAGES_MAX = 10_000
+"""A million events: more than thirty days have."""
 OPEN_TRIES = 3
 REMEMBERED = 10_000
 MAX_POLL_BACKOFF_SECONDS = 300.0
@@ -158,9 +160,9 @@ class CardRail:
         """Whether Stripe answers and takes our key."""
         try:
             await self._calls.ping()
-        except RailUnavailable as error:
+        except (RailUnavailable, RailProtocolError) as error:
             return Health(ok=False, detail=str(error))
-        except (Refused, KeyReused) as error:
+        except Refused as error:
             return Health(ok=False, detail=f"Stripe refuses us: {error}")
         return Health(ok=True)
 
@@ -253,17 +255,24 @@ class CardRail:
                     raise RailProtocolError(f"Stripe refuses its own event: {refused.code}") from refused
                 # Stripe keeps events for 30 days; whoever was away longer starts with the oldest.
                 self._logger.warning("card_cursor_forgotten")
-        oldest = await self._oldest_event()
+        try:
+            oldest = await self._oldest_event()
+        except Refused as refused:
+            raise RailProtocolError(f"Stripe refuses a list: {refused.code}") from refused
         return ((), None) if oldest is None else ((oldest,), oldest["id"])
 
     async def _oldest_event(self) -> Json | None:
         oldest: Json | None = None
-        while True:
-            page = await self._calls.events(EVENT_TYPES, after=oldest["id"] if oldest else None)
+        for _ in range(EVENT_PAGES_MAX):
+            after = oldest["id"] if oldest else None
+            page = await self._calls.events(EVENT_TYPES, after=after)
             if page["data"]:
                 oldest = page["data"][-1]
+                if oldest["id"] == after:
+                    break
             if not page["has_more"] or not page["data"]:
                 return oldest
+        raise RailProtocolError("Stripe lists events without end")
 
     async def _notification(self, event: Json) -> Notification | None:
         try:
