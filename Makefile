@@ -48,6 +48,7 @@ test-slow: setup ## Suites with a schedule of their own (hours): images, broken 
 	@failed=0; \
 	$(BIN)/python -m pytest -m slow_suite $(ARGS) || failed=1; \
 	LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest tests/proof/test_ledger_machine.py || failed=1; \
+	LLAMASKETCH_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/fuzz || failed=1; \
 	$(MAKE) mutation || failed=1; \
 	$(BIN)/llamasketch bench chaos || failed=1; \
 	exit $$failed

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
 import msgspec
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-
-fuzzed = settings(
-    max_examples=int(os.environ.get("LLAMASKETCH_FUZZ_EXAMPLES", "100")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-"""For every parser alike; more of them with `LLAMASKETCH_FUZZ_EXAMPLES=5000`."""
 
 TEXTS = st.sampled_from(
     ["", "\x00", "a\x00b", "\ud800", "é", "\u202e", "-1", "1e999", "NaN", "x" * 400, "0" * 64, "００"]

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import stateservice_pb2 as stateservice
@@ -20,10 +19,12 @@ from lndgrpc.compiled import stateservice_pb2 as stateservice
 from rails.contract import RailProtocolError, RailUnavailable, Refund
 from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
-from rails.lightning.credentials import CredentialFiles
+from rails.lightning.credentials import CredentialFiles, permissions
 from rails.lightning.refunds import Payouts
 from sandbox.lnd import certificate
-from tests.fuzz.hostile import TEXTS, Question, fuzzed
+from sandbox.lnd.macaroons import Op, mint
+from tests.fuzz.fuzzing import fuzzed
+from tests.fuzz.hostile import TEXTS, Question
 
 NAMED = (RailProtocolError, RailUnavailable)
 HASH = "ab" * 32
@@ -138,8 +139,7 @@ ANSWERS = st.builds(
 )
 
 
-@fuzzed
-@given(answer=ANSWERS)
+@fuzzed(answer=ANSWERS)
 def test_an_answer_of_lnd_is_understood_or_refused(
     loop: asyncio.Runner, reached: Reached, answer: Answer
 ) -> None:
@@ -177,13 +177,24 @@ def test_pages_that_do_not_go_on_are_no_answer(loop: asyncio.Runner, reached: Re
         loop.run(ask())
 
 
-@fuzzed
-@given(answer=ANSWERS)
+@fuzzed(answer=ANSWERS)
 def test_a_refund_has_an_outcome_whatever_lnd_says(
     loop: asyncio.Runner, reached: Reached, answer: Answer
 ) -> None:
     reached.node.answer = answer
     assert _answered(loop, lambda: Payouts(reached.connection).pay("lnbc1", 5, "key")) in (None, *Refund)
+
+
+MACAROON = mint(b"k" * 32, "0", b"n" * 16, [Op("invoices", "read")]).encode()
+
+
+@fuzzed(
+    at=st.integers(0, len(MACAROON)), removed=st.integers(0, 5), added=st.binary(max_size=4), junk=st.binary()
+)
+def test_a_macaroon_is_read_or_refused(at: int, removed: int, added: bytes, junk: bytes) -> None:
+    for macaroon in (MACAROON[:at] + added + MACAROON[at + removed :], junk):
+        with contextlib.suppress(ValueError):  # as documented
+            permissions(macaroon)
 
 
 async def _all(invoices: AsyncIterator[Any]) -> None:

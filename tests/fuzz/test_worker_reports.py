@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +20,8 @@ from gateway.routes.worker import (
     SelfTestIn,
     _preview,
 )
-from tests.fuzz.hostile import bodies, fuzzed
+from tests.fuzz.fuzzing import fuzzed
+from tests.fuzz.hostile import bodies
 
 CAPABILITIES = {"graphs": ["sketch@1"], "gpu": "RTX 4090", "vram_mb": 24_000}
 REPORTS: dict[type[BaseModel], dict[str, Any]] = {
@@ -51,9 +51,7 @@ def test_a_genuine_report_is_read(kind: type[BaseModel]) -> None:
     assert kind.model_validate(REPORTS[kind])
 
 
-@pytest.mark.parametrize("kind", REPORTS)
-@fuzzed
-@given(data=st.data())
+@fuzzed(kind=st.sampled_from(list(REPORTS)), data=st.data())
 def test_a_report_of_a_worker_is_read_or_refused(kind: type[BaseModel], data: st.DataObject) -> None:
     body = data.draw(bodies(REPORTS[kind]))
     with contextlib.suppress(ValidationError):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.hostile import JUNK, Question, bodies, fuzzed, server, spoiled
+from tests.fuzz.fuzzing import fuzzed
+from tests.fuzz.hostile import JUNK, Question, bodies, server, spoiled
 from worker.api import ApiFault, LeaseLost, WorkerApi
 from worker.backoff import Backoff
 from worker.comfyui.client import ComfyClient, RetryPause, describe_refusal
@@ -62,8 +62,7 @@ async def _at_once(_: float) -> None:
     await asyncio.sleep(0)
 
 
-@fuzzed
-@given(
+@fuzzed(
     body=bodies(QUEUE, {ID: ENTRIES[0]}, {"name": "a.png"}, REFUSAL), status=st.sampled_from([200, 200, 400])
 )
 def test_an_answer_of_comfyui_is_read_or_refused(loop: asyncio.Runner, body: bytes, status: int) -> None:
@@ -81,8 +80,9 @@ def test_an_answer_of_comfyui_is_read_or_refused(loop: asyncio.Runner, body: byt
         answered(loop, question, ComfyFault)
 
 
-@fuzzed
-@given(entry=spoiled(*ENTRIES), error=spoiled(ERROR), refusal=spoiled(REFUSAL), picture=st.binary(max_size=4))
+@fuzzed(
+    entry=spoiled(*ENTRIES), error=spoiled(ERROR), refusal=spoiled(REFUSAL), picture=st.binary(max_size=4)
+)
 def test_a_history_entry_is_a_result_or_a_fault(
     loop: asyncio.Runner, entry: Any, error: Any, refusal: Any, picture: bytes
 ) -> None:
@@ -95,8 +95,7 @@ def test_a_history_entry_is_a_result_or_a_fault(
         assert describe_refusal(refusal)
 
 
-@fuzzed
-@given(info=spoiled(INFO))
+@fuzzed(info=spoiled(INFO))
 def test_what_a_server_says_of_its_nodes_is_understood_or_a_complaint(info: Any) -> None:
     graphs = load_graphs()
     for label in graphs.labels():
@@ -104,8 +103,7 @@ def test_what_a_server_says_of_its_nodes_is_understood_or_a_complaint(info: Any)
             assert graphs.get(label).complaints(info)
 
 
-@fuzzed
-@given(raw=st.one_of(bodies(*MESSAGES), JUNK, st.binary(max_size=12).map(lambda tail: b"\0\0\0\x04" + tail)))
+@fuzzed(raw=st.one_of(bodies(*MESSAGES), JUNK, st.binary(max_size=12).map(lambda tail: b"\0\0\0\x04" + tail)))
 def test_a_frame_of_the_socket_is_digested_or_passed_over(raw: bytes) -> None:
     watch = _Watch(ID, "9", lambda _: None)
     for frame in (decode_frame(raw), decode_frame(raw.decode(errors="replace"))):
@@ -128,8 +126,7 @@ CLAIMED = {
 }
 
 
-@fuzzed
-@given(
+@fuzzed(
     body=bodies(CLAIMED, {"command": "continue"}, {"code": "rate_limited"}),
     status=st.sampled_from([200, 200, 204, 400, 409, 503]),
 )
