@@ -107,9 +107,9 @@ class News:
         accounts, position = self._signals.watched(), self._position()
         if not accounts or position == self._looked_until:
             return
-        if self._looked_until:
-            for account, newest in (await self._feeds.newest(accounts, after=self._looked_until)).items():
-                self._signals.deliver(account, {"event": "moved", "position": newest})
+        # The first time from the beginning: a stream may be older than the first look, and knows what it has shown.
+        for account, newest in (await self._feeds.newest(accounts, after=self._looked_until)).items():
+            self._signals.deliver(account, {"event": "moved", "position": newest})
         self._looked_until = position
         merges = await self._ownership.merges_into(accounts)
         for account, count in merges.items():
