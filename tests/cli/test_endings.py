@@ -26,9 +26,7 @@ LLAMASKETCH = (sys.executable, "-m", "gateway.cli")
 BENCHES = {
     f"bench {command.name}": ((*LLAMASKETCH, "bench", str(command.name)), server)
     for command in bench_app.registered_commands
-    for server in (
-        "/postgres " if command.name not in ("http", "journey", "hostile") else "sandbox.supervisor",
-    )
+    for server in ("/postgres " if command.name not in ("journey", "hostile") else "sandbox.supervisor",)
 }
 COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "run": ((*LLAMASKETCH, "run"), "sandbox.lnd"),
