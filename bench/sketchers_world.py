@@ -30,9 +30,9 @@ from generation.domain.job import JOBS
 from generation.domain.sessions import LiveSession
 from generation.domain.sketches import Sketch
 from generation.fleet.registry import PRESENT_WITHIN, Worker, WorkerRegistry
-from generation.images.checking import Result, verify_result
+from generation.images.checking import Result, verify_upload
 from generation.images.moderation import TermModeration
-from generation.images.object_store import StoredObject, UploadTarget
+from generation.images.object_store import SameObject, StoredObject, UploadTarget
 from generation.jobs.orphaned_uploads import upload_key
 from generation.jobs.service import Generations
 from generation.queueing.queue import JobQueue, Place, QueueSummary
@@ -96,9 +96,11 @@ class MemoryStore:
         """See `ObjectStore.put`."""
         self._objects[key] = data
 
-    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+    async def put_new(self, objects: Sequence[StoredObject | SameObject]) -> None:
         """See `ObjectStore.put_new`."""
-        self._objects.update((stored.key, stored.data) for stored in objects)
+        for stored in objects:
+            is_new = isinstance(stored, StoredObject)
+            self._objects[stored.key] = stored.data if is_new else self._objects[stored.source]
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""
@@ -239,14 +241,14 @@ def pictures_verified_once() -> Iterator[None]:
 
     def verify(data: bytes, *, sha256: str) -> Result:
         if sha256 not in known:
-            known[sha256] = verify_result(data, sha256=sha256)
+            known[sha256] = verify_upload(data, sha256=sha256)
         return known[sha256]
 
-    generation.delivery.completion.verify_result = verify
+    generation.delivery.completion.verify_upload = verify
     try:
         yield
     finally:
-        generation.delivery.completion.verify_result = verify_result
+        generation.delivery.completion.verify_upload = verify_upload
 
 
 @contextlib.asynccontextmanager

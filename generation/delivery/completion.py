@@ -30,10 +30,10 @@ from generation.domain.rows import FundingStep, QueueEntry
 from generation.domain.sessions import delivered
 from generation.domain.states import JobState
 from generation.fleet.registry import Worker, WorkerRegistry
-from generation.images.checking import RESULT_BYTES_MAX, Result, verify_result
+from generation.images.checking import RESULT_BYTES_MAX, Result, verify_upload
 from generation.images.executors import WorkKilled
 from generation.images.moderation import Moderation
-from generation.images.object_store import ObjectStore, StoredObject
+from generation.images.object_store import ObjectStore, SameObject, StoredObject
 from generation.jobs.funding import RETRY_SECONDS, FundingProcess
 from generation.jobs.metrics import Metrics
 from generation.jobs.orphaned_uploads import image_keys, upload_key
@@ -88,7 +88,7 @@ class Delivery:
         return CompleteJob(
             lease=Lease(self.worker.worker_id, self.report.epoch),
             sha256=self.result.sha256,
-            size_bytes=len(self.result.data),
+            size_bytes=self.result.size_bytes,
             width=self.result.width,
             height=self.result.height,
             gpu_milliseconds=self.report.gpu_milliseconds,
@@ -163,11 +163,12 @@ class Completion:
         result = await self._verified(worker, job_id, report)
         if result is None:
             return None
-        verdict = await self._moderation.check_image(result.data)
-        if not verdict.allowed:
-            return await self.block(worker, job_id, report.epoch, verdict.category)
         delivery = Delivery(entry, worker, report, result)
-        await self._keep(delivery)
+        if not await self._keep(delivery):
+            return None
+        verdict = await self._moderation.check_image(partial(self._image, delivery))
+        if not verdict.allowed:
+            return await self._block(delivery, verdict.category)
         receipt = await self._record(delivery)
         return await self._conclude(delivery, receipt)
 
@@ -192,7 +193,7 @@ class Completion:
 
     async def _verified(self, worker: Worker, job_id: JobId, report: Report) -> Result | None:
         """What was uploaded, decoded and checked; None if it is no image that we would deliver."""
-        verify = partial(verify_result, sha256=report.sha256)
+        verify = partial(verify_upload, sha256=report.sha256)
         try:
             return await self._store.use(
                 upload_key(job_id, report.epoch), verify, limit_bytes=RESULT_BYTES_MAX
@@ -201,15 +202,34 @@ class Completion:
             self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
             return None
 
-    async def _keep(self, delivery: Delivery) -> None:
-        """Store image and thumbnail under names that only this lease can write."""
+    async def _keep(self, delivery: Delivery) -> bool:
+        """Store image and thumbnail under names that only this lease can write: whether what was verified is there."""
         image_key, thumbnail_key = delivery.keys
-        image = StoredObject(image_key, delivery.result.data, "image/png")
-        thumbnail = StoredObject(thumbnail_key, delivery.result.thumbnail, "image/webp")
+        result, report = delivery.result, delivery.report
+        image: StoredObject | SameObject
+        if result.data is None:
+            uploaded = upload_key(delivery.job_id, report.epoch)
+            image = SameObject(image_key, uploaded, result.sha256, "image/png")
+        else:
+            image = StoredObject(image_key, result.data, "image/png")
+        thumbnail = StoredObject(thumbnail_key, result.thumbnail, "image/webp")
         try:
             await self._store.put_new([image, thumbnail])
         except ObjectTaken:  # another picture was reported under this lease
-            raise StaleLease(state=JobState.RUNNING.value, epoch=delivery.report.epoch) from None
+            raise StaleLease(state=JobState.RUNNING.value, epoch=report.epoch) from None
+        except (ObjectMissing, ValueError) as error:  # replaced since it was verified
+            self._logger.warning("result_rejected", job_id=delivery.job_id, why=str(error))
+            return False
+        return True
+
+    async def _image(self, delivery: Delivery) -> bytes:
+        return await self._store.get(delivery.keys[0], limit_bytes=2 * RESULT_BYTES_MAX)
+
+    async def _block(self, delivery: Delivery, category: str) -> str:
+        state = await self.block(delivery.worker, delivery.job_id, delivery.report.epoch, category)
+        if state not in (JobState.COMPLETED.value, JobState.SETTLING.value):
+            await self._forget(delivery)
+        return state
 
     async def _record(self, delivery: Delivery) -> Receipt:
         job_id, entry = delivery.job_id, delivery.entry

@@ -96,9 +96,11 @@ _BLANK_SPREAD = 6
 class Result(NamedTuple):
     """A verified image and its thumbnail."""
 
-    data: bytes
+    data: bytes | None
+    """None where it is what was uploaded, byte for byte (`verify_upload`)."""
     thumbnail: bytes
     sha256: str
+    size_bytes: int
     width: int
     height: int
 
@@ -274,7 +276,13 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     clean = kept or _encode(flat, "PNG", compress_level=1)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     thumbnail = _encode(small, "WEBP", quality=82, method=0)
-    return Result(clean, thumbnail, hashlib.sha256(clean).hexdigest(), width, height)
+    return Result(clean, thumbnail, hashlib.sha256(clean).hexdigest(), len(clean), width, height)
+
+
+def verify_upload(data: bytes, *, sha256: str) -> Result:
+    """`verify_result`, without the bytes if they are what was uploaded: they are stored already."""
+    result = verify_result(data, sha256=sha256)
+    return result._replace(data=None) if result.data == data else result
 
 
 def _spread(picture: Image.Image) -> int:

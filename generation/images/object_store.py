@@ -7,14 +7,12 @@ nobody outside can list anything.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import os
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -26,14 +24,11 @@ from obstore.store import S3Store
 from generation.domain.errors import ObjectMissing, ObjectTaken
 from generation.images.checking import RESULT_BYTES_MAX
 from generation.images.executors import Executor, ThreadExecutor
+from generation.images.files import LIST_PAGE, Linked, delete_file, pages, read_file, use_file, write_files
 from ledger.clock import Clock
 
 T = TypeVar("T")
 READERS = 4
-LIST_PAGE = 1_000
-_CLOSED, _CLOSED_FOLDER = 0o600, 0o700
-"""People's pictures are nobody else's on this machine."""
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +45,11 @@ class ObjectStore(Protocol):
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object, whole or not at all."""
 
-    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+    async def put_new(self, objects: Sequence[StoredObject | SameObject]) -> None:
         """Write several objects once and for all; each is there whole when this returns.
 
-        Writing the same again is fine. Raises `ObjectTaken` where another one is.
+        Writing the same again is fine. Raises `ObjectTaken` where another one is, `ObjectMissing` where what should
+        have been stored already is not, or has become another one.
         """
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
@@ -80,6 +76,15 @@ class StoredObject(NamedTuple):
 
     key: str
     data: bytes
+    content_type: str
+
+
+class SameObject(NamedTuple):
+    """What was stored under one key, and is to be under another one as well."""
+
+    key: str
+    source: str
+    sha256: str
     content_type: str
 
 
@@ -150,11 +155,18 @@ class DiskStore:
         """See `ObjectStore.put`. The content type is what the key's ending says."""
         await self._write([(self._path(key), data)], replace=True)
 
-    async def put_new(self, objects: Sequence[StoredObject]) -> None:
-        """See `ObjectStore.put_new`."""
-        await self._write([(self._path(stored.key), stored.data) for stored in objects], replace=False)
+    async def put_new(self, objects: Sequence[StoredObject | SameObject]) -> None:
+        """See `ObjectStore.put_new`. What is the same is one file with two names."""
+        await self._write(
+            [(self._path(stored.key), self._content(stored)) for stored in objects], replace=False
+        )
 
-    async def _write(self, files: Sequence[tuple[str, bytes]], *, replace: bool) -> None:
+    def _content(self, stored: StoredObject | SameObject) -> bytes | Linked:
+        if isinstance(stored, StoredObject):
+            return stored.data
+        return Linked(self._path(stored.source), stored.sha256, RESULT_BYTES_MAX)
+
+    async def _write(self, files: Sequence[tuple[str, bytes | Linked]], *, replace: bool) -> None:
         await self._executor.run(write_files, self._folder, files, replace, self._sync)
 
     async def get(self, key: str, *, limit_bytes: int) -> bytes:
@@ -172,9 +184,9 @@ class DiskStore:
 
     async def listed(self, folder: str) -> AsyncIterator[Sequence[Listed]]:
         """See `ObjectStore.listed`. Unfinished files of a process that died are listed too."""
-        pages = _pages(self._folder, folder)
-        while page := await self._readers.run(next, pages, ()):
-            yield page
+        found = pages(self._folder, folder)
+        while page := await self._readers.run(next, found, ()):
+            yield [Listed(*file) for file in page]
 
     async def upload_target(self, key: str, *, expires_in: timedelta, max_bytes: int) -> UploadTarget:
         """See `ObjectStore.upload_target`."""
@@ -195,120 +207,6 @@ class DiskStore:
         if not key or any(part in ("", ".", "..") or "\0" in part for part in parts):
             raise ObjectMissing
         return f"{self._folder}/{key}"
-
-
-def write_files(
-    top: str,
-    files: Sequence[tuple[str, bytes]],
-    replace: bool,
-    sync: Callable[[int], None] = os.fsync,
-) -> None:
-    """Write files below `top`, each whole or not at all; they are on the disk when this returns.
-
-    Without `replace`, raises `ObjectTaken` where there is a file with other bytes.
-    """
-    # The names are the folders', not the files': without the second step a power cut may take them back.
-    folders = dict.fromkeys(
-        folder for path, data in files for folder in _write(top, path, data, replace, sync)
-    )
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError):  # deleted already, with the object
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                sync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _write(top: str, path: str, data: bytes, replace: bool, sync: Callable[[int], None]) -> list[str]:
-    """Returns the folders that have got something new."""
-    folder, name = os.path.split(path)
-    temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
-    changed = [folder]
-    try:
-        file = os.open(temporary, _NEW, _CLOSED)
-    except FileNotFoundError:
-        _make_folders(folder)
-        file = os.open(temporary, _NEW, _CLOSED)
-        if os.path.dirname(folder) == top:
-            changed.append(top)
-    try:
-        with open(file, "wb", buffering=0) as opened:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[opened.write(rest) :]
-            sync(file)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _name_once(temporary, path, data)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    return changed
-
-
-def _make_folders(folder: str) -> None:
-    missing: list[str] = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for each in reversed(missing):
-        # Not os.makedirs: it gives its mode to the last folder only. Another process may be first.
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(each, _CLOSED_FOLDER)
-
-
-def _name_once(temporary: str, path: str, data: bytes) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if os.path.getsize(path) != len(data) or read_file(path, len(data)) != data:
-            raise ObjectTaken from None
-    os.unlink(temporary)
-
-
-def delete_file(top: str, path: str) -> None:
-    """Delete a file; deleting none is fine."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(path)
-    folder = os.path.dirname(path)
-    if os.path.dirname(folder) != top:  # of one job's uploads; not one of the few big ones
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-
-
-def read_file(path: str, limit_bytes: int) -> bytes:
-    """A file's bytes. Raises `ObjectMissing`; `ValueError` if there are more than the limit."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit_bytes + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise ObjectMissing from error
-    if len(data) > limit_bytes:
-        raise ValueError("the object is larger than allowed")
-    return data
-
-
-def _pages(top: str, folder: str) -> Iterator[Sequence[Listed]]:
-    page: list[Listed] = []
-    for path, _, names in os.walk(f"{top}/{folder}"):
-        for name in names:
-            file = f"{path}/{name}"
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                written_at = datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
-                page.append(Listed(os.path.relpath(file, top), written_at))
-            if len(page) == LIST_PAGE:
-                yield page
-                page = []
-    if page:
-        yield page
-
-
-def use_file(path: str, limit_bytes: int, work: Callable[[bytes], T]) -> T:
-    """What `work` makes of a file's bytes."""
-    return work(read_file(path, limit_bytes))
 
 
 class BucketStore:
@@ -337,11 +235,13 @@ class BucketStore:
         """See `ObjectStore.put`."""
         await obstore.put_async(self._store, key, data, attributes={"Content-Type": content_type})
 
-    async def put_new(self, objects: Sequence[StoredObject]) -> None:
+    async def put_new(self, objects: Sequence[StoredObject | SameObject]) -> None:
         """See `ObjectStore.put_new`."""
         await asyncio.gather(*map(self._put_new, objects))
 
-    async def _put_new(self, stored: StoredObject) -> None:
+    async def _put_new(self, stored: StoredObject | SameObject) -> None:
+        if isinstance(stored, SameObject):
+            stored = await self._fetched(stored)
         attributes = {"Content-Type": stored.content_type}
         try:
             await obstore.put_async(
@@ -350,6 +250,16 @@ class BucketStore:
         except (AlreadyExistsError, FileExistsError):
             if await self.get(stored.key, limit_bytes=RESULT_BYTES_MAX * 2) != stored.data:
                 raise ObjectTaken from None
+
+    async def _fetched(self, same: SameObject) -> StoredObject:
+        # Not copied by the bucket: whoever has a link to the source could replace it while it is copied.
+        try:
+            data = await self.get(same.source, limit_bytes=RESULT_BYTES_MAX)
+        except ObjectMissing:  # whoever was here before has deleted it
+            data = await self.get(same.key, limit_bytes=RESULT_BYTES_MAX)
+        if hashlib.sha256(data).hexdigest() != same.sha256:
+            raise ObjectMissing
+        return StoredObject(same.key, data, same.content_type)
 
     async def use(self, key: str, work: Callable[[bytes], T], *, limit_bytes: int) -> T:
         """See `ObjectStore.use`."""

@@ -15,7 +15,7 @@ import pytest
 from generation.domain.errors import ObjectMissing
 from generation.images.checking import Result, verify_result
 from generation.images.executors import Executor, ExecutorLost, ProcessExecutor, ThreadExecutor
-from generation.images.object_store import read_file, use_file
+from generation.images.files import read_file, use_file
 
 
 def double(data: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -322,7 +323,8 @@ async def test_another_file_than_the_reported_one_is_not_delivered(world: World)
 
 
 class NoImages(TermModeration):
-    async def check_image(self, image: bytes) -> Verdict:
+    async def check_image(self, read: Callable[[], Awaitable[bytes]]) -> Verdict:
+        assert (await read()).startswith(b"\x89PNG")
         return Verdict(allowed=False, category="violence")
 
 

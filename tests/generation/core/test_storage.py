@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,14 @@ import httpx
 import pytest
 
 from generation.domain.errors import ObjectMissing, ObjectTaken
-from generation.images.object_store import BucketStore, DiskStore, LinkSigner, ObjectStore, StoredObject
+from generation.images.object_store import (
+    BucketStore,
+    DiskStore,
+    LinkSigner,
+    ObjectStore,
+    SameObject,
+    StoredObject,
+)
 from ledger.clock import ManualClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,6 +67,29 @@ async def test_what_was_put_once_and_for_all_stays(store: ObjectStore) -> None:
             await store.put_new([StoredObject("images/once.png", other, "image/png")])
     assert await store.get("images/once.png", limit_bytes=100) == b"first"
     assert await store.get("images/once.webp", limit_bytes=100) == b"small"
+
+
+async def test_what_is_stored_already_gets_another_name_once_and_for_all(store: ObjectStore) -> None:
+    async def named(content: bytes = b"painted") -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        await store.put_new([SameObject("images/same.png", "uploads/s/1", digest, "image/png")])
+
+    await store.put("uploads/s/1", b"painted", "image/png")
+    await named()
+    await named()
+    await store.put("uploads/s/1", b"another one", "image/png")
+    with pytest.raises(ObjectMissing):  # it has been replaced since somebody looked at it
+        await named()
+    with pytest.raises(ObjectTaken):
+        await named(b"another one")
+    await store.delete("uploads/s/1")
+    await named()
+    assert await store.get("images/same.png", limit_bytes=100) == b"painted"
+    with pytest.raises(ObjectMissing):
+        await store.put_new([SameObject("images/none.png", "uploads/s/2", "0" * 64, "image/png")])
+    assert sorted(
+        [each.key async for page in store.listed("images") for each in page if "same" in each.key]
+    ) == ["images/same.png"]
 
 
 async def test_a_bucket_takes_uploads_by_link(bucket: BucketStore) -> None:
