@@ -90,10 +90,17 @@ class PaymentFunding:
 
         hook = TransactionHook(streams=within.streams, rows=within.rows, decide=decide)
         try:
-            view = await self._payments.capture(reference, hook)
+            view = await self._capture(reference, hook)
         except (RailError, LogUnavailable, OutcomeUnknown, TooBusy) as error:
             raise FundingUnavailable(type(error).__name__) from error
         return _settled_or(view, FundingState.UNKNOWN)
+
+    async def _capture(self, reference: str, hook: TransactionHook) -> TopupView:
+        """What cannot be held is ours already, if it has come."""
+        try:
+            return await self._payments.capture(reference, hook)
+        except CannotHold:
+            return await self._payments.observe(reference, hook)
 
     async def release(self, reference: str) -> FundingState:
         """See `Funding.release`."""

@@ -29,7 +29,7 @@ from generation.domain.reasons import CancelledBy, Reason
 from generation.domain.rows import FundingEntry, QueueEntry
 from generation.domain.sessions import LiveSession, newer_delivered
 from generation.domain.states import JobState
-from ledger.identifiers import JobId
+from ledger.identifiers import AccountId, JobId
 from ledger.log.model import Event
 
 ATTEMPTS_MAX = 3
@@ -51,6 +51,8 @@ class Situation:
     session: LiveSession | None = None
     hold_open: bool = False
     """Whether the hold that stands for this job is still open."""
+    payer: AccountId | None = None
+    """Whose credits pay, where those of the account that asked were merged into another one's."""
 
 
 def decide(at: Situation, command: JobCommand, now: datetime) -> list[Event]:

@@ -6,6 +6,7 @@ gateway wires the port (`generation.domain.funding`) to whatever takes money.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ from ledger.followups.rows import FollowUps
 from ledger.followups.sweeper import Sweeper, SweepRules
 from ledger.identifiers import AccountId, Identifiers, JobId
 from ledger.log.model import LogWriter, SideTable, Transaction, UnitOfWork
+from ledger.ownership import Ownership
 
 FUNDINGS = FollowUps(
     kind="job_funding", table=job_funding, waiting=job_funding.c.state != FundingStep.HELD.value
@@ -57,6 +59,16 @@ RETRY_SECONDS = {
 }
 """Seconds until something that went well is asked about again. Of a held payment nothing is asked."""
 SETTLING_HOLD = timedelta(minutes=5)
+MERGES_MAX = 32
+"""Merges that are followed from the account that asked to whoever pays; more are a fault."""
+
+
+class PayerMerged(Exception):
+    """The account that was to pay was merged meanwhile. Nothing is recorded: it is decided again for `into`."""
+
+    def __init__(self, into: str) -> None:
+        super().__init__(into)
+        self.into = AccountId(into)
 
 
 class FundingProcess:
@@ -85,6 +97,7 @@ class FundingProcess:
         self._funding = funding
         self._log = log
         self._queue = queue
+        self._ownership = Ownership(queue.engine)
         self._signals = signals
         self._clock = clock
         self._ids = identifiers
@@ -196,14 +209,16 @@ class FundingProcess:
 
         def decide(uow: UnitOfWork) -> None:
             at = situation(uow, entry.job_id)
-            hold_id = hold_id_of(entry.job_id) if settled else None
+            # A merged guest holds nothing: the credits are with whoever it was merged into, and pay in the end.
+            held = settled and not uow.state(entry.account_id).status.merged_into
+            hold_id = hold_id_of(entry.job_id) if held else None
             if record(uow, at, FundJob(payment_id=entry.reference or "", hold_id=hold_id)):
-                _queue_funded(uow, at, summary, settled=settled)
+                _queue_funded(uow, at, summary, held=held)
 
         try:
             await self._submit(entry.account_id, entry.job_id, "fund", decide, (SHARES, entry.account_id))
         except Refusal as refusal:
-            # The credits are spent otherwise, repay a debt, or followed a guest: they stay where they are.
+            # The credits are spent otherwise, or repay a debt: they stay where they are.
             self._logger.warning("funds_not_held", job_id=entry.job_id, refusal=refusal.code)
             await self._fail(entry.account_id, entry.job_id, reason=refusal.code)
             return
@@ -233,15 +248,28 @@ class FundingProcess:
 
     async def _settle(self, job_id: JobId, account_id: AccountId, reference: str) -> tuple[str, bool]:
         """(state, whether it ended by this)."""
+        payer = await self._ownership.owner_of(account_id)
+        for _ in range(MERGES_MAX):
+            try:
+                return await self._settle_for(job_id, account_id, payer, reference)
+            except PayerMerged as merged:
+                payer = merged.into
+        raise FundingUnavailable("the account was merged too often")
+
+    async def _settle_for(
+        self, job_id: JobId, account_id: AccountId, payer: AccountId, reference: str
+    ) -> tuple[str, bool]:
+        """The same, on the credits of `payer`: the account, or whose it was merged into. May raise `PayerMerged`."""
         ended, here = JobState.COMPLETED.value, False
 
         def conclude(uow: UnitOfWork, lots: Sequence[str]) -> None:
             nonlocal ended, here
             here = not uow.state(job_id).state.final
-            ended = _conclude(uow, job_id, lots)
+            ended = _conclude(uow, job_id, payer, lots)
 
-        # The job's own account, too: after a merge the money goes to another one.
-        within = Within(streams=(account_id, job_id), rows=rows_of(job_id, account_id), decide=conclude)
+        # The job's own account, too: whoever pays need not have asked.
+        streams = (account_id, job_id) if payer == account_id else (account_id, job_id, payer)
+        within = Within(streams=streams, rows=rows_of(job_id, account_id), decide=conclude)
         try:
             state = await self._funding.settle(reference, within)
         except FundingUnavailable:
@@ -290,11 +318,12 @@ def _order(entry: FundingEntry) -> FundingOrder:
     )
 
 
-def _queue_funded(uow: UnitOfWork, at: Situation, summary: QueueSummary, *, settled: bool) -> None:
-    """A place in the line. Money that is here is held as credits; money that is promised stays outside."""
+def _queue_funded(uow: UnitOfWork, at: Situation, summary: QueueSummary, *, held: bool) -> None:
+    """A place in the line. Money that is here is held as credits; money that is promised, or with somebody whom the
+    guest has become, stays where it is."""
     assert at.entry is not None
     assert at.funding is not None
-    if settled:
+    if held:
         assert at.job.deadline is not None, "every job has a deadline"
         hold = HoldCredits(
             hold_id=hold_id_of(at.job_id),
@@ -309,15 +338,22 @@ def _queue_funded(uow: UnitOfWork, at: Situation, summary: QueueSummary, *, sett
         uow.put(FUNDING, replace(at.funding, state=FundingStep.HELD).to_row())
     price = at.job.price_credits
     turn = take_turn(uow, at.entry.account_id, summary.virtual_time, price, PAID)
-    queued = replace(at.entry, state=JobState.QUEUED, held=settled, weight=PAID.weight)
+    queued = replace(at.entry, state=JobState.QUEUED, held=held, weight=PAID.weight)
     uow.put(QUEUE, queued.at(turn).to_row())
 
 
-def _conclude(uow: UnitOfWork, job_id: JobId, lots: Sequence[str]) -> str:
-    """Hold what was just paid, capture it, and deliver. Money that cannot be used for it stays as a credit."""
+def _conclude(uow: UnitOfWork, job_id: JobId, payer: AccountId, lots: Sequence[str]) -> str:
+    """Hold what was paid, capture it, and deliver. Money that cannot be used for it stays as a credit.
+
+    Raises `PayerMerged`.
+    """
     at = situation(uow, job_id)
-    if at.job.state is not JobState.SETTLING or at.funding is None or at.funding.result is None:
+    result = None if at.funding is None else at.funding.result
+    if at.job.state is not JobState.SETTLING or result is None:
         return at.job.state.value
+    if into := uow.state(payer).status.merged_into:
+        raise PayerMerged(into)
+    at = dataclasses.replace(at, payer=payer)
     hold = HoldCredits(
         hold_id=hold_id_of(job_id),
         job_id=job_id,
@@ -328,11 +364,11 @@ def _conclude(uow: UnitOfWork, job_id: JobId, lots: Sequence[str]) -> str:
     )
     refusal = None
     try:
-        hold_in(uow, at.job.account_id, hold)
+        hold_in(uow, payer, hold)
     except Refusal as refused:
         refusal = refused.code
     record(uow, at, ConcludeSettlement(refusal))
     if refusal is None:
-        uow.put(RESULTS, {**at.funding.result["row"], "completed_at": uow.now})
+        uow.put(RESULTS, {**result["row"], "completed_at": uow.now})
     uow.delete(FUNDING, job_id)
     return state_of(uow, job_id)

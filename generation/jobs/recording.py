@@ -137,7 +137,9 @@ def _deliver(uow: UnitOfWork, at: Situation) -> None:
     if at.job.state is not JobState.SETTLING and at.job.epoch > 1:
         # Of its own upload whoever took the report takes care, and in the end `unreferenced_objects`.
         orphaned_uploads.note_uploads(uow, at.job_id, at.job)
-    capture_in(uow, at.job.account_id, CaptureHold(hold_id=at.job.hold_id or hold_id_of(at.job_id)))
+    capture_in(
+        uow, at.payer or at.job.account_id, CaptureHold(hold_id=at.job.hold_id or hold_id_of(at.job_id))
+    )
     _leave_those_paid_apart(uow, at)
     uow.delete(QUEUE, at.job_id)
 

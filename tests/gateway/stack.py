@@ -55,7 +55,7 @@ class FakePlugin:
     network: FakeNetwork = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = FakeNetwork(self.clock, finality=ReceiptState.SETTLED)
+        self.network = FakeNetwork(self.clock, finality=ReceiptState.SETTLED, name=self.name)
 
     def configured(self, environ: Mapping[str, str]) -> bool:
         return True
@@ -113,6 +113,7 @@ class Gateway:
     url: str
     app: FastAPI
     fake: FakePlugin
+    quiet: FakePlugin
     settings: Settings
     server: uvicorn.Server
     # Only plain HTTP is spoken here, and reading the certificates of the world takes long.
@@ -339,12 +340,12 @@ async def running(
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves as long as the context lasts, with other rails than the fake ones if given."""
-    fake = FakePlugin(clock)
+    fake, quiet = FakePlugin(clock), QuietPlugin(clock, "quiet")
     app = create_app(
         settings,
         clock=clock,
         environ=environ or {},
-        plugins=[fake, QuietPlugin(clock, "quiet")] if plugins is None else plugins,
+        plugins=[fake, quiet] if plugins is None else plugins,
         node_modules=NODE_MODULES,
     )
     # People's https ends at a proxy before it; here nobody stands between.
@@ -352,7 +353,7 @@ async def running(
     url = f"http://127.0.0.1:{free_port()}" if behind_tls else settings.public_url
     host, _, port = url.removeprefix("http://").partition(":")
     server, task = await serve(app, host, int(port), settings)
-    gateway = Gateway(url, app, fake, settings, server)
+    gateway = Gateway(url, app, fake, quiet, settings, server)
     try:
         yield gateway
     finally:

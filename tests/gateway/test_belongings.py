@@ -280,26 +280,30 @@ async def test_a_guests_payment_that_is_paid_after_signing_in_is_the_persons(gat
     await soon(paid, "it was never paid")
 
 
-async def test_what_was_paid_for_one_image_after_signing_in_stays_the_persons(gateway: Gateway) -> None:
-    """The guest's account takes no hold any more: the image fails, and says so, and its money is a credit."""
+@pytest.mark.parametrize("rail", ["fake", "quiet"], ids=["held first", "never held"])
+async def test_an_image_that_is_paid_after_signing_in_is_painted_and_the_persons(
+    gateway: Gateway, rail: str
+) -> None:
     guest, worker = await gateway.visitor(), await gateway.worker()
     await worker.drain_queue()
-    wanted = (await guest.post("/v1/generations", json=PAID_APART)).json()
+    body = {**PAID_APART, "funding": {"rail": rail, "pay_asset": "USD"}}
+    wanted = (await guest.post("/v1/generations", json=body)).json()
     person = await signed_in(gateway, guest)
     topup, due = f"/v1/topups/{wanted['topup']['id']}", wanted["topup"]["amount_due"]
     assert (await person.get(topup)).status_code == 200
-    await gateway.fake.network.pay(f"fake-{wanted['topup']['id']}", Money(due["amount_minor"], USD))
+    free = (await person.get("/v1/account")).json()["free_today"]
+    network = gateway.fake.network if rail == "fake" else gateway.quiet.network
+    await network.pay(wanted["topup"]["instructions"]["text"], Money(due["amount_minor"], USD))
     await state_of(person, wanted["id"], "queued")
     assert await worker.paint() == wanted["id"]
-    failed = await state_of(person, wanted["id"], "failed")
-    assert (failed["reason"], failed["credits"]) == ("account_merged", {"held": 0, "captured": 0})
-    assert (await person.get(topup)).json()["credited"] == 1
-
-    async def came() -> bool:
-        lots = (await person.get("/v1/account")).json()["lots"]
-        return sum(lot["left"] for lot in lots if lot["source"] == "payment") == 1
-
-    await soon(came, "its money did not follow")
+    completed = await state_of(person, wanted["id"], "completed")
+    assert completed["credits"] == {"held": 0, "captured": 1}
+    assert (await person.get(completed["image_url"], follow_redirects=True)).status_code == 200
+    account = (await person.get("/v1/account")).json()
+    assert account["free_today"] == free
+    assert not [lot for lot in account["lots"] if lot["source"] == "payment" and lot["left"]]
+    entries = (await person.get("/v1/statement", params={"reference": wanted["id"]})).json()["entries"]
+    assert "captured" in [entry["kind"] for entry in entries]
 
 
 def test_every_route_that_serves_an_account_is_decided() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
@@ -11,11 +12,16 @@ from ledger.domain.lots import Source
 from ledger.errors import Refusal
 from ledger.identifiers import CommandKey, Identifiers, JobId
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
+from tests.ledger.world import paid
 
 
 class Retracted(Refusal):
     code = "test_retracted"
     message = "Nothing is opened for it any more."
+
+
+class Moved(Exception):
+    """The account was merged into this one."""
 
 
 @dataclass
@@ -37,6 +43,8 @@ class FakeFunding:
     refusal: Refusal | None = None
     """Raised instead of opening a payment request."""
     settled_times: int = 0
+    before_settling: Callable[[], Awaitable[None]] | None = None
+    """Happens once, elsewhere, just before money is taken."""
     retracted: set[JobId] = field(default_factory=set)
 
     def _known(self, reference: str) -> FakePayment:
@@ -83,6 +91,9 @@ class FakeFunding:
 
     async def settle(self, reference: str, within: Within) -> FundingState:
         payment = self._known(reference)
+        if self.before_settling is not None:
+            happen, self.before_settling = self.before_settling, None
+            await happen()
         if payment.state in (FundingState.HELD, FundingState.SETTLED):
             payment.state = FundingState.SETTLED
             if self._lost():
@@ -99,25 +110,39 @@ class FakeFunding:
     async def _settle(self, reference: str, within: Within | None) -> None:
         payment = self.payments[reference]
         payment.state = FundingState.SETTLED
+        whose: str = payment.order.account_id
+        while (moved := await self._settle_for(whose, reference, within)) is not None:
+            whose = moved
+        self.settled_times += not payment.granted
+        payment.granted = True
+
+    async def _settle_for(self, whose: str, reference: str, within: Within | None) -> str | None:
+        """Grant the credits and decide the rest, at once; the account to do it for instead, if this one was merged."""
+        payment = self.payments[reference]
         lot_id = "lot_" + reference.removeprefix("pay_job_")
-        order = payment.order
+        price = payment.order.price_credits
 
         def decide(uow: UnitOfWork) -> None:
             if not payment.granted:
-                command = GrantCredits(lot_id=lot_id, credits=order.price_credits, source=Source.PAYMENT)
-                grant_in(uow, order.account_id, command)
+                if into := uow.state(whose).status.merged_into:
+                    raise Moved(into)
+                command = GrantCredits(
+                    lot_id=lot_id, credits=price, source=Source.PAYMENT, consideration=paid(price)
+                )
+                grant_in(uow, whose, command)
             if within is not None:
                 within.decide(uow, [lot_id])
 
-        await self.log.submit(
-            Transaction(
-                key=CommandKey(self.ids.command()),
-                actor="rail:fake",
-                body=["settle", reference],
-                streams=(order.account_id, *(within.streams if within else ())),
-                rows=within.rows if within else (),
-                decide=decide,
-            )
+        transaction = Transaction(
+            key=CommandKey(self.ids.command()),
+            actor="rail:fake",
+            body=["settle", reference],
+            streams=(whose, *(within.streams if within else ())),
+            rows=within.rows if within else (),
+            decide=decide,
         )
-        self.settled_times += not payment.granted
-        payment.granted = True
+        try:
+            await self.log.submit(transaction)
+        except Moved as moved:
+            return str(moved)
+        return None
