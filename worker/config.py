@@ -110,10 +110,11 @@ def load_config(environment: Mapping[str, str], file: Path | None = None) -> Wor
     unknown = set(values) - known
     if unknown:
         raise ConfigurationFault(f"unknown settings: {', '.join(sorted(unknown))}")
-    for name in ("api_url", "comfyui_url"):
-        address = urlparse(str(values.get(name, "")))
-        if address.scheme not in {"http", "https"} or not address.hostname:
-            raise ConfigurationFault(f"{name} is missing or not an http(s) address")
+    wrong = [name for name in ("api_url", "comfyui_url") if not _is_address(str(values.get(name, "")))]
+    if wrong:
+        named = {field: name for name, field in ENVIRONMENT.items()}
+        sentences = (f"{field} ({named[field]}) is missing or not an http(s) address" for field in wrong)
+        raise ConfigurationFault("; ".join(sentences))
     try:
         config = WorkerConfig(**{name: _converted(name, value) for name, value in values.items()})
     except (TypeError, ValueError) as fault:
@@ -122,6 +123,11 @@ def load_config(environment: Mapping[str, str], file: Path | None = None) -> Wor
     if problems:
         raise ConfigurationFault("; ".join(problems))
     return config
+
+
+def _is_address(value: str) -> bool:
+    address = urlparse(value)
+    return address.scheme in {"http", "https"} and bool(address.hostname)
 
 
 def _out_of_bounds(config: WorkerConfig) -> Iterator[str]:

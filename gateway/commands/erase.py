@@ -117,7 +117,8 @@ def run_erase(who: str, *, sure: bool, as_json: bool) -> int:
     store = object_store(
         settings, LinkSigner(settings.secret_for("object-links"), system_clock), ThreadExecutor()
     )
-    accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
+    with stack.answering():
+        accounts = asyncio.run(accounts_of(settings.sqlalchemy_url, who))
     if not accounts:
         stack.fail("Nobody is known by this address.", code=1)
     if not sure:

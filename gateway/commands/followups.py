@@ -17,10 +17,8 @@ def show_followups(*, as_json: bool) -> int:
     """Every kind, also those of which nothing waits. Failing follow-ups are tried again by themselves."""
     engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
     try:
-        with engine.connect() as connection:
+        with stack.answering(), engine.connect() as connection:
             found = connection.execute(figures_query(KINDS, system_clock())).mappings().all()
-    except sa.exc.OperationalError:
-        stack.fail("The database does not answer.")
     finally:
         engine.dispose()
     rows = [figures._asdict() for figures in figures_of(found)]

@@ -30,7 +30,8 @@ def show_objects(*, delete: bool, as_json: bool) -> int:
         finally:
             await engine.dispose()
 
-    found = asyncio.run(sweep())
+    with stack.answering():
+        found = asyncio.run(sweep())
     if as_json:
         stack.print_json({**msgspec.structs.asdict(found), "deleted": delete})
     else:

@@ -30,10 +30,8 @@ HOUR_MILLISECONDS = 3_600_000
 def _ask(query: sa.Select[Any]) -> list[dict[str, Any]]:
     engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
     try:
-        with engine.connect() as connection:
+        with stack.answering(), engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-    except sa.exc.OperationalError:
-        stack.fail("The database does not answer.")
     finally:
         engine.dispose()
 
@@ -134,7 +132,7 @@ def set_worker_state(worker_id: str, state: str) -> int:
         values |= {"self_test_at": None, "self_tests": 0}
     engine = sa.create_engine(stack.sqlalchemy_url(stack.database_url()))
     try:
-        with engine.begin() as connection:
+        with stack.answering(), engine.begin() as connection:
             mine = workers.c.worker_id == worker_id
             update = sa.update(workers).where(mine, workers.c.state != GONE).values(**values)
             found = connection.execute(update).rowcount
@@ -152,10 +150,8 @@ def mint_token(hours: int) -> int:
     """Print a one-time registration token."""
     from gateway.derived_secrets import WORKER_REGISTRATION, derive_secret
 
-    key = stack.environment().get("LLAMASKETCH_SECRET_KEY")
-    if not key:
-        stack.fail("LLAMASKETCH_SECRET_KEY is not known here: run it where the stack runs.")
     stack.refuse_unless_sound("LLAMASKETCH_SECRET_KEY")
+    key = stack.environment()["LLAMASKETCH_SECRET_KEY"]
     tokens = RegistrationTokens(derive_secret(key, WORKER_REGISTRATION), system_clock)
     typer.echo(tokens.mint(valid_for=timedelta(hours=hours)))
     return 0
@@ -203,6 +199,7 @@ def _history(job_id: str, *, as_json: bool) -> int:
     known = stack.categories()
     query = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id = %s ORDER BY originator_version"
     with (
+        stack.answering(),
         psycopg.connect(stack.database_url()) as connection,
         connection.cursor(row_factory=tuple_row, binary=True) as cursor,
     ):

@@ -11,13 +11,19 @@ from gateway.database.privileges import make_role
 from gateway.database.schema import migrate
 
 OWNER = "DATABASE_OWNER_URL"
+WANTED = {
+    OWNER: "the address with which tables may be made",
+    stack.DATABASE: "the address of the API, whose role is made",
+}
 
 
 def run_prepare_database() -> int:
     """Migrate as the owner, then make or mend the role of DATABASE_URL. May be run again at any time."""
-    owner = stack.environment().get(OWNER)
-    if not owner:
-        stack.fail(f"{OWNER} is not set: the address with which tables may be made.")
+    environ = stack.environment()
+    missing = [f"WRONG: {name} is missing: {what}" for name, what in WANTED.items() if not environ.get(name)]
+    if missing:
+        stack.fail("\n".join(missing))
+    owner = environ[OWNER]
     try:
         migrate(stack.sqlalchemy_url(owner))
         name = make_role(owner, stack.database_url())

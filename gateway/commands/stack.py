@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,7 @@ from ledger.log.categories import Categories
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
+DATABASE = "DATABASE_URL"
 USAGE = 2
 """Exit code of a command that could not begin."""
 
@@ -30,15 +32,21 @@ def data_folder() -> Path:
 
 
 def environment() -> Mapping[str, str]:
-    """The settings: those given in the environment over those of the stack running on the data folder."""
+    """The settings: those given in the environment over those of the stack running on the data folder.
+
+    With a database of its own the environment speaks alone: the try-out stack that runs beside it is another one, and
+    its kind, its secrets and its store are not that database's.
+    """
     running = find(data_folder())
     given = {name: value for name, value in os.environ.items() if value}
-    return given if running is None else {**running.environment, **given}
+    if running is None or given.get(DATABASE) not in (None, running.environment.get(DATABASE)):
+        return given
+    return {**running.environment, **given}
 
 
 def database_url() -> str:
     """The database to work on; ends the command with a sentence if there is none."""
-    url = environment().get("DATABASE_URL")
+    url = environment().get(DATABASE)
     if not url:
         fail(
             f"No stack is running on {data_folder()} and DATABASE_URL is not set: start one with `make run`, "
@@ -48,31 +56,41 @@ def database_url() -> str:
 
 
 def settings() -> Settings:
-    """The gateway's settings as the stack has them; ends the command with a sentence if they are not known."""
-    from pydantic import ValidationError
-
+    """The gateway's settings as the stack has them; ends the command with a line for each that is wrong or missing."""
+    from gateway.configuration import SETTINGS
     from gateway.settings import Settings
 
     database_url()
+    refuse_unless_sound(*(setting.name for setting in SETTINGS))
     known = {
         name.removeprefix("LLAMASKETCH_").lower() if name.startswith("LLAMASKETCH_") else name: value
         for name, value in environment().items()
     }
-    try:
-        return Settings.model_validate(known)
-    except ValidationError as error:
-        wrong = "; ".join(str(part["msg"]).removeprefix("Value error, ") for part in error.errors())
-        fail(f"{wrong}. Run it where the stack runs, or with its environment.")
+    return Settings.model_validate(known)
 
 
-def refuse_unless_sound(name: str) -> None:
-    """End the command with a sentence if this setting breaks its rules."""
+def refuse_unless_sound(*names: str) -> None:
+    """End the command with a line for each of these settings that breaks its rules, as `check-config` says it."""
     from gateway.configuration import SETTINGS, is_production
     from rails.configuration import check
 
-    environ, one = environment(), [setting for setting in SETTINGS if setting.name == name]
-    for finding in check(one, environ, production=is_production(environ)):
-        fail(f"{finding.problem}.")
+    environ, asked = environment(), [setting for setting in SETTINGS if setting.name in names]
+    findings = check(asked, environ, production=is_production(environ))
+    if findings:
+        lines = "\n".join(f"WRONG: {finding.problem}" for finding in findings)
+        fail(f"{lines}\nRun it where the stack runs, or with its environment.")
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Around what asks the database: ends the command with a sentence if that does not answer."""
+    import psycopg
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except (psycopg.OperationalError, OperationalError):
+        fail("The database does not answer.")
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -145,7 +145,8 @@ def run_rebuild(*, as_json: bool) -> int:
     line = stack.ProgressLine()
     url = stack.sqlalchemy_url(stack.database_url())
     try:
-        position = asyncio.run(rebuild(url, stack.categories(), progress=line))
+        with stack.answering():
+            position = asyncio.run(rebuild(url, stack.categories(), progress=line))
     except (sa.exc.SQLAlchemyError, CorruptLog) as error:
         stack.fail(f"Nothing was changed: {error}", code=1)
     finally:
@@ -162,7 +163,7 @@ def run_seal(*, output: Path | None, key_file: Path | None, as_json: bool) -> in
     folder = stack.data_folder() / "seals"
     try:
         key = load_or_make_key(key_file or folder / "key.pem")
-        with psycopg.connect(stack.database_url()) as connection:
+        with stack.answering(), psycopg.connect(stack.database_url()) as connection:
             seal = seal_head(connection, key, system_clock)
     except LogEmpty:
         stack.fail("The log is empty: there is nothing to seal yet.")

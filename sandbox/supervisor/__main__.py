@@ -15,7 +15,7 @@ from gateway.commands.running import RunningStack, announce, withdraw
 from sandbox.supervisor.errors import SupervisorError
 from sandbox.supervisor.folder import DataFolder
 from sandbox.supervisor.life import supervise
-from sandbox.supervisor.plan import make_plan, require_linux, require_setup
+from sandbox.supervisor.plan import make_plan, require_linux, require_setup, require_trying_out
 from sandbox.supervisor.process import Plan
 
 TRY = """
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_linux()
         require_setup()
+        require_trying_out(settings)
         folder = DataFolder(options.data)
         folder.acquire()
         try:

@@ -27,6 +27,8 @@ from sandbox.supervisor.ports import PortFile
 from sandbox.supervisor.process import ChildSpec, Plan
 from sandbox.supervisor.secrets import default_secrets
 
+ENVIRONMENT, EMBEDDED = "LLAMASKETCH_ENVIRONMENT", "embedded"
+"""As in `gateway.configuration`, which loads more than this process needs."""
 EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED")
 SERVERS = ("postgres", "valkey")
@@ -47,7 +49,7 @@ def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int
     plan.environment.setdefault("LLAMASKETCH_PUBLIC_URL", url)
     plan.environment.setdefault("LLAMASKETCH_API_URL", f"http://127.0.0.1:{port}")
     # This is the try-out stack, and it says so: nothing else takes itself for one.
-    plan.environment.setdefault("LLAMASKETCH_ENVIRONMENT", "embedded")
+    plan.environment.setdefault(ENVIRONMENT, EMBEDDED)
     plan.environment["PYTHONUNBUFFERED"] = "1"
     _add_servers(plan, folder, ports)
     _add_sandboxes(plan, folder, ports)
@@ -169,6 +171,21 @@ def require_setup() -> None:
         raise SetupMissing("The Python packages are not installed: run `make setup` first.")
     if (ROOT / "package-lock.json").exists() and not (ROOT / "node_modules").is_dir():
         raise SetupMissing("The browser packages are not installed: run `make setup` first.")
+
+
+def require_trying_out(given: Mapping[str, str]) -> None:
+    """A database of somebody's own is served with stand-ins only if that is asked for. Raises `SupervisorError`."""
+    environment = given.get(ENVIRONMENT)
+    if environment not in (None, "", EMBEDDED):
+        raise SupervisorError(
+            f"{ENVIRONMENT} is {environment}, and `make run` starts the try-out stack: docs/operators.md says how to "
+            "start each program."
+        )
+    if given.get("DATABASE_URL") and not environment:
+        raise SupervisorError(
+            "DATABASE_URL names a database of your own, and `make run` would serve it with built-in sign-in and "
+            f"stand-ins for payments. Leave it empty, or say {ENVIRONMENT}={EMBEDDED} if this is what you want."
+        )
 
 
 def require_linux() -> None:
