@@ -45,6 +45,11 @@ class StateCache:
         self._foreign.clear()
         self.position = position
 
+    def seen(self, stream: str) -> Any | None:
+        """A state as it was last used; None if it is not here. Safe from any thread, and possibly behind."""
+        known = self._cached.get(stream)
+        return None if known is None else known.state
+
     def missing(self, streams: Iterable[str]) -> set[str]:
         """Those that have to be loaded."""
         return {stream for stream in streams if stream not in self._cached}

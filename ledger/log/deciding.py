@@ -33,6 +33,8 @@ class Decision:
     answers: list[Answer] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
+    unrecorded: list[str] = field(default_factory=list)
+    """Keys of commands that were refused and keep no refusals: what they were answered before would not show."""
     violations: list[tuple[Transaction, InvariantViolated]] = field(default_factory=list)
     """Transactions that were undone because they broke an invariant; nothing is recorded of them."""
     _first: dict[str, tuple[int, bytes]] = field(default_factory=dict)
@@ -76,6 +78,10 @@ class Decision:
             detail = encode_detail(result)
             rows = self._rows(transaction, uow)
         except Refusal as refused:
+            if not transaction.keeps_refusals:
+                self.answers.append(refused)
+                self.unrecorded.append(transaction.key)
+                return
             detail = encode_detail(refused.details)
             refusal = refused.code
             answer = refused

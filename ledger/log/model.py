@@ -167,6 +167,9 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     suspected: bool = False
     """The caller thinks that this command may be known already: its key is looked up first. Without
     it a known key is found just the same, at the price of deciding its whole batch twice."""
+    keeps_refusals: bool = True
+    """Whether a refusal is the command's outcome, too. If not, nothing is recorded of it, and the same key is
+    decided anew when it is sent again."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -185,3 +188,7 @@ class LogWriter(Protocol):
 
     async def submit(self, transaction: Transaction) -> Receipt:
         """Run one transaction; return only after COMMIT. Raises the recorded `Refusal`."""
+
+    def seen(self, stream: str) -> Any | None:
+        """A stream's state as it was when a transaction of this process last needed it, without asking
+        anybody; None if it is not remembered. It may be behind: it decides nothing."""

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -145,6 +145,10 @@ class Sequencer:
             self._queue.put(_Waiting(transaction, future))
         return await future
 
+    def seen(self, stream: str) -> Any | None:
+        """See `LogWriter.seen`."""
+        return self._cache.seen(stream)
+
     def _run(self) -> None:
         try:
             while self._next or not self._ended:
@@ -257,11 +261,10 @@ class Sequencer:
         decision = self._decided_ahead(connection, transactions, newest)
         if decision is None:
             suspects = [t.key for t in transactions if look_up or t.suspected]
-            known = connection.outcomes(suspects) if suspects else {}
-            uow = self._uow(connection, transactions, newest)
-            decision = decide_batch(
-                transactions, known, uow, batch=newest.batch + 1, position=newest.last_position
-            )
+            decision = self._decided(connection, transactions, newest, suspects)
+        if decision.unrecorded and not look_up and connection.outcomes(decision.unrecorded):
+            # One of them was done before, and could not be done now.
+            decision = self._decided(connection, transactions, newest, [t.key for t in transactions])
         if not decision.outcomes:
             connection.rollback()
         else:
@@ -269,6 +272,17 @@ class Sequencer:
         for transaction, violated in decision.violations:
             self._report(transaction, violated)
         return decision.answers
+
+    def _decided(
+        self,
+        connection: LogConnection,
+        transactions: Sequence[Transaction],
+        newest: Sealed,
+        suspects: Sequence[str],
+    ) -> Decision:
+        known = connection.outcomes(suspects) if suspects else {}
+        uow = self._uow(connection, transactions, newest)
+        return decide_batch(transactions, known, uow, batch=newest.batch + 1, position=newest.last_position)
 
     def _report(self, transaction: Transaction, violated: InvariantViolated) -> None:
         """Say everything that a repair needs, so that the command can be understood without being repeated."""

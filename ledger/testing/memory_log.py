@@ -50,9 +50,15 @@ class MemoryLog:
             result = transaction.decide(uow)
         except Refusal as refusal:
             kept = Refusal.restore(refusal.code, msgspec.json.decode(msgspec.json.encode(refusal.details)))
-            self._outcomes[transaction.key] = (digest, kept)
+            if transaction.keeps_refusals:
+                self._outcomes[transaction.key] = (digest, kept)
             raise kept from None
         return self._record(transaction, digest, batch, uow, result)
+
+    def seen(self, stream: str) -> Any | None:
+        """See `LogWriter.seen`."""
+        known = self._states.get(stream)
+        return None if known is None else known[0]
 
     def _record(
         self,

@@ -48,6 +48,32 @@ async def test_a_refusal_is_remembered_with_its_details(log: LogUnderTest) -> No
         await log.writer.submit(take("k1", "purse_a", 5))
 
 
+async def test_a_command_that_keeps_no_refusals_is_decided_anew_until_it_is_done(log: LogUnderTest) -> None:
+    command = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
+    for _ in range(2):
+        with pytest.raises(TooFewCoins):
+            await log.writer.submit(command)
+    await log.writer.submit(add("k2", "purse_a", 9))
+    answers = await asyncio.gather(*(log.writer.submit(command) for _ in range(3)))
+    assert [answer.result for answer in answers] == [answers[0].result] * 3
+    assert (await log.reader.state("purse_a")).state == Purse(4)
+    assert (await log.writer.submit(command)).replayed
+
+
+async def test_twins_that_keep_no_refusals_are_each_decided(log: LogUnderTest) -> None:
+    command = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
+    refused = await asyncio.gather(*(log.writer.submit(command) for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in refused] == [TooFewCoins] * 3
+    assert await log.reader.head() == 0
+
+
+async def test_a_state_that_was_used_is_remembered_and_others_are_not(log: LogUnderTest) -> None:
+    assert log.writer.seen("purse_a") is None
+    await log.writer.submit(add("k1", "purse_a", 5))
+    assert log.writer.seen("purse_a") == Purse(5)
+    assert log.writer.seen("purse_b") is None
+
+
 async def test_a_key_can_be_refused_by_a_command_that_touches_nothing_else(log: LogUnderTest) -> None:
     await log.writer.submit(add("k1", "purse_a", 5))
 
