@@ -35,7 +35,8 @@ from generation.images.moderation import TermModeration
 from generation.images.object_store import SameObject, StoredObject, UploadTarget
 from generation.jobs.orphaned_uploads import upload_key
 from generation.jobs.service import Generations
-from generation.queueing.queue import JobQueue, Place, QueueSummary
+from generation.queueing.estimating import Place
+from generation.queueing.queue import JobQueue
 from generation.queueing.signals import LocalSignals
 from generation.store.batching import Batcher
 from ledger.clock import ManualClock
@@ -50,12 +51,6 @@ from ledger.service import Ledger
 
 BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
 RECENT_FOR = timedelta(seconds=1)
-_SUMMARIES = """
-    SELECT asked.account_id, (SELECT virtual_time FROM queue_clock) AS virtual_time,
-           (SELECT count(*) FROM job_queue q WHERE q.account_id = asked.account_id) AS in_flight,
-           (SELECT count(*) FROM job_queue WHERE state = 'queued') AS queued
-    FROM unnest(%s::text[]) AS asked(account_id)
-    """
 _PLACES = """
     SELECT job_id, rank, before, (SELECT virtual_time FROM queue_clock) AS virtual_time,
            (SELECT count(*) FROM job_queue WHERE state = 'running') AS running,
@@ -136,17 +131,10 @@ class SameInstantQueue(JobQueue):
         super().__init__(engine)
         self._connection = connection
         self._now = BEGIN
-        self._summaries: Batcher[str, QueueSummary] = Batcher(self._load_summaries)
         self._sessions: Batcher[str, LiveSession] = Batcher(self._load_sessions)
         self._places: Batcher[str, Place] = Batcher(self._load_places)
         self._recent: Sequence[int] = ()
         self._recent_at = BEGIN - RECENT_FOR
-
-    async def summary(self, account_id: AccountId, graph: str, now: datetime) -> QueueSummary:
-        """See `JobQueue.summary`."""
-        found = await self._summaries.get(account_id)
-        assert found is not None
-        return self._noted(found, now)
 
     async def session(self, session_key: str) -> LiveSession | None:
         """See `JobQueue.session`."""
@@ -163,12 +151,6 @@ class SameInstantQueue(JobQueue):
             self._recent_at = self._now
             self._recent = await super().recent_milliseconds(limit)
         return self._recent
-
-    async def _load_summaries(self, accounts: Sequence[str]) -> Mapping[str, QueueSummary]:
-        rows = await self._ask(_SUMMARIES, list(accounts))
-        return {
-            row.account_id: QueueSummary(row.virtual_time or 0, row.in_flight, row.queued) for row in rows
-        }
 
     async def _load_sessions(self, keys: Sequence[str]) -> Mapping[str, LiveSession]:
         rows = await self._ask(_SESSIONS, list(keys))

@@ -58,17 +58,6 @@ class IdempotencyKeys:
         self._engine = engine
         self._clock = clock
 
-    async def known(self, *, principal: str, route: str, key: str | None, body: bytes) -> bool:
-        """Whether this key was used before. Raises as `map` does."""
-        if key is None:
-            return False
-        digest = _digest_of(key, body)
-        async with self._engine.connect() as connection:
-            row = await self._earlier(connection, principal, route, key)
-        if row is not None and row.body_digest != digest:
-            raise _conflict()
-        return row is not None
-
     async def map(self, *, principal: str, route: str, key: str | None, body: bytes, new_id: str) -> Mapped:
         """The id that this key stands for: `new_id`, or the first one it was given.
 
@@ -77,7 +66,7 @@ class IdempotencyKeys:
         """
         if key is None:
             return Mapped(new_id, 0, fresh=True)
-        digest = _digest_of(key, body)
+        digest = digest_of(key, body)
         put = (
             insert(keys)
             .values(
@@ -99,21 +88,8 @@ class IdempotencyKeys:
                 mine = keys.c.principal == principal, keys.c.route == route, keys.c.key == key
                 known = (await connection.execute(sa.select(keys).where(*mine))).one()
         if known.body_digest != digest:
-            raise _conflict()
+            raise conflict()
         return Mapped(known.resource_id, known.attempt, fresh=False)
-
-    async def reopen(self, *, principal: str, route: str, key: str | None, attempt: int) -> None:
-        """After an attempt that does not finish the key: let the next request be a new attempt."""
-        if key is None:
-            return
-        async with self._engine.begin() as connection:
-            known = await self._earlier(connection, principal, route, key)
-            if known is None:
-                return
-            this = keys.c.principal == known.principal, keys.c.route == route, keys.c.key == key
-            await connection.execute(
-                sa.update(keys).where(*this, keys.c.attempt == attempt).values(attempt=attempt + 1)
-            )
 
     @staticmethod
     async def _earlier(
@@ -126,11 +102,13 @@ class IdempotencyKeys:
         return (await connection.execute(own_first.limit(1))).first()
 
 
-def _digest_of(key: str, body: bytes) -> bytes:
+def digest_of(key: str, body: bytes) -> bytes:
+    """Of what was sent. Raises `Problem` 400 for a malformed key."""
     if not _SHAPE.fullmatch(key):
         raise Problem("bad_idempotency_key", "An Idempotency-Key has 1 to 255 printable ASCII characters.")
     return hashlib.sha256(body).digest()
 
 
-def _conflict() -> Problem:
+def conflict() -> Problem:
+    """The key was used for something else."""
     return Problem("idempotency_conflict", "This Idempotency-Key was used with another body.")

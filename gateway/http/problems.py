@@ -32,9 +32,6 @@ from rails.payments.service import NotificationsFull
 TYPE_BASE = "https://llamasketch.com/problems/"
 MEDIA_TYPE = "application/problem+json"
 
-UNFINISHED = frozenset({401, 402, 429})
-"""With these, and with 5xx, an Idempotency-Key stays open: the same request may still run, once."""
-
 _DATABASE_AWAY = (
     psycopg.OperationalError,
     psycopg_pool.PoolTimeout,
@@ -139,18 +136,6 @@ def problem_of_http(error: HTTPException) -> Problem:
     An error that it does not raise today would be one that we do not know: our fault until somebody says otherwise.
     """
     return Problem(FRAMEWORK_CODES.get(error.status_code, "internal"), headers=error.headers)
-
-
-def leaves_key_open(error: Exception) -> bool:
-    """Whether the log keeps this refusal although the same request may succeed later.
-
-    A fault is not meant: nothing was kept of it, or its outcome is not known, and then the same
-    command key has to be asked again.
-    """
-    if not isinstance(error, Refusal):
-        return False
-    status = problem_of(error).status
-    return status in UNFINISHED or status >= 500
 
 
 def log_fault(path: str, problem: Problem, error: Exception) -> None:

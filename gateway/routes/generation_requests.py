@@ -11,40 +11,39 @@ from gateway.auth.identity import NetworkKeys, Principal
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins, prefixes, quotas
 from gateway.auth.topup_links import TopupLinks
-from gateway.http.idempotency import IdempotencyKeys, Mapped
-from gateway.http.problems import Problem, leaves_key_open, problem_of
+from gateway.http.problems import Problem, problem_of
+from gateway.http.request_keys import RequestKeys, SentRequest
 from gateway.routes.generation_shapes import GenerationIn
 from gateway.routes.live import SessionNames, SessionNamesDep
-from gateway.routes.presenting import balance, has_paid
+from gateway.routes.presenting import balance
 from gateway.routes.sketch_data import sent_data
 from gateway.settings import Settings
 from gateway.wiring.dependencies import (
     ClockDep,
     GenerationsDep,
-    IdempotencyKeysDep,
     IdentifiersDep,
     LedgerDep,
     LimiterDep,
     NetworkKeysDep,
     OriginsDep,
+    RequestKeysDep,
     SettingsDep,
     TopupLinksDep,
     UploadsDep,
 )
 from generation.domain.errors import UploadsBusy
-from generation.domain.fairness import FREE, PAID, PRIORITY, Tier
+from generation.domain.funding import FundingOrder
 from generation.domain.quotas import QuotasOf
 from generation.domain.requests import Accepted, GenerationRequest, price_of
 from generation.domain.sketches import Sketch
 from generation.images.checking import inspect_sketch, output_size, read_sketch, upright
 from generation.images.executors import ExecutorLost
 from generation.images.uploads import Uploads
+from generation.jobs.admission import REQUEST_KIND
 from generation.jobs.foreseeing import RequestOutline
 from generation.jobs.service import Generations
 from ledger.clock import Clock
-from ledger.domain.view import AccountView
-from ledger.identifiers import AccountId, HoldId, Identifiers, JobId
-from ledger.plans import PLANS
+from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, JobId
 from ledger.service import Ledger
 
 ROUTE = "POST /v1/generations"
@@ -58,14 +57,14 @@ class Requests:
 
     generations: Generations
     ledger: Ledger
-    keys: IdempotencyKeys
+    keys: RequestKeys
     uploads: Uploads
     limiter: Limiter
+    links: TopupLinks
     identifiers: Identifiers
     origins: Origins
     network_keys: NetworkKeys
     names: SessionNames
-    links: TopupLinks
     clock: Clock
     settings: Settings
 
@@ -77,34 +76,74 @@ class Requests:
         data = sent_data(body.sketch)
         await self.limiter.upload(request, caller, len(data))
         price = price_of(*output_size(*upright(inspect_sketch(data, body.sketch.content_type))))
-        who, whole = caller.account_id, await request.body()
         try:
-            if not await self.keys.known(principal=who, route=ROUTE, key=key, body=whole):
-                await self.generations.foresee(await self._outline(request, caller, body, price))
-            sketch = await self._read(request, data, body.sketch.content_type)
-            mapped = await self.keys.map(
-                principal=who, route=ROUTE, key=key, body=whole, new_id=self.identifiers.job()
+            return await self._accepted(
+                request, caller, body, data, price, await self._sent(request, caller, key)
             )
-            return await self._attempt(request, caller, body, sketch, mapped, key)
         except Exception as error:
             problem = problem_of(error)
             if problem.status != 402:
                 raise
             raise await self._payment_required(caller.account_id, problem, price) from error
 
-    async def _outline(
-        self, request: Request, caller: Principal, body: GenerationIn, price: int
-    ) -> RequestOutline:
-        account = await self.ledger.account(caller.account_id)
-        return RequestOutline(
-            account_id=caller.account_id,
-            account=account,
-            tier=_tier(account),
+    async def _sent(self, request: Request, caller: Principal, key: str | None) -> SentRequest:
+        if key is None:  # each such request stands for itself
+            job_id = self.identifiers.job()
+            return SentRequest(CommandKey(f"{job_id}:0"), "", job_id)
+        return await self.keys.find(
+            principal=caller.account_id,
+            route=ROUTE,
+            kind=REQUEST_KIND,
+            key=key,
+            body=await request.body(),
+        )
+
+    async def _accepted(
+        self,
+        request: Request,
+        caller: Principal,
+        body: GenerationIn,
+        data: bytes,
+        price: int,
+        sent: SentRequest,
+    ) -> Accepted:
+        account_id, job_id = caller.account_id, JobId(sent.resource_id or self.identifiers.job())
+        funding = body.funding.method if body.funding else None
+        if sent.outcome is not None:
+            order = FundingOrder(
+                job_id=job_id, account_id=account_id, method=funding or "", price_credits=price
+            )
+            return await self.generations.accepted(sent.outcome, order)
+        networks = self._networks(request)
+        outline = RequestOutline(
+            account_id=account_id,
             price=price,
-            networks=self._networks(request)(self.clock()),
+            networks=networks(self.clock()),
             live=body.live,
             graph=self.settings.graph,
-            pays_apart=body.funding is not None,
+            pays_apart=funding is not None,
+        )
+        await self.generations.foresee(outline)
+        return await self.generations.request(
+            GenerationRequest(
+                key=sent.command_key,
+                sent_digest=sent.digest,
+                job_id=job_id,
+                hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
+                account_id=account_id,
+                prompt=body.prompt,
+                sketch=await self._read(request, data, body.sketch.content_type),
+                seed=seed_of(job_id) if body.seed is None else body.seed,
+                strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
+                live=body.live,
+                session_id=body.session_id and await self.names.find(account_id, body.session_id),
+                seq=body.seq,
+                variation=body.variation,
+                session_cap=body.session_cap,
+                funding=funding,
+                networks=networks,
+                graph=self.settings.graph,
+            )
         )
 
     async def _read(self, request: Request, data: bytes, content_type: str) -> Sketch:
@@ -114,57 +153,6 @@ class Requests:
             return await self.uploads.run(network, read_sketch, data, content_type)
         except (ExecutorLost, OSError) as error:  # no fault of the sketch's
             raise UploadsBusy from error
-
-    async def _attempt(
-        self,
-        request: Request,
-        caller: Principal,
-        body: GenerationIn,
-        sketch: Sketch,
-        mapped: Mapped,
-        key: str | None,
-    ) -> Accepted:
-        # A key that was used before may hold an old refusal that was left open: then try once more.
-        for again in (not mapped.fresh, False):
-            try:
-                return await self.generations.request(
-                    await self._generation_request(request, caller, body, sketch, mapped)
-                )
-            except Exception as error:
-                if not leaves_key_open(error):
-                    raise
-                await self.keys.reopen(
-                    principal=caller.account_id, route=ROUTE, key=key, attempt=mapped.attempt
-                )
-                if not again:
-                    raise
-                mapped = mapped._replace(attempt=mapped.attempt + 1)
-        raise AssertionError("the second attempt either answers or raises")
-
-    async def _generation_request(
-        self, request: Request, caller: Principal, body: GenerationIn, sketch: Sketch, mapped: Mapped
-    ) -> GenerationRequest:
-        job_id, account_id = JobId(mapped.resource_id), caller.account_id
-        return GenerationRequest(
-            key=mapped.command_key,
-            job_id=job_id,
-            hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
-            account_id=account_id,
-            tier=_tier(await self.ledger.account(account_id)),
-            prompt=body.prompt,
-            sketch=sketch,
-            seed=seed_of(job_id) if body.seed is None else body.seed,
-            strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
-            live=body.live,
-            session_id=body.session_id and await self.names.find(account_id, body.session_id),
-            seq=body.seq,
-            variation=body.variation,
-            session_cap=body.session_cap,
-            funding=body.funding.method if body.funding else None,
-            repeated=not mapped.fresh,
-            networks=self._networks(request),
-            graph=self.settings.graph,
-        )
 
     def _networks(self, request: Request) -> QuotasOf:
         """A day's free images of where the request comes from."""
@@ -189,14 +177,14 @@ class Requests:
 async def requests_of(
     generations: GenerationsDep,
     ledger: LedgerDep,
-    keys: IdempotencyKeysDep,
+    keys: RequestKeysDep,
     uploads: UploadsDep,
     limiter: LimiterDep,
+    links: TopupLinksDep,
     identifiers: IdentifiersDep,
     origins: OriginsDep,
     network_keys: NetworkKeysDep,
     names: SessionNamesDep,
-    links: TopupLinksDep,
     clock: ClockDep,
     settings: SettingsDep,
 ) -> Requests:
@@ -207,11 +195,11 @@ async def requests_of(
         keys=keys,
         uploads=uploads,
         limiter=limiter,
+        links=links,
         identifiers=identifiers,
         origins=origins,
         network_keys=network_keys,
         names=names,
-        links=links,
         clock=clock,
         settings=settings,
     )
@@ -230,10 +218,3 @@ def check_parts(body: GenerationIn) -> None:
 def seed_of(job_id: JobId) -> int:
     """Without a seed the job's own random tail is one: the same request gives the same picture."""
     return int.from_bytes(job_id[-8:].encode(), "big") & 0xFFFFFFFF
-
-
-def _tier(account: AccountView) -> Tier:
-    """How the account's plan is served."""
-    if PLANS[account.plan].priority:
-        return PRIORITY
-    return PAID if has_paid(account) else FREE

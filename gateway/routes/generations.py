@@ -67,7 +67,7 @@ async def request_generation(
     `Idempotency-Key` and body always mean the same image, however often they are sent.
     """
     accepted = await requests.accept(request, caller, body, idempotency_key)
-    estimate = await generations.estimate(accepted.job_id)
+    estimate = await generations.estimate_accepted(accepted, requests.settings.graph)
     opened = accepted.opened
     return GenerationOut(
         id=accepted.job_id,

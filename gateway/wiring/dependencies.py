@@ -20,6 +20,7 @@ from gateway.auth.topup_links import WATCHED_AFTER, TopupLink, TopupLinks
 from gateway.bounds.streams import OpenStreams
 from gateway.http.idempotency import IdempotencyKeys
 from gateway.http.problems import Problem
+from gateway.http.request_keys import RequestKeys
 from gateway.settings import Settings
 from gateway.streams.news import News
 from gateway.wiring.services import Services
@@ -179,6 +180,10 @@ async def _news(request: Request) -> News:
     return _services(request).news
 
 
+async def _request_keys(request: Request) -> RequestKeys:
+    return _services(request).identity.request_keys
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -214,6 +219,7 @@ NetworkKeysDep: TypeAlias = Annotated[NetworkKeys, Depends(_network_keys)]
 IdempotencyKeysDep: TypeAlias = Annotated[IdempotencyKeys, Depends(_idempotency_keys)]
 TopupLinksDep: TypeAlias = Annotated[TopupLinks, Depends(_topup_links)]
 NewsDep: TypeAlias = Annotated[News, Depends(_news)]
+RequestKeysDep: TypeAlias = Annotated[RequestKeys, Depends(_request_keys)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 

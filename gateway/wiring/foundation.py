@@ -42,6 +42,8 @@ class Foundation:
     identifiers: Identifiers
     engine: AsyncEngine
     sequencer: Sequencer
+    pool: AsyncConnectionPool[Any]
+    """For questions that are asked with every request."""
     reader: PostgresLogReader
     redis: redis.Redis
     signals: RedisSignals
@@ -95,6 +97,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         identifiers=Identifiers(clock),
         engine=engine,
         sequencer=sequencer,
+        pool=pool,
         reader=PostgresLogReader(pool, categories),
         redis=client,
         signals=RedisSignals(client),

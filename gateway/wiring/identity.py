@@ -12,6 +12,7 @@ from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
 from gateway.auth.topup_links import TopupLinks
 from gateway.http.idempotency import IdempotencyKeys
+from gateway.http.request_keys import RequestKeys
 from gateway.wiring.foundation import Foundation
 
 
@@ -28,6 +29,7 @@ class IdentityServices:
     network_keys: NetworkKeys
     idempotency: IdempotencyKeys
     topup_links: TopupLinks
+    request_keys: RequestKeys
 
 
 def build_identity(base: Foundation) -> IdentityServices:
@@ -59,4 +61,5 @@ def build_identity(base: Foundation) -> IdentityServices:
         network_keys=NetworkKeys(settings.secret_for("network-keys")),
         idempotency=IdempotencyKeys(base.engine, base.clock),
         topup_links=TopupLinks(settings.secret_for("topup-links"), settings.public_url, base.clock),
+        request_keys=RequestKeys(base.pool, settings.secret_for("input-digests")),
     )

@@ -95,7 +95,7 @@ class Dispatch:
         self._registry = registry
         self._clock = clock
         self.metrics = metrics or Metrics()
-        self._claims = ClaimBatcher(queue.engine, clock, LEASE, self.metrics.claim_batch.observe)
+        self._claims = ClaimBatcher(queue.engine, clock, LEASE, self._claimed)
         self._completion = Completion(
             log=log,
             reader=reader,
@@ -109,6 +109,10 @@ class Dispatch:
         self._logger = structlog.get_logger("generation.delivery.dispatch")
 
     # --- claiming ---
+
+    def _claimed(self, count: int) -> None:
+        self.metrics.claim_batch.observe(count)
+        self._queue.watch.changed()
 
     async def claim(
         self, worker: Worker, *, wait_seconds: float, gone: asyncio.Event | None = None

@@ -47,7 +47,8 @@ class GenerationRequest:
     job_id: JobId
     hold_id: HoldId
     account_id: AccountId
-    tier: Tier
+    tier: Tier | None = None
+    """How it is served; None goes by the account's plan."""
     prompt: str
     sketch: Sketch
     seed: int
@@ -65,8 +66,8 @@ class GenerationRequest:
     """Where its free images are counted, on the day on which it is decided."""
     graph: str = SKETCH_GRAPH
     """What workers run for it."""
-    repeated: bool = False
-    """Whether the client has sent this before, as far as we know."""
+    sent_digest: str = ""
+    """Keyed digest of what the client sent under a key of its own; empty if it gave none."""
 
     @property
     def price(self) -> int:
@@ -96,6 +97,8 @@ class Accepted(NamedTuple):
     state: str
     price_credits: int
     opened: Opened | None = None
+    rank: int | None = None
+    """Where it stands in line, if it has just got its place."""
 
 
 def price_of(width: int, height: int) -> int:

@@ -6,6 +6,7 @@ Read `admit` from top to bottom: it is the whole of a reservation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from generation.domain import fairness, quotas, sessions
 from generation.domain.commands import RequestJob, SupersedeJob
 from generation.domain.deciding import Situation
 from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
-from generation.domain.fairness import NO_TURN, VARIATION_SLOTS, Turn
+from generation.domain.fairness import NO_TURN, VARIATION_SLOTS, Tier, Turn
 from generation.domain.quotas import AnotherDay, NetworkQuota
 from generation.domain.requests import GenerationRequest, Limits
 from generation.domain.rows import FundingEntry, FundingStep, QueueEntry
@@ -21,19 +22,23 @@ from generation.domain.sessions import LiveSession, SessionMoved
 from generation.domain.states import JobState
 from generation.jobs import paying_apart
 from generation.jobs.recording import record, rows_of, session_of, situation, state_of
-from generation.queueing.queue import QueueSummary
+from generation.jobs.tiers import tier_of
+from generation.queueing.watch import QueueSummary
 from generation.store.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
 from ledger.domain.applying import hold_in, move_in
 from ledger.domain.commands import HoldCredits, MoveHold
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, JobId
-from ledger.log.model import SideTable, UnitOfWork
+from ledger.log.model import Transaction, UnitOfWork
 
 OPENING_AGAIN = timedelta(seconds=2)
 """When the sweep opens a payment request that could not be opened at once."""
+REQUEST_KIND = "request_generation"
+"""The first word of what the log digests of a request."""
 
 
-class Asked(NamedTuple):
+@dataclass(slots=True)
+class Asked:
     """A request with what was read for it before the lock. `replaced` is the frame that waits in its session."""
 
     request: GenerationRequest
@@ -43,6 +48,8 @@ class Asked(NamedTuple):
     replaced: JobId | None
     networks: Sequence[NetworkQuota]
     """Where its free images are counted, if it is decided on the day of these."""
+    rank: int | None = None
+    """Of the job that the newest decision put in line."""
 
 
 class Place(NamedTuple):
@@ -55,28 +62,38 @@ class Place(NamedTuple):
     """Where those were counted."""
 
 
-def streams(asked: Asked) -> list[str]:
-    """The streams that `admit` reads and writes."""
-    replaced = [] if asked.replaced is None else [asked.replaced]
-    return [asked.request.account_id, asked.request.job_id, *replaced]
-
-
-def rows(asked: Asked) -> list[tuple[SideTable, str]]:
-    """The rows that `admit` reads and writes."""
-    request = asked.request
-    declared = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in asked.networks)]
-    declared += paying_apart.rows_of_account(request.account_id)
+def transaction(asked: Asked, limits: Limits) -> Transaction:
+    """The command that makes the job. Of a refusal nothing is recorded: it may be sent again."""
+    request, replaced = asked.request, asked.replaced
+    rows = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in asked.networks)]
+    rows += paying_apart.rows_of_account(request.account_id)
     if request.session_key is not None:
-        declared.append((SESSIONS, request.session_key))
-    return declared if asked.replaced is None else [*declared, *rows_of(asked.replaced, request.account_id)]
+        rows.append((SESSIONS, request.session_key))
+    return Transaction(
+        key=request.key,
+        actor=request.account_id,
+        body=body(request, asked.digest),
+        streams=[request.account_id, request.job_id, *([] if replaced is None else [replaced])],
+        rows=rows if replaced is None else [*rows, *rows_of(replaced, request.account_id)],
+        decide=lambda uow: admit(uow, asked, limits),
+        keeps_refusals=False,
+    )
+
+
+def body(request: GenerationRequest, digest: str) -> list[str]:
+    """What makes two requests the same: under a client's key, what was sent; else the job, and what is painted."""
+    same = (request.key, request.sent_digest) if request.sent_digest else (request.job_id, digest)
+    return [REQUEST_KIND, *same]
 
 
 def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     """Make the job, and hold its price. Returns its state, and which waiting frame it replaced."""
     request = asked.request
     if uow.state(request.job_id).state is not JobState.UNKNOWN:
-        return {"state": state_of(uow, request.job_id)}  # asked for under another key: never a second time
-    _check_bounds(uow, asked, limits)
+        # Asked for under another key: never a second time.
+        return {"job_id": request.job_id, "state": state_of(uow, request.job_id)}
+    tier = request.tier or tier_of(uow.state(request.account_id), uow.now)
+    _check_bounds(uow, asked, tier, limits)
     deadline = uow.now + timedelta(seconds=limits.job_seconds)
     superseded = False
     if request.funding is not None:
@@ -84,23 +101,23 @@ def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     else:
         taken = _enter_session(uow, asked, limits, deadline)
         superseded = taken is not None
-        place = taken or _hold_price(uow, asked, deadline)
+        place = taken or _hold_price(uow, asked, tier, deadline)
     _record(uow, asked, deadline)
     state: JobState = uow.state(request.job_id).state
-    uow.put(QUEUE, _entry(request, uow.now, deadline, place, state).to_row())
+    entry = _entry(request, tier, uow.now, deadline, place, state)
+    uow.put(QUEUE, entry.to_row())
     uow.put(INPUTS, _inputs(request, uow.now))
-    answer = {"state": state.value}
+    asked.rank = entry.rank if state is JobState.QUEUED else None
+    answer = {"job_id": request.job_id, "state": state.value}
     return {**answer, "superseded": asked.replaced or ""} if superseded else answer
 
 
 def sketch_key(request: GenerationRequest) -> str:
-    """By the command and not by the job: a refused attempt must not delete what a later one needs."""
-    return f"sketches/{request.key.replace(':', '-')}.png"
+    """By the job: each attempt at a request is a job of its own, and only one of them is ever made."""
+    return f"sketches/{request.job_id}.png"
 
 
-def take_turn(
-    uow: UnitOfWork, account_id: AccountId, virtual_time: int, price: int, tier: fairness.Tier
-) -> Turn:
+def take_turn(uow: UnitOfWork, account_id: AccountId, virtual_time: int, price: int, tier: Tier) -> Turn:
     """The next place of this person in the line. The transaction declares their row of `fair_shares`."""
     share = uow.get(SHARES, account_id)
     turn, finish = fairness.turn_of(virtual_time, share["finish"] if share else 0, price, tier)
@@ -108,10 +125,10 @@ def take_turn(
     return turn
 
 
-def _check_bounds(uow: UnitOfWork, asked: Asked, limits: Limits) -> None:
-    summary, request, tier = asked.summary, asked.request, asked.request.tier
+def _check_bounds(uow: UnitOfWork, asked: Asked, tier: Tier, limits: Limits) -> None:
+    summary, request = asked.summary, asked.request
     if not summary.servable:
-        raise NoWorkerCanServe(graph=asked.request.graph)
+        raise NoWorkerCanServe(graph=request.graph)
     if summary.queued >= limits.queue_max:
         raise QueueFull()
     if request.funding is not None and paying_apart.of_everybody(uow) >= limits.queue_max:
@@ -183,7 +200,7 @@ def _take_over(
     return Place(turn, at.entry.free_credits, at.entry.networks)
 
 
-def _hold_price(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
+def _hold_price(uow: UnitOfWork, asked: Asked, tier: Tier, deadline: datetime) -> Place:
     """Hold the price; count what of it is free at the person's networks; take the next turn.
 
     Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and `AllowanceSharedOut`; and `AnotherDay`,
@@ -211,7 +228,7 @@ def _hold_price(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
     for quota in counted:
         row = {"id": quota.key, "used": used[quota.key] + free, "expires_at": quota.expires_at}
         uow.put(NETWORKS, row)
-    turn = take_turn(uow, request.account_id, asked.summary.virtual_time, request.price, request.tier)
+    turn = take_turn(uow, request.account_id, asked.summary.virtual_time, request.price, tier)
     if request.variation:
         turn = turn.behind(VARIATION_SLOTS)
     return Place(turn, free if counted else 0, [quota.key for quota in counted] or None)
@@ -239,7 +256,7 @@ def _record(uow: UnitOfWork, asked: Asked, deadline: datetime) -> None:
 
 
 def _entry(
-    request: GenerationRequest, now: datetime, deadline: datetime, place: Place, state: JobState
+    request: GenerationRequest, tier: Tier, now: datetime, deadline: datetime, place: Place, state: JobState
 ) -> QueueEntry:
     entry = QueueEntry(
         job_id=request.job_id,
@@ -249,7 +266,7 @@ def _entry(
         state=state,
         rank=0,
         tag=0,
-        weight=request.tier.weight,
+        weight=tier.weight,
         held=request.funding is None,
         free_credits=place.free_credits,
         networks=place.networks,

@@ -2,32 +2,40 @@
 
 A look without the lock: what it lets through is decided by `admission`, and what it refuses would be refused there
 in the same words. Where it cannot know (a live frame may take over the hold of the one that waits), it lets through.
+
+The look is at what this process remembers. Only where that says no, or nothing is remembered, is it asked anew: who
+can pay and finds a place costs no question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from generation.domain import quotas
 from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
-from generation.domain.fairness import Tier
 from generation.domain.quotas import NetworkQuota
 from generation.domain.requests import Limits
+from generation.jobs.tiers import tier_of
 from generation.queueing.queue import JobQueue
+from generation.queueing.watch import QueueSummary
 from ledger.domain.refusals import AccountInDebt, InsufficientCredits
-from ledger.domain.view import AccountView
+from ledger.domain.state import Account
+from ledger.domain.view import plan_in_force, view
+from ledger.errors import Refusal
 from ledger.identifiers import AccountId
-from ledger.plans import PLANS
+from ledger.log.model import LogWriter
+from ledger.log.reader import LogReader
+
+NETWORKS_MAX = 10_000
+"""Networks whose free images were all taken when somebody last asked, remembered at a time."""
 
 
 class RequestOutline(NamedTuple):
     """What is known of a request before its sketch is decoded."""
 
     account_id: AccountId
-    account: AccountView
-    tier: Tier
     price: int
     networks: Sequence[NetworkQuota]
     live: bool
@@ -36,31 +44,78 @@ class RequestOutline(NamedTuple):
     """A payment of its own pays for it: nothing is held."""
 
 
-async def foresee(queue: JobQueue, outline: RequestOutline, now: datetime, limits: Limits) -> None:
-    """Raises the refusal that `admission.admit` would raise for want of a place or of credits."""
-    summary = await queue.summary(outline.account_id, outline.graph, now)
-    if not summary.servable:
-        raise NoWorkerCanServe(graph=outline.graph)
-    if summary.queued >= limits.queue_max:
-        raise QueueFull()
-    if outline.pays_apart and await queue.paid_apart(now) >= limits.queue_max:
-        raise QueueFull()
-    if summary.in_flight >= outline.tier.in_flight_max:
-        raise TooManyInFlight(limit=outline.tier.in_flight_max)
-    may_take_over = outline.live and summary.in_flight > 0
-    if outline.pays_apart or may_take_over or PLANS[outline.account.plan].overage_limit:
+class Foresight:
+    """Looks ahead for one process."""
+
+    def __init__(self, *, log: LogWriter, reader: LogReader, queue: JobQueue, limits: Limits) -> None:
+        self._log = log
+        self._reader = reader
+        self._queue = queue
+        self._limits = limits
+        self._shared_out: dict[str, None] = {}
+
+    async def look(self, outline: RequestOutline, now: datetime) -> None:
+        """Raises the refusal that `admission.admit` would raise for want of a place or of credits."""
+        summary = await self._queue.watch.line(outline.graph, now, queue_max=self._limits.queue_max)
+        account = self._log.seen(outline.account_id)
+        if account is not None and not any(quota.key in self._shared_out for quota in outline.networks):
+            try:
+                self._check(outline, account, summary, {}, now)
+            except Refusal:
+                pass
+            else:
+                return
+        account = (await self._reader.state(outline.account_id)).state
+        used = await self._queue.used_today(outline.networks)
+        paid_apart = await self._queue.paid_apart(now) if outline.pays_apart else 0
+        summary = await self._queue.summary(outline.account_id, outline.graph, now)
+        try:
+            self._check(outline, account, summary, used, now, paid_apart)
+        except AllowanceSharedOut:
+            self.shared_out(outline.networks)
+            raise
+        for quota in outline.networks:
+            self._shared_out.pop(quota.key, None)
+
+    def shared_out(self, networks: Sequence[NetworkQuota]) -> None:
+        """Somebody was refused because others of these networks took the free images of today."""
+        self._shared_out.update(dict.fromkeys(quota.key for quota in networks))
+        while len(self._shared_out) > NETWORKS_MAX:
+            del self._shared_out[next(iter(self._shared_out))]
+
+    def _check(
+        self,
+        outline: RequestOutline,
+        account: Account,
+        summary: QueueSummary,
+        used: Mapping[str, int],
+        now: datetime,
+        paid_apart: int = 0,
+    ) -> None:
+        if not summary.servable:
+            raise NoWorkerCanServe(graph=outline.graph)
+        if max(summary.queued, paid_apart) >= self._limits.queue_max:
+            raise QueueFull()
+        tier, held = tier_of(account, now), sum(len(bucket) for bucket in account.holds)
+        in_flight = max(summary.in_flight, held)
+        if in_flight >= tier.in_flight_max:
+            raise TooManyInFlight(limit=tier.in_flight_max)
+        may_take_over = outline.live and in_flight > 0
+        if not (outline.pays_apart or may_take_over):
+            _check_credits(outline, account, used, now)
+
+
+def _check_credits(outline: RequestOutline, account: Account, used: Mapping[str, int], now: datetime) -> None:
+    plan = plan_in_force(account, now)
+    if plan.overage_limit:
         return
-    await _affordable(queue, outline)
-
-
-async def _affordable(queue: JobQueue, outline: RequestOutline) -> None:
-    account = outline.account
-    if account.debt:
-        raise AccountInDebt(debt=account.debt)
-    if account.available < outline.price:
-        raise InsufficientCredits(wanted=outline.price, available=account.available)
-    if account.available - account.claimable >= outline.price:
+    shown = view(account, plan, now, account_id=outline.account_id)
+    if shown.debt:
+        raise AccountInDebt(debt=shown.debt)
+    if shown.available < outline.price:
+        raise InsufficientCredits(wanted=outline.price, available=shown.available)
+    if shown.available - shown.claimable >= outline.price:
         return  # what is booked already pays for it, whatever the network has left
-    cap = quotas.exhausted(outline.networks, await queue.used_today(outline.networks), outline.price)
+    cap = quotas.exhausted(outline.networks, used, outline.price)
     if cap is not None:
         raise AllowanceSharedOut(cap=cap)

@@ -32,8 +32,9 @@ from generation.domain.states import JobState
 from generation.jobs.admission import take_turn
 from generation.jobs.metrics import Metrics
 from generation.jobs.recording import hold_id_of, record, rows_of, situation, state_of
-from generation.queueing.queue import JobQueue, QueueSummary
+from generation.queueing.queue import JobQueue
 from generation.queueing.signals import Signals
+from generation.queueing.watch import QueueSummary
 from generation.store.tables import FUNDING, QUEUE, RESULTS, SHARES, job_funding
 from ledger.clock import Clock
 from ledger.domain.applying import hold_in

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
 from generation.domain.commands import BlockJob, CancelJob, RequestJob
 from generation.domain.deciding import Situation
 from generation.domain.deciding import decide as decide_job
-from generation.domain.errors import AskTheWorker, JobNotFound, QueueFull
-from generation.domain.funding import FundingUnavailable, Opened
+from generation.domain.errors import AllowanceSharedOut, AskTheWorker, JobNotFound, QueueFull
+from generation.domain.funding import FundingOrder, FundingUnavailable, Opened
 from generation.domain.job import Job
 from generation.domain.quotas import AnotherDay
 from generation.domain.requests import Accepted, GenerationRequest, Limits
@@ -22,7 +25,7 @@ from generation.images.moderation import Moderation
 from generation.images.object_store import ObjectStore
 from generation.jobs import admission
 from generation.jobs.admission import Asked, sketch_key
-from generation.jobs.foreseeing import RequestOutline, foresee
+from generation.jobs.foreseeing import Foresight, RequestOutline
 from generation.jobs.funding import FundingProcess
 from generation.jobs.live import LiveSessions
 from generation.jobs.metrics import Metrics
@@ -34,7 +37,7 @@ from generation.queueing.signals import Signals
 from ledger.clock import Clock
 from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, JobId
-from ledger.log.model import LogWriter, Transaction, UnitOfWork
+from ledger.log.model import LogWriter, Receipt, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
 from ledger.ownership import Ownership
 
@@ -72,6 +75,7 @@ class Generations:
         self._limits = limits or Limits()
         self._funding_process = funding_process
         self._metrics = metrics or Metrics()
+        self._foresight = Foresight(log=log, reader=reader, queue=queue, limits=self._limits)
         self.returns = UsageReversals(log=log, engine=queue.engine, clock=clock)
         self.sessions = LiveSessions(
             log=log,
@@ -84,57 +88,75 @@ class Generations:
 
     async def foresee(self, outline: RequestOutline) -> None:
         """Refuse now what `request` would refuse, before anything is spent on it. Raises as `request` does."""
-        await foresee(self._queue, outline, self._clock(), self._limits)
+        await self._foresight.look(outline, self._clock())
 
     async def request(self, request: GenerationRequest) -> Accepted:
         """Hold the price, and queue the job, in one transaction.
 
         Raises the ledger's refusals (`InsufficientCredits`, `AccountInDebt`) and those of
-        `generation.domain.errors`. Repeating the same request gives the first answer.
+        `generation.domain.errors`; of them nothing is recorded. Repeating a request that was accepted gives
+        the first answer.
         """
         verdict = await self._moderation.check_prompt(request.prompt)
         if not verdict.allowed:
             return await self._block(request, verdict.category)
         await self._store.put(sketch_key(request), request.sketch.data, "image/png")
         try:
-            state = await self._admit(request)
-            unpaid = state == JobState.AWAITING_PAYMENT.value
-            opened = await self._open_payment(request) if unpaid else None
+            receipt, rank = await self._admit(request)
+            accepted = await self.accepted(receipt.result, request.order())
         except SessionMoved:
-            # Nothing is recorded: another process may accept the same request, and its job needs the sketch.
+            # Nothing is decided: another process may accept the same request, and its job needs the sketch.
             raise QueueFull from None
-        except Refusal:
-            # Nobody will ever make it, as is recorded: who cannot pay must not fill our store either.
+        except Refusal as refusal:
+            # Nobody will ever make it: who cannot pay must not fill our store either.
             await self._store.delete(sketch_key(request))
+            if isinstance(refusal, AllowanceSharedOut):
+                self._foresight.shared_out(request.networks(self._clock()))
             raise
-        if not unpaid:
+        if accepted.job_id != request.job_id:
+            # The same request was sent twice at once, and the other one came first.
+            await self._store.delete(sketch_key(request))
+        if accepted.state == JobState.QUEUED.value:
             await self._signals.work_arrived()
-        return Accepted(request.job_id, state, request.price, opened)
+        return accepted._replace(rank=rank)
 
-    async def _admit(self, request: GenerationRequest) -> str:
-        """The new job's state. Decided again if the frame that it would replace has changed meanwhile, or the day.
+    async def accepted(self, outcome: Mapping[str, Any], order: FundingOrder) -> Accepted:
+        """The answer to a request, from what the log has recorded of it; also when it is sent again."""
+        order = replace(order, job_id=JobId(outcome.get("job_id", order.job_id)))
+        unpaid = outcome["state"] == JobState.AWAITING_PAYMENT.value
+        opened = await self._open_payment(order) if unpaid else None
+        return Accepted(order.job_id, str(outcome["state"]), order.price_credits, opened)
+
+    async def _admit(self, request: GenerationRequest) -> tuple[Receipt, int | None]:
+        """What is recorded of it, and its rank if it is in line by this. Decided again if the frame that it would
+        replace has changed meanwhile, or the day.
 
         Raises `SessionMoved` if that has changed each time.
         """
         day = self._clock()
         for _ in range(RACES_MAX):
             asked = Asked(
-                request,
-                self._digest(request),
-                await self._queue.summary(request.account_id, request.graph, self._clock()),
-                await self._waiting_frame(request),
-                request.networks(day),
+                request=request,
+                digest=self._digest(request),
+                networks=request.networks(day),
+                replaced=await self._waiting_frame(request),
+                summary=await self._queue.watch.line(request.graph, day, queue_max=self._limits.queue_max),
             )
             try:
-                receipt = await self._log.submit(self._transaction(asked))
+                receipt = await self._log.submit(admission.transaction(asked, self._limits))
             except SessionMoved:
                 continue
             except AnotherDay as another:
                 day = another.now
                 continue
-            if "superseded" in receipt.result and not receipt.replayed:
+            if receipt.replayed:
+                return receipt, None
+            if "superseded" in receipt.result:
                 self._metrics.ended(JobState.SUPERSEDED.value)
-            return str(receipt.result["state"])
+                self._queue.watch.changed()
+            elif asked.rank is not None:
+                self._queue.watch.entered(asked.rank)
+            return receipt, asked.rank
         raise SessionMoved
 
     async def _waiting_frame(self, request: GenerationRequest) -> JobId | None:
@@ -143,26 +165,14 @@ class Generations:
         session = await self._queue.session(request.session_key)
         return None if session is None or session.waiting_job is None else JobId(session.waiting_job)
 
-    def _transaction(self, asked: Asked) -> Transaction:
-        request = asked.request
-        return Transaction(
-            key=request.key,
-            actor=request.account_id,
-            body=["request_generation", request.job_id, asked.digest],
-            streams=admission.streams(asked),
-            rows=admission.rows(asked),
-            decide=lambda uow: admission.admit(uow, asked, self._limits),
-            suspected=request.repeated,
-        )
-
-    async def _open_payment(self, request: GenerationRequest) -> Opened | None:
+    async def _open_payment(self, order: FundingOrder) -> Opened | None:
         """How to pay; None if that is not known yet. The sweep goes on asking."""
         if self._funding_process is None:
             return None
         try:
-            return await self._funding_process.open(request.order())
+            return await self._funding_process.open(order)
         except FundingUnavailable as error:
-            self._logger.warning("payment_request_delayed", job_id=request.job_id, error=str(error))
+            self._logger.warning("payment_request_delayed", job_id=order.job_id, error=str(error))
             return None
 
     async def _block(self, request: GenerationRequest, category: str) -> Accepted:
@@ -171,7 +181,7 @@ class Generations:
 
         def decide(uow: UnitOfWork) -> dict[str, str]:
             if uow.state(request.job_id).state is not JobState.UNKNOWN:
-                return {"state": state_of(uow, request.job_id)}
+                return {"job_id": request.job_id, "state": state_of(uow, request.job_id)}
             asked = RequestJob(
                 account_id=request.account_id,
                 hold_id=None,
@@ -182,20 +192,20 @@ class Generations:
             )
             for command in (asked, BlockJob("prompt", category)):
                 record(uow, Situation(job_id=request.job_id, job=uow.state(request.job_id)), command)
-            return {"state": state_of(uow, request.job_id)}
+            return {"job_id": request.job_id, "state": state_of(uow, request.job_id)}
 
         receipt = await self._log.submit(
             Transaction(
                 key=request.key,
                 actor=request.account_id,
-                body=["request_generation", request.job_id, digest],
+                body=admission.body(request, digest),
                 streams=(request.job_id,),
                 decide=decide,
             )
         )
         if not receipt.replayed:
             self._metrics.ended(JobState.BLOCKED.value)
-        return Accepted(request.job_id, receipt.result["state"], request.price)
+        return await self.accepted(receipt.result, request.order())
 
     def _digest(self, request: GenerationRequest) -> str:
         parts = (request.prompt, request.sketch.sha256, str(request.seed), str(request.strength_permille))
@@ -241,6 +251,14 @@ class Generations:
             if not receipt.replayed:
                 self._metrics.ended(JobState.CANCELLED.value)
         return await self.job(account_id, job_id)
+
+    async def estimate_accepted(self, accepted: Accepted, graph: str) -> Estimate | None:
+        """As `estimate`, of a request that has just been answered."""
+        if accepted.rank is not None:
+            known = await self._queue.watch.estimate(graph, accepted.rank, self._clock())
+            if known is not None:
+                return known
+        return await self.estimate(accepted.job_id)
 
     async def estimate(self, job_id: JobId) -> Estimate | None:
         """Position and an honest range, None if the job does not wait. No range without evidence."""

@@ -10,12 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from generation.queueing.queue import Place
+from generation.queueing.pace import Pace
 
 PASSING = 2
 """People with a better right who come in before it, in any line."""
 MARGIN_MILLISECONDS = 500
 """Asking, leasing and telling, and whatever else is nobody's fault."""
+
+
+class Place(NamedTuple):
+    """Where a waiting job stands."""
+
+    position: int
+    """1 is next."""
+    running: int
+    workers: int
+    """Workers heard of lately that can run it."""
+    rank: int
+    virtual_time: int
+    """The queue's: a rank beyond it lets those pass who come meanwhile."""
+    pace: Pace | None = None
+    """How fast virtual time moves, as far as this process knows."""
 
 
 class Estimate(NamedTuple):

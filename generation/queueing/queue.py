@@ -23,43 +23,18 @@ from generation.domain.rows import FundingEntry, JobProgress, QueueEntry
 from generation.domain.sessions import LiveSession
 from generation.fleet.registry import PRESENT_WITHIN
 from generation.queueing import statements as sql
-from generation.queueing.pace import Pace, PaceWatch
+from generation.queueing.estimating import Place
+from generation.queueing.pace import PaceWatch
+from generation.queueing.watch import KNOWN_WITHIN, QueueSummary, QueueWatch
 from generation.store.batching import Batcher
 from generation.store.tables import network_allowances
 from ledger.identifiers import AccountId, JobId
 
-KNOWN_WITHIN = timedelta(hours=24)
-"""A worker that was not received of for longer is no promise that its kind of image can ever be made."""
 SESSIONS_KEPT = timedelta(hours=24)
 SEEDS_MAX = 20_000
 """Seeds that are kept in memory: a job's never changes."""
 CHANGED_SESSIONS_KEPT = timedelta(days=30)
 """Those that a person has paused or limited: a pause must not end by itself."""
-
-
-class Place(NamedTuple):
-    """Where a waiting job stands."""
-
-    position: int
-    """1 is next."""
-    running: int
-    workers: int
-    """Workers received of lately that can run it."""
-    rank: int
-    virtual_time: int
-    """The queue's: a rank beyond it lets those pass who come meanwhile."""
-    pace: Pace | None = None
-    """How fast virtual time moves, as far as this process knows."""
-
-
-class QueueSummary(NamedTuple):
-    """What a request needs to know about the queue before it is decided."""
-
-    virtual_time: int
-    in_flight: int
-    queued: int
-    servable: bool = True
-    """False if workers are known and none of them can ever run the graph."""
 
 
 IN_FLIGHT_MAX = 10
@@ -85,7 +60,9 @@ class JobQueue:
         self._engine = engine
         # A single question needs no BEGIN before it and no ROLLBACK after it.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._watch = PaceWatch()
+        self._pace = PaceWatch()
+        self.watch = QueueWatch(self._reading, self._pace)
+        """The same queue, kept in memory for a moment."""
         self._entries: Batcher[str, QueueEntry] = Batcher(self._load_entries)
         self._seeds: Batcher[str, int] = Batcher(self._load_seeds)
         self._known_seeds: dict[str, int] = {}
@@ -117,7 +94,7 @@ class JobQueue:
         return PaidApart.of(EVERYBODY, None if row is None else row._asdict(), now).jobs
 
     def _noted(self, summary: QueueSummary, now: datetime) -> QueueSummary:
-        self._watch.note(now, summary.virtual_time, waiting=summary.queued > 0)
+        self._pace.note(now, summary.virtual_time, waiting=summary.queued > 0)
         return summary
 
     async def ensure_clock(self) -> None:
@@ -190,8 +167,8 @@ class JobQueue:
 
     def _placed(self, row: Any, now: datetime) -> Place:
         virtual_time = row.virtual_time or 0
-        self._watch.note(now, virtual_time, waiting=True)
-        pace = self._watch.pace(now, virtual_time)
+        self._pace.note(now, virtual_time, waiting=True)
+        pace = self._pace.pace(now, virtual_time)
         return Place(row.before + 1, row.running, row.workers, row.rank, virtual_time, pace)
 
     async def entry(self, job_id: JobId) -> QueueEntry | None:

@@ -7,7 +7,7 @@ Everything that differs from call to call is a bind parameter, named where it is
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from generation.domain.states import JobState
 from generation.store.tables import (
@@ -23,6 +23,8 @@ from generation.store.tables import (
     workers,
 )
 
+RECENT_MAX = 100
+"""Results that tell how long an image takes."""
 CLOCK = "global"
 """The id of the queue's one clock row."""
 
@@ -113,6 +115,32 @@ IN_FLIGHT = (
     .select_from(_theirs.outerjoin(_in_line, _in_line.c.job_id == _theirs.c.job_id))
     .where(_theirs.c.latest <= _number("most"))
     .order_by(_theirs.c.account_id, _theirs.c.latest)
+)
+
+# --- the whole queue at once: most, known_since, present_since ---
+
+_first = (
+    sa.select(_queue.rank)
+    .where(_queue.state == JobState.QUEUED.value)
+    .order_by(_queue.rank)
+    .limit(_number("most"))
+    .subquery()
+)
+_newest = (
+    sa.select(job_results.c.paint_milliseconds)
+    .order_by(job_results.c.completed_at.desc())
+    .limit(RECENT_MAX)
+    .subquery()
+)
+_at_hand = sa.and_(workers.c.state == "active", workers.c.seen_at > _time("present_since"))
+_each = sa.func.jsonb_build_array(sa.func.coalesce(_graphs, sa.text("'[]'::jsonb")), _at_hand)
+SNAPSHOT = sa.select(
+    _virtual_time.label("virtual_time"),
+    sa.select(sa.func.count()).where(_queue.state == JobState.QUEUED.value).scalar_subquery().label("queued"),
+    sa.select(sa.func.array_agg(_first.c.rank)).scalar_subquery().label("ranks"),
+    _running.scalar_subquery().label("running"),
+    sa.select(sa.func.jsonb_agg(_each, type_=JSONB)).where(_known).scalar_subquery().label("workers"),
+    sa.select(sa.func.array_agg(_newest.c.paint_milliseconds)).scalar_subquery().label("recent"),
 )
 
 # --- a worker's heartbeat: job, worker, lease_epoch, value, maximum, moved, until ---

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Sequence
 
 import httpx
+import pytest
 import sqlalchemy as sa
 
 from gateway.database.tables import idempotency_keys
+from ledger.domain.refusals import InsufficientCredits
+from ledger.identifiers import CommandKey
+from ledger.log.model import Transaction, UnitOfWork
 from tests.gateway.stack import Gateway, credits_of, generation_request
 
 
@@ -62,21 +68,130 @@ async def test_a_refusal_for_want_of_credits_does_not_finish_a_key(gateway: Gate
     assert (await credits_of(client))["held"] == held + 1
 
 
-async def test_a_crash_between_the_refusal_and_its_reopening_costs_nothing(gateway: Gateway) -> None:
+async def test_a_refusal_leaves_nothing_behind_under_its_key(gateway: Gateway) -> None:
     client = await broke(gateway)
-    await ask(client, "crashed")
-    account = (await client.get("/v1/account")).json()["id"]
-    async with gateway.services.base.engine.begin() as connection:
-        # As it was before the refused attempt could be put away.
-        await connection.execute(
-            sa.update(idempotency_keys).where(idempotency_keys.c.principal == account).values(attempt=0)
-        )
+    before = await rows_of(gateway, "log_outcomes"), await rows_of(gateway, "idempotency_keys")
+    assert [answer.status_code for answer in await ask(client, "refused", 3)] == [402] * 3
+    assert (await rows_of(gateway, "log_outcomes"), await rows_of(gateway, "idempotency_keys")) == before
+
+
+async def test_another_body_under_an_accepted_key_is_a_conflict_and_costs_nothing(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    await ask(client, "taken")
     held = (await credits_of(client))["held"]
-    await gateway.top_up(client, 100)
-    answers = await ask(client, "crashed", 8)
+    headers = {"Idempotency-Key": "taken"}
+    other = await client.post("/v1/generations", json=generation_request("another"), headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+    assert (await credits_of(client))["held"] == held
+
+
+@pytest.mark.parametrize("sent", ["", "spaces in it", "x" * 256, "umläut"])
+async def test_a_malformed_key_is_refused_and_changes_nothing(gateway: Gateway, sent: str) -> None:
+    client = await gateway.visitor()
+    headers = {"Idempotency-Key": sent.encode("latin-1")}
+    answer = await client.post("/v1/generations", json=generation_request(), headers=headers)
+    assert answer.status_code in (400, 422)
+    assert (await credits_of(client))["held"] == 0
+
+
+async def test_a_repeated_request_is_answered_without_another_sketch_or_transaction(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    (first,) = await ask(client, "again")
+    folder = gateway.settings.data / "objects" / "sketches"
+    before = set(folder.iterdir()), await rows_of(gateway, "log_batches")
+    (again,) = await ask(client, "again")
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert (set(folder.iterdir()), await rows_of(gateway, "log_batches")) == before
+
+
+async def test_twins_that_both_were_decoded_leave_the_sketch_of_the_accepted_one(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    folder = gateway.settings.data / "objects" / "sketches"
+    answers = await ask(client, "twins", 8)
+    (job_id,) = {answer.json()["id"] for answer in answers}
+    assert {answer.status_code for answer in answers} == {202}
+    assert (await credits_of(client))["held"] == 1
+    assert [path.name for path in folder.iterdir() if job_id in path.name] == [f"{job_id}.png"]
+    worker = await gateway.worker()
+    await worker.drain_queue()
+    assert (await client.get(f"/v1/generations/{job_id}")).json()["state"] == "completed"
+
+
+class Before:
+    """A request of the time when keys had a table: its row, and its outcome if it was decided."""
+
+    def __init__(self, gateway: Gateway, key: str) -> None:
+        self.gateway, self.key, self.job_id = gateway, key, str(gateway.services.base.identifiers.job())
+
+    async def mapped(self, client: httpx.AsyncClient, body: bytes, attempt: int = 0) -> None:
+        account = (await client.get("/v1/account")).json()["id"]
+        row = {
+            "principal": account,
+            "route": "POST /v1/generations",
+            "key": self.key,
+            "body_digest": hashlib.sha256(body).digest(),
+            "resource_id": self.job_id,
+            "attempt": attempt,
+            "created_at": self.gateway.services.base.clock(),
+        }
+        async with self.gateway.services.base.engine.begin() as connection:
+            await connection.execute(sa.insert(idempotency_keys).values(row))
+
+
+async def test_a_request_under_a_key_from_before_keeps_its_job(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    body = json.dumps(generation_request("the same")).encode()
+    before = Before(gateway, "old")
+    await before.mapped(client, body)
+    headers = {"Idempotency-Key": "old", "Content-Type": "application/json"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/generations", content=body, headers=headers) for _ in range(4))
+    )
+    assert {answer.json()["id"] for answer in answers} == {before.job_id}
+    assert (await credits_of(client))["held"] == 1
+    other = await client.post("/v1/generations", content=body + b" ", headers=headers)
+    assert other.json()["code"] == "idempotency_conflict"
+
+
+async def test_an_attempt_that_was_refused_before_runs_now_once(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    body = json.dumps(generation_request("the same")).encode()
+    before = Before(gateway, "refused-then")
+    await before.mapped(client, body)
+
+    def refuse(uow: UnitOfWork) -> None:
+        raise InsufficientCredits(wanted=1, available=0)
+
+    command = Transaction(
+        key=CommandKey(f"{before.job_id}:0"), actor="system:test", body=["then"], streams=(), decide=refuse
+    )
+    with pytest.raises(InsufficientCredits):
+        await gateway.services.base.sequencer.submit(command)
+    headers = {"Idempotency-Key": "refused-then", "Content-Type": "application/json"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/generations", content=body, headers=headers) for _ in range(4))
+    )
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
-    assert (await credits_of(client))["held"] == held + 1
+    assert (await credits_of(client))["held"] == 1
+
+
+async def test_a_request_that_a_guest_sent_is_the_same_when_the_person_sends_it_again(
+    gateway: Gateway,
+) -> None:
+    guest = await gateway.visitor()
+    (first,) = await ask(guest, "carried-over")
+    email = "carried-over@example.com"
+    assert (await guest.post("/v1/session", json={"email": email})).status_code == 200
+    person = await gateway.person(email)
+    (again,) = await ask(person, "carried-over")
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+async def rows_of(gateway: Gateway, table: str) -> int:
+    """How many rows there are."""
+    async with gateway.services.base.engine.connect() as connection:
+        return int((await connection.execute(sa.text(f"SELECT count(*) FROM {table}"))).scalar_one())
 
 
 async def test_a_finished_key_stays_finished_when_the_credits_are_gone(gateway: Gateway) -> None:

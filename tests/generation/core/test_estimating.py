@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from generation.domain.fairness import SLOT
-from generation.queueing.estimating import Estimate, Span, estimate, in_line, until_turn
+from generation.queueing.estimating import Estimate, Place, Span, estimate, in_line, until_turn
 from generation.queueing.pace import NOTED_FOR, TELLING_AFTER, UNSEEN_MAX, Pace, PaceWatch
-from generation.queueing.queue import Place
 from ledger.identifiers import JobId
 from tests.generation.core.world import World
 

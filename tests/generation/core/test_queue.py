@@ -51,7 +51,7 @@ async def fill(world: World, account_id: AccountId, count: int) -> None:
 
 
 def claims(world: World) -> ClaimBatcher:
-    return ClaimBatcher(world.engine, world.clock, LEASE)
+    return ClaimBatcher(world.engine, world.clock, LEASE, lambda _: world.queue.watch.changed())
 
 
 async def names_of_workers(world: World, count: int) -> list[str]:

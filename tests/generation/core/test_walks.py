@@ -14,6 +14,7 @@ async def test_a_reservation_and_a_completion_are_read_from_top_to_bottom(
     with walking("generation") as walk:
         async with open_world(empty_database, tmp_path) as world:
             person, scripted = await world.person(), await world.worker()
+            await world.queue.watch.anew(world.clock())  # as of a moment ago, where many ask
             walk.begin()
             await world.ask(person)
             reservation = str(walk)
