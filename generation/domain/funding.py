@@ -39,7 +39,7 @@ class FundingState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FundingOrder:
     """What is to be paid, and what for."""
 

@@ -82,12 +82,7 @@ class GenerationRequest:
 
     def order(self) -> FundingOrder:
         """What is to be paid, where a payment is made for it alone."""
-        return FundingOrder(
-            job_id=self.job_id,
-            account_id=self.account_id,
-            method=self.funding or "",
-            price_credits=self.price,
-        )
+        return FundingOrder(self.job_id, self.account_id, self.funding or "", self.price)
 
 
 class Accepted(NamedTuple):
