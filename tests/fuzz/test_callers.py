@@ -18,7 +18,7 @@ from gateway.auth.identity import VisitorTokens
 from gateway.auth.networks import Origins, prefixes
 from gateway.auth.people import People
 from gateway.auth.topup_links import TopupLinks
-from gateway.http.idempotency import _digest_of
+from gateway.http.idempotency import digest_of
 from gateway.http.problems import Problem
 from gateway.routes.events import FrameIds
 from generation.fleet.tokens import RegistrationTokens, RenewedTokens
@@ -156,6 +156,6 @@ def test_a_caller_is_somebody_or_nobody_or_refused(
 @fuzzed(key=HEADERS | TEXTS, body=st.binary(max_size=20))
 def test_an_idempotency_key_is_one_or_refused(key: str, body: bytes) -> None:
     with contextlib.suppress(Problem):
-        assert len(_digest_of(key, body)) == 32
+        assert len(digest_of(key, body)) == 32
         assert key.isascii()
         assert key.isprintable()
