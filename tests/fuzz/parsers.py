@@ -26,7 +26,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_a_caller_is_somebody_or_nobody_or_refused": (
         "gateway/auth/authentication.py:Authenticator.principal",
     ),
-    "test_an_idempotency_key_is_one_or_refused": ("gateway/http/idempotency.py:_digest_of",),
+    "test_an_idempotency_key_is_one_or_refused": ("gateway/http/idempotency.py:digest_of",),
     "test_an_answer_of_lnd_is_understood_or_refused": (
         "rails/lightning/client.py:LndClient.cancel",
         "rails/lightning/client.py:LndClient.follow",
