@@ -171,6 +171,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
 """`file:name` of each function that the test must reach."""
 
 OTHERWISE: Mapping[str, str] = {
+    "gateway/http/request_keys.py:RequestKeys.find": "the log's answer to a command of ours",
     "gateway/routes/topups.py:TopupOpening._opened_before": "the log's answer to a command of ours",
     "generation/domain/deciding.py:_conclude_settlement": "a settlement that is in the log",
     "generation/images/executors.py:WorkingProcess._answer": "our own process, within its bounds",
