@@ -85,8 +85,9 @@ class Feeds:
     """Questions to the feed."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        # A single question needs no BEGIN before it and no ROLLBACK after it.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # In a transaction: streams end at any time, and a connection that is cancelled while it is switched to
+        # AUTOCOMMIT does not come back to its pool.
+        self._engine = engine
 
     async def after(self, accounts: Sequence[str], position: int, limit: int) -> Sequence[Moved]:
         """What moved for these accounts past a position, oldest first."""
