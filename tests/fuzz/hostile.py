@@ -46,11 +46,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(inner, (*path, key))
 
 
-def _changed(value: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+def changed(value: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+    """The document with something else at this place."""
     if not path:
         return change(value)
     copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _changed(value[path[0]], path[1:], change)
+    copy[path[0]] = changed(value[path[0]], path[1:], change)
     return copy
 
 
@@ -60,7 +61,7 @@ def _without(value: Any, path: tuple[Any, ...]) -> Any:
             return {key: inner for key, inner in holder.items() if key != path[-1]}
         return [inner for index, inner in enumerate(holder) if index != path[-1]]
 
-    return _changed(value, path[:-1], drop)
+    return changed(value, path[:-1], drop)
 
 
 @st.composite
@@ -73,7 +74,7 @@ def spoiled(draw: st.DrawFn, *samples: Any) -> Any:
             value = _without(value, path)
         else:
             replacement = draw(VALUES)
-            value = _changed(value, path, lambda _, found=replacement: found)
+            value = changed(value, path, lambda _, found=replacement: found)
     return value
 
 
