@@ -9,6 +9,7 @@ can pay and finds a place costs no question.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from generation.domain.requests import Limits
 from generation.jobs.tiers import tier_of
 from generation.queueing.queue import JobQueue
 from generation.queueing.watch import QueueSummary
+from generation.store.batching import Batcher
 from ledger.domain.refusals import AccountInDebt, InsufficientCredits
 from ledger.domain.state import Account
 from ledger.domain.view import plan_in_force, view
@@ -28,6 +30,8 @@ from ledger.identifiers import AccountId
 from ledger.log.model import LogWriter
 from ledger.log.reader import LogReader
 
+STATES_AT_ONCE = 8
+"""Accounts that are new here and are read at the same time: each takes a connection."""
 NETWORKS_MAX = 10_000
 """Networks whose free images were all taken when somebody last asked, remembered at a time."""
 
@@ -53,18 +57,26 @@ class Foresight:
         self._queue = queue
         self._limits = limits
         self._shared_out: dict[str, None] = {}
+        self._states: Batcher[AccountId, Account] = Batcher(self._load, limit=STATES_AT_ONCE)
 
     async def look(self, outline: RequestOutline, now: datetime) -> None:
         """Raises the refusal that `admission.admit` would raise for want of a place or of credits."""
         summary = await self._queue.watch.line(outline.graph, now, queue_max=self._limits.queue_max)
         account = self._log.seen(outline.account_id)
-        if account is not None and not any(quota.key in self._shared_out for quota in outline.networks):
+        if account is None:
+            account = await self._states.get(outline.account_id)
+            assert account is not None, "every stream has a state"
+        if not any(quota.key in self._shared_out for quota in outline.networks):
             try:
                 self._check(outline, account, summary, {}, now)
             except Refusal:
                 pass
             else:
                 return
+        await self._look_anew(outline, now)
+
+    async def _look_anew(self, outline: RequestOutline, now: datetime) -> None:
+        """The same, with everything asked of PostgreSQL."""
         account = (await self._reader.state(outline.account_id)).state
         used = await self._queue.used_today(outline.networks)
         paid_apart = await self._queue.paid_apart(now) if outline.pays_apart else 0
@@ -76,6 +88,10 @@ class Foresight:
             raise
         for quota in outline.networks:
             self._shared_out.pop(quota.key, None)
+
+    async def _load(self, accounts: Sequence[AccountId]) -> Mapping[AccountId, Account]:
+        found = await asyncio.gather(*(self._reader.state(account) for account in accounts))
+        return {account: read.state for account, read in zip(accounts, found, strict=True)}
 
     def shared_out(self, networks: Sequence[NetworkQuota]) -> None:
         """Somebody was refused because others of these networks took the free images of today."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
+
+from generation.store.batching import Batcher
 
 JOBS_CHANNEL = "llamasketch:jobs"
 ACCOUNT_CHANNEL = "llamasketch:account:"
@@ -119,13 +121,18 @@ class RedisSignals(LocalSignals):
         super().__init__()
         self._client = client
         self._sending: set[asyncio.Future[None]] = set()
+        self._calls: Batcher[str, bool] = Batcher(self._call)
         self._log = structlog.get_logger("generation.queueing.signals")
         self.connected = False
 
     async def work_arrived(self) -> None:
         """See `Signals.work_arrived`."""
         self.wake()
-        await self._publish(JOBS_CHANNEL, b"1")
+        await self._calls.get(JOBS_CHANNEL)
+
+    async def _call(self, channels: Sequence[str]) -> Mapping[str, bool]:
+        """One message for all work that arrives while the one before is on its way."""
+        return {channel: await self._publish(channel, b"1") for channel in channels}
 
     async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""
