@@ -19,6 +19,8 @@ from sandbox.embedded.placement import Placement, place, reachable_site, site_fo
 from sandbox.service import CommandReady
 
 DATABASE = "llamasketch"
+COMPLAINT_LINES = 5
+"""Of what a program complains of: its last words are about tidying up."""
 
 SETTINGS: Mapping[str, str] = {
     # Durability is PostgreSQL's default; spelled out because the ledger's word depends on it.
@@ -129,8 +131,8 @@ def _run(argv: list[str], account: Account | None, statement: str = "") -> None:
         timeout=120,
     )
     if done.returncode != 0:
-        complaint = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise EmbeddedError(f"PostgreSQL could not be set up: {complaint[-1]}")
+        complaint = (done.stderr or done.stdout).strip().splitlines()[-COMPLAINT_LINES:] or ["no message"]
+        raise EmbeddedError(f"PostgreSQL could not be set up ({done.returncode}): {'; '.join(complaint)}")
 
 
 def _forget_stale_pid(cluster: Path) -> None:
