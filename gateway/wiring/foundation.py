@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from gateway.settings import Settings
 from generation.domain.job import JOBS
 from generation.queueing.signals import RedisSignals
+from generation.store.batching import answered
 from ledger.cancelling import end_tasks
 from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
@@ -91,6 +92,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         settings.redis_url, socket_connect_timeout=2, health_check_interval=15, retry_on_timeout=False
     )
     stack.push_async_callback(client.aclose)
+    stack.push_async_callback(answered)
     return Foundation(
         settings=settings,
         clock=clock,

@@ -5,9 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+ANSWERED_SECONDS_MAX = 5.0
+_running: WeakSet[asyncio.Task[None]] = WeakSet()
+"""Of all batchers. A question goes on when all who asked have given up; whatever it is asked of must outlive it."""
+
+
+async def answered() -> None:
+    """Return when no batcher of this event loop asks anything, or after `ANSWERED_SECONDS_MAX`: what they ask of may be
+    closed then."""
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _running if task.get_loop() is loop]
+    if tasks:
+        await asyncio.wait(tasks, timeout=ANSWERED_SECONDS_MAX)
 
 
 class Batcher(Generic[K, V]):
@@ -25,7 +40,8 @@ class Batcher(Generic[K, V]):
         if answer is None:
             answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._run())
+            self._task = asyncio.create_task(self._run())
+            _running.add(self._task)
         # One who gives up waiting must not take the answer from the others.
         return await asyncio.shield(answer)
 
