@@ -34,6 +34,8 @@ class Outcome:
     codes: Counter[str] = field(default_factory=Counter)
     closed: int = 0
     sent_bytes: int = 0
+    reached: int = 0
+    """Of what is bounded and an attack wants too much of: the most that there was at once."""
 
     def answered(self, data: bytes) -> None:
         """Count the first answer in what came back."""
