@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ async def _again(attack: Attack, target: Target, until: float, at_once: int) -> 
             total.statuses += found.statuses
             total.closed += found.closed
             total.sent_bytes += found.sent_bytes
+            total.codes += found.codes
+            total.reached = max(total.reached, found.reached)
 
     await asyncio.gather(*(one() for _ in range(at_once)))
     return total
@@ -127,7 +129,10 @@ async def _measure(
         "attacker_sent_mb": round(outcome.sent_bytes / 1e6, 1),
         "attacker_cpu_seconds": round(after.attacker_cpu - before.attacker_cpu, 2),
         "answers": {str(status): count for status, count in sorted(outcome.statuses.items())},
+        "refusals": dict(sorted(outcome.codes.items())),
         "ended": outcome.closed,
+        "bound": plan.bound if plan else None,
+        "reached": outcome.reached,
         "api_cpu_seconds": round(after.api_cpu - before.api_cpu, 2),
         "others_cpu_seconds": round(after.others_cpu - before.others_cpu, 2),
         "api_memory_mb": round((after.memory - before.memory) / 1e6, 1),
@@ -163,7 +168,7 @@ async def measured(names: Sequence[str], seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print what was measured; exit with 1 where an honest visitor felt more than twice the calm value."""
+    """Print what was measured; exit with 1 where an honest visitor felt it, or a bound did not hold."""
     parser = argparse.ArgumentParser(prog="llamasketch bench hostile", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.add_argument(
@@ -183,8 +188,13 @@ def main() -> None:
     else:
         for row in [found["calm"], *found["attacks"]]:
             print(row)
-    bad = [row for row in found["attacks"] if row["p95_to_calm"] > RATIO_MAX or row["honest_failed"]]
-    raise SystemExit(1 if bad else 0)
+    raise SystemExit(1 if any(map(_is_bad, found["attacks"])) else 0)
+
+
+def _is_bad(row: Mapping[str, Any]) -> bool:
+    """An honest visitor felt more than twice the calm value, a request of hers failed, or a bound was passed."""
+    passed = row["bound"] is not None and row["reached"] > row["bound"]
+    return bool(row["p95_to_calm"] > RATIO_MAX or row["honest_failed"] or passed)
 
 
 if __name__ == "__main__":

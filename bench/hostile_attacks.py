@@ -11,14 +11,19 @@ from itertools import count
 
 import httpx
 
+from rails.quotes.quoter import PaymentLimits
 from tests.gateway.stack import sketch
-from tests.hostile import attacks
+from tests.hostile import attacks, races
 from tests.hostile.attacks import Outcome, Target, head
 from tests.hostile.pictures import corpus, photograph
 
 Attack = Callable[[Target], Awaitable[Outcome]]
 CALLERS = 500
 """At the same time."""
+FREE_IMAGES = 20
+"""Of a visitor, a day."""
+FUNDING = {"rail": "lightning"}
+TOPUP = {**FUNDING, "credits": 100}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Plan:
     at_once: int = 4
     source: str = "127.0.0.1"
     """The attacker's address: mostly the honest visitor's own, which is the harder case for her."""
+    bound: int | None = None
+    """Of what the attack wants too much of (`Outcome.reached`), the most that it may get."""
 
 
 def plans(seconds: float) -> dict[str, Plan]:
@@ -55,6 +62,14 @@ def plans(seconds: float) -> dict[str, Plan]:
     async def caller(target: Target) -> Outcome:
         return await _read(target, _token(target, visitor))
 
+    async def link_topups(target: Target) -> Outcome:
+        token = _token(target, visitor)
+        return await races.link_topups(target, token, await races.link_of(target, token), TOPUP)
+
+    def crowd(attack: Callable[..., Awaitable[Outcome]], bound: int, *wanted: races.Body) -> Plan:
+        return Plan(lambda target: attack(target, _token(target, visitor), *wanted), 1, bound=bound)
+
+    limits = PaymentLimits()
     return {
         "poisonous_sketch": Plan(lambda target: _asked(target, _token(target, visitor), [_noise()])),
         "hostile_pictures": Plan(lambda target: _asked(target, _token(target, visitor), _hostile())),
@@ -74,6 +89,11 @@ def plans(seconds: float) -> dict[str, Plan]:
         ),
         "callers_500": Plan(caller, CALLERS, "127.0.0.2"),
         "callers_500_at_her_address": Plan(caller, CALLERS),
+        "topups_at_once": crowd(races.topups, limits.open_per_account, TOPUP),
+        "unpaid_images_at_once": crowd(races.unpaid_images, limits.open_per_account, FUNDING),
+        "link_topups_at_once": Plan(link_topups, 1, bound=limits.open_by_links),
+        "cancels_of_one_key_at_once": crowd(races.cancels_of_one_key, 1),
+        "cancels_at_once": crowd(races.cancels, FREE_IMAGES),
     }
 
 

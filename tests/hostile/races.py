@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
@@ -98,7 +98,7 @@ class _Stranger:
             timeout=60,
         )
 
-    async def __aenter__(self) -> _Stranger:
+    async def __aenter__(self) -> Self:
         await self._client.__aenter__()
         return self
 
