@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,16 @@ from ledger.log.reader import StreamState
 from ledger.log.recorder import EVENT_COLUMNS, Snapshot
 
 _HEAD = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
+_STATE = f"""
+SELECT coalesce(s.version, 0) AS version, s.shape AS name, s.state AS state, ({_HEAD}) AS position
+FROM (SELECT %(stream)s::text AS stream) AS wanted LEFT JOIN log_snapshots s USING (stream)
+UNION ALL
+SELECT originator_version, topic, state, notification_id FROM stored_events
+WHERE originator_id = %(stream)s::text AND originator_version > coalesce(
+    (SELECT version FROM log_snapshots WHERE stream = %(stream)s::text), 0)
+ORDER BY version
+"""
+"""The snapshot with the log's head, then the events after it. One statement sees one state of the database."""
 
 
 class PostgresLogReader:
@@ -31,20 +41,18 @@ class PostgresLogReader:
 
     async def state(self, stream: str) -> StreamState:
         """See `LogReader.state`. Costs the same however long the history is."""
+        (version, shape, kept, position), *rows = await self._fetch(_STATE, {"stream": stream})
+        codec = self._categories.codec_of(stream)
+        if shape is None:
+            snapshots, events = [], [EventRow(stream, *row) for row in rows]
+        elif codec is not None and codec.shape == shape:
+            snapshots = [Snapshot(stream, version, shape, kept)]
+            events = [EventRow(stream, *row) for row in rows]
+        else:  # from the start; what was appended meanwhile is in it, past the head that was read before
+            snapshots = []
+            events = await self._rows("originator_id = %s ORDER BY originator_version", (stream,))
         cache = StateCache(self._categories, capacity=1)
-        # The head is read before the events: nothing up to it can be missing from the state.
-        ((position, *snapshot),) = await self._fetch(
-            f"SELECT ({_HEAD}), s.stream, s.version, s.shape, s.state "
-            "FROM (SELECT %s AS stream) AS wanted LEFT JOIN log_snapshots s USING (stream)",
-            (stream,),
-        )
-        snapshots = [Snapshot(*snapshot)] if snapshot[0] is not None else []
-        cache.load([stream], snapshots, lambda _: ())
-        version = cache.view([stream])[stream][1]
-        rows = await self._rows(
-            "originator_id = %s AND originator_version > %s ORDER BY originator_version", (stream, version)
-        )
-        cache.load([stream], snapshots, lambda _: rows)
+        cache.load([stream], snapshots, lambda _: events)
         state, version = cache.view([stream])[stream]
         return StreamState(state, version, position)
 
@@ -96,13 +104,15 @@ class PostgresLogReader:
         found = await self._fetch(f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE {where}", parameters)
         return [EventRow(*row) for row in found]
 
-    async def _fetch(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def _fetch(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
         try:
             async with (
                 self._pool.connection() as connection,
                 connection.cursor(row_factory=tuple_row) as cursor,
             ):
-                await cursor.execute(query.encode(), parameters, binary=True)
+                await cursor.execute(query.encode(), parameters, prepare=True, binary=True)
                 found: list[tuple[Any, ...]] = await cursor.fetchall()
                 return found
         except psycopg.OperationalError as error:
