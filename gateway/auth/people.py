@@ -15,6 +15,8 @@ import jwt
 import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,6 +38,13 @@ _LATEST = 253_000_000_000.0
 """Seconds since 1970: as late as a date can be written."""
 _CODE_PREFIX = "LLAMA"
 
+
+_PROFILE = b"""
+SELECT CASE WHEN p.account_id IS NOT NULL THEN 'person' WHEN g.account_id IS NOT NULL THEN 'guest' ELSE 'visitor' END
+    AS kind, p.email
+FROM (SELECT %(account)s::text AS account_id) AS asked
+LEFT JOIN people p USING (account_id) LEFT JOIN guests g USING (account_id)
+"""
 
 _MISREAD = (
     ArithmeticError,
@@ -167,12 +176,14 @@ class People:
         clock: Clock,
         identifiers: Identifiers,
         engine: AsyncEngine,
+        pool: AsyncConnectionPool[Any],
         http: httpx.AsyncClient,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._identifiers = identifiers
         self._engine = engine
+        self._pool = pool
         self._code_secret = settings.secret_for("recovery-codes")
         self.issuer = None if settings.oidc_issuer else self._built_in(settings)
         self._issuer_name = settings.oidc_issuer or settings.public_url
@@ -245,14 +256,13 @@ class People:
 
     async def profile(self, account_id: AccountId) -> dict[str, str | None]:
         """`{"kind": "person" | "guest" | "visitor", "email"}`."""
-        person = sa.select(people.c.email).where(people.c.account_id == account_id)
-        guest = sa.select(guests.c.account_id).where(guests.c.account_id == account_id)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(person)).one_or_none()
-            if row is not None:
-                return {"kind": "person", "email": row.email}
-            is_guest = (await connection.execute(guest)).one_or_none() is not None
-        return {"kind": "guest" if is_guest else "visitor", "email": None}
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(_PROFILE, {"account": account_id}, prepare=True)
+            (found,) = await cursor.fetchall()
+        return {"kind": found["kind"], "email": found["email"]}
 
     async def recovery_code(self, account_id: AccountId) -> str | None:
         """A guest's recovery code; asking makes the account a guest's. Stored as a keyed digest.

@@ -42,6 +42,7 @@ def build_identity(base: Foundation) -> IdentityServices:
         clock=base.clock,
         identifiers=base.identifiers,
         engine=base.engine,
+        pool=base.pool,
         http=base.http,
     )
     authenticator = Authenticator(

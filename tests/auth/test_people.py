@@ -47,6 +47,7 @@ def people(tmp_path: Path, answers: Callable[[], httpx.Response], **settings: An
         clock=system_clock,
         identifiers=Identifiers(system_clock),
         engine=None,  # type: ignore[arg-type]
+        pool=None,  # type: ignore[arg-type]
         http=httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answers())),
     )
 

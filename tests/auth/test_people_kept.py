@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.auth.identity import Principal, Role
@@ -37,20 +38,27 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-def people(engine: AsyncEngine, tmp_path: Path, **settings: Any) -> People:
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    async with AsyncConnectionPool(database_url, min_size=1, open=False, kwargs={"autocommit": True}) as pool:
+        yield pool
+
+
+def people(engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path, **settings: Any) -> People:
     settings = {"public_url": ISSUER, **settings}
     return People(
         settings=settings_for("postgresql://nowhere/", "redis://nowhere/", tmp_path, **settings),
         clock=ManualClock(NOW),
         identifiers=Identifiers(system_clock),
         engine=engine,
+        pool=pool,
         http=httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500))),
     )
 
 
 @pytest.fixture
-def known(engine: AsyncEngine, tmp_path: Path) -> People:
-    return people(engine, tmp_path)
+def known(engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path) -> People:
+    return people(engine, pool, tmp_path)
 
 
 async def sign_in(people: People, email: str) -> AccountId:
@@ -74,9 +82,9 @@ async def test_a_person_who_comes_twice_at_once_has_one_account(known: People) -
 
 
 async def test_the_same_subject_of_another_issuer_is_somebody_else(
-    known: People, engine: AsyncEngine, tmp_path: Path
+    known: People, engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
 ) -> None:
-    elsewhere = people(engine, tmp_path, public_url="https://other.example")
+    elsewhere = people(engine, pool, tmp_path, public_url="https://other.example")
     assert await sign_in(known, "ada@example.com") != await sign_in(elsewhere, "ada@example.com")
 
 
@@ -137,10 +145,10 @@ async def test_a_code_cannot_be_guessed_to_its_last_sign(known: People) -> None:
 
 
 async def test_a_guest_whose_code_was_made_otherwise_keeps_it_and_is_shown_no_other(
-    known: People, engine: AsyncEngine, tmp_path: Path
+    known: People, engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
 ) -> None:
     guest = AccountId("acct_guest")
-    before = people(engine, tmp_path, secret_key="another secret, of 32 signs or more")
+    before = people(engine, pool, tmp_path, secret_key="another secret, of 32 signs or more")
     code = await before.recovery_code(guest)
     assert code is not None
     assert await known.recovery_code(guest) is None
@@ -180,16 +188,18 @@ async def test_a_code_that_nobody_was_given_opens_nothing(known: People, code: s
 
 
 async def test_the_table_alone_opens_nothing_without_our_secret(
-    known: People, engine: AsyncEngine, tmp_path: Path
+    known: People, engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
 ) -> None:
     code = await known.recovery_code(AccountId("acct_guest"))
     assert code is not None
     with pytest.raises(Problem):
-        await people(engine, tmp_path, secret_key="another secret, of 32 signs or more").recover(code)
+        await people(engine, pool, tmp_path, secret_key="another secret, of 32 signs or more").recover(code)
 
 
-async def test_a_session_ends_after_thirty_days(engine: AsyncEngine, tmp_path: Path) -> None:
-    known = people(engine, tmp_path)
+async def test_a_session_ends_after_thirty_days(
+    engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
+) -> None:
+    known = people(engine, pool, tmp_path)
     assert known.issuer is not None
     known.issuer._clock = ManualClock(NOW - timedelta(days=30, seconds=60))
     with pytest.raises(Problem):
