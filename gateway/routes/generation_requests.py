@@ -136,7 +136,7 @@ class Requests:
                 seed=seed_of(job_id) if body.seed is None else body.seed,
                 strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
                 live=body.live,
-                session_id=body.session_id and await self.names.find(account_id, body.session_id),
+                session_id=body.session_id and await self.names.use(account_id, body.session_id),
                 seq=body.seq,
                 variation=body.variation,
                 session_cap=body.session_cap,

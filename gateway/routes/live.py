@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -33,13 +34,17 @@ class SessionNames:
     identifiers: Identifiers
     secret: bytes
 
-    async def find(self, account_id: AccountId, session_id: str) -> str:
+    async def use(self, account_id: AccountId, session_id: str) -> str:
         """Our name of the account's session. One that a merged guest began goes on under it."""
-        name = self._digest(account_id, session_id)
-        guests = (await self.ownership.accounts_of(account_id))[1:]
-        earlier = [session_key(guest, self._digest(guest, session_id)) for guest in guests]
+        name, earlier = await self.find(account_id, session_id)
         await self.generations.sessions.bring_along(self.identifiers.command(), account_id, name, earlier)
         return name
+
+    async def find(self, account_id: AccountId, session_id: str) -> tuple[str, Sequence[str]]:
+        """Our name of the account's session, and the rows where merged guests may have begun it."""
+        guests = (await self.ownership.accounts_of(account_id))[1:]
+        earlier = [session_key(guest, self._digest(guest, session_id)) for guest in guests]
+        return self._digest(account_id, session_id), earlier
 
     def _digest(self, account_id: str, session_id: str) -> str:
         # A client's own name for a session may say anything about a person; events get a digest of it.
@@ -77,8 +82,8 @@ async def session(
     session_id: SessionId, caller: Caller, generations: GenerationsDep, names: SessionNamesDep
 ) -> LiveSessionOut:
     """Whether it is paused and why, and what it has spent. One that never began has spent nothing."""
-    name = await names.find(caller.account_id, session_id)
-    return _shown(session_id, await generations.sessions.look(caller.account_id, name))
+    name, earlier = await names.find(caller.account_id, session_id)
+    return _shown(session_id, await generations.sessions.look(caller.account_id, name, earlier))
 
 
 @router.patch(
@@ -98,7 +103,7 @@ async def change_session(
     are free again; what is being painted is finished. A session that has spent its limit is paused
     until the limit is raised.
     """
-    name = await names.find(caller.account_id, session_id)
+    name = await names.use(caller.account_id, session_id)
     change = SessionChange(
         paused=body.paused,
         cap_credits=body.cap_credits,

@@ -27,6 +27,10 @@ BY_PERSON: PausedBy = "person"
 BY_SPEND_CAP: PausedBy = "spend_cap"
 
 
+RACES_MAX = 5
+"""How often something is decided again because its live session changed meanwhile, or the day ended."""
+
+
 class SessionMoved(NotDecided):
     """The live session changed between reading and deciding; decide again."""
 
@@ -149,6 +153,27 @@ def charged(session: LiveSession, price: int, limits: SessionLimits) -> LiveSess
     if view.spent_credits + price > view.limit_credits:
         raise _cap_reached(view)
     return msgspec.structs.replace(session, requested_credits=session.requested_credits + price)
+
+
+def continued(begun: LiveSession, own: LiveSession | None, *, name: str, price: int) -> LiveSession:
+    """The session `name` of a person once what a guest has begun (`begun`) is part of it.
+
+    One that the person has not used goes on as the guest left it. Else (`own`) it gets the guest's jobs that have not
+    ended, of this price in credits, and the guest's newest frame unless there are frames of its own.
+    """
+    if own is None:
+        return msgspec.structs.replace(begun, session_id=name)
+    spent = own.requested_credits + price
+    if own.newest_seq >= 0:
+        return msgspec.structs.replace(own, requested_credits=spent)
+    return msgspec.structs.replace(
+        own, requested_credits=spent, newest_seq=begun.newest_seq, waiting_job=begun.waiting_job
+    )
+
+
+def uncharged(session: LiveSession, price: int) -> LiveSession:
+    """Without the price of what was let in and never came."""
+    return msgspec.structs.replace(session, requested_credits=max(0, session.requested_credits - price))
 
 
 def delivered(session: LiveSession, job_id: JobId, seq: int, now: datetime) -> LiveSession:

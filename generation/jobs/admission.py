@@ -21,15 +21,16 @@ from generation.domain.rows import FundingEntry, FundingStep, QueueEntry
 from generation.domain.sessions import LiveSession, SessionMoved
 from generation.domain.states import JobState
 from generation.jobs import paying_apart
-from generation.jobs.recording import record, rows_of, session_of, situation, state_of
+from generation.jobs.recording import give_way, record, rows_of, session_of, situation, state_of
 from generation.jobs.tiers import tier_of
+from generation.queueing.queue import WaitingFrame
 from generation.queueing.watch import QueueSummary
 from generation.store.tables import FUNDING, INPUTS, NETWORKS, QUEUE, SESSIONS, SHARES
 from ledger.domain.applying import hold_in, move_in
 from ledger.domain.commands import HoldCredits, MoveHold
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, JobId
-from ledger.log.model import Transaction, UnitOfWork
+from ledger.log.model import SideTable, Transaction, UnitOfWork
 
 OPENING_AGAIN = timedelta(seconds=2)
 """When the sweep opens a payment request that could not be opened at once."""
@@ -45,7 +46,7 @@ class Asked:
     digest: str
     """Keyed digest of prompt, sketch and parameters."""
     summary: QueueSummary
-    replaced: JobId | None
+    replaced: WaitingFrame | None
     networks: Sequence[NetworkQuota]
     """Where its free images are counted, if it is decided on the day of these."""
     rank: int | None = None
@@ -62,19 +63,36 @@ class Place(NamedTuple):
     """Where those were counted."""
 
 
+class Entrance(NamedTuple):
+    """How a request came into its live session, if it is of one."""
+
+    place: Place | None = None
+    """What it has taken over from the frame that it replaces; None if it takes a place and a hold of its own."""
+    superseded: JobId | None = None
+    """That frame."""
+
+
 def transaction(asked: Asked, limits: Limits) -> Transaction:
     """The command that makes the job. Of a refusal nothing is recorded: it may be sent again."""
-    request, replaced = asked.request, asked.replaced
-    rows = [(SHARES, str(request.account_id)), *((NETWORKS, quota.key) for quota in asked.networks)]
+    request = asked.request
+    rows: list[tuple[SideTable, str]] = [
+        (SHARES, str(request.account_id)),
+        *((NETWORKS, quota.key) for quota in asked.networks),
+    ]
     rows += paying_apart.rows_of_account(request.account_id)
     if request.session_key is not None:
         rows.append((SESSIONS, request.session_key))
+    streams: list[str] = [request.account_id, request.job_id]
+    if asked.replaced is not None and asked.replaced.account_id is not None:
+        replaced, owner = asked.replaced.job_id, asked.replaced.account_id
+        streams += [replaced] if owner == request.account_id else [replaced, owner]
+        rows += [row for row in rows_of(replaced, owner) if row not in rows]
     return Transaction(
         key=request.key,
         actor=request.account_id,
         body=body(request, asked.digest),
-        streams=[request.account_id, request.job_id, *([] if replaced is None else [replaced])],
-        rows=rows if replaced is None else [*rows, *rows_of(replaced, request.account_id)],
+        streams=streams,
+        rows=rows,
         decide=lambda uow: admit(uow, asked, limits),
         keeps_refusals=False,
     )
@@ -95,13 +113,12 @@ def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     tier = request.tier or tier_of(uow.state(request.account_id), uow.now)
     _check_bounds(uow, asked, tier, limits)
     deadline = uow.now + timedelta(seconds=limits.job_seconds)
-    superseded = False
+    entrance = Entrance()
     if request.funding is not None:
         place = _await_payment(uow, request, deadline)
     else:
-        taken = _enter_session(uow, asked, limits, deadline)
-        superseded = taken is not None
-        place = taken or _hold_price(uow, asked, tier, deadline)
+        entrance = _enter_session(uow, asked, limits, deadline)
+        place = entrance.place or _hold_price(uow, asked, tier, deadline)
     _record(uow, asked, deadline)
     state: JobState = uow.state(request.job_id).state
     entry = _entry(request, tier, uow.now, deadline, place, state)
@@ -109,7 +126,7 @@ def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     uow.put(INPUTS, _inputs(request, uow.now))
     asked.rank = entry.rank if state is JobState.QUEUED else None
     answer = {"job_id": request.job_id, "state": state.value}
-    return {**answer, "superseded": asked.replaced or ""} if superseded else answer
+    return answer if entrance.superseded is None else {**answer, "superseded": entrance.superseded}
 
 
 def sketch_key(request: GenerationRequest) -> str:
@@ -154,16 +171,18 @@ def _await_payment(uow: UnitOfWork, request: GenerationRequest, deadline: dateti
     return Place(NO_TURN)
 
 
-def _enter_session(uow: UnitOfWork, asked: Asked, limits: Limits, deadline: datetime) -> Place | None:
+def _enter_session(uow: UnitOfWork, asked: Asked, limits: Limits, deadline: datetime) -> Entrance:
     """Let a frame or variation into its live session.
 
-    A frame takes over hold and place of the waiting one, if there is one: then nothing more is spent.
+    A frame takes over hold and place of the waiting one, if there is one: then nothing more is spent. That of a guest
+    who became this person gives way, with its hold released: a hold never goes from one account to another.
     """
     request, key = asked.request, asked.request.session_key
     if key is None:
-        return None
+        return Entrance()
+    replaced, owner = asked.replaced or (None, None)
     session = session_of(uow, key) or LiveSession(session_id=key, updated_at=uow.now)
-    if not request.variation and session.waiting_job != asked.replaced and not session.paused:
+    if not request.variation and session.waiting_job != replaced and not session.paused:
         raise SessionMoved
     session = sessions.entered(
         session,
@@ -173,13 +192,17 @@ def _enter_session(uow: UnitOfWork, asked: Asked, limits: Limits, deadline: date
         limits=limits.of_session,
         now=uow.now,
     )
-    taken = None
-    if asked.replaced is not None and not request.variation:
-        taken = _take_over(uow, request, asked.replaced, deadline)
+    taken, gone = None, 0
+    if replaced is not None and not request.variation:
+        if owner == request.account_id:
+            taken = _take_over(uow, request, replaced, deadline)
+        elif owner is not None:
+            gone = give_way(uow, replaced, request.job_id)
+            session = sessions.uncharged(session, gone)
     if taken is None:
         session = sessions.charged(session, request.price, limits.of_session)
     uow.put(SESSIONS, session.to_row())
-    return taken
+    return Entrance(taken, replaced if taken is not None or gone else None)
 
 
 def _take_over(

@@ -7,6 +7,7 @@ and whatever comes back to the queue later (its worker died) by the next sweep.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,22 +15,26 @@ import msgspec
 import structlog
 
 from generation.domain.commands import StopPausedJob
-from generation.domain.errors import NotWaiting
+from generation.domain.errors import NotWaiting, QueueFull
 from generation.domain.requests import session_key
 from generation.domain.sessions import (
+    RACES_MAX,
     LiveSession,
     SessionChange,
     SessionLimits,
+    SessionMoved,
     SessionView,
     changed,
+    continued,
+    uncharged,
     view_of,
 )
 from generation.domain.states import JobState
 from generation.jobs.metrics import Metrics
-from generation.jobs.recording import record, rows_of, session_of, situation
+from generation.jobs.recording import give_way, record, rows_of, session_of, situation
 from generation.jobs.usage_reversal import UsageReversals
 from generation.queueing.queue import JobQueue
-from generation.store.tables import SESSIONS
+from generation.store.tables import QUEUE, SESSIONS
 from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
 
@@ -53,40 +58,56 @@ class LiveSessions:
         self._metrics = metrics
         self._logger = structlog.get_logger("generation.jobs.live")
 
-    async def look(self, account_id: AccountId, session_id: str) -> SessionView:
-        """How a session is; one that was never used has spent nothing."""
-        return view_of(await self._queue.session(session_key(account_id, session_id)), self._limits)
+    async def look(self, account_id: AccountId, session_id: str, earlier: Sequence[str] = ()) -> SessionView:
+        """How a session is; one that was never used has spent nothing. Changes nothing: until the account uses
+        it, what a guest has begun is shown as the guest left it (`earlier` as for `bring_along`).
+        """
+        session = await self._queue.session(session_key(account_id, session_id))
+        if session is None and earlier:
+            session = await self._queue.newest_session(earlier)
+        return view_of(session, self._limits)
 
     async def bring_along(
         self, key: CommandKey, account_id: AccountId, session_id: str, earlier: Sequence[str]
     ) -> None:
-        """Let a session that a guest began go on as this account's: with its limit, and with what it has spent.
+        """Let a session that a guest began go on as this account's: with its limit, with what it has spent, and with
+        its jobs, which are this session's from then on. So a newer frame replaces the guest's, and a pause stops it.
 
-        `earlier` are the names of the rows that it may have had. A frame that waits in one of them stays there.
+        `earlier` are the names of the rows that it may have had. Raises `QueueFull` if it changed each time.
         """
         name = session_key(account_id, session_id)
-        if not earlier or await self._queue.session(name) is not None:
+        if not earlier:
             return
-        newest = await self._queue.newest_session(earlier)
-        if newest is None:
-            return
-        earlier_name = newest.session_id
+        for attempt in range(RACES_MAX):
+            begun = await self._begun(name, earlier)
+            if begun is None:
+                return
+            transaction = await self._continuing(CommandKey(f"{key}:{attempt}"), account_id, name, begun)
+            with contextlib.suppress(SessionMoved):
+                receipt = await self._log.submit(transaction)
+                if receipt.result and not receipt.replayed:
+                    self._metrics.ended(JobState.SUPERSEDED.value)
+        raise QueueFull
 
-        def decide(uow: UnitOfWork) -> None:
-            begun = session_of(uow, earlier_name)
-            if begun is not None and session_of(uow, name) is None:
-                taken_over = msgspec.structs.replace(begun, session_id=name, waiting_job=None)
-                uow.put(SESSIONS, taken_over.to_row())
+    async def _begun(self, name: str, earlier: Sequence[str]) -> LiveSession | None:
+        """The next one that is not part of the session `name`; of one that the account uses only jobs are missing."""
+        if await self._queue.session(name) is None:
+            return await self._queue.newest_session(earlier)
+        return await self._queue.unfinished_session(earlier)
 
-        await self._log.submit(
-            Transaction(
-                key=key,
-                actor=account_id,
-                body=["bring_session", name, earlier_name],
-                streams=(),
-                rows=((SESSIONS, name), (SESSIONS, earlier_name)),
-                decide=decide,
-            )
+    async def _continuing(
+        self, key: CommandKey, account_id: AccountId, name: str, begun: LiveSession
+    ) -> Transaction:
+        jobs = await self._queue.jobs_of_session(begun.session_id)
+        rows = [(SESSIONS, name), (SESSIONS, begun.session_id)]
+        rows += [row for job in jobs for row in rows_of(*job)]
+        return Transaction(
+            key=key,
+            actor=account_id,
+            body=["bring_session", name, begun.session_id],
+            streams=sorted({part for job in jobs for part in job}),
+            rows=list(dict.fromkeys(rows)),
+            decide=lambda uow: _continue(uow, name, begun, [job.job_id for job in jobs]),
         )
 
     async def change(
@@ -157,3 +178,34 @@ class LiveSessions:
         if not receipt.replayed:
             self._metrics.ended(JobState.CANCELLED.value)
         return True
+
+
+def _continue(uow: UnitOfWork, name: str, seen: LiveSession, jobs: Sequence[JobId]) -> bool:
+    """Make the guest's session, with these jobs, part of the person's; returns whether a waiting frame gave way.
+
+    Raises `SessionMoved` if a newer frame came.
+    """
+    begun, own = session_of(uow, seen.session_id), session_of(uow, name)
+    if begun is None or begun.waiting_job != seen.waiting_job:
+        raise SessionMoved
+    moved = [job_id for job_id in jobs if _moved(uow, job_id, begun.session_id, name)]
+    price = sum(uow.state(job_id).price_credits for job_id in moved)
+    session = continued(begun, own, name=name, price=price)
+    waits = JobId(begun.waiting_job or "")
+    newest = None if own is None else own.waiting_job or own.delivered_job
+    gone = 0
+    if newest is not None and waits in moved:
+        # The person's newer frame came first: the merge was not recorded yet.
+        gone = give_way(uow, waits, JobId(newest))
+        session = uncharged(session, gone)
+    uow.put(SESSIONS, session.to_row())
+    uow.put(SESSIONS, msgspec.structs.replace(begun, waiting_job=None).to_row())
+    return gone > 0
+
+
+def _moved(uow: UnitOfWork, job_id: JobId, earlier_name: str, name: str) -> bool:
+    entry = uow.get(QUEUE, job_id)
+    if entry is None or entry["session_id"] != earlier_name:
+        return False
+    uow.put(QUEUE, {**entry, "session_id": name})
+    return True

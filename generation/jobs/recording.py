@@ -8,10 +8,12 @@ settled twice.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from generation.domain import events as e
-from generation.domain.commands import JobCommand
+from generation.domain.commands import JobCommand, SupersedeJob
 from generation.domain.deciding import Situation, decide
 from generation.domain.errors import NotTheHolder
 from generation.domain.job import Job
@@ -79,6 +81,21 @@ def perform(uow: UnitOfWork, at: Situation, events: list[Event]) -> list[Event]:
     return events
 
 
+def give_way(uow: UnitOfWork, job_id: JobId, by_job: JobId) -> int:
+    """Supersede a waiting frame that another account's frame cannot take over the hold of: it is released, and the
+    free images are counted back. Returns its price in credits, 0 if it does not wait any more; its session is not
+    touched. The transaction declares what `situation` needs.
+    """
+    if uow.get(QUEUE, job_id) is None:
+        return 0
+    at = situation(uow, job_id)
+    if at.entry is None or not record(uow, at, SupersedeJob(by_job=by_job)):
+        return 0
+    usage_reversal.note(uow, replace(at, entry=msgspec.structs.replace(at.entry, session_id=None)))
+    _let_go(uow, at.job, _REASONS[e.JobSuperseded])
+    return at.job.price_credits
+
+
 def record_report(uow: UnitOfWork, at: Situation, command: JobCommand) -> list[Event]:
     """Record what a worker reports. A refusal becomes `NotTheHolder`: a forged report must not use up
     the command key of the true one.
@@ -119,7 +136,7 @@ def _follow(uow: UnitOfWork, at: Situation, event: Event) -> None:
         case e.JobCompleted():
             _deliver(uow, at)
         case e.JobSuperseded() if at.job.state is JobState.QUEUED:
-            uow.delete(QUEUE, at.job_id)  # the newer frame has taken its hold and its place
+            uow.delete(QUEUE, at.job_id)  # what becomes of its hold is whoever's who supersedes it
             orphaned_uploads.note_end(uow, at.job_id)
         case _:
             _end_without_charge(uow, at, event)

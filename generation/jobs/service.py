@@ -19,7 +19,7 @@ from generation.domain.funding import FundingOrder, FundingUnavailable, Opened
 from generation.domain.job import Job
 from generation.domain.quotas import AnotherDay
 from generation.domain.requests import Accepted, GenerationRequest, Limits
-from generation.domain.sessions import SessionMoved
+from generation.domain.sessions import RACES_MAX, SessionMoved
 from generation.domain.states import JobState
 from generation.images.moderation import Moderation
 from generation.images.object_store import ObjectStore
@@ -32,7 +32,7 @@ from generation.jobs.metrics import Metrics
 from generation.jobs.recording import record, rows_of, situation, state_of
 from generation.jobs.usage_reversal import UsageReversals
 from generation.queueing.estimating import Estimate, estimate
-from generation.queueing.queue import JobQueue
+from generation.queueing.queue import JobQueue, WaitingFrame
 from generation.queueing.signals import Signals
 from ledger.clock import Clock
 from ledger.errors import Refusal
@@ -40,9 +40,6 @@ from ledger.identifiers import AccountId, CommandKey, JobId
 from ledger.log.model import LogWriter, Receipt, Transaction, UnitOfWork
 from ledger.log.reader import LogReader
 from ledger.ownership import Ownership
-
-RACES_MAX = 5
-"""How often a request is decided again because its live session changed meanwhile, or the day ended."""
 
 
 class Generations:
@@ -159,11 +156,10 @@ class Generations:
             return receipt, asked.rank
         raise SessionMoved
 
-    async def _waiting_frame(self, request: GenerationRequest) -> JobId | None:
+    async def _waiting_frame(self, request: GenerationRequest) -> WaitingFrame | None:
         if not request.live or request.session_key is None:
             return None
-        session = await self._queue.session(request.session_key)
-        return None if session is None or session.waiting_job is None else JobId(session.waiting_job)
+        return await self._queue.waiting_frame(request.session_key)
 
     async def _open_payment(self, order: FundingOrder) -> Opened | None:
         """How to pay; None if that is not known yet. The sweep goes on asking."""

@@ -53,6 +53,20 @@ class JobInFlight(NamedTuple):
     """Where it waits; None if it does not wait."""
 
 
+class WaitingFrame(NamedTuple):
+    """The newest frame of a session, and whose it is; None once it has left the queue."""
+
+    job_id: JobId
+    account_id: AccountId | None
+
+
+class JobOfSession(NamedTuple):
+    """A frame or variation, and whose it is."""
+
+    job_id: JobId
+    account_id: AccountId
+
+
 class JobQueue:
     """The SQL around the queue. Rows are put and removed by transactions of the log."""
 
@@ -210,6 +224,21 @@ class JobQueue:
         """The one of these sessions that was used last, None if none ever was."""
         row = await self._one(sql.NEWEST_SESSION, names=list(session_keys))
         return None if row is None else LiveSession.from_row(row._asdict())
+
+    async def unfinished_session(self, session_keys: Sequence[str]) -> LiveSession | None:
+        """The one of these sessions that was used last, of those with jobs that have not ended."""
+        row = await self._one(sql.NEWEST_UNFINISHED_SESSION, names=list(session_keys))
+        return None if row is None else LiveSession.from_row(row._asdict())
+
+    async def waiting_frame(self, session_key: str) -> WaitingFrame | None:
+        """The frame that a newer one of this session replaces, if one came before."""
+        row = await self._one(sql.WAITING_FRAME, key=session_key)
+        return None if row is None else WaitingFrame(JobId(row.waiting_job), row.account_id)
+
+    async def jobs_of_session(self, session_key: str) -> Sequence[JobOfSession]:
+        """Its frames and variations that have not ended."""
+        rows = await self._all(sql.JOBS_OF_SESSION, session=session_key)
+        return [JobOfSession(JobId(row.job_id), AccountId(row.account_id)) for row in rows]
 
     async def waiting_in_paused(self, session_key: str | None = None, limit: int = 100) -> Sequence[Any]:
         """(job, account, session) of what waits although its live session is paused: in this one, or anywhere."""

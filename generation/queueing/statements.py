@@ -196,6 +196,15 @@ NEWEST_SESSION = (
     .order_by(live_sessions.c.updated_at.desc())
     .limit(1)
 )
+WAITING_FRAME = (
+    sa.select(live_sessions.c.waiting_job, _queue.account_id)
+    .outerjoin(job_queue, _queue.job_id == live_sessions.c.waiting_job)
+    .where(live_sessions.c.session_id == _text("key"), live_sessions.c.waiting_job.is_not(None))
+)
+JOBS_OF_SESSION = sa.select(_queue.job_id, _queue.account_id).where(_queue.session_id == _text("session"))
+NEWEST_UNFINISHED_SESSION = NEWEST_SESSION.where(
+    sa.exists().where(_queue.session_id == live_sessions.c.session_id)
+)
 
 # --- what waits in paused sessions: most, and session for one of them ---
 

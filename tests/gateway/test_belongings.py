@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from gateway.commands.verify import verify_everything
 from gateway.database.schema import METADATA
 from ledger.money import USD, Money
 from tests.gateway.stack import FakeWorker, Gateway, generation_request, soon
@@ -242,6 +244,16 @@ async def test_it_follows_through_a_chain_of_merges(gateway: Gateway, kind: str)
     assert await made.look(person), "it was lost on the way"
 
 
+async def paid_from(client: httpx.AsyncClient, left: int) -> None:
+    """Until so many paid credits are free: what a guest's hold gave back follows by itself."""
+
+    async def there() -> bool:
+        lots = (await client.get("/v1/account")).json()["lots"]
+        return sum(lot["left"] for lot in lots if lot["source"] == "payment") == left
+
+    await soon(there, "the credit that was held did not follow")
+
+
 async def test_a_guests_waiting_job_is_cancelled_by_the_person_and_costs_nothing(gateway: Gateway) -> None:
     guest, worker = await gateway.visitor(), await gateway.worker()
     await worker.drain_queue()
@@ -252,12 +264,39 @@ async def test_a_guests_waiting_job_is_cancelled_by_the_person_and_costs_nothing
     stranger = await gateway.visitor()
     assert (await stranger.delete(f"/v1/generations/{job_id}")).status_code == 404
     assert (await person.delete(f"/v1/generations/{job_id}")).json()["state"] == "cancelled"
+    await paid_from(person, 100)
 
-    async def all_came() -> bool:
-        lots = (await person.get("/v1/account")).json()["lots"]
-        return sum(lot["left"] for lot in lots if lot["source"] == "payment") == 100
 
-    await soon(all_came, "the credit that was held did not follow")
+@pytest.mark.parametrize("first", ["frame", "pause", "limit"])
+async def test_a_guests_waiting_frame_gives_way_to_the_person_and_is_charged_once(
+    gateway: Gateway, first: str
+) -> None:
+    guest, worker = await gateway.visitor(), await gateway.worker()
+    await worker.drain_queue()
+    await gateway.spend_allowance(guest)
+    await gateway.top_up(guest, 100)
+    name = uuid4().hex
+    path = f"/v1/generations/sessions/{name}"
+    old = await asked(guest, live=True, session_id=name, seq=1)
+    person = await signed_in(gateway, guest)
+    await gateway.spend_allowance(person)
+    shown = (await person.get(path)).json()
+    assert (shown["spent_credits"], shown["paused"]) == (1, False)
+    if first == "pause":
+        assert (await person.patch(path, json={"paused": True})).json()["spent_credits"] == 0
+        await paid_from(person, 100)
+        assert (await person.patch(path, json={"paused": False})).status_code == 200
+    elif first == "limit":
+        assert (await person.patch(path, json={"cap_credits": 1})).json()["spent_credits"] == 1
+    new = await asked(person, live=True, session_id=name, seq=2)
+    ended = (await person.get(f"/v1/generations/{old}")).json()
+    assert ended["state"] == ("cancelled" if first == "pause" else "superseded")
+    assert ended["credits"] == {"held": 0, "captured": 0}
+    assert await worker.paint() == new
+    await paid_from(person, 99)
+    assert (await person.get(path)).json()["spent_credits"] == 1
+    report = await asyncio.to_thread(verify_everything, gateway.services.base.settings.database_url)
+    assert report.ok, report.findings
 
 
 async def test_a_guests_open_payment_is_closed_by_the_person(gateway: Gateway) -> None:
