@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import psycopg
 import pytest
 import structlog
@@ -36,14 +37,7 @@ class Counted:
             self.times[transaction.key] = self.times.get(transaction.key, 0) + 1
             return decide(uow)
 
-        return Transaction(
-            key=transaction.key,
-            actor=transaction.actor,
-            body=transaction.body,
-            streams=transaction.streams,
-            decide=counting,
-            rows=transaction.rows,
-        )
+        return msgspec.structs.replace(transaction, decide=counting)
 
 
 class Gate:
@@ -67,18 +61,24 @@ class OnItsWay(NamedTuple):
     later: asyncio.Future[list[Receipt | BaseException]]
 
 
-async def on_its_way(start: StartSequencer, watch: Watch, url: str, later: list[Transaction]) -> OnItsWay:
+async def on_its_way(
+    start: StartSequencer,
+    watch: Watch,
+    url: str,
+    later: list[Transaction],
+    first: Transaction | None = None,
+) -> OnItsWay:
     sequencer = start(watch, batch_limit=1)
     sequencer._pause.set()
     for step in range(2):
         await sequencer.submit(add(f"warm{step}", "purse_a", 1))
     watch.before_send = gate = Gate()
     with log_held(url):
-        first = asyncio.create_task(sequencer.submit(add("first", "purse_a", 1)))
+        leading = asyncio.create_task(sequencer.submit(first or add("first", "purse_a", 1)))
         waiting = [asyncio.create_task(sequencer.submit(command)) for command in later]
         await asyncio.sleep(0)
     assert await asyncio.to_thread(gate.reached.wait, 30)
-    return OnItsWay(sequencer, gate, first, asyncio.gather(*waiting, return_exceptions=True))
+    return OnItsWay(sequencer, gate, leading, asyncio.gather(*waiting, return_exceptions=True))
 
 
 async def test_each_batch_sees_what_the_one_before_it_decided(
@@ -163,6 +163,46 @@ async def test_the_same_key_in_two_batches_that_overlap_is_done_once(
     assert (other.position, other.replayed) == (4, False)
     assert await coins("purse_a") == 4
     assert verify(log_database, CATEGORIES).ok
+
+
+async def test_what_was_done_before_and_is_refused_ahead_is_answered_as_it_was_first(
+    start: StartSequencer, coins: Coins, log_database: str
+) -> None:
+    counted = Counted()
+    spend = keeping_no_refusals(take("spend", "purse_a", 5))
+    earlier = start()
+    await earlier.submit(add("k0", "purse_a", 5))
+    done = await earlier.submit(spend)
+    _, gate, first, later = await on_its_way(
+        start, Watch(), log_database, [counted(spend), add("other", "purse_a", 1)]
+    )
+    gate.open.set()
+    await first
+    again, other = await later
+    assert again == Receipt(done.position, {"coins": 0}, replayed=True)
+    assert isinstance(other, Receipt)
+    assert other.result == {"coins": 4}
+    assert counted.times == {"spend": 1}, "decided ahead, and then not again"
+    assert verify(log_database, CATEGORIES).ok
+
+
+async def test_what_is_still_on_its_way_and_is_refused_ahead_is_answered_as_it_was_first(
+    start: StartSequencer, coins: Coins, log_database: str
+) -> None:
+    spend = keeping_no_refusals(take("spend", "purse_a", 2))
+    others = keeping_no_refusals(take("others", "purse_a", 2))
+    _, gate, first, later = await on_its_way(start, Watch(), log_database, [spend, others], first=spend)
+    gate.open.set()
+    done = await first
+    again, refused = await later
+    assert (done.result, done.replayed) == ({"coins": 0}, False)
+    assert again == Receipt(done.position, {"coins": 0}, replayed=True)
+    assert isinstance(refused, TooFewCoins), "it was never done"
+    assert await coins("purse_a") == 0
+
+
+def keeping_no_refusals(transaction: Transaction) -> Transaction:
+    return msgspec.structs.replace(transaction, keeps_refusals=False)
 
 
 @pytest.mark.parametrize("lost", ["lose_commits", "lose_answers"])

@@ -60,6 +60,27 @@ async def test_a_command_that_keeps_no_refusals_is_decided_anew_until_it_is_done
     assert (await log.writer.submit(command)).replayed
 
 
+async def test_what_was_done_and_would_be_refused_now_is_answered_as_it_was_first_beside_others(
+    log: LogUnderTest,
+) -> None:
+    spend = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
+    never = msgspec.structs.replace(take("k2", "purse_a", 6), keeps_refusals=False)
+    another = msgspec.structs.replace(take("k1", "purse_a", 7), keeps_refusals=False)
+    await log.writer.submit(add("k0", "purse_a", 5))
+    done = await log.writer.submit(spend)
+    commands = [add("k3", "purse_a", 1), never, spend, another, add("k4", "purse_a", 1)]
+    answers = await asyncio.gather(*(log.writer.submit(c) for c in commands), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [
+        Receipt,
+        TooFewCoins,
+        Receipt,
+        IdempotencyConflict,
+        Receipt,
+    ]
+    assert answers[2] == Receipt(done.position, {"coins": 0}, replayed=True)
+    assert (await log.reader.state("purse_a")).state == Purse(2)
+
+
 async def test_twins_that_keep_no_refusals_are_each_decided(log: LogUnderTest) -> None:
     command = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
     refused = await asyncio.gather(*(log.writer.submit(command) for _ in range(3)), return_exceptions=True)
