@@ -34,7 +34,8 @@ class Decision:
     events: list[EventRow] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
     unrecorded: list[str] = field(default_factory=list)
-    """Keys of commands that were refused and keep no refusals: what they were answered before would not show."""
+    """Keys of commands of which nothing is kept now (refused without keeping it, faulty, or breaking an invariant):
+    that they were done before would not show."""
     violations: list[tuple[Transaction, InvariantViolated]] = field(default_factory=list)
     """Transactions that were undone because they broke an invariant; nothing is recorded of them."""
     _first: dict[str, tuple[int, bytes]] = field(default_factory=dict)
@@ -57,9 +58,16 @@ class Decision:
             self._decide_new(transaction, digest)
         except InvariantViolated as violated:
             self.violations.append((transaction, violated))
-            self.answers.append(violated)
+            self._answer_unrecorded(transaction, violated, known)
         except BaseException as fault:  # noqa: BLE001 - a bug in one command must not fail its neighbours
-            self.answers.append(_carryable(fault))
+            self._answer_unrecorded(transaction, _carryable(fault), known)
+
+    def _answer_unrecorded(
+        self, transaction: Transaction, answer: Exception, known: OutcomeRow | None = None
+    ) -> None:
+        self.answers.append(answer)
+        if known is None:
+            self.unrecorded.append(transaction.key)
 
     def _answer_twin(self, index: int, first_digest: bytes, digest: bytes) -> None:
         answer: Answer = self.answers[index]
@@ -79,8 +87,7 @@ class Decision:
             rows = self._rows(transaction, uow)
         except Refusal as refused:
             if not transaction.keeps_refusals:
-                self.answers.append(refused)
-                self.unrecorded.append(transaction.key)
+                self._answer_unrecorded(transaction, refused)
                 return
             detail = encode_detail(refused.details)
             refusal = refused.code

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import structlog
 
 from ledger.clock import ManualClock
-from ledger.errors import CorruptLog, OutcomeUnknown
+from ledger.errors import CorruptLog, InvariantViolated, OutcomeUnknown
 from ledger.identifiers import CommandKey
 from ledger.log import recorder
 from ledger.log.categories import Categories
@@ -21,8 +24,9 @@ from ledger.log.sequencer import Sequencer
 from ledger.log.verify import verify
 from tests.log.conftest import CATEGORIES, START, StartSequencer, answers_to, log_held
 from tests.log.faulty import FaultyConnection, Watch
-from tests.log.purse import NOTES, PURSES, Purse, add, evolve, note
+from tests.log.purse import NOTES, PURSES, Purse, add, evolve, note, overdraw
 
+ROOT = Path(__file__).resolve().parents[2]
 Coins = Callable[[str], Awaitable[int]]
 
 
@@ -102,6 +106,91 @@ async def test_after_a_fault_of_the_sequencer_itself_nobody_is_told_that_nothing
         with pytest.raises(OutcomeUnknown):
             await sequencer.submit(add("k1", "purse_a", 1))
         assert (await sequencer.submit(add("k2", "purse_a", 1))).result == {"coins": 2}
+
+
+class FullDisk:
+    """A log that cannot be written to."""
+
+    def __getattr__(self, level: str) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+async def test_a_full_disk_for_the_log_file_costs_nobody_an_answer(
+    start: StartSequencer, monkeypatch: pytest.MonkeyPatch, coins: Coins
+) -> None:
+    sequencer = start()
+    await sequencer.submit(add("k0", "purse_a", 1))
+    monkeypatch.setattr(sequencer, "_log", FullDisk())
+
+    async with asyncio.timeout(30):
+        answers = await answers_to(sequencer, [overdraw("bad", "purse_a", 9), add("k1", "purse_a", 1)])
+        assert [type(answer) for answer in answers] == [InvariantViolated, Receipt]
+        (failed,) = await answers_to(sequencer, [note("k2", "row", step=100)])
+        assert isinstance(failed, OutcomeUnknown), "the sequencer itself failed, when it tried to say why"
+        assert (await sequencer.submit(add("k3", "purse_a", 1))).result == {"coins": 3}
+    assert sequencer.violations == 1
+    assert await coins("purse_a") == 3
+
+
+async def test_a_connection_that_cannot_even_be_rolled_back_costs_nobody_an_answer(
+    start: StartSequencer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequencer = start()
+    await sequencer.submit(add("k0", "purse_a", 1))
+
+    def broken(*_: object) -> None:
+        raise SystemExit
+
+    def stuck(_: FaultyConnection) -> None:
+        monkeypatch.undo()
+        raise ValueError("this is no connection any more")
+
+    monkeypatch.setattr(sequencer, "_catch_up", broken)
+    monkeypatch.setattr(FaultyConnection, "rollback", stuck)
+    async with asyncio.timeout(30):
+        with pytest.raises(OutcomeUnknown):
+            await sequencer.submit(add("k1", "purse_a", 1))
+
+
+async def test_answers_that_nobody_waits_for_any_more_are_dropped_and_the_others_given(
+    start: StartSequencer, log_database: str, coins: Coins
+) -> None:
+    sequencer = start()
+
+    def ask_and_leave() -> None:
+        loop = asyncio.new_event_loop()
+        asked = [loop.create_task(sequencer.submit(add(f"left{n}", "purse_a", 1))) for n in range(2)]
+        loop.run_until_complete(asyncio.sleep(0))
+        for task in asked:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(asked))
+        loop.close()
+
+    with structlog.testing.capture_logs() as reported:
+        with log_held(log_database):
+            await asyncio.to_thread(ask_and_leave)
+            mine = asyncio.create_task(sequencer.submit(add("mine", "purse_a", 1)))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            await mine
+    assert await coins("purse_a") == 3
+    dropped = [entry for entry in reported if entry["event"] == "answers_dropped"]
+    assert sum(entry["count"] for entry in dropped) == 2
+
+
+async def test_a_process_that_ends_without_stopping_it_is_not_kept_alive() -> None:
+    program = (
+        "from ledger.clock import system_clock\n"
+        "from ledger.log.categories import Categories\n"
+        "from ledger.log.sequencer import Sequencer\n"
+        "Sequencer(None, Categories([]), system_clock).start()\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
+    try:
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 @pytest.mark.parametrize("many", [1, 2])

@@ -81,6 +81,22 @@ async def test_what_was_done_and_would_be_refused_now_is_answered_as_it_was_firs
     assert (await log.reader.state("purse_a")).state == Purse(2)
 
 
+@pytest.mark.parametrize("now", ["breaks_an_invariant", "fails"])
+async def test_what_was_done_and_could_not_be_done_now_is_answered_as_it_was_first(
+    log: LogUnderTest, now: str
+) -> None:
+    await log.writer.submit(add("k0", "purse_a", 9))
+    again = overdraw("k1", "purse_a", 9)
+    done = await log.writer.submit(again)
+    if now == "fails":
+        again = msgspec.structs.replace(again, decide=lambda _: 1 // 0)
+    commands = [add("k2", "purse_a", 1), again, add("k3", "purse_a", 1)]
+    answers = await asyncio.gather(*(log.writer.submit(c) for c in commands), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Receipt] * 3
+    assert answers[1] == Receipt(done.position, None, replayed=True)
+    assert (await log.reader.state("purse_a")).state == Purse(3)
+
+
 async def test_twins_that_keep_no_refusals_are_each_decided(log: LogUnderTest) -> None:
     command = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
     refused = await asyncio.gather(*(log.writer.submit(command) for _ in range(3)), return_exceptions=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from ledger.clock import ManualClock
@@ -129,10 +130,14 @@ async def test_a_row_that_postgresql_refuses_fails_alone(
 ) -> None:
     sequencer = start()
     commands = [note(f"k{n}", f"row{n}", step=100 if n == 5 else 1, purse="purse_a") for n in range(12)]
-    with log_held(log_database):
-        waiting = asyncio.create_task(answers_to(sequencer, commands))
-        await asyncio.sleep(0)
-    answers = await waiting
+    with structlog.testing.capture_logs() as reported:
+        with log_held(log_database):
+            waiting = asyncio.create_task(answers_to(sequencer, commands))
+            await asyncio.sleep(0)
+        answers = await waiting
+    [failed] = [entry for entry in reported if entry["event"] == "command_failed"]
+    assert (failed["log_level"], failed["key"]) == ("error", "k5")
+    assert "CheckViolation" in failed["error"]
     assert [type(a) for a in answers].count(Receipt) == 11
     assert isinstance(answers[5], psycopg.errors.CheckViolation)
     assert await coins("purse_a") == 11
@@ -327,9 +332,13 @@ async def test_a_clock_that_runs_ahead_does_not_carry_the_log_into_the_future(
         sequencer = Sequencer(
             LogRecorder(datastore), categories, clock, clock_ahead_max=timedelta(seconds=10)
         )
-        sequencer.start()
-        await sequencer.submit(add("k1", "purse_a", 1))
-        sequencer.stop()
+        with structlog.testing.capture_logs() as reported:
+            sequencer.start()
+            await sequencer.submit(add("k1", "purse_a", 1))
+            sequencer.stop()
+    [ahead] = [entry for entry in reported if entry["event"] == "clock_runs_ahead"]
+    assert ahead["log_level"] == "error"
+    assert ahead["by_seconds"] == pytest.approx(365 * 86_400, abs=600)
     async with AsyncConnectionPool(log_database, min_size=1, open=False) as pool:
         (entry,) = await PostgresLogReader(pool, categories).events("purse_a")
     assert entry.recorded_at < datetime.now(UTC) + timedelta(minutes=1)
