@@ -60,7 +60,11 @@ async def test_an_event_from_the_next_release_does_not_fail_those_it_does_not_co
     with newer_process(log_database) as newer:
         burn = command("k2", lambda uow: uow.append("purse_b", [CoinsBurnt(amount=1)]), "purse_b")
         await newer.submit(burn)
-    assert (await old.submit(add("k3", "purse_a", 5))).result == {"coins": 6}
+    with structlog.testing.capture_logs() as reported:
+        assert (await old.submit(add("k3", "purse_a", 5))).result == {"coins": 6}
+    [report] = [entry for entry in reported if entry["event"] == "not_decided_ahead"]
+    assert report["log_level"] == "error"
+    assert "CorruptLog" in report["error"]
     with pytest.raises(CorruptLog):
         await old.submit(add("k4", "purse_b", 1))
     assert (await old.submit(add("k5", "purse_a", 1))).result == {"coins": 7}

@@ -97,6 +97,14 @@ async def test_what_was_done_and_could_not_be_done_now_is_answered_as_it_was_fir
     assert (await log.reader.state("purse_a")).state == Purse(3)
 
 
+async def test_what_was_done_and_the_database_would_not_take_now_is_answered_as_it_was_first(
+    log: LogUnderTest,
+) -> None:
+    done = await log.writer.submit(note("k1", "n1", step=99))
+    again = await log.writer.submit(note("k1", "n1", step=99))
+    assert again == Receipt(done.position, {"count": 99}, replayed=True)
+
+
 async def test_twins_that_keep_no_refusals_are_each_decided(log: LogUnderTest) -> None:
     command = msgspec.structs.replace(take("k1", "purse_a", 5), keeps_refusals=False)
     refused = await asyncio.gather(*(log.writer.submit(command) for _ in range(3)), return_exceptions=True)
