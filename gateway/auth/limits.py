@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import redis.asyncio as redis
@@ -9,11 +11,13 @@ import structlog
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
 from gateway.auth.identity import Principal
 from gateway.auth.networks import Origins, prefixes
+from gateway.auth.scripts import ScriptingRedis
 from gateway.http.problems import Problem
 from gateway.settings import Settings
 
@@ -26,9 +30,7 @@ class Limiter:
     """Says when somebody asks too often, or sends too much. Reads are free; writes count."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        # `limits` hands unknown options on to the client, whatever their type.
-        options: dict[str, Any] = {"connection_pool": client.connection_pool}
-        storage = RedisStorage(settings.redis_url, implementation="redispy", **options)
+        storage = _storage(settings.redis_url, client)
         memory = MemoryStorage()
         self._requests = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(memory)
         # A counter: a moving window would store an entry for every kilobyte.
@@ -47,9 +49,10 @@ class Limiter:
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return
         network = prefixes(self._origins.address(request))[0]
-        await self._hit(self._per_network, "network", network)
+        hits = [self._hit(self._per_network, "network", network)]
         if principal is not None:
-            await self._hit(self._per_principal, "principal", principal.account_id)
+            hits.append(self._hit(self._per_principal, "principal", principal.account_id))
+        await _all(hits)
 
     async def attempt(self, purpose: str, who: str, *, per_minute: int) -> None:
         """Count one guess at a secret. Raises `Problem` 429."""
@@ -67,12 +70,12 @@ class Limiter:
         """Count the bytes of a sketch, before anything is done with them. Raises `Problem` 429."""
         kilobytes = size_bytes // KILOBYTE + 1
         network = prefixes(self._origins.address(request))[-1]
-        for item, *keys in (
-            (self._kilobytes_of_network, "upload", network),
-            (self._kilobytes_of_principal, "upload", principal.account_id),
-        ):
-            if not await self._counted(self._kilobytes, item, *keys, cost=kilobytes):
-                raise Problem("upload_quota_used_up")
+        whose = (self._kilobytes_of_network, network), (self._kilobytes_of_principal, principal.account_id)
+        await _all([self._send(item, "upload", who, kilobytes) for item, who in whose])
+
+    async def _send(self, item: RateLimitItem, purpose: str, who: str, kilobytes: int) -> None:
+        if not await self._counted(self._kilobytes, item, purpose, who, cost=kilobytes):
+            raise Problem("upload_quota_used_up")
 
     async def _hit(self, item: RateLimitItem, *keys: str) -> None:
         if not await self._counted(self._requests, item, *keys):
@@ -89,3 +92,22 @@ class Limiter:
         except (RedisError, OSError) as error:
             self._log.debug("limits_in_memory", error=type(error).__name__)
             return await local.hit(item, *keys, cost=cost)
+
+
+async def _all(hits: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Count everywhere, in one go. Raises the first `Problem`, in their order."""
+    for found in await asyncio.gather(*hits, return_exceptions=True):
+        if found is not None:
+            raise found
+
+
+def _storage(url: str, client: redis.Redis) -> RedisStorage:
+    """What `limits` counts in, by a client that sends many scripts at once."""
+    # `limits` hands unknown options on to the client, whatever their type.
+    options: dict[str, Any] = {"connection_pool": client.connection_pool}
+    storage = RedisStorage(url, implementation="redispy", **options)
+    bridge = storage.bridge
+    assert isinstance(bridge, RedispyBridge)
+    bridge.storage = ScriptingRedis(client.connection_pool)
+    bridge.register_scripts()
+    return storage

@@ -36,6 +36,7 @@ LIBRARIES_READ = {
     "enable_telemetry": "the Stripe SDK",
     "request_async": "the Stripe SDK's HTTP client",
     "sleep_async": "the Stripe SDK's HTTP client",
+    "evalsha": "scripts of redis",
     "itersize": "psycopg",
     "isolation_level": "psycopg",
     "read_only": "psycopg",
