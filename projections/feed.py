@@ -85,8 +85,6 @@ class Feeds:
     """Questions to the feed."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        # In a transaction: streams end at any time, and a connection that is cancelled while it is switched to
-        # AUTOCOMMIT does not come back to its pool.
         self._engine = engine
 
     async def after(self, accounts: Sequence[str], position: int, limit: int) -> Sequence[Moved]:

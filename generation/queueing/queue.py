@@ -26,6 +26,7 @@ from generation.queueing import statements as sql
 from generation.queueing.estimating import Place
 from generation.queueing.pace import PaceWatch
 from generation.queueing.watch import KNOWN_WITHIN, QueueSummary, QueueWatch
+from generation.store.autocommit import Autocommit
 from generation.store.batching import Batcher
 from generation.store.tables import network_allowances
 from ledger.identifiers import AccountId, JobId
@@ -72,8 +73,7 @@ class JobQueue:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # A single question needs no BEGIN before it and no ROLLBACK after it.
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = Autocommit(engine)
         self._pace = PaceWatch()
         self.watch = QueueWatch(self._reading, self._pace)
         """The same queue, kept in memory for a moment."""

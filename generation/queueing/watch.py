@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from generation.fleet.registry import PRESENT_WITHIN
 from generation.queueing import statements as sql
 from generation.queueing.estimating import Estimate, Place, estimate
 from generation.queueing.pace import PaceWatch
+from generation.store.autocommit import Autocommit
 from generation.store.batching import Batcher
 
 FRESH_FOR = timedelta(milliseconds=250)
@@ -78,7 +77,7 @@ class QueueSnapshot:
 class QueueWatch:
     """The newest snapshot. One per process; every method belongs to its event loop."""
 
-    def __init__(self, reading: AsyncEngine, pace: PaceWatch) -> None:
+    def __init__(self, reading: Autocommit, pace: PaceWatch) -> None:
         """`reading` opens no transactions; `pace` is told virtual time as it is seen."""
         self._reading = reading
         self._pace = pace
