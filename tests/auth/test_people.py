@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.auth.people import (
@@ -122,6 +124,32 @@ async def test_a_token_that_another_key_or_none_has_signed_is_refused(mine: Peop
     assert problem.value.code == "unauthenticated"
 
 
+async def test_an_algorithm_that_we_do_not_take_is_refused_though_the_issuer_publishes_a_key_for_it(
+    tmp_path: Path,
+) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    shown = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    keys = {"keys": [{**shown, "kid": "strong", "alg": "ES384", "use": "sig"}]}
+    known = people(tmp_path, lambda: httpx.Response(200, json=keys), oidc_issuer=ISSUER)
+    with pytest.raises(Problem) as problem:
+        await known._claims(jwt.encode(claims(), key, algorithm="ES384", headers={"kid": "strong"}))
+    assert problem.value.code == "unauthenticated"
+    assert await known._keys.key("strong") is not None
+
+
+async def test_two_sessions_of_one_person_at_one_moment_are_two(tmp_path: Path) -> None:
+    alone = people(tmp_path, lambda: httpx.Response(500), public_url=ISSUER)
+    assert alone.issuer is not None
+    alone.issuer._clock = ManualClock(NOW.replace(microsecond=250_000))
+    one, other = (
+        jwt.decode(alone.issuer.token("ada@example.com"), options={"verify_signature": False})
+        for _ in range(2)
+    )
+    assert one["jti"].startswith("ses_")
+    assert one["jti"] != other["jti"]
+    assert one["iat"] == NOW.replace(microsecond=250_000).timestamp()
+
+
 def test_the_built_in_issuer_names_nobody_by_their_address() -> None:
     token = issuer().token("  Ada@Example.com ")
     reported = jwt.decode(token, options={"verify_signature": False})
@@ -209,7 +237,7 @@ async def test_an_issuers_keys_are_asked_for_where_it_publishes_them_and_not_wai
         return httpx.Response(200, json={})
 
     known = people(tmp_path, lambda: httpx.Response(500), oidc_issuer=name)
-    known._keys._http = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    known._keys._http = httpx.AsyncClient(transport=httpx.MockTransport(handle), timeout=None)
     with pytest.raises(Problem):
         await known.principal(signed(claims()))
     [request] = asked
@@ -249,6 +277,14 @@ async def test_an_issuer_that_does_not_answer_costs_us_no_key_that_we_have(answe
     later(keys, JWKS_FRESH_SECONDS + 1)
     assert await keys.key(BUILT_IN_KEY_ID) is not None
     assert len(asked.asked) == 2
+
+
+async def test_keys_that_could_not_be_read_are_reported() -> None:
+    asked = IssuerElsewhere()
+    asked.answer = httpx.Response(200, json=[])
+    with structlog.testing.capture_logs() as reported:
+        assert await keys_of(asked).key(BUILT_IN_KEY_ID) is None
+    assert reported == [{"event": "jwks_not_read", "log_level": "warning", "error": "NotAKeySet"}]
 
 
 async def test_an_issuer_that_withdraws_all_its_keys_is_taken_at_its_word() -> None:

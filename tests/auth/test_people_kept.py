@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gateway.auth.identity import Principal, Role
-from gateway.auth.people import People
+from gateway.auth.identity import Credential, Principal, Role, token_digest
+from gateway.auth.people import SESSION_LIFETIME, People, _credential
 from gateway.database.tables import guests, metadata
 from gateway.database.tables import people as people_table
 from gateway.http.problems import Problem
@@ -76,6 +76,23 @@ async def test_a_person_has_one_account_whenever_they_come(known: People) -> Non
     assert await sign_in(known, "ada@example.com") == ada
 
 
+async def test_a_token_can_be_ended_by_what_is_kept_of_it(known: People) -> None:
+    assert known.issuer is not None
+    token = known.issuer.token("ada@example.com")
+    found = await known.principal(token)
+    assert found is not None
+    assert found.credential == Credential(
+        token_digest(token), NOW, NOW.replace(microsecond=0) + SESSION_LIFETIME
+    )
+
+
+def test_a_token_that_does_not_say_when_it_was_issued_counts_as_the_oldest() -> None:
+    kept = _credential("a.b.c", {"exp": 1e300})
+    assert kept.issued_at == datetime(1970, 1, 1, tzinfo=UTC)
+    assert kept.expires_at.tzinfo is UTC
+    assert kept.expires_at > NOW
+
+
 async def test_a_person_who_comes_twice_at_once_has_one_account(known: People) -> None:
     came = await asyncio.gather(*(sign_in(known, "eve@example.com") for _ in range(4)))
     assert len(set(came)) == 1
@@ -101,7 +118,13 @@ async def test_what_is_kept_of_a_person(known: People, engine: AsyncEngine) -> N
     }
 
 
-@pytest.mark.parametrize("email", [None, 7, ["a@b"], "a\x00b"])
+@pytest.mark.parametrize("email", ["a", "a" * 500])
+async def test_an_address_is_kept_from_one_sign_to_five_hundred(known: People, email: str) -> None:
+    account_id = await known._account_of("somebody", email)
+    assert await known.profile(account_id) == {"kind": "person", "email": email}
+
+
+@pytest.mark.parametrize("email", [None, 7, ["a@b"], "a\x00b", "", "a" * 501])
 async def test_an_address_that_cannot_be_one_is_not_kept(known: People, email: object) -> None:
     account_id = await known._account_of("somebody", email)
     assert await known.profile(account_id) == {"kind": "person", "email": None}
