@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import RowMapping
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.domain.movements import movement
 from ledger.log.model import Envelope
-from ledger.ownership import accounts_of
+from ledger.ownership import ACCOUNTS_MAX
 from projections.statement import describe
 from projections.tables import balances, statement_entries
 
@@ -74,11 +76,46 @@ class AccountProjection:
         }
 
 
+_PAGE = b"""
+WITH RECURSIVE followed AS (
+    SELECT %(account)s::text AS account_id
+    UNION SELECT m.account_id FROM merged_accounts m JOIN followed f ON m.into_account = f.account_id
+), theirs AS (SELECT account_id FROM followed LIMIT %(most)s)
+SELECT (SELECT coalesce(max(notification_id), 0) FROM stored_events) AS head,
+       (SELECT position FROM projection_positions WHERE projection = %(projection)s) AS reached,
+       entry.*
+FROM (VALUES (1)) AS always LEFT JOIN (
+    SELECT newest.* FROM theirs CROSS JOIN LATERAL (
+        SELECT * FROM statement_entries e
+        WHERE e.account_id = theirs.account_id AND e.position < %(before)s
+          AND (%(reference_type)s::text IS NULL OR e.reference_type = %(reference_type)s)
+          AND (%(kind)s::text IS NULL OR e.kind = %(kind)s)
+          AND (%(reference_id)s::text IS NULL OR e.reference_id = %(reference_id)s)
+        ORDER BY e.position DESC LIMIT %(limit)s
+    ) AS newest ORDER BY newest.position DESC LIMIT %(limit)s
+) AS entry ON TRUE
+ORDER BY entry.position DESC
+"""
+"""Of each account no more than a page is looked at, however long its statement is."""
+_LAST = 2**63 - 1
+
+
+class StatementPage(NamedTuple):
+    """Entries as rows of `statement_entries`, newest first, and what they are as of."""
+
+    rows: Sequence[Mapping[str, Any]]
+    head: int
+    """The log's, when they were read."""
+    is_current: bool
+    """Whether everything up to the head is in them."""
+
+
 class Statements:
     """Questions to the statement."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, pool: AsyncConnectionPool[Any]) -> None:
         self._engine = engine
+        self._pool = pool
 
     async def page(
         self,
@@ -89,23 +126,30 @@ class Statements:
         reference_type: str | None = None,
         kind: str | None = None,
         reference_id: str | None = None,
-    ) -> Sequence[RowMapping]:
+    ) -> StatementPage:
         """Entries of an account and of guests merged into it, newest first, older than position `before`.
 
         Filters narrow it together. What is left after an entry is of the account that it names.
         """
-        table = statement_entries
-        query = sa.select(table)
-        if before is not None:
-            query = query.where(table.c.position < before)
-        wanted = {"reference_type": reference_type, "kind": kind, "reference_id": reference_id}
-        for name, value in wanted.items():
-            if value is not None:
-                query = query.where(table.c[name] == value)
-        query = query.order_by(table.c.position.desc()).limit(min(limit, PAGE_MAX))
-        async with self._engine.connect() as connection:
-            theirs = table.c.account_id.in_(await accounts_of(connection, account_id))
-            return list((await connection.execute(query.where(theirs))).mappings())
+        known = {
+            "account": account_id,
+            "most": ACCOUNTS_MAX,
+            "projection": AccountProjection.name,
+            "before": _LAST if before is None else before,
+            "limit": min(limit, PAGE_MAX),
+            "reference_type": reference_type,
+            "kind": kind,
+            "reference_id": reference_id,
+        }
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(_PAGE, known, prepare=True)
+            found = await cursor.fetchall()
+        head, reached = found[0]["head"], found[0]["reached"] or 0
+        rows = [row for row in found if row["position"] is not None]
+        return StatementPage(rows, head, is_current=reached >= head)
 
     async def after(self, account_id: str, position: int, limit: int) -> Sequence[RowMapping]:
         """Entries of an account past a position, oldest first."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import RowMapping
 
 from gateway.auth.authentication import new_visitor, set_visitor_cookie
 from gateway.auth.identity import Role
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
-from gateway.routes.presenting import account_state, shaped
+from gateway.routes.presenting import account_state, shaped, written
 from gateway.routes.shapes import (
     AccountOut,
-    EntryOut,
     PackOut,
     PersonOut,
     PlanOut,
     PlansOut,
-    ReferenceOut,
     StatementOut,
     VisitorOut,
     answers,
@@ -29,7 +28,6 @@ from gateway.wiring.dependencies import (
     IdentifiersDep,
     LedgerDep,
     LimiterDep,
-    LogReaderDep,
     OptionalCaller,
     PeopleDep,
     ProjectionsDep,
@@ -105,24 +103,21 @@ async def statement(
     request: Request,
     caller: Caller,
     projections: ProjectionsDep,
-    reader: LogReaderDep,
     statements: StatementsDep,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     type: Annotated[ReferenceType | None, Query()] = None,  # noqa: A002 - the API's word
     kind: Annotated[EntryKind | None, Query()] = None,
     reference: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_:.@-]{1,120}$")] = None,
-) -> StatementOut:
+) -> Response:
     """Newest first, in pages; `next_cursor` is null on the last one. `type`, `kind` and `reference`
     narrow it, together if several are given."""
     unknown = sorted(set(request.query_params) - STATEMENT_PARAMETERS)
     if unknown:
         # Passed over in silence, a misspelt filter would look like an answer.
         raise Problem("invalid_request", f"There is no parameter {unknown[0][:40]!r} here.")
-    if not await projections.wait_for(await reader.head()):
-        detail = "The statement is being brought up to date."
-        raise Problem("statement_behind", detail)
-    rows = await statements.page(
+    asked = partial(
+        statements.page,
         caller.account_id,
         before=int(cursor) if cursor else None,
         limit=limit + 1,
@@ -130,30 +125,39 @@ async def statement(
         kind=kind,
         reference_id=reference,
     )
-    shown = rows[:limit]
-    return StatementOut(
-        entries=[_entry(row) for row in shown],
-        next_cursor=str(shown[-1]["position"]) if len(rows) > limit else None,
+    page = await asked()
+    if not page.is_current:
+        if not await projections.wait_for(page.head):
+            raise Problem("statement_behind", "The statement is being brought up to date.")
+        page = await asked()
+    shown = page.rows[:limit]
+    more = len(page.rows) > limit
+    return written(
+        {
+            "entries": [_entry(row) for row in shown],
+            "next_cursor": str(shown[-1]["position"]) if more else None,
+        }
     )
 
 
-def _entry(row: RowMapping) -> EntryOut:
+def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    """See `EntryOut`."""
     painted = row["kind"] == "captured" and row["reference_type"] == "generation"
     image = f"/v1/generations/{row['reference_id']}/image" if painted else None
-    return EntryOut(
-        position=row["position"],
-        account_id=row["account_id"],
-        at=row["recorded_at"].isoformat(),
-        kind=row["kind"],
-        credits=row["credits"],
-        posted_after=row["posted_after"],
-        held_after=row["held_after"],
-        available_after=row["posted_after"] - row["held_after"],
-        reference=ReferenceOut(type=row["reference_type"], id=row["reference_id"]),
-        description=row["description"],
-        image_url=image,
-        thumbnail_url=f"{image}?thumbnail=true" if image else None,
-    )
+    return {
+        "position": row["position"],
+        "account_id": row["account_id"],
+        "at": row["recorded_at"].isoformat(),
+        "kind": row["kind"],
+        "credits": row["credits"],
+        "posted_after": row["posted_after"],
+        "held_after": row["held_after"],
+        "available_after": row["posted_after"] - row["held_after"],
+        "reference": {"type": row["reference_type"], "id": row["reference_id"]},
+        "description": row["description"],
+        "image_url": image,
+        "thumbnail_url": f"{image}?thumbnail=true" if image else None,
+    }
 
 
 @router.get("/plans", summary="Plans and packs", **answers(PlansOut))

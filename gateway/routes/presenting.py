@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
+from fastapi import Response
 from pydantic import BaseModel
 
 from gateway.routes.generation_shapes import CreditsOut, EtaOut, GenerationStateOut
@@ -33,6 +35,14 @@ ShapeT = TypeVar("ShapeT", bound=BaseModel)
 def shaped(shape: type[ShapeT], value: object) -> ShapeT:
     """A struct as the answer that has the same members."""
     return shape.model_validate(msgspec.to_builtins(value))
+
+
+def written(answer: Mapping[str, Any]) -> Response:
+    """An answer that is asked for often, sent as it is: it has the members of the route's `response_model`.
+
+    `tests/gateway/test_answers.py` holds real answers against their models.
+    """
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def account_state(account_id: AccountId, view: AccountView) -> AccountStateOut:

@@ -38,7 +38,7 @@ def build_ledger(base: Foundation) -> LedgerServices:
         guests=guests,
         ownership=Ownership(base.engine),
         projections=_projections(base),
-        statements=Statements(base.engine),
+        statements=Statements(base.engine, base.pool),
         feeds=Feeds(base.engine),
     )
 
