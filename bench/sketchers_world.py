@@ -127,8 +127,13 @@ class SameInstantQueue(JobQueue):
     `tests/bench/test_sketchers.py` holds its answers against those of `JobQueue`.
     """
 
-    def __init__(self, engine: AsyncEngine, connection: psycopg.AsyncConnection[Any]) -> None:
-        super().__init__(engine)
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        pool: AsyncConnectionPool[Any],
+        connection: psycopg.AsyncConnection[Any],
+    ) -> None:
+        super().__init__(engine, pool)
         self._connection = connection
         self._now = BEGIN
         self._sessions: Batcher[str, LiveSession] = Batcher(self._load_sessions)
@@ -144,6 +149,11 @@ class SameInstantQueue(JobQueue):
         """See `JobQueue.place`."""
         self._now = now
         return await self._places.get(job_id)
+
+    async def place_and_recent(self, job_id: JobId, now: datetime) -> tuple[Place, Sequence[int]] | None:
+        """See `JobQueue.place_and_recent`."""
+        place = await self.place(job_id, now)
+        return None if place is None else (place, await self.recent_milliseconds())
 
     async def recent_milliseconds(self, limit: int = 100) -> Sequence[int]:
         """See `JobQueue.recent_milliseconds`; as of a simulated second ago at most."""
@@ -172,6 +182,7 @@ class SketchWorld:
     clock: ManualClock
     ids: Identifiers
     engine: AsyncEngine
+    pool: AsyncConnectionPool[Any]
     sequencer: Sequencer
     ledger: Ledger
     queue: JobQueue
@@ -253,7 +264,7 @@ async def open_sketch_world(url: str, chance: random.Random) -> AsyncIterator[Sk
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=namedtuple_row)
         stack.push_async_callback(connection.close)
         reader = PostgresLogReader(pool, categories)
-        queue = SameInstantQueue(engine, connection)
+        queue = SameInstantQueue(engine, pool, connection)
         await queue.ensure_clock()
         registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
         store = MemoryStore()
@@ -271,6 +282,7 @@ async def open_sketch_world(url: str, chance: random.Random) -> AsyncIterator[Sk
                 clock=clock,
                 ids=ids,
                 engine=engine,
+                pool=pool,
                 sequencer=sequencer,
                 ledger=Ledger(sequencer, reader, clock=clock, identifiers=ids),
                 queue=queue,

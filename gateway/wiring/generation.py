@@ -58,7 +58,7 @@ def build_generation(
         registration_secret=settings.secret_for(WORKER_REGISTRATION),
     )
     store = object_store(settings, signer, executor, results)
-    queue, moderation, metrics = JobQueue(base.engine), TermModeration(), Metrics()
+    queue, moderation, metrics = JobQueue(base.engine, base.pool), TermModeration(), Metrics()
     funding_process = _funding_process(base, payments, queue, metrics)
     dispatch = Dispatch(
         log=base.sequencer,

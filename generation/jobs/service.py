@@ -258,10 +258,8 @@ class Generations:
 
     async def estimate(self, job_id: JobId) -> Estimate | None:
         """Position and an honest range, None if the job does not wait. No range without evidence."""
-        place = await self._queue.place(job_id, self._clock())
-        if place is None:
-            return None
-        return estimate(place, await self._queue.recent_milliseconds())
+        place_and_recent = await self._queue.place_and_recent(job_id, self._clock())
+        return None if place_and_recent is None else estimate(*place_and_recent)
 
     async def seed(self, job_id: JobId) -> int | None:
         """The seed that a job is painted with; None if its inputs were erased, or never kept."""

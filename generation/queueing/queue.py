@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from generation.domain.paid_apart import EVERYBODY, PaidApart
@@ -71,8 +73,10 @@ class JobOfSession(NamedTuple):
 class JobQueue:
     """The SQL around the queue. Rows are put and removed by transactions of the log."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, pool: AsyncConnectionPool[Any]) -> None:
+        """`pool` is for what every poll asks."""
         self._engine = engine
+        self._pool = pool
         self._reading = Autocommit(engine)
         self._pace = PaceWatch()
         self.watch = QueueWatch(self._reading, self._pace)
@@ -159,6 +163,17 @@ class JobQueue:
         """Where a queued job stands, None if it is not queued."""
         row = await self._one(sql.PLACE, job_id=job_id, present_since=now - PRESENT_WITHIN)
         return None if row is None else self._placed(row, now)
+
+    async def place_and_recent(self, job_id: JobId, now: datetime) -> tuple[Place, Sequence[int]] | None:
+        """As `place`, and `recent_milliseconds` with it."""
+        known = {**sql.PLACE_AND_RECENT_USUAL, "job_id": job_id, "present_since": now - PRESENT_WITHIN}
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor(row_factory=namedtuple_row) as cursor,
+        ):
+            await cursor.execute(sql.PLACE_AND_RECENT, known, prepare=True)
+            row = await cursor.fetchone()
+        return None if row is None else (self._placed(row, now), row.recent_milliseconds)
 
     async def in_flight(self, account_ids: Sequence[str], now: datetime) -> Sequence[JobInFlight]:
         """Where the `IN_FLIGHT_MAX` newest jobs of each of these accounts stand, of all in one question."""

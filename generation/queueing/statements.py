@@ -77,6 +77,23 @@ PLACE = sa.select(
     _mine.c.rank,
 ).where(_mine.c.job_id == _text("job_id"), _mine.c.state == JobState.QUEUED.value)
 
+# --- the same, and how long the newest images took: job_id, present_since ---
+
+_newest = (
+    sa.select(job_results.c.paint_milliseconds)
+    .order_by(job_results.c.completed_at.desc())
+    .limit(sa.literal_column(str(RECENT_MAX)))
+    .subquery()
+)
+_took = sa.select(sa.func.coalesce(sa.func.array_agg(_newest.c.paint_milliseconds), sa.text("'{}'")))
+_PLACE_AND_RECENT = PLACE.add_columns(_took.scalar_subquery().label("recent_milliseconds")).compile(
+    dialect=sa.make_url("postgresql+psycopg://").get_dialect()()
+)
+PLACE_AND_RECENT = _PLACE_AND_RECENT.string.encode()
+"""For psycopg itself, as every poll of an image asks it: SQLAlchemy's way there and back costs more than the question."""
+PLACE_AND_RECENT_USUAL = _PLACE_AND_RECENT.params
+"""What is the same in each."""
+
 # --- where the jobs of some accounts stand, the newest of each: account_ids, most, present_since ---
 
 _active = _queue.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))

@@ -55,7 +55,7 @@ async def test_what_is_read_for_all_at_once_is_what_the_queue_says_to_each(datab
         assert first is not None
         assert second is not None
         await world.deliver(workers[0], first, 2.0)
-        real, now = JobQueue(world.engine), world.clock()
+        real, now = JobQueue(world.engine, world.pool), world.clock()
         for person in people:
             key = f"{person}/s1"
             mine, theirs = await world.queue.session(key), await real.session(key)

@@ -39,7 +39,7 @@ async def test_a_claim_of_this_process_is_seen_at_once(world: World) -> None:
 
 
 async def test_what_another_process_does_is_seen_within_a_moment(world: World) -> None:
-    other = JobQueue(world.engine)
+    other = JobQueue(world.engine, world.pool)
     assert (await other.watch.snapshot(world.clock())).queued == 0
     await accepted(world)
     assert (await other.watch.snapshot(world.clock())).queued == 0
@@ -49,7 +49,7 @@ async def test_what_another_process_does_is_seen_within_a_moment(world: World) -
 
 async def test_a_process_that_has_just_started_knows_what_is_there(world: World) -> None:
     first = await accepted(world)
-    started = JobQueue(world.engine)
+    started = JobQueue(world.engine, world.pool)
     assert (await started.watch.snapshot(world.clock())).ranks == [first.rank]
 
 
@@ -61,7 +61,7 @@ async def test_a_full_queue_is_looked_at_anew_before_anybody_is_refused(
         with pytest.raises(QueueFull):
             await accepted(world)
         # As another process would: nobody here is told.
-        other = JobQueue(world.engine)
+        other = JobQueue(world.engine, world.pool)
         async with other.engine.begin() as connection:
             gone = {"job": waiting[0].job_id}
             await connection.exec_driver_sql("DELETE FROM job_queue WHERE job_id = %(job)s", gone)

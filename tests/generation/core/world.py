@@ -129,6 +129,7 @@ class World:
     clock: ManualClock
     ids: Identifiers
     engine: AsyncEngine
+    pool: AsyncConnectionPool[Any]
     sequencer: Sequencer
     reader: PostgresLogReader
     ledger: Ledger
@@ -271,13 +272,13 @@ async def open_world(
     sequencer = Sequencer(LogRecorder(datastore), categories, clock)
     sequencer.start()
     engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=20)
-    queue = JobQueue(engine)
-    await queue.ensure_clock()
     signals = LocalSignals()
     async with AsyncConnectionPool(
         url, min_size=1, max_size=4, open=False, kwargs={"autocommit": True}
     ) as pool:
         reader = PostgresLogReader(pool, categories)
+        queue = JobQueue(engine, pool)
+        await queue.ensure_clock()
         store = store or DiskStore(folder, LinkSigner(b"s" * 32, clock), "http://127.0.0.1")
         registry = WorkerRegistry(engine, clock, ids, registration_secret=b"r" * 32)
         metrics = Metrics()
@@ -312,6 +313,7 @@ async def open_world(
             clock=clock,
             ids=ids,
             engine=engine,
+            pool=pool,
             sequencer=sequencer,
             reader=reader,
             ledger=ledger,
