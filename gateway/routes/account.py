@@ -73,25 +73,27 @@ async def create_visitor(
 
 @router.get("/account", summary="Balance, plan and lots", **answers(AccountOut))
 async def account(
-    response: Response,
     caller: OptionalCaller,
     ledger: LedgerDep,
     people: PeopleDep,
     identifiers: IdentifiersDep,
     visitors: VisitorTokensDep,
     settings: SettingsDep,
-) -> AccountOut:
+) -> Response:
     """Always reflects the caller's own acknowledged commands. A browser that brings nothing
     becomes a visitor and gets a cookie."""
+    token = None
     if caller is None:
         account_id, token = new_visitor(identifiers, visitors)
-        set_visitor_cookie(response, token, secure=settings.public_url.startswith("https"))
         role = Role.VISITOR
     else:
         account_id, role = caller.account_id, caller.role
     state = account_state(account_id, await ledger.account(account_id))
     profile = await people.profile(account_id)
-    return AccountOut(**dict(state), role=role.value, person=PersonOut.model_validate(profile))
+    response = written(AccountOut(**dict(state), role=role.value, person=PersonOut.model_validate(profile)))
+    if token is not None:
+        set_visitor_cookie(response, token, secure=settings.public_url.startswith("https"))
+    return response
 
 
 @router.get(

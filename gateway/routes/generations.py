@@ -13,7 +13,7 @@ from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_requests import Requests, requests_of, seed_of
 from gateway.routes.generation_shapes import GenerationIn, GenerationOut, GenerationStateOut
 from gateway.routes.paths import PathJob
-from gateway.routes.presenting import eta, generation_state
+from gateway.routes.presenting import eta, generation_state, written
 from gateway.routes.shapes import PROBLEMS_FIELD, TopupOut, answers
 from gateway.wiring.dependencies import Caller, GenerationsDep
 
@@ -82,10 +82,10 @@ async def request_generation(
 
 
 @router.get("/{job_id}", summary="Where an image stands", **answers(GenerationStateOut, "job_not_found"))
-async def generation(caller: Caller, job_id: PathJob, generations: GenerationsDep) -> GenerationStateOut:
+async def generation(caller: Caller, job_id: PathJob, generations: GenerationsDep) -> Response:
     """State, place in the queue, links to the image, and what it holds or has cost."""
     job = await generations.job(caller.account_id, job_id)
-    return await generation_state(generations, job_id, job)
+    return written(await generation_state(generations, job_id, job))
 
 
 @router.delete("/{job_id}", summary="Cancel", **answers(GenerationStateOut, "job_not_found"))

@@ -12,6 +12,7 @@ from gateway.auth.people import SESSION_LIFETIME, People
 from gateway.auth.sessions import Sessions
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
+from gateway.routes.presenting import written
 from gateway.routes.shapes import (
     MergedOut,
     RecoveredOut,
@@ -64,13 +65,13 @@ class Recover(BaseModel):
 
 
 @router.get("/session", summary="Who am I?", **answers(SessionOut))
-async def session(caller: OptionalCaller, people: PeopleDep, settings: SettingsDep) -> SessionOut:
+async def session(caller: OptionalCaller, people: PeopleDep, settings: SettingsDep) -> Response:
     """Kind, e-mail if known, and how to sign in here."""
     sign_in = "embedded" if people.issuer else settings.oidc_issuer
     if caller is None:
-        return SessionOut(kind="visitor", email=None, sign_in=sign_in)
+        return written({"kind": "visitor", "email": None, "sign_in": sign_in})
     profile = await people.profile(caller.account_id)
-    return SessionOut.model_validate({**profile, "sign_in": sign_in})
+    return written({**profile, "sign_in": sign_in})
 
 
 @router.post("/session", summary="Sign in", **answers(SignedInOut, "no_built_in_issuer", "unauthenticated"))
