@@ -338,7 +338,7 @@ async def test_what_a_guest_changes_in_a_session_while_it_is_brought_along_comes
 
     here = LiveSessions(
         log=world.sequencer,
-        queue=Meanwhile(world.engine),
+        queue=Meanwhile(world.engine, world.pool),
         returns=world.generations.returns,
         limits=Limits().of_session,
         metrics=world.dispatch.metrics,
