@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -21,8 +22,10 @@ class ScriptingRedis(redis.Redis):
     A round trip costs a process ten times what a script costs that goes along.
     """
 
-    def __init__(self, connection_pool: redis.ConnectionPool) -> None:
+    def __init__(self, connection_pool: redis.ConnectionPool, *, seconds_max: float = 2.0) -> None:
+        """After `seconds_max` without an answer all who wait for it get a `TimeoutError`."""
         super().__init__(connection_pool=connection_pool)
+        self._seconds_max = seconds_max
         self._numbers = count()
         self._calls: Batcher[tuple[Any, ...], Any] = Batcher(self._send, limit=TOGETHER_MAX)
         self._loads: Batcher[str, Any] = Batcher(self._load)
@@ -45,7 +48,8 @@ class ScriptingRedis(redis.Redis):
         return {script: await super(ScriptingRedis, self).script_load(script) for script in scripts}
 
     async def _send(self, calls: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Any]:
-        async with self.pipeline(transaction=False) as pipeline:
+        # All who call wait for this one: a connection that gives no sign must not hold up everybody.
+        async with asyncio.timeout(self._seconds_max), self.pipeline(transaction=False) as pipeline:
             for _, *call in calls:
                 pipeline.execute_command("EVALSHA", *call)
             answers = await pipeline.execute(raise_on_error=False)

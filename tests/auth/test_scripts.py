@@ -69,10 +69,30 @@ async def test_whoever_gives_up_takes_nothing_from_the_others(valkey_url: str) -
         assert all(isinstance(answer, int) for answer in answers[1:])
 
 
-async def test_where_redis_is_away_all_of_them_hear_it() -> None:
+async def test_where_redis_is_away_all_of_them_fail() -> None:
     pool = redis.ConnectionPool.from_url("redis://127.0.0.1:9")
     client = ScriptingRedis(pool)
     add = client.register_script(ADD)
     answers = await asyncio.gather(*(add(["sum"], [1]) for _ in range(5)), return_exceptions=True)
     assert {isinstance(answer, RedisAway) for answer in answers} == {True}
     await pool.aclose()
+
+
+async def test_a_redis_that_gives_no_sign_holds_up_nobody_for_long() -> None:
+    reached = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        while await reader.read(1024):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        pool = redis.ConnectionPool.from_url(f"redis://127.0.0.1:{port}")
+        client = ScriptingRedis(pool, seconds_max=0.05)
+        calls = [client.evalsha("0" * 40, 0) for _ in range(5)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {isinstance(answer, OSError) for answer in answers} == {True}
+        assert reached.is_set()
+        await pool.aclose()
