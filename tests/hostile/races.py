@@ -14,6 +14,7 @@ import httpx
 
 from tests.gateway.stack import generation_request
 from tests.hostile.attacks import Outcome, Target
+from tests.waiting import until
 
 AT_ONCE = 60
 LOOPS = 20
@@ -42,6 +43,7 @@ async def unpaid_images(target: Target, token: str, funding: Body) -> Outcome:
         jobs = [answer.json()["id"] for answer in await stranger.all_at_once("/v1/generations", body)]
         await stranger.unpaid()
         await asyncio.gather(*(stranger.take_back(job) for job in jobs))
+        await stranger.none_unpaid()
     return stranger.outcome
 
 
@@ -128,10 +130,13 @@ class _Stranger:
 
     async def unpaid(self) -> list[str]:
         """The unpaid top-ups that there are."""
-        shown = (await self._sent("GET", "/v1/topups")).json()["topups"]
-        found = [topup["id"] for topup in shown if topup["state"] in UNPAID]
+        found = await self._unpaid_now()
         self.outcome.reached = max(self.outcome.reached, len(found))
         return found
+
+    async def none_unpaid(self) -> None:
+        """Return when the payments of cancelled images are closed too: that is a follow-up of their cancellation."""
+        await until(self._unpaid_now, _empty, "the payments of cancelled images are closed")
 
     async def close(self, topups: Iterable[str]) -> None:
         """Cancel top-ups."""
@@ -141,6 +146,10 @@ class _Stranger:
         """Note how many credits there are, held or not."""
         held = (await self._sent("GET", "/v1/account")).json()["credits"]
         self.outcome.reached = max(self.outcome.reached, held["available"] + held["held"])
+
+    async def _unpaid_now(self) -> list[str]:
+        shown = (await self._sent("GET", "/v1/topups")).json()["topups"]
+        return [topup["id"] for topup in shown if topup["state"] in UNPAID]
 
     async def _sent(
         self, method: str, path: str, body: Body | None = None, headers: Mapping[str, str] | None = None
@@ -152,3 +161,7 @@ class _Stranger:
         if answer.is_error:
             self.outcome.codes[answer.json()["code"]] += 1
         return answer
+
+
+def _empty(found: list[str]) -> bool:
+    return not found
