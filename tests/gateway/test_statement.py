@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import pytest
 
 from tests.gateway.conftest import Open
@@ -125,3 +126,19 @@ async def test_plans_say_what_the_plans_page_reads(gateway: Gateway) -> None:
     assert {"credits": 500, "usd_minor": 500} in rails["packs"]
     fake = next(rail for rail in rails["rails"] if rail["name"] == "fake")
     assert (fake["open"], fake["label"], fake["reason"]) == (True, "Fake", None)
+
+
+@pytest.mark.thorough  # It waits as long as a statement waits.
+async def test_a_statement_that_cannot_be_brought_up_to_date_says_when_to_ask_again(
+    open_gateway: Open,
+) -> None:
+    async with open_gateway() as gateway:
+        client = await gateway.visitor()
+        address = gateway.settings.database_url
+        async with await psycopg.AsyncConnection.connect(address) as holder:
+            await holder.execute("LOCK TABLE statement_entries IN EXCLUSIVE MODE")
+            await client.post("/v1/generations", json=generation_request())
+            behind = await client.get("/v1/statement")
+            assert (behind.status_code, behind.json()["code"]) == (503, "statement_behind")
+            assert behind.headers["Retry-After"] == "2"
+        assert [line["kind"] for line in await entries(client)] == ["held", "granted"]

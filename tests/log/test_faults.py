@@ -106,7 +106,7 @@ async def test_after_a_fault_of_the_sequencer_itself_nobody_is_told_that_nothing
         raise SystemExit
 
     monkeypatch.setattr(sequencer, "_catch_up", broken)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(recorder.STALLED_SECONDS - 5):
         with pytest.raises(OutcomeUnknown):
             await sequencer.submit(add("k1", "purse_a", 1))
         assert (await start().submit(add("k2", "purse_a", 1))).result == {"coins": 2}, "the lock is free"
