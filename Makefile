@@ -97,7 +97,8 @@ $(STAMPS)/venv:
 	  echo "No usable Python found: install Python 3.11 or newer with venv (on Debian: apt-get install python3-venv)." >&2; \
 	  exit 1; \
 	fi
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  .ci/with-progress "Making the virtual environment" $(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
 # uv is itself locked by hash. It installs everything else in seconds.
@@ -117,7 +118,8 @@ $(STAMPS)/packages: requirements/dev.txt $(STAMPS)/uv
 
 # The project itself, editable. Its build tool is one of the locked packages: no network.
 $(STAMPS)/project: pyproject.toml $(STAMPS)/packages
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-build-isolation --no-deps \
+	@.ci/with-progress "Installing the project" \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-build-isolation --no-deps \
 	  --config-settings editable_mode=compat --reinstall-package llamasketch --editable .
 	@touch $@
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 from tests.house.sources import ROOT
@@ -36,3 +37,10 @@ def test_a_short_step_says_what_it_does_and_no_more_and_nobody_waits_for_the_nex
 
 def test_a_step_that_fails_passes_its_code_on() -> None:
     assert run("Fetching", "sh", "-c", "exit 7", every="3600").returncode == 7
+
+
+def test_no_step_of_the_set_up_is_silent() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    steps = re.findall(r"^(\$\(STAMPS\)/[\w-]+):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, re.MULTILINE)
+    assert len(steps) == 5
+    assert [name for name, recipe in steps if "with-progress" not in recipe] == []
