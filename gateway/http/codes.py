@@ -236,7 +236,6 @@ UNMET: Mapping[str, Answer] = {
     "payment_account_moved": _unmet("Account moved"),
     "payment_already_open": _unmet("Payment already open"),
     "period_already_granted": _unmet("Period already granted"),
-    "period_overlaps": _unmet("Periods overlap"),
     "reason_missing": _unmet("Reason missing"),
     "refund_already_open": _unmet("Refund already open"),
     "refund_not_open": _unmet("Refund not open"),

@@ -26,7 +26,6 @@ from generation.jobs.service import Generations
 from generation.queueing.estimating import Estimate
 from ledger.domain.view import AccountView, LotView
 from ledger.identifiers import AccountId, JobId
-from ledger.plans import PLANS
 from rails.domain.topup import TopupView
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
@@ -51,17 +50,17 @@ def written(answer: BaseModel | Mapping[str, Any]) -> Response:
 
 def account_state(account_id: AccountId, view: AccountView) -> AccountStateOut:
     """An account, as `Ledger.account` shows it."""
-    plan = PLANS[view.plan]
     return AccountStateOut(
         id=account_id,
         plan=view.plan,
-        plan_label=plan.label,
-        priority=plan.priority,
+        plan_label=view.plan_label,
+        priority=view.priority,
         paid=has_paid(view),
         credits=balance(view),
         free_today=FreeTodayOut(left=sum(lot.left for lot in view.lots if lot.source == "allowance")),
         usage=shaped(UsageOut, view.usage),
         subscription=None if view.subscription is None else shaped(SubscriptionOut, view.subscription),
+        subscriptions=[shaped(SubscriptionOut, seen) for seen in view.subscriptions],
         lots=[_lot(lot) for lot in view.lots],
     )
 

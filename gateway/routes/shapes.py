@@ -75,7 +75,7 @@ class UsageOut(Shape):
 
 
 class SubscriptionOut(Shape):
-    """The paid plan in force."""
+    """A paid plan and its present period."""
 
     subscription_id: str
     plan: str
@@ -83,6 +83,7 @@ class SubscriptionOut(Shape):
     period_end: str
     next_plan: str = Field(description="A smaller plan that begins after this period, or empty.")
     cancels: bool
+    lasts_until: str = Field(description="The end of all that is paid, ahead too.")
 
 
 class LotOut(Shape):
@@ -120,7 +121,8 @@ class AccountStateOut(Shape):
     credits: BalanceOut
     free_today: FreeTodayOut
     usage: UsageOut
-    subscription: SubscriptionOut | None
+    subscription: SubscriptionOut | None = Field(description="The one that brings the plan in force.")
+    subscriptions: list[SubscriptionOut] = Field(description="All that are paid for now, that one too.")
     lots: list[LotOut]
 
 

@@ -11,6 +11,7 @@ export interface AccountOut {
   free_today: FreeTodayOut;
   usage: UsageOut;
   subscription: SubscriptionOut | null;
+  subscriptions: (SubscriptionOut)[];
   lots: (LotOut)[];
   role: string;
   person: PersonOut;
@@ -27,6 +28,7 @@ export interface AccountStateOut {
   free_today: FreeTodayOut;
   usage: UsageOut;
   subscription: SubscriptionOut | null;
+  subscriptions: (SubscriptionOut)[];
   lots: (LotOut)[];
 }
 
@@ -331,7 +333,7 @@ export interface StoredOut {
   stored: number;
 }
 
-/** The paid plan in force. */
+/** A paid plan and its present period. */
 export interface SubscriptionOut {
   subscription_id: string;
   plan: string;
@@ -339,6 +341,7 @@ export interface SubscriptionOut {
   period_end: string;
   next_plan: string;
   cancels: boolean;
+  lasts_until: string;
 }
 
 /** What a link to top up an account is for. */

@@ -95,6 +95,6 @@ ACCOUNTS: Category[Account] = Category(
     upcasts=UPCASTS,
     check=check_touched,
     snapshot_type=Account,
-    snapshot_version=3,
+    snapshot_version=4,
 )
 """Streams of credit accounts."""

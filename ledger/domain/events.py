@@ -14,6 +14,7 @@ from ledger.domain.consideration import Consideration, Slice, Worth
 from ledger.domain.lots import ClosedLot, LotTerms
 from ledger.domain.state import Dispute
 from ledger.log.model import Event
+from ledger.plans import Plan
 
 
 class CreditsGranted(Event, frozen=True, kw_only=True):
@@ -251,16 +252,28 @@ class SubscriptionStarted(Event, frozen=True, kw_only=True):
     period_start: datetime
     period_end: datetime
     payment_id: str = ""
+    terms: Plan | None = None
+    """The plan as it was sold; None in events of before: the plan that has this name today."""
+    lasts_until: datetime | None = None
+    """Until when it brings the plan, if it was paid late; else as long as the period."""
+    paid_at: datetime | None = None
+    """By our clock; None in events of before."""
 
 
 class SubscriptionRenewed(Event, frozen=True, kw_only=True):
-    """A further period of a subscription was paid."""
+    """A further period of a subscription was paid: a later one, or one that others had overtaken."""
 
     subscription_id: str
     plan: str
     period_start: datetime
     period_end: datetime
     payment_id: str = ""
+    terms: Plan | None = None
+    """The plan as it was sold; None in events of before: the plan that has this name today."""
+    lasts_until: datetime | None = None
+    """Until when it brings the plan, if it was paid late; else as long as the period."""
+    paid_at: datetime | None = None
+    """By our clock; None in events of before."""
 
 
 class PlanUpgraded(Event, frozen=True, kw_only=True):
@@ -270,6 +283,8 @@ class PlanUpgraded(Event, frozen=True, kw_only=True):
     from_plan: str
     to_plan: str
     at: datetime
+    terms: Plan | None = None
+    """The larger plan as it was sold."""
 
 
 class DowngradeScheduled(Event, frozen=True, kw_only=True):

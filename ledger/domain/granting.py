@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -29,7 +29,15 @@ from ledger.domain.refusals import (
     NoDebt,
     ReasonMissing,
 )
-from ledger.domain.state import MARKS, Account, Usage, lot_or_ghost, replace_lot, with_lots
+from ledger.domain.state import (
+    MARKS,
+    Account,
+    Usage,
+    lot_or_ghost,
+    replace_lot,
+    with_lots,
+    with_subscription,
+)
 from ledger.log.model import Event
 from ledger.plans import Pack, Plan
 
@@ -211,6 +219,11 @@ def due_allowance(account: Account, plan: Plan, now: datetime, *, account_id: st
     ]
 
 
+def period_name(start: datetime) -> str:
+    """What a paid period is called in its lots and in the usage of its credits."""
+    return start.astimezone(UTC).isoformat()
+
+
 def terms_of(event: CreditsGranted) -> LotTerms:
     """The terms of the lot that a grant made."""
     return LotTerms(
@@ -241,6 +254,13 @@ def granted(account: Account, event: CreditsGranted) -> Account:
     if event.source not in CAPPED:
         return account
     usage, status = account.usage, account.status
+    # The first grants named neither their subscription nor their period.
+    subscription = status.find_subscription(event.reference) if event.reference else status.subscription
+    if event.source == Source.SUBSCRIPTION and subscription is not None:
+        if event.period and event.period != period_name(subscription.period_start):
+            return account  # of a period that a newer one has overtaken: nothing of that one is used
+        more = msgspec.structs.replace(subscription, granted=subscription.granted + event.credits)
+        status = with_subscription(account, more).status
     if usage.period == event.period:
         whole = usage.granted + event.credits
         passed = max((mark for mark in MARKS if usage.used * 100 >= whole * mark), default=0)
@@ -254,12 +274,6 @@ def granted(account: Account, event: CreditsGranted) -> Account:
         had = status.allowance_granted if status.allowance_day == event.period else 0
         status = msgspec.structs.replace(
             status, allowance_day=event.period, allowance_granted=had + event.credits
-        )
-    elif status.subscription is not None:
-        subscription = status.subscription
-        status = msgspec.structs.replace(
-            status,
-            subscription=msgspec.structs.replace(subscription, granted=subscription.granted + event.credits),
         )
     return Account(account.lots, account.holds, account.debt, usage, status)
 

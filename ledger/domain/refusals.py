@@ -177,14 +177,7 @@ class PeriodAlreadyGranted(Refusal):
     """Details: `subscription_id` and `period_start`."""
 
     code = "period_already_granted"
-    message = "This subscription period, or a later one, has already been granted."
-
-
-class PeriodOverlaps(Refusal):
-    """Details: `subscription_id` and `period_end`."""
-
-    code = "period_overlaps"
-    message = "The period begins before the one already paid for has ended."
+    message = "This subscription period has already been granted."
 
 
 class InvalidPeriod(Refusal):

@@ -10,6 +10,7 @@ from ledger.domain import lots as lots_
 from ledger.domain.consideration import NOTHING, Consideration, Slice, Worth
 from ledger.domain.holds import HoldMap
 from ledger.domain.lots import ClosedLot, Lot, LotTerms, Source
+from ledger.plans import Plan
 
 CLOSED_LOTS_KEPT = 24
 """How many used-up paid lots are remembered for late disputes.
@@ -35,20 +36,60 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Credits used beyond the allowance in this period."""
 
 
+PERIODS_KEPT = 24
+"""How many paid periods of a subscription are kept that are not over: those that last longest."""
+
+STARTS_KEPT = 24
+"""How many starts of paid periods are remembered. What began before all of them counts as granted."""
+
+OTHERS_KEPT = 3
+"""How many subscriptions are kept beside the newest."""
+
+
+class Period(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A paid period: from its start until its end it brings its plan."""
+
+    plan: str
+    start: datetime
+    until: datetime
+    terms: Plan | None = None
+    """The plan as it was sold; None means the plan that has its name today."""
+    payment_id: str = ""
+
+
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The paid plan of an account and its present period."""
+    """A paid plan of an account. Its newest period is the one with the latest start."""
 
     subscription_id: str
     plan: str
+    """Of the newest period."""
     period_start: datetime
     period_end: datetime
     granted: int = 0
-    """Credits granted for this period, upgrades included."""
+    """Credits granted for the newest period, upgrades included."""
     next_plan: str = ""
     """The smaller plan that takes effect at the end of the period."""
     cancels: bool = False
     """It will end with its period."""
     ended_at: datetime | None = None
+    periods: tuple[Period, ...] = ()
+    """Paid periods by their start: the one that lasts longest, and those that were not over when it was last paid."""
+    starts: tuple[datetime, ...] = ()
+    """When the periods that were granted began, in order."""
+
+    @property
+    def lasts_until(self) -> datetime:
+        """When the last of its paid periods is over."""
+        return max((period.until for period in self.periods), default=self.period_end)
+
+    @property
+    def newest_until(self) -> datetime:
+        """When the newest period is over; later than `period_end` if it was paid late."""
+        return max((p.until for p in self.periods if p.start == self.period_start), default=self.period_end)
+
+    def has_granted(self, start: datetime) -> bool:
+        """Whether the period that begins then was granted, as far as anybody remembers."""
+        return start in self.starts or (len(self.starts) == STARTS_KEPT and start < self.starts[0])
 
 
 class Refund(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -90,6 +131,9 @@ class AccountStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     allowance_granted: int = 0
     """Credits granted for that day, over all plans held that day."""
     subscription: Subscription | None = None
+    """The one whose newest period was paid last."""
+    others: tuple[Subscription, ...] = ()
+    """Further subscriptions, the one that was the newest last first."""
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     closed: tuple[ClosedLot, ...] = ()
@@ -97,6 +141,17 @@ class AccountStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     overage_owed: int = 0
     """Credits used beyond allowances and not billed yet."""
     merged_into: str = ""
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All that are kept, the newest first."""
+        return self.others if self.subscription is None else (self.subscription, *self.others)
+
+    def find_subscription(self, subscription_id: str) -> Subscription | None:
+        """The subscription with this id."""
+        for subscription in self.subscriptions():
+            if subscription.subscription_id == subscription_id:
+                return subscription
+        return None
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -121,15 +176,6 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         """Credits that a hold could take: posted − held."""
         return lots_.available(self.lots, now)
 
-    def plan_at(self, now: datetime, grace_seconds: int = 0) -> str:
-        """The name of the paid plan in force, or `free`."""
-        subscription = self.status.subscription
-        if subscription is None or subscription.ended_at is not None:
-            return "free"
-        grace = 0 if subscription.cancels else grace_seconds
-        over = (now - subscription.period_end).total_seconds() >= grace
-        return "free" if over else subscription.plan
-
 
 def with_lots(account: Account, lots: tuple[Lot, ...]) -> Account:
     """The account with other lots."""
@@ -139,6 +185,22 @@ def with_lots(account: Account, lots: tuple[Lot, ...]) -> Account:
 def with_status(account: Account, status: AccountStatus) -> Account:
     """The account with another standing."""
     return Account(account.lots, account.holds, account.debt, account.usage, status)
+
+
+def with_subscription(account: Account, changed: Subscription, *, is_newest: bool = False) -> Account:
+    """Put a subscription in place of its former self, or beside the others; `is_newest`: before them."""
+    status = account.status
+    present, others = status.subscription, status.others
+    if present is None or present.subscription_id == changed.subscription_id:
+        present = changed
+    elif is_newest:
+        rest = [other for other in others if other.subscription_id != changed.subscription_id]
+        present, others = changed, (present, *rest)[:OTHERS_KEPT]
+    else:
+        others = tuple(
+            changed if other.subscription_id == changed.subscription_id else other for other in others
+        )
+    return with_status(account, msgspec.structs.replace(status, subscription=present, others=others))
 
 
 def replace_lot(account: Account, changed: Lot) -> Account:

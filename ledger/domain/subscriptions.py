@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,44 +33,74 @@ from ledger.domain.events import (
     SubscriptionResumed,
     SubscriptionStarted,
 )
-from ledger.domain.granting import require_amount, with_debt_repaid
+from ledger.domain.granting import period_name, require_amount, with_debt_repaid
 from ledger.domain.lots import PRIORITY, Source
 from ledger.domain.refusals import (
     InvalidPeriod,
     NothingToBill,
     PeriodAlreadyGranted,
-    PeriodOverlaps,
     ScheduleNotFound,
     SubscriptionNotFound,
 )
-from ledger.domain.state import Account, Schedule, Subscription, with_status
+from ledger.domain.state import (
+    PERIODS_KEPT,
+    STARTS_KEPT,
+    Account,
+    Period,
+    Schedule,
+    Subscription,
+    with_status,
+    with_subscription,
+)
 from ledger.log.model import Event
 from ledger.plans import Plan
 
 
 def decide_period(account: Account, command: PayPeriod, now: datetime) -> list[Event]:
-    """Start or renew, and grant what the period brings, once."""
+    """Start or renew, and grant what the period brings: once, in whatever order periods are paid.
+
+    A period paid later than its plan's grace after its start brings its plan and its credits for its whole
+    length from the payment on. It never moves the newest period back.
+    """
     start, end, plan = command.period_start, command.period_end, command.plan
     if end <= start:
         raise InvalidPeriod(period_start=start.isoformat(), period_end=end.isoformat())
-    old = account.status.subscription
-    same = old is not None and old.subscription_id == command.subscription_id
-    if old is not None and same:
-        if start <= old.period_start:
-            raise PeriodAlreadyGranted(subscription_id=old.subscription_id, period_start=start.isoformat())
-        if start < old.period_end and old.ended_at is None:
-            raise PeriodOverlaps(subscription_id=old.subscription_id, period_end=old.period_end.isoformat())
-    kind = SubscriptionRenewed if same else SubscriptionStarted
+    old = account.status.find_subscription(command.subscription_id)
+    if old is not None and old.has_granted(start):
+        raise PeriodAlreadyGranted(subscription_id=old.subscription_id, period_start=start.isoformat())
+    kind = SubscriptionStarted if old is None else SubscriptionRenewed
     paid = command.consideration
+    lasting = _lasting(old, command, now)
     begun = kind(
         subscription_id=command.subscription_id,
         plan=plan.name,
         period_start=start,
         period_end=end,
         payment_id="" if paid is None else paid.payment_id,
+        terms=plan,
+        lasts_until=None if lasting.until == end else lasting.until,
+        paid_at=now,
     )
-    grants = _grants(command.subscription_id, plan, plan.credits, command.lot_id, paid, start, end, now)
+    grants = _grants(command.subscription_id, plan, plan.credits, command.lot_id, paid, start, lasting, now)
     return with_debt_repaid(account, [begun, *grants])
+
+
+class _Lasting(NamedTuple):
+    """From when until when something paid brings what it was paid for."""
+
+    start: datetime
+    until: datetime
+
+
+def _lasting(old: Subscription | None, command: PayPeriod, now: datetime) -> _Lasting:
+    start, end, plan = command.period_start, command.period_end, command.plan
+    if now <= start + timedelta(seconds=plan.grace_seconds):
+        return _Lasting(start, end)
+    begins = now
+    if plan.period == "day" and old is not None:
+        # Credits of two periods add up, days do not: they come behind those that are paid already.
+        begins = max(now, old.lasts_until)
+    return _Lasting(begins, begins + (end - start))
 
 
 def _grants(
@@ -78,8 +109,8 @@ def _grants(
     amount: int,
     lot_id: str,
     paid: Consideration | None,
-    start: datetime,
-    end: datetime,
+    period_start: datetime,
+    lasting: _Lasting,
     now: datetime,
 ) -> list[Event]:
     """Countable credits as a lot; otherwise the money goes on a schedule and credits come daily."""
@@ -93,15 +124,15 @@ def _grants(
                 priority=PRIORITY[Source.SUBSCRIPTION],
                 consideration=paid,
                 reference=subscription_id,
-                expires_at=end + timedelta(seconds=plan.grace_seconds),
+                expires_at=lasting.until + timedelta(seconds=plan.grace_seconds),
                 plan=plan.name,
-                period=start.astimezone(UTC).isoformat(),
+                period=period_name(period_start),
             )
         ]
     if paid is None:
         return []
-    first = max(start, min(now, end)).astimezone(UTC).date()
-    days = max(1, (end.astimezone(UTC).date() - first).days)
+    first = max(lasting.start, min(now, lasting.until)).astimezone(UTC).date()
+    days = max(1, (lasting.until.astimezone(UTC).date() - first).days)
     return [
         EarningScheduled(
             schedule_id=lot_id,
@@ -139,10 +170,21 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
     more = periods.share_of_time_floor(max(0, target.credits - before), start, end, now)
     more = max(0, min(more, target.credits - subscription.granted))
     upgraded = PlanUpgraded(
-        subscription_id=subscription.subscription_id, from_plan=subscription.plan, to_plan=target.name, at=now
+        subscription_id=subscription.subscription_id,
+        from_plan=subscription.plan,
+        to_plan=target.name,
+        at=now,
+        terms=target,
     )
     grants = _grants(
-        subscription.subscription_id, target, more, command.lot_id, command.consideration, start, end, now
+        subscription.subscription_id,
+        target,
+        more,
+        command.lot_id,
+        command.consideration,
+        start,
+        _Lasting(start, max(end, subscription.newest_until)),
+        now,
     )
     return with_debt_repaid(account, [upgraded, *grants])
 
@@ -173,12 +215,8 @@ def decide_end(account: Account, command: EndSubscription, now: datetime) -> lis
 
 
 def _active(account: Account, subscription_id: str) -> Subscription:
-    subscription = account.status.subscription
-    if (
-        subscription is None
-        or subscription.subscription_id != subscription_id
-        or subscription.ended_at is not None
-    ):
+    subscription = account.status.find_subscription(subscription_id)
+    if subscription is None or subscription.ended_at is not None:
         raise SubscriptionNotFound(subscription_id=subscription_id)
     return subscription
 
@@ -239,15 +277,28 @@ def decide_billing(account: Account, command: BillOverage, _now: datetime) -> li
     return [OverageBilled(credits=command.credits, consideration=command.consideration)]
 
 
-def _with_subscription(account: Account, subscription: Subscription) -> Account:
-    return with_status(account, msgspec.structs.replace(account.status, subscription=subscription))
-
-
 def begun(account: Account, event: SubscriptionStarted | SubscriptionRenewed) -> Account:
-    """A period has begun."""
-    return _with_subscription(
-        account, Subscription(event.subscription_id, event.plan, event.period_start, event.period_end)
-    )
+    """A period was paid: it is the newest, or one that others had overtaken."""
+    name, start = event.subscription_id, event.period_start
+    until = event.period_end if event.lasts_until is None else event.lasts_until
+    period = Period(event.plan, start, until, event.terms, event.payment_id)
+    old = account.status.find_subscription(name)
+    if old is None:
+        new = Subscription(name, event.plan, start, event.period_end, periods=(period,), starts=(start,))
+        return with_subscription(account, new, is_newest=True)
+    kept = _still_bringing((*old.periods, period), event.paid_at)
+    starts = tuple(sorted({*old.starts, start}))[-STARTS_KEPT:]
+    if start <= old.period_start:
+        return with_subscription(account, msgspec.structs.replace(old, periods=kept, starts=starts))
+    new = Subscription(name, event.plan, start, event.period_end, periods=kept, starts=starts)
+    return with_subscription(account, new, is_newest=True)
+
+
+def _still_bringing(periods: tuple[Period, ...], now: datetime | None) -> tuple[Period, ...]:
+    """Those that are not over, and the one that lasts longest: it may have a grace."""
+    *others, last = sorted(periods, key=lambda p: p.until)
+    kept = [*(p for p in others if now is None or p.until > now), last][-PERIODS_KEPT:]
+    return tuple(sorted(kept, key=lambda p: p.start))
 
 
 def changed(
@@ -259,13 +310,13 @@ def changed(
     | SubscriptionEnded,
 ) -> Account:
     """The subscription is another now, or will be."""
-    old = account.status.subscription
+    old = account.status.find_subscription(event.subscription_id)
     if old is None:
         return account
     replace = msgspec.structs.replace
     match event:
         case PlanUpgraded():
-            new = replace(old, plan=event.to_plan, next_plan="", cancels=False)
+            new = replace(old, plan=event.to_plan, next_plan="", cancels=False, periods=_upgraded(old, event))
         case DowngradeScheduled():
             new = replace(old, next_plan=event.to_plan, cancels=False)
         case CancellationScheduled():
@@ -273,8 +324,19 @@ def changed(
         case SubscriptionResumed():
             new = replace(old, cancels=False, next_plan="")
         case SubscriptionEnded():
-            new = replace(old, ended_at=event.at)
-    return _with_subscription(account, new)
+            # What is paid after its end, late, still brings its plan.
+            new = replace(old, ended_at=event.at, periods=())
+    return with_subscription(account, new)
+
+
+def _upgraded(old: Subscription, event: PlanUpgraded) -> tuple[Period, ...]:
+    """The newest period brings the larger plan."""
+    return tuple(
+        msgspec.structs.replace(period, plan=event.to_plan, terms=event.terms)
+        if period.start == old.period_start
+        else period
+        for period in old.periods
+    )
 
 
 def scheduled(account: Account, event: EarningScheduled) -> Account:

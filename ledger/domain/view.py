@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -11,7 +11,7 @@ from ledger.domain import granting
 from ledger.domain import lots as lots_
 from ledger.domain.consideration import Consideration
 from ledger.domain.events import CreditsGranted
-from ledger.domain.state import Account, Usage
+from ledger.domain.state import Account, Period, Subscription, Usage
 from ledger.plans import FREE, PLANS, Plan
 
 
@@ -32,7 +32,7 @@ class LotView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
-    """The paid plan in force."""
+    """A paid plan and its present period."""
 
     subscription_id: str
     plan: str
@@ -41,6 +41,8 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     next_plan: str
     """A smaller plan that begins after the period, or empty."""
     cancels: bool
+    lasts_until: datetime
+    """The end of all that is paid, ahead too."""
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,9 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     plan: str
+    plan_label: str
+    priority: bool
+    """Whether the plan's jobs go before those of others."""
     posted: int
     held: int
     available: int
@@ -60,19 +65,39 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     lots: tuple[LotView, ...]
     usage: Usage
     subscription: SubscriptionView | None
+    """The one that brings the plan in force."""
+    subscriptions: tuple[SubscriptionView, ...]
+    """All that are paid for now, that one too."""
     open_holds: int
     disputed: bool
     merged_into: str
 
 
 def plan_in_force(account: Account, now: datetime, plans: Mapping[str, Plan] = PLANS) -> Plan:
-    """The plan in force on an account at an instant."""
-    subscription = account.status.subscription
-    if subscription is None:
+    """The plan in force on an account at an instant: of several that are paid the one of the highest rank."""
+    status = account.status
+    if status.subscription is None:
         return plans[FREE]
-    paid = plans.get(subscription.plan)
-    name = account.plan_at(now, 0 if paid is None else paid.grace_seconds)
-    return plans.get(name, plans[FREE])
+    found = plans[FREE]
+    for subscription in status.subscriptions():
+        for plan, _ in _in_force(subscription, now, plans):
+            found = max(found, plan, key=lambda p: p.rank)
+    return found
+
+
+def _in_force(
+    subscription: Subscription, now: datetime, plans: Mapping[str, Plan] = PLANS
+) -> Iterator[tuple[Plan, Period]]:
+    """What a subscription brings now. Its last period has its plan's grace, unless it is not to go on."""
+    last = subscription.lasts_until
+    goes_on = not subscription.cancels and subscription.ended_at is None
+    for period in subscription.periods:
+        plan = period.terms or plans.get(period.plan)
+        if plan is None:
+            continue
+        grace = plan.grace_seconds if goes_on and period.until == last else 0
+        if period.start <= now < period.until + timedelta(seconds=grace):
+            yield plan, period
 
 
 def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -> AccountView:
@@ -84,10 +109,13 @@ def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -
         if isinstance(grant, CreditsGranted):
             claimable += grant.credits
             lots.insert(0, _claimable(grant))
+    paid_plans = _subscription_views(account, now)
     held = account.held()
     available = account.available(now) + claimable
     return AccountView(
         plan=plan.name,
+        plan_label=plan.label,
+        priority=plan.priority,
         posted=available + held,
         held=held,
         available=available,
@@ -96,7 +124,8 @@ def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -
         overage_owed=account.status.overage_owed,
         lots=tuple(lots),
         usage=account.usage,
-        subscription=_subscription_view(account, plan),
+        subscription=next((seen for seen in paid_plans if seen.plan == plan.name), None),
+        subscriptions=paid_plans,
         open_holds=sum(len(bucket) for bucket in account.holds),
         disputed=bool(account.status.disputes),
         merged_into=account.status.merged_into,
@@ -135,15 +164,26 @@ def _claimable(grant: CreditsGranted) -> LotView:
     )
 
 
-def _subscription_view(account: Account, plan: Plan) -> SubscriptionView | None:
-    subscription = account.status.subscription
-    if subscription is None or subscription.plan != plan.name or subscription.ended_at is not None:
-        return None
+def _subscription_views(account: Account, now: datetime) -> tuple[SubscriptionView, ...]:
+    views = []
+    for subscription in account.status.subscriptions():
+        if subscription.ended_at is not None:
+            continue
+        present = list(_in_force(subscription, now))
+        if present:
+            plan, period = max(present, key=lambda found: (found[0].rank, found[1].start))
+            views.append(_subscription_view(subscription, plan.name, period))
+    return tuple(views)
+
+
+def _subscription_view(subscription: Subscription, plan: str, period: Period) -> SubscriptionView:
+    is_newest = period.start == subscription.period_start
     return SubscriptionView(
         subscription_id=subscription.subscription_id,
-        plan=subscription.plan,
-        period_start=subscription.period_start,
-        period_end=subscription.period_end,
+        plan=plan,
+        period_start=period.start,
+        period_end=subscription.period_end if is_newest else period.until,
         next_plan=subscription.next_plan,
         cancels=subscription.cancels,
+        lasts_until=subscription.lasts_until,
     )

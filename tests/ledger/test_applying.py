@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from ledger.clock import ManualClock
@@ -133,7 +134,7 @@ async def test_earned_days_are_bounded_too() -> None:
     )
     before = steps.so_far
     steps.clock.advance(60 * DAY)
-    await steps.hold(hold(3, deadline=NOON + 61 * DAY))
+    await steps.hold(msgspec.structs.replace(hold(3, deadline=NOON + 61 * DAY), allowance=False))
     kinds = [type(event) for event in steps.recorded(before)]
     assert kinds == [RevenueEarned] * applying.HOUSEKEEPING_LIMIT + [CreditsHeld]
 

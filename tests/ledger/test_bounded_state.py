@@ -16,7 +16,7 @@ from ledger.domain.granting import due_allowance
 from ledger.domain.holds import due, each
 from ledger.domain.lots import Source, is_expired
 from ledger.domain.merging import decide_merge
-from ledger.domain.state import CLOSED_LOTS_KEPT, Account
+from ledger.domain.state import CLOSED_LOTS_KEPT, OTHERS_KEPT, Account
 from ledger.domain.view import plan_in_force
 from ledger.errors import Refusal
 from ledger.log.model import Event
@@ -24,8 +24,9 @@ from ledger.plans import PLANS
 from tests.ledger.world import DAY, HOUR, MINUTE, NOON, after, apply, hold, paid
 
 COMMANDS = 20_000
-STANDING_BYTES = 500
-"""The account itself: usage, allowance, subscription."""
+SUBSCRIPTION_BYTES, PERIOD_BYTES = 1_200, 250
+STANDING_BYTES = 500 + (1 + OTHERS_KEPT) * (SUBSCRIPTION_BYTES + PERIOD_BYTES)
+"""The account itself: usage, allowance, subscriptions with the starts of the periods that were granted."""
 LOT_BYTES, SLICE_BYTES, HOLD_BYTES, DISPUTE_BYTES, SCHEDULE_BYTES, CLOSED_BYTES = 400, 150, 150, 450, 350, 110
 RESTING_BYTES = STANDING_BYTES + CLOSED_LOTS_KEPT * CLOSED_BYTES
 
@@ -45,6 +46,7 @@ def most(account: Account) -> int:
         + SLICE_BYTES * sum(len(slices) for slices in holders)
         + DISPUTE_BYTES * len(account.status.disputes)
         + SCHEDULE_BYTES * len(account.status.schedules)
+        + PERIOD_BYTES * sum(len(subscription.periods) for subscription in account.status.subscriptions())
     )
 
 

@@ -18,6 +18,7 @@ from ledger.domain.lots import ClosedLot, LotTerms
 from ledger.domain.movements import movement
 from ledger.domain.state import Account, Dispute
 from ledger.money import ASSETS, Asset
+from ledger.plans import Plan
 from tests.ledger.samples import SAMPLES
 from tests.ledger.test_reversals import reverse
 from tests.ledger.world import HOUR, NOON, after, apply, events_of, grant, hold, paid
@@ -53,6 +54,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     Consideration: considerations,
     Consideration | None: st.none() | considerations,
     LotTerms | None: st.none(),
+    Plan | None: st.none(),
     tuple[LotTerms, ...]: st.lists(terms, max_size=2).map(tuple),
     tuple[e.RevokedHold, ...]: st.just(()),
     tuple[ClosedLot, ...]: st.just(()),

@@ -30,14 +30,14 @@ from ledger.domain.events import (
     UsageWarned,
 )
 from ledger.domain.granting import due_allowance
+from ledger.domain.periods import months_after
 from ledger.domain.refusals import (
     InsufficientCredits,
     NothingToBill,
     PeriodAlreadyGranted,
-    PeriodOverlaps,
     SubscriptionNotFound,
 )
-from ledger.domain.state import Account
+from ledger.domain.state import STARTS_KEPT, Account
 from ledger.domain.view import plan_in_force, view
 from ledger.plans import PLANS, Plan
 from tests.ledger.world import DAY, DEADLINE, HOUR, NOON, after, apply, balance, events_of, grant, hold, paid
@@ -126,12 +126,112 @@ def test_the_view_shows_what_today_can_still_claim():
 def test_a_paid_period_grants_its_credits_once():
     account = subscribed(STARTER)
     assert balance(account) == (2_000, 0, 0)
-    with pytest.raises(PeriodAlreadyGranted):
-        events_of(account, pay(STARTER))
-    with pytest.raises(PeriodAlreadyGranted):
-        events_of(account, pay(STARTER, START - DAY, END))
-    with pytest.raises(PeriodOverlaps):
-        events_of(account, pay(STARTER, START + DAY, END))
+    for end in (END, END + DAY):
+        with pytest.raises(PeriodAlreadyGranted):
+            events_of(account, pay(STARTER, START, end))
+
+
+MONTHS = [months_after(START, count) for count in range(-3, 4)]
+
+
+@given(st.permutations(range(6)))
+def test_periods_are_granted_once_in_whatever_order_they_are_paid(order):
+    """Those that others had overtaken too: each brings its credits, and none moves the newest back."""
+    account, now = ACCOUNTS.initial, MONTHS[-1]
+    for place, month in enumerate(order):
+        account = after(account, pay(STARTER, MONTHS[month], MONTHS[month + 1]), now=now)
+        newest = account.status.subscription
+        assert newest.period_start == max(MONTHS[paid] for paid in order[: place + 1])
+        assert (newest.plan, newest.granted, account.usage.granted) == ("starter", 2_000, 2_000)
+        assert account.usage.period == newest.period_start.isoformat()
+        assert account.available(now) == 2_000 * (place + 1)
+    for month in order:
+        with pytest.raises(PeriodAlreadyGranted):
+            events_of(account, pay(STARTER, MONTHS[month], MONTHS[month + 1]), now)
+
+
+def test_a_period_that_is_paid_late_lives_as_long_from_its_payment_as_it_would_have_lived():
+    late = END + 3 * DAY
+    account = after(subscribed(STARTER), pay(STARTER, END, END + 31 * DAY), now=late + 10 * DAY)
+    [lot] = [lot for lot in account.lots if lot.terms.granted_at != START]
+    assert lot.terms.expires_at == late + 10 * DAY + 31 * DAY + DAY
+    assert plan_in_force(account, late + 41 * DAY) is STARTER
+    assert plan_in_force(account, late + 42 * DAY) is FREE
+
+
+def test_a_period_paid_within_the_grace_is_not_late():
+    account = after(subscribed(STARTER), pay(STARTER, END, END + 31 * DAY), now=END + DAY)
+    assert account.lots[-1].terms.expires_at == END + 32 * DAY
+    assert account.status.subscription.lasts_until == END + 31 * DAY
+
+
+def test_the_days_of_a_daily_plan_that_is_paid_late_come_behind_those_that_are_paid():
+    """Two months of Unlimited at once would be one month for the price of two."""
+    account = after(ACCOUNTS.initial, pay(UNLIMITED, END, END + 31 * DAY), now=END)
+    account = after(account, pay(UNLIMITED, START, END), now=END + 10 * DAY)
+    assert plan_in_force(account, END + 61 * DAY - HOUR) is UNLIMITED
+    assert plan_in_force(account, END + 62 * DAY) is FREE
+    first, second = account.status.schedules
+    assert (first.first_day, second.first_day) == (END.date(), (END + 31 * DAY).date())
+    assert (first.days, second.days) == (31, 30)
+
+
+def test_what_is_paid_of_a_subscription_that_is_over_still_brings_what_was_paid_for():
+    ended = after(subscribed(UNLIMITED), EndSubscription(subscription_id="sub_1", reason="unpaid"), now=END)
+    account = after(ended, pay(UNLIMITED, START - 30 * DAY, START), now=END + DAY)
+    assert plan_in_force(account, END + 2 * DAY) is UNLIMITED
+    assert view(account, UNLIMITED, END + 2 * DAY).subscription is None, "there is nothing to cancel"
+    with pytest.raises(SubscriptionNotFound):
+        events_of(account, CancelSubscription(subscription_id="sub_1"))
+
+
+def test_what_began_before_all_that_is_remembered_counts_as_granted():
+    account = ACCOUNTS.initial
+    for month in range(STARTS_KEPT + 2):
+        start = months_after(START, month)
+        account = after(account, pay(STARTER, start, months_after(START, month + 1)), now=start)
+    subscription = account.status.subscription
+    assert (len(subscription.starts), len(subscription.periods)) == (STARTS_KEPT, 1)
+    for start in (START, START + DAY):
+        with pytest.raises(PeriodAlreadyGranted):
+            events_of(account, pay(STARTER, start, start + DAY))
+
+
+def test_of_two_subscriptions_both_are_granted_and_the_higher_rank_counts():
+    for order in ((STARTER, PRO), (PRO, STARTER)):
+        account = ACCOUNTS.initial
+        for plan in order:
+            account = after(account, pay(plan, subscription_id=f"sub_{plan.name}"), now=START)
+        assert balance(account) == (10_000, 0, 0)
+        assert plan_in_force(account, NOON) is PRO
+        seen = view(account, PRO, NOON)
+        assert seen.subscription.subscription_id == "sub_pro"
+        assert {one.plan for one in seen.subscriptions} == {"starter", "pro"}
+        cancelled = after(account, CancelSubscription(subscription_id="sub_pro"))
+        [mine] = [one for one in view(cancelled, PRO, NOON).subscriptions if one.cancels]
+        assert mine.subscription_id == "sub_pro"
+        ended = after(account, EndSubscription(subscription_id="sub_pro"))
+        assert plan_in_force(ended, NOON) is STARTER
+        with pytest.raises(PeriodAlreadyGranted):
+            events_of(account, pay(STARTER, subscription_id="sub_starter"))
+
+
+def test_a_period_paid_ahead_begins_when_the_present_one_ends():
+    account = after(subscribed(PRO), pay(STARTER, END, END + 31 * DAY))
+    assert plan_in_force(account, NOON) is PRO
+    assert plan_in_force(account, END) is STARTER
+    seen = view(account, PRO, NOON).subscription
+    assert (seen.plan, seen.period_end, seen.lasts_until) == ("pro", END, END + 31 * DAY)
+
+
+def test_who_bought_a_plan_keeps_it_as_it_was_sold():
+    smaller = {**PLANS, "unlimited": msgspec.structs.replace(UNLIMITED, credits=100)}
+    without = {name: plan for name, plan in PLANS.items() if name != "unlimited"}
+    account = subscribed(UNLIMITED)
+    for plans in (smaller, without):
+        assert plan_in_force(account, NOON, plans).credits == 1_000
+    changed = after(subscribed(PRO), change(PRO, UNLIMITED))
+    assert plan_in_force(changed, NOON, without).credits == 1_000
 
 
 def test_a_renewal_grants_again_and_the_old_credits_expire_after_the_grace():
@@ -159,7 +259,7 @@ def test_an_upgrade_grants_the_difference_for_the_remaining_time_rounded_down(at
     account = after(subscribed(STARTER), change(STARTER, PRO), now=at)
     granted = sum(lot.terms.credits for lot in account.lots)
     assert granted == 2_000 + more
-    assert account.plan_at(at - timedelta(microseconds=1)) == "pro"
+    assert plan_in_force(account, max(START, at - timedelta(microseconds=1))) is PRO
 
 
 def test_an_upgrade_after_a_third_rounds_down():

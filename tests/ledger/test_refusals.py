@@ -356,12 +356,6 @@ REFUSED: dict[str, Callable[[], Refused]] = {
         r.PeriodAlreadyGranted,
         {"subscription_id": "sub_1", "period_start": START.isoformat()},
     ),
-    "a period within the one that is paid": lambda: Refused(
-        subscribed(PRO),
-        pay(PRO, START + DAY, END + DAY),
-        r.PeriodOverlaps,
-        {"subscription_id": "sub_1", "period_end": END.isoformat()},
-    ),
     "cancelling another's subscription": lambda: Refused(
         subscribed(PRO),
         CancelSubscription(subscription_id="sub_2"),

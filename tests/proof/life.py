@@ -237,9 +237,14 @@ class Life(RuleBasedStateMachine):
         )
         assert self.warnings[name] == book.warnings
         assert self.earned[name] == book.earned
-        mine, theirs = status.subscription, book.membership
-        assert (mine is None) == (theirs is None)
-        if mine is not None and theirs is not None:
+        assert (status.subscription is None) == (book.membership is None)
+        if status.subscription is not None and book.membership is not None:
+            assert status.subscription.subscription_id == book.membership.name
+        assert {s.subscription_id for s in status.subscriptions()} == set(book.memberships)
+        for mine in status.subscriptions():
+            theirs = book.memberships[mine.subscription_id]
+            still = {stretch.until for stretch in theirs.stretches if stretch.until > now}
+            assert {period.until for period in mine.periods if period.until > now} == still
             assert (mine.plan, mine.next_plan, mine.cancels, mine.ended_at is not None, mine.granted) == (
                 theirs.plan,
                 theirs.then,

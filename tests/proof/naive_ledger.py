@@ -26,11 +26,22 @@ class Rules:
 
 
 @dataclass
+class Stretch:
+    """What a payment bought: a plan, from a day to a day."""
+
+    plan: str
+    start: datetime
+    until: datetime
+
+
+@dataclass
 class Membership:
     name: str
     plan: str
     start: datetime
     end: datetime
+    stretches: list[Stretch] = field(default_factory=list)
+    paid_starts: list[datetime] = field(default_factory=list)
     granted: int = 0
     then: str = ""
     cancels: bool = False
@@ -53,6 +64,8 @@ class Book(NaiveAccount):
     allowance_of: dict[str, str] = field(default_factory=dict)
     """The period whose allowance a lot is part of."""
     membership: Membership | None = None
+    """The newest."""
+    memberships: dict[str, Membership] = field(default_factory=dict)
     allowance_today: int = 0
     period: str = ""
     period_granted: int = 0
@@ -69,11 +82,15 @@ class Book(NaiveAccount):
     # Plans
 
     def rules(self, now: datetime) -> Rules:
-        mine = self.membership
-        if mine is None or mine.ended:
-            return self.plans["free"]
-        grace = timedelta(0) if mine.cancels else self.plans[mine.plan].grace
-        return self.plans[mine.plan] if now - mine.end < grace or now < mine.end else self.plans["free"]
+        found = [self.plans["free"]]
+        for mine in self.memberships.values():
+            for stretch in mine.stretches:
+                rules = self.plans[stretch.plan]
+                is_last = all(stretch.until >= other.until for other in mine.stretches)
+                more = rules.grace if is_last and not mine.cancels and not mine.ended else timedelta(0)
+                if stretch.start <= now < stretch.until + more:
+                    found.append(rules)
+        return max(found, key=lambda rules: rules.rank)
 
     def claim(self, now: datetime) -> None:
         rules, day = self.rules(now), now.astimezone(UTC).date().isoformat()
@@ -196,8 +213,8 @@ class Book(NaiveAccount):
             end for lot, terms in self.lots.items() if (end := terms.expires_at) and self.count(lot, "left")
         ]
         ends += [holder.deadline for holder in self.holders.values() if holder.deadline]
-        if self.membership is not None:
-            mine = self.membership
+        for mine in self.memberships.values():
+            ends += [stretch.until for stretch in mine.stretches]
             ends += [
                 mine.start + (mine.end - mine.start) // 3,
                 mine.end,
@@ -217,37 +234,62 @@ class Book(NaiveAccount):
     def pay_period(
         self, name: str, plan: str, start: datetime, end: datetime, lot: str, now: datetime
     ) -> None:
-        mine = self.membership
         if end <= start:
             raise No
-        same = mine is not None and mine.name == name
-        if mine is not None and same and (start <= mine.start or (start < mine.end and not mine.ended)):
+        mine, rules = self.memberships.get(name), self.plans[plan]
+        known = [] if mine is None else sorted(mine.paid_starts)[-24:]
+        if start in known or (len(known) == 24 and start < known[0]):
             raise No
-        self.membership = Membership(name, plan, start, end)
-        rules = self.plans[plan]
-        self.bring(rules, rules.credits, lot, self.price(rules), now)
+        begins = start
+        if now - start > rules.grace:  # late: for its whole length from now, and whole days behind others
+            ends = [stretch.until for stretch in mine.stretches] if mine is not None else []
+            last = max(ends, default=mine.end if mine is not None else now)
+            begins = max(now, last) if rules.daily else now
+        stretch = Stretch(plan, start, begins + (end - start))
+        old = [] if mine is None else mine.stretches
+        starts = [start] if mine is None else [*mine.paid_starts, start]
+        is_newest = mine is None or start > mine.start
+        if is_newest:
+            mine = self.membership = self.memberships[name] = Membership(name, plan, start, end)
+        assert mine is not None
+        mine.stretches, mine.paid_starts = [*old, stretch], starts
+        self.bring(
+            rules, rules.credits, lot, self.price(rules), now, mine, start, begins, stretch.until, is_newest
+        )
 
     @staticmethod
     def price(rules: Rules) -> int:
         return 100 * rules.credits
 
-    def bring(self, rules: Rules, amount: int, lot: str, money: int | None, now: datetime) -> None:
-        mine = self.membership
-        assert mine is not None
+    def bring(
+        self,
+        rules: Rules,
+        amount: int,
+        lot: str,
+        money: int | None,
+        now: datetime,
+        mine: Membership,
+        period: datetime,
+        begins: datetime,
+        until: datetime,
+        is_newest: bool = True,
+    ) -> None:
+        name = period.astimezone(UTC).isoformat()
         if not rules.daily and amount > 0:
-            terms = Terms(10, mine.end + rules.grace, now, paid=money is not None, payment=f"pay_{lot}")
-            self.count_granted(mine.start.astimezone(UTC).isoformat(), amount)
-            mine.granted += amount
+            terms = Terms(10, until + rules.grace, now, paid=money is not None, payment=f"pay_{lot}")
+            if is_newest:
+                self.count_granted(name, amount)
+                mine.granted += amount
             self.put_in(lot, amount, terms, "subscription")
-            self.allowance_of[lot] = mine.start.astimezone(UTC).isoformat()
+            self.allowance_of[lot] = name
         elif money is not None:
-            first = max(mine.start, min(now, mine.end)).astimezone(UTC).date()
-            days = max(1, (mine.end.astimezone(UTC).date() - first).days)
+            first = max(begins, min(now, until)).astimezone(UTC).date()
+            days = max(1, (until.astimezone(UTC).date() - first).days)
             self.earnings[lot] = Earning(first, days, money)
 
     def active(self, name: str) -> Membership:
-        mine = self.membership
-        if mine is None or mine.name != name or mine.ended:
+        mine = self.memberships.get(name)
+        if mine is None or mine.ended:
             raise No
         return mine
 
@@ -263,7 +305,11 @@ class Book(NaiveAccount):
             gap = max(0, new.credits - (0 if old.daily else old.credits))
             more = self._more(gap, rest, whole, new.credits - mine.granted)
             mine.plan, mine.then, mine.cancels = target, "", False
-            self.bring(new, more, lot, money, now)
+            until = mine.end
+            for stretch in mine.stretches:
+                if stretch.start == mine.start:
+                    stretch.plan, until = target, max(until, stretch.until)
+            self.bring(new, more, lot, money, now, mine, mine.start, mine.start, until)
 
     @staticmethod
     def _more(gap: int, rest: timedelta, whole: timedelta, room: int) -> int:
@@ -281,7 +327,8 @@ class Book(NaiveAccount):
         mine.then, mine.cancels = "", False
 
     def end(self, name: str) -> None:
-        self.active(name).ended = True
+        mine = self.active(name)
+        mine.ended, mine.stretches = True, []
 
     def stop_earning(self, lot: str) -> None:
         if self.earnings.pop(lot, None) is None:

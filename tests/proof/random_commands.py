@@ -329,7 +329,7 @@ class Ledger(Life):
         who=WHO,
         process=PROCESS,
         plan=PAID_PLANS,
-        ago=st.integers(-1, 3),
+        ago=st.integers(-1, 6),
         days=st.sampled_from([0, 1, 2, 2, 3, 5, 5, 5]),
         other=st.integers(0, 5),
         renews=st.booleans(),

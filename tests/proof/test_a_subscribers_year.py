@@ -160,7 +160,7 @@ async def test_a_renewal_that_was_not_paid_has_a_day_of_grace_and_then_free_begi
     someone.clock.set(on("2026-12-02"))
     assert await someone.has() == ("free", 20)
     assert await someone.ledger.sweep(someone.me) == 1, "the breakage of 900 credits"
-    # Paid after all, days late: the whole period's credits, for what remains of it.
+    # Paid after all, days late: the whole period's credits, and as many days from now as it would have had.
     someone.clock.set(on("2026-12-05"))
     await someone.makes(5)
     await someone.pays("starter", on("2026-12-01"), on("2027-01-01"))
@@ -171,7 +171,7 @@ async def test_a_renewal_that_was_not_paid_has_a_day_of_grace_and_then_free_begi
         someone.me, c.EndSubscription(subscription_id=SUBSCRIPTION, reason="payment_failed")
     )
     assert await someone.has() == ("free", 2_015)
-    someone.clock.set(on("2027-01-02"))
+    someone.clock.set(on("2027-01-06"))
     assert await someone.has() == ("free", 20)
 
 
