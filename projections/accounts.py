@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import RowMapping
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.domain.movements import movement
@@ -17,8 +16,17 @@ from ledger.log.model import Envelope
 from ledger.ownership import ACCOUNTS_MAX
 from projections.statement import describe
 from projections.tables import balances, statement_entries
+from projections.writing import Driver, driver_of, found, inserting, put
 
 PAGE_MAX = 200
+_BALANCE = ("account_id", "posted", "held", "debt", "position")
+_BALANCES = f"SELECT {', '.join(_BALANCE)} FROM balances WHERE account_id = ANY(%s)".encode()
+_PUT_BALANCES = inserting(
+    balances,
+    on_conflict="ON CONFLICT (account_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _BALANCE[1:]),
+)
+_PUT_ENTRIES = inserting(statement_entries)
 
 
 class AccountProjection:
@@ -31,23 +39,20 @@ class AccountProjection:
         mine = [entry for entry in entries if entry.stream.startswith("acct_")]
         if not mine:
             return
-        known = await self._balances(connection, {entry.stream for entry in mine})
+        driver = await driver_of(connection)
+        known = await self._balances(driver, {entry.stream for entry in mine})
         rows = [row for entry in mine if (row := self._entry(known, entry)) is not None]
         if not rows:
             return
-        await connection.execute(sa.insert(statement_entries), rows)
-        statement = insert(balances)
-        changes = {name: statement.excluded[name] for name in ("posted", "held", "debt", "position")}
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["account_id"], set_=changes),
-            [known[stream] for stream in sorted({row["account_id"] for row in rows})],
-        )
+        await put(driver, _PUT_ENTRIES, rows)
+        moved = sorted({row["account_id"] for row in rows})
+        await put(driver, _PUT_BALANCES, [known[account] for account in moved])
 
-    async def _balances(self, connection: AsyncConnection, accounts: set[str]) -> dict[str, dict[str, Any]]:
-        query = sa.select(balances).where(balances.c.account_id.in_(sorted(accounts)))
-        found = {row["account_id"]: dict(row) for row in (await connection.execute(query)).mappings()}
-        empty = {"posted": 0, "held": 0, "debt": 0, "position": 0}
-        return {account: found.get(account, {"account_id": account, **empty}) for account in accounts}
+    async def _balances(self, driver: Driver, accounts: set[str]) -> dict[str, dict[str, Any]]:
+        rows = await found(driver, _BALANCES, sorted(accounts))
+        kept = {row[0]: dict(zip(_BALANCE, row, strict=True)) for row in rows}
+        empty = dict.fromkeys(_BALANCE, 0)
+        return {account: kept.get(account, {**empty, "account_id": account}) for account in accounts}
 
     def _entry(self, known: dict[str, dict[str, Any]], entry: Envelope) -> dict[str, Any] | None:
         balance = known[entry.stream]

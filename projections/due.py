@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.domain.due import due_after
 from ledger.log.model import Envelope
 from ledger.log.tables import account_due
+from projections.writing import driver_of, inserting, put
+
+_PUT_SOONER = inserting(
+    account_due,
+    ("account_id", "due_at"),
+    on_conflict="ON CONFLICT (account_id) DO UPDATE SET due_at = least(account_due.due_at, excluded.due_at)",
+)
 
 
 class DueProjection:
@@ -37,9 +42,4 @@ class DueProjection:
             }
         if not rows:
             return
-        statement = insert(account_due)
-        sooner = sa.func.least(account_due.c.due_at, statement.excluded.due_at)
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["account_id"], set_={"due_at": sooner}),
-            [rows[account_id] for account_id in sorted(rows)],
-        )
+        await put(await driver_of(connection), _PUT_SOONER, [rows[account] for account in sorted(rows)])

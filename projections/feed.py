@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.log.model import Envelope
 from projections.tables import account_feed, stream_owners
+from projections.writing import Driver, driver_of, found, inserting, put
 
+OWNERS_MAX = 20_000
+"""Streams whose owners are kept in memory."""
+_OWNERS = b"SELECT stream, account_id FROM stream_owners WHERE stream = ANY(%s)"
+_PUT_OWNERS = inserting(stream_owners, on_conflict="ON CONFLICT DO NOTHING")
+_PUT_FEED = inserting(account_feed, on_conflict="ON CONFLICT DO NOTHING")
 TOPICS: Mapping[str, str] = {"acct": "account", "job": "generation", "pay": "topup"}
 
 
@@ -30,10 +36,13 @@ class FeedProjection:
 
     def __init__(self) -> None:
         self._touched: set[str] = set()
+        self._owners: dict[str, str] = {}
+        """Of the newest streams."""
 
     async def apply(self, connection: AsyncConnection, entries: Sequence[Envelope]) -> None:
         """See `Projection.apply`."""
-        owners = await self._owners(connection, entries)
+        driver = await driver_of(connection)
+        owners = await self._owners_of(driver, entries)
         rows = [
             {"account_id": owner, "position": entry.position, "topic": topic, "stream": entry.stream}
             for entry in entries
@@ -41,7 +50,7 @@ class FeedProjection:
             and (owner := owners.get(entry.stream)) is not None
         ]
         if rows:
-            await connection.execute(insert(account_feed).on_conflict_do_nothing(), rows)
+            await put(driver, _PUT_FEED, rows)
         self._touched.update(str(row["account_id"]) for row in rows)
 
     def take_touched(self) -> set[str]:
@@ -49,7 +58,8 @@ class FeedProjection:
         touched, self._touched = self._touched, set()
         return touched
 
-    async def _owners(self, connection: AsyncConnection, entries: Sequence[Envelope]) -> dict[str, str]:
+    async def _owners_of(self, driver: Driver, entries: Sequence[Envelope]) -> Mapping[str, str]:
+        """By stream, for those that have an owner. Who owns a stream never changes."""
         owners = {entry.stream: entry.stream for entry in entries if entry.stream.startswith("acct_")}
         named = {
             entry.stream: str(account)
@@ -58,12 +68,20 @@ class FeedProjection:
         }
         if named:
             rows = [{"stream": stream, "account_id": account} for stream, account in named.items()]
-            await connection.execute(insert(stream_owners).on_conflict_do_nothing(), rows)
-        unknown = {entry.stream for entry in entries} - owners.keys() - named.keys()
-        if unknown:
-            query = sa.select(stream_owners).where(stream_owners.c.stream.in_(sorted(unknown)))
-            owners |= {row.stream: row.account_id for row in await connection.execute(query)}
-        return owners | named
+            await put(driver, _PUT_OWNERS, rows)
+        owners |= named
+        unknown = {entry.stream for entry in entries} - owners.keys()
+        owners |= {stream: known for stream in unknown if (known := self._owners.get(stream)) is not None}
+        if missing := sorted(unknown - owners.keys()):
+            owners |= dict(await found(driver, _OWNERS, missing))
+        self._remember(named)
+        return owners
+
+    def _remember(self, named: Mapping[str, str]) -> None:
+        """A new job soon has more events."""
+        self._owners.update(named)
+        for stream in list(self._owners)[: max(0, len(self._owners) - OWNERS_MAX)]:
+            del self._owners[stream]
 
 
 _of_accounts = account_feed.c.account_id == sa.any_(sa.bindparam("accounts", type_=ARRAY(sa.Text())))

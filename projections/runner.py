@@ -14,16 +14,24 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.errors import LogUnavailable
 from ledger.log.model import Envelope
 from ledger.log.reader import LogReader
 from projections.tables import positions
+from projections.writing import driver_of
 
 PAGE = 500
+PAGES_APART_SECONDS = 0.04
+"""Between the beginnings of two pages that are not full: where much happens, many events share the statements of one.
+What happens after a while without events is applied at once."""
 _LEADER = 5_151_908_220
+_ADVANCE = b"""
+INSERT INTO projection_positions (projection, position) SELECT name, %s::bigint FROM unnest(%s::text[]) AS name
+ON CONFLICT (projection) DO UPDATE SET position = greatest(projection_positions.position, excluded.position)
+"""
+"""One that is ahead stays ahead: all read from the start again when another is added."""
 
 
 class Projection(Protocol):
@@ -107,7 +115,9 @@ class ProjectionRunner:
         async with self._engine.connect() as connection:
             position = await self._position(connection)
         await self._announce(position)
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             entries = await self._reader.read(after=position, limit=PAGE)
             if not entries:
                 await self._sleep(0.5)
@@ -115,10 +125,12 @@ class ProjectionRunner:
             async with self._engine.begin() as connection:
                 for projection in self._projections:
                     await projection.apply(connection, entries)
-                    await self._advance(connection, projection.name, entries[-1].position)
+                await self._advance(connection, entries[-1].position)
             position = entries[-1].position
             await self._announce(position)
             self._applied(entries)
+            if len(entries) < PAGE:
+                await asyncio.sleep(began + PAGES_APART_SECONDS - clock())
 
     async def _position(self, connection: AsyncConnection) -> int:
         names = [projection.name for projection in self._projections]
@@ -126,14 +138,10 @@ class ProjectionRunner:
         found = list((await connection.execute(query)).scalars())
         return min(found) if len(found) == len(names) else 0
 
-    async def _advance(self, connection: AsyncConnection, name: str, position: int) -> None:
-        row = {"projection": name, "position": position}
-        statement = insert(positions).values(row)
-        # One that is ahead stays ahead: all read from the start again when another is added.
-        furthest = sa.func.greatest(positions.c.position, statement.excluded.position)
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["projection"], set_={"position": furthest})
-        )
+    async def _advance(self, connection: AsyncConnection, position: int) -> None:
+        names = [projection.name for projection in self._projections]
+        driver = await driver_of(connection)
+        await driver.execute(_ADVANCE, (position, names), prepare=True)
 
     async def _announce(self, position: int) -> None:
         async with self._moved:

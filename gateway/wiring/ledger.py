@@ -48,8 +48,8 @@ def _projections(base: Foundation) -> ProjectionRunner:
 
     def applied(entries: Sequence[Envelope]) -> None:
         """Wake whoever watches: something durable happened, and they read it from PostgreSQL."""
-        for account_id in feed.take_touched():
-            signals.remember(asyncio.ensure_future(signals.publish(account_id, {"event": "moved"})))
+        if touched := feed.take_touched():
+            signals.remember(asyncio.ensure_future(signals.moved(sorted(touched))))
 
     return ProjectionRunner(
         engine=base.engine,

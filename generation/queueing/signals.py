@@ -16,6 +16,8 @@ from generation.store.batching import Batcher
 
 JOBS_CHANNEL = "llamasketch:jobs"
 ACCOUNT_CHANNEL = "llamasketch:account:"
+MOVED_CHANNEL = "llamasketch:moved"
+"""Of which accounts something durable happened: a list for each page of the log."""
 WATCHED_MAX = 64
 """Messages that wait for one watcher. Each is a notification, and replaced by a newer one: the oldest are dropped."""
 
@@ -37,6 +39,9 @@ class Signals(Protocol):
 
     async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """Send a small JSON message to whoever watches this account now."""
+
+    async def moved(self, accounts: Sequence[str]) -> None:
+        """Tell whoever watches one of these accounts that something durable happened to it."""
 
     def watch(self, *accounts: str) -> contextlib.AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
         """Messages for these accounts while the context lasts; a full queue drops the oldest."""
@@ -83,6 +88,11 @@ class LocalSignals:
     async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""
         self.deliver(account_id, message)
+
+    async def moved(self, accounts: Sequence[str]) -> None:
+        """See `Signals.moved`."""
+        for account_id in accounts:
+            self.deliver(account_id, {"event": "moved"})
 
     def deliver(self, account_id: str, message: dict[str, Any]) -> None:
         """Hand a message to this process's watchers."""
@@ -139,6 +149,11 @@ class RedisSignals(LocalSignals):
         if not await self._publish(ACCOUNT_CHANNEL + account_id, msgspec.json.encode(message)):
             self.deliver(account_id, message)
 
+    async def moved(self, accounts: Sequence[str]) -> None:
+        """See `Signals.moved`. One message for all of them, however many."""
+        if not await self._publish(MOVED_CHANNEL, msgspec.json.encode(accounts)):
+            await super().moved(accounts)
+
     async def _publish(self, channel: str, payload: bytes) -> bool:
         try:
             async with asyncio.timeout(1.0):
@@ -167,12 +182,14 @@ class RedisSignals(LocalSignals):
 
     async def _listen(self) -> None:
         async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(JOBS_CHANNEL)
+            await pubsub.subscribe(JOBS_CHANNEL, MOVED_CHANNEL)
             await pubsub.psubscribe(ACCOUNT_CHANNEL + "*")
             self.connected = True
             self.wake()
             async for message in pubsub.listen():
-                if message["type"] == "message":
+                if message["type"] == "message" and message["channel"] == MOVED_CHANNEL.encode():
+                    await super().moved(msgspec.json.decode(message["data"]))
+                elif message["type"] == "message":
                     self.wake()
                 elif message["type"] == "pmessage":
                     account_id = message["channel"].decode().removeprefix(ACCOUNT_CHANNEL)

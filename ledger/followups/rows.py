@@ -83,6 +83,26 @@ def version_of_row() -> sa.Label[str]:
     return sa.literal_column("xmin::text", sa.Text).label("row_version")
 
 
+def _claiming(followups: FollowUps) -> sa.Executable:
+    """Claims rows that are due at `now` until `until`, at `most` so many."""
+    table, key = followups.table, followups.key
+    due = (
+        sa.select(key)
+        .where(table.c.due_at <= sa.bindparam("now", type_=table.c.due_at.type), followups.waits)
+        .order_by(table.c.due_at)
+        .limit(sa.bindparam("most", type_=sa.Integer()))
+        .with_for_update(skip_locked=True)
+        # A common table expression with a lock runs once, so that never more than that are locked.
+        .cte("due")
+    )
+    return (
+        sa.update(table)
+        .where(key.in_(sa.select(due.c[key.name])))
+        .values(due_at=sa.bindparam("until", type_=table.c.due_at.type))
+        .returning(*table.c, version_of_row())
+    )
+
+
 class DueRows:
     """The rows of one kind in PostgreSQL. Any number of processes may claim from them."""
 
@@ -90,27 +110,14 @@ class DueRows:
         self._engine = engine
         self._followups = followups
         self._table = followups.table
+        # Each process asks once a second for every kind: building this statement would be most of what that costs.
+        self._claim = _claiming(followups)
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
         """Claim the rows that are due longest, for as long as `until`; what others have is passed over."""
-        table, key = self._table, self._followups.key
-        due = (
-            sa.select(key)
-            .where(table.c.due_at <= now, self._followups.waits)
-            .order_by(table.c.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            # A common table expression with a lock runs once, so that never more than `limit` are locked.
-            .cte("due")
-        )
-        claim = (
-            sa.update(table)
-            .where(key.in_(sa.select(due.c[key.name])))
-            .values(due_at=until)
-            .returning(*table.c, version_of_row())
-        )
+        known = {"now": now, "until": until, "most": limit}
         async with self._engine.begin() as connection:
-            return [claimed(row) for row in (await connection.execute(claim)).mappings()]
+            return [claimed(row) for row in (await connection.execute(self._claim, known)).mappings()]
 
     async def done(self, claim: Claimed) -> None:
         """The work is done and the row may go, unless something new came meanwhile."""

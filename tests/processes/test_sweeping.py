@@ -321,3 +321,13 @@ def test_a_problem_is_told_in_words_that_are_nobodys() -> None:
     assert problem_of(CannotHold(rail="card")).startswith("cannot_hold: ")
     assert problem_of(ValueError("ada@example.com")) == "unexpected: ValueError"
     assert len(problem_of(type("E" * 500, (Exception,), {})())) == 200
+
+
+async def test_the_statement_of_a_claim_is_built_once(house: House) -> None:
+    """Every process sends it once a second for every kind, mostly for nothing."""
+    sent: list[object] = []
+    sa.event.listen(house.engine.sync_engine, "before_execute", lambda *known: sent.append(known[1]))
+    for _ in range(2):
+        await house.rows.claim(NOON, NOON + SECOND, 1)
+    assert len(sent) == 2
+    assert sent[0] is sent[1]

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from ledger.clock import ManualClock
 from ledger.log.model import Envelope
 from ledger.testing.memory_log import MemoryLog
-from projections.runner import PAGE, Projection, ProjectionRunner
+from projections.runner import PAGE, PAGES_APART_SECONDS, Projection, ProjectionRunner
 from projections.tables import positions
 from tests.log.purse import PURSES, add
+from tests.waiting import eventually
 
 rows = sa.table(
     "rows_of_a_projection", sa.column("projection", sa.Text), sa.column("position", sa.BigInteger)
@@ -148,6 +149,31 @@ async def test_more_than_a_page_is_applied_page_by_page(world: World) -> None:
         assert await runner.wait_for(last, 10)
     assert pages == [PAGE, 1]
     assert world.committed() == (each("a", last), {"a": last})
+
+
+class Asked(MemoryLog):
+    """A log that notes when a page of it is read."""
+
+    times: list[float]
+
+    async def read(self, *, after: int, limit: int) -> Sequence[Envelope]:
+        self.times.append(asyncio.get_running_loop().time())
+        return await super().read(after=after, limit=limit)
+
+
+async def test_pages_that_are_not_full_keep_a_distance_so_that_many_events_share_one(world: World) -> None:
+    """There is something to read each time: every page that is applied brings the next event."""
+    world.log = log = Asked([PURSES], ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
+    log.times = []
+    following: list[asyncio.Future[int]] = []
+    await world.happens()
+    runner = world.runner(
+        Rows("a"), applied=lambda _: following.append(asyncio.ensure_future(world.happens()))
+    )
+    async with running(runner):
+        await eventually(lambda: len(log.times) > 4, "pages were not read")
+    assert log.times[4] - log.times[0] >= 3 * PAGES_APART_SECONDS
+    await asyncio.gather(*following)
 
 
 async def test_a_failure_stops_the_runner_and_leaves_neither_rows_nor_positions(world: World) -> None:
