@@ -34,6 +34,7 @@ from gateway.routes import (
     topups,
     worker,
 )
+from gateway.routes.direct import DirectRoutes
 from gateway.settings import Settings
 from gateway.web.pages import Pages, build_router, load_pages
 from gateway.wiring.dependencies import PeopleDep, current_principal, http_of, payments_of
@@ -101,6 +102,7 @@ def create_app(
     _answer_browsers_with_pages(app, pages)
     _include_routes(app, settings)
     _show_pages(app, pages, settings)
+    app.router.routes.insert(0, DirectRoutes(app.router, _each(list(app.routes))))
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(
         BodyLimit,

@@ -6,7 +6,8 @@ could have megabytes parsed for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from fastapi import Request, Response
@@ -14,7 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from gateway.http.problems import Problem
-from gateway.wiring.dependencies import ADMITTING
+from gateway.wiring.dependencies import ADMITTING, Admit
 
 PARTS_MAX = 4096
 """Brackets and commas of a body, those inside its strings included."""
@@ -40,17 +41,21 @@ class BoundedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """As the framework's, behind our questions."""
         handle = super().get_route_handler()
-        needed = set(_calls(self.dependant))
-        admitting = [admit for dependency, admit in ADMITTING if dependency in needed]
+        admitted = admitting(set(_calls(self.dependant)))
 
         async def bounded(request: Request) -> Response:
-            for admit in admitting:
+            for admit in admitted:
                 await admit(request)
             if self.body_field is not None:
                 await read_bounded(request)
             return await handle(request)
 
         return bounded
+
+
+def admitting(calls: AbstractSet[Callable[..., Any]]) -> Sequence[Admit]:
+    """How a route that depends on these asks who it is, before anything else."""
+    return [admit for dependency, admit in ADMITTING if dependency in calls]
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:

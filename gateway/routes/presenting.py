@@ -36,7 +36,7 @@ def shaped(shape: type[ShapeT], value: object) -> ShapeT:
     return shape.model_validate(msgspec.to_builtins(value))
 
 
-def written(answer: BaseModel | Mapping[str, Any]) -> Response:
+def written(answer: BaseModel | Mapping[str, Any], status: int = 200) -> Response:
     """An answer that is asked for often, sent as it is: it is, or has the members of, the route's `response_model`.
 
     `tests/gateway/test_answers.py` holds real answers against their models.
@@ -45,7 +45,7 @@ def written(answer: BaseModel | Mapping[str, Any]) -> Response:
         sent = answer.__pydantic_serializer__.to_json(answer, exclude_unset=True, by_alias=True)
     else:
         sent = msgspec.json.encode(answer)
-    return Response(sent, media_type="application/json")
+    return Response(sent, status, media_type="application/json")
 
 
 def account_state(account_id: AccountId, view: AccountView) -> AccountStateOut:
