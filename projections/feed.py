@@ -80,8 +80,8 @@ class FeedProjection:
     def _remember(self, named: Mapping[str, str]) -> None:
         """A new job soon has more events."""
         self._owners.update(named)
-        for stream in list(self._owners)[: max(0, len(self._owners) - OWNERS_MAX)]:
-            del self._owners[stream]
+        while len(self._owners) > OWNERS_MAX:
+            del self._owners[next(iter(self._owners))]
 
 
 _of_accounts = account_feed.c.account_id == sa.any_(sa.bindparam("accounts", type_=ARRAY(sa.Text())))

@@ -90,6 +90,23 @@ async def test_what_is_not_as_it_should_be_is_refused_by_the_framework_and_count
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
 
 
+async def test_who_may_not_ask_is_not_let_in_with_a_good_request_either(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, visitor = gateway.client(), await gateway.visitor()
+    with framework_solved(monkeypatch) as solved:
+        answers = [
+            await nobody.post("/v1/generations", json=generation_request()),
+            await nobody.get(f"/v1/generations/{JOB}"),
+            await nobody.get("/v1/statement"),
+            await visitor.post("/v1/worker/claim", json=BODIES[ClaimRequest]),
+            await visitor.post(f"/v1/worker/jobs/{JOB}/heartbeat", json=BODIES[HeartbeatIn]),
+            await visitor.post(f"/v1/worker/jobs/{JOB}/complete", json=BODIES[CompleteIn]),
+        ]
+    assert [answer.status_code for answer in answers] == [401] * len(answers)
+    assert solved == []
+
+
 async def test_each_route_is_the_one_that_the_framework_would_choose(gateway: Gateway) -> None:
     app = gateway.app
     direct = next(route for route in app.router.routes if isinstance(route, DirectRoutes))

@@ -12,6 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from gateway.routes.direct import FREQUENT, DirectRoutes
 from tests.gateway.stack import Gateway, generation_request
 
 
@@ -119,6 +120,8 @@ def routes_of(routes: Any) -> Iterator[str]:
         elif isinstance(route, APIRoute | Route):
             for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}):
                 yield f"{method} {route.path}"
+        elif isinstance(route, DirectRoutes):
+            yield from (f"{method} {path}" for method, path in FREQUENT)
         else:
             yield f"? {route!r}"
 
