@@ -104,10 +104,10 @@ async def test_live_does_not_send_an_erased_page(visitor: Visitor) -> None:
     visitor.page.on("request", lambda request: sent.append(request.method + request.url))
     await begin(visitor)
     await rub_out(visitor)
+    await visitor.page.clock.install()
     await visitor.page.get_by_role("switch", name="Live").click()
-    await expect(visitor.page.locator(".live-state")).to_contain_text(
-        "Paused until you draw on", timeout=30_000
-    )
+    await visitor.page.clock.fast_forward(20_000)
+    await expect(visitor.page.locator(".live-state")).to_contain_text("Paused until you draw on")
     assert not [one for one in sent if one.startswith("POST") and one.endswith("/v1/generations")]
 
 
