@@ -17,6 +17,7 @@ from tests.browser.conftest import Arrive, Visitor
 from tests.browser.rails import CHECKOUT
 from tests.browser.test_pages import faults
 from tests.gateway.stack import generation_request
+from tests.screens import SCREENS
 
 pytestmark = pytest.mark.browser
 
@@ -237,9 +238,9 @@ async def test_a_link_that_has_ended_says_so(visitor: Visitor) -> None:
     await expect(visitor.page.locator(".way")).to_have_count(0)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-async def test_axe_finds_nothing_on_any_state_of_the_page(arrive: Arrive, theme: str, width: int) -> None:
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+async def test_axe_finds_nothing_on_any_state_of_the_page(arrive: Arrive, screen: tuple[str, int]) -> None:
+    theme, width = screen
     visitor = await arrive(theme=theme, width=width)
     page, one = visitor.page, await program(visitor)
     found: dict[str, list[str]] = {}

@@ -15,6 +15,8 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 RECOVERY_SECONDS_MAX = 60.0
+LIKE_LND = {"rates", "stripe", "elementsd"}
+"""What payments ask over the network."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -35,7 +37,10 @@ async def load(shaken: Stack) -> AsyncIterator[Load]:
         yield load
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.thorough) if name in LIKE_LND else name for name in PROCESSES],
+)
 async def test_the_stack_recovers_by_itself_from_the_death_of(name: str, shaken: Stack, load: Load) -> None:
     await load.under_way()
     await shaken.kill_child(name)

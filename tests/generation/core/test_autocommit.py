@@ -50,6 +50,6 @@ async def test_a_question_that_is_cancelled_leaves_its_connection_in_order(
     with contextlib.suppress(asyncio.CancelledError):
         await asking
     del asking
-    gc.collect()
+    gc.collect(1)
     assert not await is_switched(engine)
     assert await ask(engine) == 1
