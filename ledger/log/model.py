@@ -58,6 +58,10 @@ class Category(Generic[S]):
     follow_up: Callable[[UnitOfWork, str, S], None] | None = None
     """Puts rows for what the stream's new state causes elsewhere, in the transaction that led to it:
     called with the stream and its state after events were appended, and never on replay."""
+    on_event: Callable[[UnitOfWork, str, int, Event, S], None] | None = None
+    """Puts rows for what one event causes elsewhere, in the event's own transaction: called with the stream, the
+    event's version in it, the event, and the state after it; never on replay. Whoever wires packages together sets
+    it (`dataclasses.replace`), so that no writer of such an event can forget what follows."""
     snapshot_version: int = 1
     """Raise it whenever `evolve` gives another state for the same history: old snapshots are ignored."""
 

@@ -103,7 +103,7 @@ class TransactionUnitOfWork:
         """See `UnitOfWork.append`."""
         state, version = self._versioned(stream)
         category = self._batch.categories.of(stream)
-        evolve, check = category.evolve, category.check
+        evolve, check, on_event = category.evolve, category.check, category.on_event
         for event in events:
             version += 1
             before, state = state, evolve(state, event)
@@ -112,6 +112,8 @@ class TransactionUnitOfWork:
                 if violation is not None:
                     raise InvariantViolated(stream, version, event, violation)
             self.events.append(DecidedEvent(stream, version, event))
+            if on_event is not None:
+                on_event(self, stream, version, event, state)
         self._states[stream] = (state, version)
         if category.follow_up is not None:
             category.follow_up(self, stream, state)
