@@ -21,6 +21,7 @@ from sandbox.supervisor.process import Plan
 TRY = """
   Try:  draw a llama and press Paint: the first images are free
         top up by card, Lightning or USDT; the sandbox wallet at {url}/sandbox/wallet pays for you
+        read what it mails at {url}/sandbox/mail
         llamasketch demo --sketch FILE.png --json       does all of it without a browser
   API:  {url}/docs      Logs: {logs}      Stop: Ctrl-C
 """

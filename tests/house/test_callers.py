@@ -41,6 +41,8 @@ LIBRARIES_READ = {
     "isolation_level": "psycopg",
     "read_only": "psycopg",
     "intercept_service": "grpc",
+    "handle_RCPT": "aiosmtpd",
+    "handle_DATA": "aiosmtpd",
     "data_received": "asyncio",
     "on_chunk_header": "httptools",
     "timeout_keep_alive_task": "uvicorn",
