@@ -27,6 +27,7 @@ from gateway.routes import (
     generations,
     health,
     live,
+    mail,
     metrics,
     objects,
     session,
@@ -115,7 +116,19 @@ def create_app(
 
 
 def _include_routes(app: FastAPI, settings: Settings) -> None:
-    for module in (account, generations, live, topups, topup_links, events, session, worker, health, metrics):
+    for module in (
+        account,
+        generations,
+        live,
+        topups,
+        topup_links,
+        events,
+        session,
+        mail,
+        worker,
+        health,
+        metrics,
+    ):
         app.include_router(module.router)
     if not settings.object_store_url:
         app.include_router(objects.router)

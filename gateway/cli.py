@@ -19,8 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 workers_app = typer.Typer(help="Workers: list them, let them in, drain them.", rich_markup_mode=None)
+mail_app = typer.Typer(help="Mail: what was parked, and a test message.", rich_markup_mode=None)
 bench_app = typer.Typer(help="Measure on this machine.", no_args_is_help=False, rich_markup_mode=None)
 app.add_typer(workers_app, name="workers", invoke_without_command=True)
+app.add_typer(mail_app, name="mail", invoke_without_command=True)
 app.add_typer(bench_app, name="bench", invoke_without_command=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
@@ -174,6 +176,33 @@ def token(hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24) -> None
     from gateway.commands.operators import mint_token
 
     raise typer.Exit(mint_token(hours))
+
+
+@mail_app.callback()
+def mail(context: typer.Context, as_json: AsJson = False) -> None:
+    """Mail that was refused for good, or that no server took for three days."""
+    if context.invoked_subcommand is None:
+        from gateway.commands.mail import show_parked
+
+        raise typer.Exit(show_parked(as_json=as_json))
+
+
+@mail_app.command("again")
+def mail_again(
+    mail: Annotated[str | None, typer.Argument(help="Its id; by default all that is parked.")] = None,
+) -> None:
+    """Send parked mail again, for example when an address or the server's settings were put right."""
+    from gateway.commands.mail import send_again
+
+    raise typer.Exit(send_again(mail))
+
+
+@mail_app.command("test")
+def mail_test(address: Annotated[str, typer.Argument(help="Where to.")]) -> None:
+    """Send one message now, by the settings of the stack, and say what the server answered."""
+    from gateway.commands.mail import send_test
+
+    raise typer.Exit(send_test(address))
 
 
 @bench_app.callback()

@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from mail.domain.message import Sender
+from mail.errors import NotAnAddress
+from mail.server import PLAIN, Server
 from rails.configuration import (
     ELSEWHERE,
     HTTPS,
@@ -40,6 +43,10 @@ EMBEDDED, PRODUCTION = "embedded", "production"
 FEEDS_LEAST = 2
 """Price feeds that production needs: the median of one is whatever that one says."""
 COUNT_MAX = 1_000_000
+SMTP_URL = "LLAMASKETCH_SMTP_URL"
+NOBODYS_DOMAINS = ("test", "example", "invalid", "localhost", "local", "localdomain", "example.com", "example.net",
+                   "example.org")  # fmt: skip
+"""Where nobody gets mail (RFC 2606, RFC 6762)."""
 _STORE = "LLAMASKETCH_OBJECT_STORE_URL"
 _SANDBOX = "SANDBOX_"
 _PUBLIC = (HTTPS, NO_LOGIN, ELSEWHERE)
@@ -68,6 +75,27 @@ def _feeds_differ(value: str) -> bool:
     feeds = list(_feeds(value))
     kinds, hosts = {kind for kind, _ in feeds}, {address_of(to).host.lower() for _, to in feeds}
     return min(len(kinds), len(hosts)) >= FEEDS_LEAST
+
+
+def _is_mail_server(value: str) -> bool:
+    address_of(value)
+    return bool(Server.parse(value).host)
+
+
+def _is_private_on_its_way(value: str) -> bool:
+    return Server.parse(value).scheme != PLAIN or address_of(value).is_inside
+
+
+def _is_sender(value: str) -> bool:
+    try:
+        return bool(Sender.parse(value).domain)
+    except NotAnAddress:
+        return False
+
+
+def _gets_mail(value: str) -> bool:
+    domain = Sender.parse(value).domain.lower() if _is_sender(value) else "invalid"
+    return not any(domain == nobodys or domain.endswith(f".{nobodys}") for nobodys in NOBODYS_DOMAINS)
 
 
 SETTINGS: Sequence[Setting] = (
@@ -124,6 +152,41 @@ SETTINGS: Sequence[Setting] = (
     Setting(name="LLAMASKETCH_OIDC_ISSUER", required=When.PRODUCTION, rules=(url("https", "http"), *_PUBLIC)),
     Setting(name="LLAMASKETCH_OIDC_AUDIENCE"),
     Setting(name="LLAMASKETCH_OIDC_JWKS_URL", rules=(url("https", "http"), *_PUBLIC)),
+    Setting(
+        name=SMTP_URL,
+        rules=(
+            matching(
+                "no_address",
+                "be the address of a mail server, which begins with smtps://, smtp:// or smtp+plain://",
+                _is_mail_server,
+            ),
+            matching(
+                "plain_text_outside",
+                "use TLS (smtps://, or smtp:// for STARTTLS), unless it is on this machine or in a private network",
+                _is_private_on_its_way,
+                when=When.PRODUCTION,
+            ),
+            PASSWORD_NOT_KNOWN,
+        ),
+    ),
+    Setting(
+        name="LLAMASKETCH_MAIL_FROM",
+        required=When.ALWAYS,
+        only_with=SMTP_URL,
+        rules=(
+            matching(
+                "no_sender",
+                "be one mail address, perhaps with a name, as in LlamaSketch <mail@llamas.art>",
+                _is_sender,
+            ),
+            matching(
+                "sender_of_nobody",
+                "be of a domain of your own that gets mail, and this one is for examples or for one machine",
+                _gets_mail,
+                when=When.PRODUCTION,
+            ),
+        ),
+    ),
     Setting(
         name="LLAMASKETCH_GRAPH",
         rules=(

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     """The issuer of people's tokens; empty means the built-in one."""
     oidc_audience: str = "llamasketch"
     oidc_jwks_url: str = ""
+    smtp_url: SecretStr = SecretStr("")
+    """The mail server; empty means that no mail is sent."""
+    mail_from: str = ""
+    """Whom mail is from: `LlamaSketch <mail@llamas.art>`."""
     graph: str = Field(default=SKETCH_GRAPH, pattern=r"^[a-z0-9_-]{1,40}@[0-9]{1,4}$")
     """The graph that images are made with: one that ships with the worker, or of the operator's own."""
     network_allowance_address: int = 60
@@ -128,6 +132,11 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether this is the try-out stack with its sandboxes."""
         return self.environment == "embedded"
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether there is a mail server."""
+        return bool(self.smtp_url.get_secret_value())
 
     @property
     def sqlalchemy_url(self) -> str:

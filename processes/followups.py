@@ -13,12 +13,13 @@ from generation.jobs.usage_reversal import REVERSALS
 from ledger.clock import Clock
 from ledger.followups.figures import Figures, figures_of, figures_query
 from ledger.followups.sweeper import Sweeper
+from mail.outbox import MAILS
 from processes import idle_accounts
 from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
 from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES
 
-KINDS = (GUEST_MERGES, IDLE_ACCOUNTS, REVERSALS, UPLOADS, FUNDINGS, NOTIFICATIONS, PAYMENT_RETRIES)
+KINDS = (GUEST_MERGES, IDLE_ACCOUNTS, REVERSALS, UPLOADS, FUNDINGS, NOTIFICATIONS, PAYMENT_RETRIES, MAILS)
 """What operators are shown, in this order."""
 
 

@@ -8,7 +8,7 @@ import psycopg
 import typer
 
 from gateway.commands import stack
-from gateway.configuration import EMBEDDED, PRODUCTION, is_production
+from gateway.configuration import EMBEDDED, PRODUCTION, SMTP_URL, is_production
 from gateway.database.privileges import TooPowerful, refuse_superuser
 from gateway.findings import all_findings
 from rails.configuration import Finding, given
@@ -22,6 +22,7 @@ def run_check_config(*, as_json: bool) -> int:
     findings = all_findings(environ)
     role, unchecked = _database_role(environ)
     findings += role
+    off = [] if SMTP_URL in given(environ) else [f"mail: {SMTP_URL} is not given, so nobody gets a receipt"]
     if as_json:
         stack.print_json(
             {
@@ -29,10 +30,11 @@ def run_check_config(*, as_json: bool) -> int:
                 "environment": PRODUCTION if is_production(environ) else EMBEDDED,
                 "findings": [finding._asdict() for finding in findings],
                 "unchecked": unchecked,
+                "off": off,
             }
         )
     else:
-        _print(findings, unchecked, production=is_production(environ))
+        _print(findings, unchecked, off, production=is_production(environ))
     return 1 if findings else 0
 
 
@@ -50,11 +52,13 @@ def _database_role(environ: Mapping[str, str]) -> tuple[list[Finding], list[str]
     return [], []
 
 
-def _print(findings: list[Finding], unchecked: list[str], *, production: bool) -> None:
+def _print(findings: list[Finding], unchecked: list[str], off: list[str], *, production: bool) -> None:
     for finding in findings:
         typer.echo(f"WRONG: {finding.problem}")
     for sentence in unchecked:
         typer.echo(f"Not checked: {sentence}")
+    for sentence in off:
+        typer.echo(f"Off: {sentence}")
     what = PRODUCTION if production else f"{EMBEDDED} (for trying out)"
     if findings:
         count = "1 setting is" if len(findings) == 1 else f"{len(findings)} settings are"

@@ -20,6 +20,7 @@ from ledger.clock import system_clock
 from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
 from ledger.ownership import accounts_of as accounts_of_merges
+from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
 from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
@@ -90,6 +91,8 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         ),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
+        "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),
+        "mail_choices": sa.delete(CHOICE_ROWS).where(CHOICE_ROWS.c.account_id == account_id),
         "idempotency_keys": sa.delete(idempotency_keys).where(idempotency_keys.c.principal == account_id),
     }
     return {name: (await connection.execute(statement)).rowcount for name, statement in statements.items()}

@@ -13,6 +13,7 @@ import structlog
 import gateway.database.tables
 import generation.store.tables
 import ledger.log.tables
+import mail.tables
 import projections.tables
 import rails.store.tables
 from gateway.database.current import MIGRATIONS
@@ -21,6 +22,7 @@ METADATA: Sequence[sa.MetaData] = (
     ledger.log.tables.metadata,
     rails.store.tables.METADATA,
     generation.store.tables.metadata,
+    mail.tables.METADATA,
     projections.tables.metadata,
     gateway.database.tables.metadata,
 )

@@ -59,6 +59,11 @@ OWN: Mapping[str, Meaning] = {
     "link_not_valid": Meaning(
         403, "Link not valid", "The link is wrong or has expired. Ask for the image again."
     ),
+    "mail_link_not_valid": Meaning(
+        403,
+        "Link not valid",
+        "This link to choose what is mailed is not valid. Copy all of it, from the letter.",
+    ),
     "topup_link_not_valid": Meaning(
         403,
         "Top-up link not valid",

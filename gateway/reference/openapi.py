@@ -12,7 +12,18 @@ from fastapi.routing import APIRoute
 from gateway.auth.identity import SESSION_COOKIE, VISITOR_COOKIE
 from gateway.http.codes import MET, OWN, STATUS
 from gateway.http.problems import MEDIA_TYPE
-from gateway.routes import account, events, generations, health, live, session, topup_links, topups, worker
+from gateway.routes import (
+    account,
+    events,
+    generations,
+    health,
+    live,
+    mail,
+    session,
+    topup_links,
+    topups,
+    worker,
+)
 from gateway.routes.shapes import PROBLEMS_FIELD, ProblemOut
 from gateway.wiring.dependencies import (
     current_link,
@@ -24,7 +35,7 @@ from ledger.errors import Refusal
 
 ROUTERS = tuple(
     module.router
-    for module in (account, generations, live, topups, topup_links, events, session, worker, health)
+    for module in (account, generations, live, topups, topup_links, events, session, mail, worker, health)
 )
 """What the description covers."""
 
@@ -70,6 +81,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "PATCH /v1/generations/sessions/{session_id}": {"paused": True},
     "POST /v1/topups": {"rail": "lightning", "credits": 500},
     "POST /v1/topup-link/topups": {"rail": "lightning", "credits": 100},
+    "PUT /v1/mail/{token}": {"optional": False},
     "POST /v1/session": {"email": "ada@example.org"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-7Q2M-X41D-9KTE-03WZ"},
     "POST /v1/worker/register": {

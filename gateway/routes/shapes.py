@@ -319,6 +319,23 @@ class TopupLinkOut(Shape):
     expires_at: str = Field(description="When the link ends.")
 
 
+class MailOut(Shape):
+    """What is mailed to the caller."""
+
+    sends: bool = Field(description="Whether this installation sends mail.")
+    address: str | None = Field(description="Where to; null for who has not signed in.")
+    optional: bool = Field(description="Whether letters that can be turned off are on: receipts, reminders.")
+    url: str = Field(
+        description="The page on which that is changed. Whoever has it can change that, and nothing else."
+    )
+
+
+class MailChoiceOut(Shape):
+    """Which letters an account gets."""
+
+    optional: bool = Field(description="Whether letters that can be turned off are on.")
+
+
 class TopupsOut(Shape):
     """The newest fifty top-ups."""
 

@@ -155,6 +155,19 @@ export interface LotOut {
   claimable: boolean;
 }
 
+/** Which letters an account gets. */
+export interface MailChoiceOut {
+  optional: boolean;
+}
+
+/** What is mailed to the caller. */
+export interface MailOut {
+  sends: boolean;
+  address: string | null;
+  optional: boolean;
+  url: string;
+}
+
 /** Credits that moved. */
 export interface MergedOut {
   credits: number;
@@ -401,6 +414,9 @@ type Found<K extends string> =
   K extends `GET /v1/topups/${string}` ? TopupOut :
   K extends `POST /v1/hooks/${string}` ? StoredOut :
   K extends `POST /v1/session/recover` ? RecoveredOut :
+  K extends `POST /v1/mail/${string}` ? MailChoiceOut :
+  K extends `GET /v1/mail/${string}` ? MailChoiceOut :
+  K extends `PUT /v1/mail/${string}` ? MailChoiceOut :
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
   K extends `DELETE /v1/session` ? SignedOutOut :
@@ -414,6 +430,7 @@ type Found<K extends string> =
   K extends `GET /v1/topups` ? TopupsOut :
   K extends `GET /v1/plans` ? PlansOut :
   K extends `GET /v1/rails` ? RailsOut :
+  K extends `GET /v1/mail` ? MailOut :
   K extends `GET /health` ? HealthOut :
   never;
 

@@ -27,6 +27,7 @@ PAGES: Mapping[str, str] = {
     "/sign-in": "sign_in.html",
     "/topups/{topup_id}": "topup.html",
     "/topup": "topup_link.html",
+    "/mail/{token}": "mail.html",
     "/images/{job_id}": "image.html",
     "/offline": "offline.html",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.auth.sessions import Sessions
 from gateway.streams.news import News
@@ -17,6 +17,7 @@ from generation.jobs.orphaned_uploads import OrphanedUploads
 from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
+from ledger.followups.sweeper import Sweeper
 from processes.followups import sweepers_of_accounts
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
@@ -30,6 +31,7 @@ async def running_background(
     generation: GenerationServices,
     sessions: Sessions,
     news: News,
+    mail: Sequence[Sweeper],
 ) -> AsyncIterator[None]:
     """All background tasks, for as long as the context lasts."""
     works = {
@@ -37,7 +39,7 @@ async def running_background(
         "sessions": sessions.run(),
         "streams": news.run(),
         "projections": ledger.projections.run(),
-        "periodic_tasks": _periodic_tasks(base, ledger, generation).run(),
+        "periodic_tasks": _periodic_tasks(base, ledger, generation, mail).run(),
     }
     async with payments.supervision:
         tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
@@ -48,7 +50,7 @@ async def running_background(
 
 
 def _periodic_tasks(
-    base: Foundation, ledger: LedgerServices, generation: GenerationServices
+    base: Foundation, ledger: LedgerServices, generation: GenerationServices, mail: Sequence[Sweeper]
 ) -> PeriodicTasks:
     idle_accounts = IdleAccounts(ledger.ledger, base.reader, base.clock)
     of_accounts = sweepers_of_accounts(
@@ -73,6 +75,7 @@ def _periodic_tasks(
             generation.generations.returns.sweeper,
             orphaned_uploads.sweeper,
             generation.funding_process.sweeper,
+            *mail,
         ),
         reconciler=reconciler,
         unreferenced_objects=UnreferencedObjects(

@@ -23,6 +23,7 @@ from gateway.http.problems import Problem
 from gateway.http.request_keys import RequestKeys
 from gateway.settings import Settings
 from gateway.streams.news import News
+from gateway.wiring.mail import MailServices
 from gateway.wiring.services import Services
 from generation.delivery.dispatch import Dispatch
 from generation.fleet.registry import Worker, WorkerRegistry
@@ -31,7 +32,7 @@ from generation.images.uploads import Uploads
 from generation.jobs.service import Generations
 from generation.queueing.signals import RedisSignals
 from ledger.clock import Clock
-from ledger.identifiers import Identifiers
+from ledger.identifiers import AccountId, Identifiers
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.sequencer import Sequencer
 from ledger.ownership import Ownership
@@ -176,6 +177,10 @@ async def _topup_links(request: Request) -> TopupLinks:
     return _services(request).identity.topup_links
 
 
+async def _mail(request: Request) -> MailServices:
+    return _services(request).mail
+
+
 async def _news(request: Request) -> News:
     return _services(request).news
 
@@ -218,6 +223,7 @@ OriginsDep: TypeAlias = Annotated[Origins, Depends(_origins)]
 NetworkKeysDep: TypeAlias = Annotated[NetworkKeys, Depends(_network_keys)]
 IdempotencyKeysDep: TypeAlias = Annotated[IdempotencyKeys, Depends(_idempotency_keys)]
 TopupLinksDep: TypeAlias = Annotated[TopupLinks, Depends(_topup_links)]
+MailDep: TypeAlias = Annotated[MailServices, Depends(_mail)]
 NewsDep: TypeAlias = Annotated[News, Depends(_news)]
 RequestKeysDep: TypeAlias = Annotated[RequestKeys, Depends(_request_keys)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
@@ -287,6 +293,23 @@ async def current_link(
 LinkHolder: TypeAlias = Annotated[TopupLink, Depends(current_link)]
 
 
+async def current_mail_link(
+    request: Request, mail: MailDep, ownership: OwnershipDep, limiter: LimiterDep
+) -> AccountId:
+    """Dependency: whose letters the link in the address chooses. Cookies do not count. Raises `Problem` 403, 429."""
+    if "mail_link" not in request.scope:
+        account_id = mail.links.read(request.path_params["token"])
+        if account_id is None:
+            raise Problem("mail_link_not_valid")
+        await limiter.check(request, None)
+        request.scope["mail_link"] = await ownership.owner_of(account_id)
+    found: AccountId = request.scope["mail_link"]
+    return found
+
+
+MailLinkHolder: TypeAlias = Annotated[AccountId, Depends(current_mail_link)]
+
+
 # --- the same, before anything of the body is read ---
 
 
@@ -309,10 +332,16 @@ async def _admit_link(request: Request) -> None:
     await current_link(request, services.identity.topup_links, services.identity.limiter, services.base.clock)
 
 
+async def _admit_mail_link(request: Request) -> None:
+    services = _services(request)
+    await current_mail_link(request, services.mail, services.ledger.ownership, services.identity.limiter)
+
+
 Admit: TypeAlias = Callable[[Request], Awaitable[None]]
 ADMITTING: Sequence[tuple[Callable[..., Any], Admit]] = (
     (current_worker, _admit_worker),
     (current_link, _admit_link),
+    (current_mail_link, _admit_mail_link),
     (optional_principal, _admit_anybody),
     (current_principal, _admit_caller),
 )

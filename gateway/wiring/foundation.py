@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,9 +24,11 @@ from ledger.domain.account import ACCOUNTS
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
 from ledger.log.database_clock import DatabaseClock
+from ledger.log.model import Category
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import STALLED_SECONDS, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
+from processes import mails
 from rails.domain.state import PAYMENTS
 
 CLOCK_AHEAD_MAX = timedelta(seconds=10)
@@ -74,7 +77,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         clock = await _database_clock(engine, stack)
     datastore = open_datastore(settings.database_url)
     stack.callback(datastore.close)
-    categories = Categories(CATEGORIES)
+    categories = Categories(categories_for(settings))
     sequencer = Sequencer(LogRecorder(datastore), categories, clock, clock_ahead_max=CLOCK_AHEAD_MAX)
     sequencer.start()
     stack.push_async_callback(asyncio.to_thread, sequencer.stop)
@@ -104,6 +107,17 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         redis=client,
         signals=RedisSignals(client),
         http=await stack.enter_async_context(httpx.AsyncClient(timeout=10)),
+    )
+
+
+def categories_for(settings: Settings) -> Sequence[Category[Any]]:
+    """Every kind of stream, with what follows from its events. Without a mail server nothing is left to be mailed."""
+    if not settings.sends_mail:
+        return CATEGORIES
+    return (
+        replace(ACCOUNTS, on_event=mails.on_account_event),
+        replace(PAYMENTS, on_event=mails.on_payment_event),
+        JOBS,
     )
 
 

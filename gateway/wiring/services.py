@@ -14,6 +14,7 @@ from gateway.wiring.foundation import Foundation, open_foundation
 from gateway.wiring.generation import GenerationServices, build_generation
 from gateway.wiring.identity import IdentityServices, build_identity
 from gateway.wiring.ledger import LedgerServices, build_ledger
+from gateway.wiring.mail import MailServices, build_mail
 from gateway.wiring.payments import PaymentServices, build_payments
 from ledger.clock import Clock
 from rails.contract import RailPlugin
@@ -28,6 +29,7 @@ class Services:
     payments: PaymentServices
     generation: GenerationServices
     identity: IdentityServices
+    mail: MailServices
     streams: OpenStreams
     news: News
 
@@ -48,6 +50,7 @@ async def running_services(
         await generation.queue.ensure_clock()
         await generation.uploads.warm()
         identity = build_identity(base)
+        mail = build_mail(base)
         await identity.sessions.refresh()
         news = News(
             signals=base.signals,
@@ -58,7 +61,7 @@ async def running_services(
             clock=base.clock,
         )
         await stack.enter_async_context(
-            running_background(base, ledger, payments, generation, identity.sessions, news)
+            running_background(base, ledger, payments, generation, identity.sessions, news, mail.sweepers)
         )
         yield Services(
             base=base,
@@ -66,6 +69,7 @@ async def running_services(
             payments=payments,
             generation=generation,
             identity=identity,
+            mail=mail,
             streams=OpenStreams(
                 account_max=settings.streams_account,
                 network_max=settings.streams_address,

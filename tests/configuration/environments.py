@@ -10,6 +10,8 @@ SOUND = {
     "LLAMASKETCH_SECRET_KEY": "kX9vTq2LmZ7bRw4cNf8YpHs3JdGe6UaVtB1oKi5WyQ0",
     "LLAMASKETCH_PUBLIC_URL": "https://sketch.llamas.art",
     "LLAMASKETCH_OIDC_ISSUER": "https://clerk.llamas.art",
+    "LLAMASKETCH_SMTP_URL": "smtps://llamas:p8HsJ3dGe6Ua@mail.llamas.art",
+    "LLAMASKETCH_MAIL_FROM": "LlamaSketch <mail@llamas.art>",
     "LLAMASKETCH_OBJECT_STORE_URL": "s3://pictures",
     "LLAMASKETCH_OBJECT_STORE_ENDPOINT": "https://store.llamas.art",
     "LLAMASKETCH_OBJECT_STORE_PUBLIC_ENDPOINT": "https://pictures.llamas.art",

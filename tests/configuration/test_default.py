@@ -30,6 +30,8 @@ READS_THE_DATABASE = {
     "rebuild": (),
     "jobs": (JOB,),
     "followups": (),
+    "mail": (),
+    "mail again": (),
     "queue": (),
     "workers": (),
     "workers drain": (WORKER,),
@@ -40,6 +42,7 @@ READS_THE_DATABASE = {
 WANTS_ALL = {
     "erase": ("acct_01jzzzzzzzzzzzzzzzzzzzzzzz", "--yes"),
     "objects": (),
+    "mail test": ("ada@llamas.art",),
     "check-config": (),
     "workers token": (),
     "prepare-database": (),
@@ -114,7 +117,7 @@ def test_a_database_that_does_not_answer_is_said_in_one_line(name: str, invoke: 
     assert line.startswith("The database ")
 
 
-@pytest.mark.parametrize("name", ["erase", "objects", "check-config"])
+@pytest.mark.parametrize("name", ["erase", "objects", "mail test", "check-config"])
 def test_with_the_database_alone_a_command_names_all_that_production_misses(
     name: str, invoke: Invoke
 ) -> None:

@@ -104,6 +104,53 @@ def test_prices_come_from_several_feeds_by_https(value: str, rule: str) -> None:
     assert found({**SOUND, "RATE_FEEDS": value}) == {"RATE_FEEDS": rule}
 
 
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("mail.llamas.art", "no_address"),
+        ("https://mail.llamas.art", "no_address"),
+        ("smtps://", "no_address"),
+        ("smtps://mail.llamas.art:0", "no_address"),
+        ("smtps://mail.llamas.art:mail", "no_address"),
+        ("smtp+plain://mail.llamas.art", "plain_text_outside"),
+        ("smtp+plain://93.184.215.14:25", "plain_text_outside"),
+        ("smtps://llamas:changeme@mail.llamas.art", "well_known_password"),
+    ],
+)
+def test_mail_goes_to_a_server_and_by_tls_if_it_leaves(value: str, rule: str) -> None:
+    assert found({**SOUND, "LLAMASKETCH_SMTP_URL": value}) == {"LLAMASKETCH_SMTP_URL": rule}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["smtps://mail.llamas.art", "smtp://llamas:p8HsJ3dGe6Ua@mail.llamas.art:2587", "smtp+plain://127.0.0.1:25",
+     "smtp+plain://relay.internal", "smtp+plain://10.0.0.3"],
+)  # fmt: skip
+def test_a_relay_inside_may_be_spoken_to_plainly(value: str) -> None:
+    assert found({**SOUND, "LLAMASKETCH_SMTP_URL": value}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("LlamaSketch", "no_sender"),
+        ("LlamaSketch <mail>", "no_sender"),
+        ("a@llamas.art, b@llamas.art", "no_sender"),
+        ("LlamaSketch <mail@llamasketch.example>", "sender_of_nobody"),
+        ("mail@mail.example.com", "sender_of_nobody"),
+        ("mail@llama.local", "sender_of_nobody"),
+        ("", "missing"),
+    ],
+)
+def test_mail_is_from_an_address_that_gets_mail(value: str, rule: str) -> None:
+    assert found({**SOUND, "LLAMASKETCH_MAIL_FROM": value}) == {"LLAMASKETCH_MAIL_FROM": rule}
+
+
+def test_without_a_mail_server_nothing_of_mail_is_missing() -> None:
+    without = {name: value for name, value in SOUND.items() if "SMTP" not in name and "MAIL" not in name}
+    assert found(without) == {}
+
+
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize(
     "value",

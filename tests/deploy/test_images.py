@@ -23,7 +23,7 @@ from tests.deploy.images import (
 )
 from tests.house.sources import ROOT, python, tracked
 
-BELOW_THE_GATEWAY = {"ledger", "rails", "generation", "processes", "projections", "gateway"}
+BELOW_THE_GATEWAY = {"ledger", "rails", "generation", "mail", "processes", "projections", "gateway"}
 CODE_OF = {"api": BELOW_THE_GATEWAY, "worker": {"worker"}, "sandbox": {"sandbox"}}
 SINGLE_FILES = {
     # The shapes of the messages between the two.

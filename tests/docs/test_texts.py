@@ -13,7 +13,18 @@ from gateway.cli import command_line as cli
 from gateway.http.codes import OWN
 from gateway.http.problems import FRAMEWORK_CODES, STANDS_FOR
 from gateway.reference.openapi import EXAMPLES, problem_codes
-from gateway.routes import account, events, generations, health, live, session, topup_links, topups, worker
+from gateway.routes import (
+    account,
+    events,
+    generations,
+    health,
+    live,
+    mail,
+    session,
+    topup_links,
+    topups,
+    worker,
+)
 from gateway.routes.shapes import PROBLEMS_FIELD
 from gateway.settings import Settings
 from gateway.wiring.foundation import CATEGORIES
@@ -21,7 +32,7 @@ from tests.docs.texts import DOCUMENTS, ROOT, anchors, code, name
 
 ROUTERS = [
     module.router
-    for module in (account, events, generations, health, live, session, topup_links, topups, worker)
+    for module in (account, events, generations, health, live, mail, session, topup_links, topups, worker)
 ]
 ROUTES: list[Any] = [route for router in ROUTERS for route in router.routes]
 RAIL_SETTING = re.compile(r'"((?:STRIPE|LND|LIGHTNING|ELEMENTS|ESPLORA|LIQUID)_[A-Z_]+)"')

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 PARSERS: Mapping[str, Sequence[str]] = {
     "test_a_token_that_we_did_not_make_is_nobodys": (
         "gateway/auth/identity.py:VisitorTokens.read",
+        "gateway/auth/mail_links.py:MailLinks.read",
         "gateway/auth/topup_links.py:TopupLinks.read",
         "gateway/routes/events.py:FrameIds.read",
         "generation/fleet/tokens.py:RegistrationTokens.genuine",

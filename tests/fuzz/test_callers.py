@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.auth.authentication import Authenticator
 from gateway.auth.identity import VisitorTokens
+from gateway.auth.mail_links import MailLinks
 from gateway.auth.networks import Origins, prefixes
 from gateway.auth.people import People
 from gateway.auth.topup_links import TopupLinks
@@ -43,10 +44,12 @@ VISITORS = VisitorTokens(SECRET, clock)
 FRAMES = FrameIds(SECRET)
 LINKS = LinkSigner(SECRET, clock)
 TOPUP_LINKS = TopupLinks(SECRET, "https://llamasketch.example", clock)
+MAIL_LINKS = MailLinks(SECRET, "https://llamasketch.example")
 GENUINE = (
     VISITORS.issue(ACCOUNT),
     FRAMES.issue(ACCOUNT, 5),
     TOPUP_LINKS.issue(ACCOUNT, 5).partition("#")[2],
+    MAIL_LINKS.token(ACCOUNT),
     RegistrationTokens(SECRET, clock).mint(valid_for=timedelta(days=1)),
     RenewedTokens(SECRET).mint("wrk_1", b"d", NOW),
 )
@@ -67,6 +70,7 @@ def test_a_token_that_we_did_not_make_is_nobodys(token: str) -> None:
     assert VISITORS.read(token) in (None, ACCOUNT)
     assert (VISITORS.read(token) is None) == (token != GENUINE[0])
     assert (TOPUP_LINKS.read(token) is None) == (token != GENUINE[2])
+    assert (MAIL_LINKS.read(token) is None) == (token != GENUINE[3])
     RegistrationTokens(SECRET, clock).genuine(token)
     renewed = RenewedTokens(SECRET)
     if renewed.worker_of(token) is not None:

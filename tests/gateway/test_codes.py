@@ -15,6 +15,7 @@ import pytest
 import gateway
 import generation
 import ledger
+import mail
 import processes
 import projections
 import rails
@@ -31,7 +32,7 @@ from rails.payments.service import NotificationsFull
 from tests.gateway.golden import golden
 from worker.comfyui.faults import ComfyFault
 
-PACKAGES = (ledger, rails, generation, processes, projections, gateway, worker)
+PACKAGES = (ledger, rails, generation, mail, processes, projections, gateway, worker)
 HELD: Mapping[str, Any] = golden("codes")
 
 

@@ -59,6 +59,11 @@ TABLE: dict[str, Access] = {
     "POST /v1/topup-link/topups": A.LINK,
     "GET /v1/topup-link/topups/{topup_id}": A.LINK,
     "POST /v1/hooks/{rail}": A.VERIFIED,
+    "GET /v1/mail": A.ACCOUNT,
+    "GET /v1/mail/{token}": A.SIGNED,
+    "PUT /v1/mail/{token}": A.SIGNED,
+    "POST /v1/mail/{token}": A.SIGNED,
+    "GET /sandbox/mail": A.PAGE,
     "POST /v1/worker/register": A.ONCE,
     "POST /v1/worker/renew": A.WORKER,
     "GET /v1/generations/sessions/{session_id}": A.ACCOUNT,
@@ -87,6 +92,7 @@ TABLE: dict[str, Access] = {
             "/sign-in",
             "/topups/{topup_id}",
             "/topup",
+            "/mail/{token}",
             "/images/{job_id}",
             "/offline",
             "/sandbox/wallet",
@@ -168,6 +174,7 @@ async def test_a_route_serves_exactly_its_roles(
         "rail": "fake",
         "key": "images/x.png",
         "path": "js/none.js",
+        "token": "lsm1.acct_" + "0" * 26 + ".x",
     }
     roles = {"owner": owner, "nobody": gateway.client(), **others}
     if name == "POST /v1/worker/renew":

@@ -10,7 +10,17 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("ledger", "rails", "generation", "worker", "processes", "projections", "gateway", "sandbox")
+PRODUCT = (
+    "ledger",
+    "rails",
+    "generation",
+    "mail",
+    "worker",
+    "processes",
+    "projections",
+    "gateway",
+    "sandbox",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import ast
 
 from tests.house.sources import ROOT
 
-PACKAGES = ("ledger", "rails", "generation", "processes", "projections", "gateway", "worker")
+PACKAGES = ("ledger", "rails", "generation", "mail", "processes", "projections", "gateway", "worker")
 WAITS = {"gather", "wait"}
 
 

@@ -1,6 +1,7 @@
 // The account: what is there, where it came from, and every event that touched it.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { api } from "./api.js";
 import { on } from "./events.js";
 import { day, number, plural } from "./money.js";
 import { mount } from "./shell.js";
@@ -84,6 +85,18 @@ function Lots() {
   </section>`;
 }
 
+const mail = signal(/** @type {import("../../api.d.ts").MailOut | null} */ (null));
+
+/** What is mailed to whoever has signed in; nothing where no mail is sent, or while it cannot be asked. */
+function Mail() {
+  useEffect(() => { api("GET", "/v1/mail").then((found) => { mail.value = found; }, () => {}); }, []);
+  const now = mail.value;
+  if (!now?.sends || !now.address) return null;
+  return html`<section class="card who" aria-labelledby="letters-title"><h2 id="letters-title" class="label">Mail</h2>
+    <p>Receipts and reminders to <strong>${now.address}</strong> are ${now.optional ? "on" : "off"}.</p>
+    <a class="button" href=${new URL(now.url).pathname}>Change it</a></section>`;
+}
+
 function Statement() {
   const all = entries.value;
   return html`<section id="statement" aria-labelledby="statement-title" aria-busy=${loading.value}>
@@ -113,7 +126,7 @@ function Account() {
   }, []);
   return html`<h1>Account</h1>
     <div class="account-top"><${Balance} />${session.value && html`<${SignInPanel} done=${() => { loadAccount(); load(false); }} />`}</div>
-    <${Lots} /><${Statement} />`;
+    ${session.value?.kind === "person" && html`<${Mail} />`}<${Lots} /><${Statement} />`;
 }
 
 mount(html`<${Account} />`, "account");

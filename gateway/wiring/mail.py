@@ -1,0 +1,77 @@
+"""Mail: whom it is for, what they chose, and the sweeper that sends it, if there is a mail server."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.auth.mail_links import MailLinks
+from gateway.database.tables import people
+from gateway.settings import Settings
+from gateway.wiring.foundation import Foundation
+from ledger.followups.sweeper import Sweeper
+from ledger.identifiers import AccountId
+from ledger.ownership import Ownership
+from mail.choices import Choices
+from mail.delivery import Delivery
+from mail.domain.message import Sender
+from mail.ports import Recipient, Transport
+from mail.server import Server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServices:
+    """What people chose, and what sends."""
+
+    links: MailLinks
+    choices: Choices
+    sweepers: tuple[Sweeper, ...]
+    """One, or none without a mail server."""
+
+
+class PeopleRecipients:
+    """The addresses of those who have signed in. Implements `mail.ports.Recipients`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._ownership = Ownership(engine)
+
+    async def find(self, account_id: str) -> Recipient | None:
+        """See `Recipients.find`."""
+        owner = await self._ownership.owner_of(AccountId(account_id))
+        query = sa.select(people.c.email).where(people.c.account_id == owner)
+        async with self._engine.connect() as connection:
+            address = (await connection.execute(query)).scalar_one_or_none()
+        return Recipient(owner, str(address)) if address else None
+
+
+def transport_to(settings: Settings) -> Transport:
+    """The way to the mail server of the settings."""
+    # Loaded only where mail is sent (`gateway.imports`).
+    from mail.smtp import SmtpTransport
+
+    return SmtpTransport(Server.parse(settings.smtp_url.get_secret_value()))
+
+
+def build_mail(base: Foundation) -> MailServices:
+    """Mail; without a mail server nothing is sent, and the log says so."""
+    settings = base.settings
+    links = MailLinks(settings.secret_for("mail-links"), settings.public_url)
+    choices = Choices(base.engine, base.clock)
+    if not settings.sends_mail:
+        structlog.get_logger("mail").info("mail_is_off", why="LLAMASKETCH_SMTP_URL is not given")
+        return MailServices(links=links, choices=choices, sweepers=())
+    delivery = Delivery(
+        engine=base.engine,
+        clock=base.clock,
+        transport=transport_to(settings),
+        recipients=PeopleRecipients(base.engine),
+        links=links,
+        sender=Sender.parse(settings.mail_from),
+        public_url=settings.public_url,
+    )
+    return MailServices(links=links, choices=choices, sweepers=(delivery.sweeper(random.SystemRandom()),))

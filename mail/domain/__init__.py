@@ -1,0 +1,1 @@
+"""What a letter says, and the message that carries it. Pure."""

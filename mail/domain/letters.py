@@ -1,0 +1,66 @@
+"""The letters that there are, as data: what each template is filled with. No personal data and no secrets.
+
+A letter is kept in the outbox until it is sent, so its fields only grow: a new one has a default.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, TypeAlias
+
+import msgspec
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True, tag_field="template"):
+    """What every letter has."""
+
+    optional: ClassVar[bool] = False
+    """Whether people may turn it off. What somebody must know, or has just asked for, is sent to everybody."""
+
+
+class Receipt(Letter, frozen=True, kw_only=True, tag="receipt"):
+    """A payment has arrived, and its credits are there."""
+
+    optional: ClassVar[bool] = True
+    payment_id: str
+    amount_minor: int
+    """What was paid, tax included, in minor units of the asset."""
+    tax_minor: int
+    """The tax in it, in minor units of the asset."""
+    asset: str
+    """Code of the asset."""
+    usd_minor: int
+    """What it was worth when it arrived, in US cents, rounded down."""
+    credits: int
+    rail: str
+    paid_at: datetime
+
+
+class RefundSent(Letter, frozen=True, kw_only=True, tag="refund_sent"):
+    """Money was sent back."""
+
+    refund_id: str
+    amount_minor: int
+    """What was sent, in minor units of the asset."""
+    asset: str
+    credits: int
+    """Credits that went with it."""
+    rail: str
+    sent_at: datetime
+
+
+class RefundFailed(Letter, frozen=True, kw_only=True, tag="refund_failed"):
+    """Money could not be sent back; its credits are there again."""
+
+    refund_id: str
+    credits: int
+    """Credits that are back."""
+
+
+AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed
+"""Every letter."""
+
+
+def name_of(letter: AnyLetter) -> str:
+    """The letter's name: of its template, and in the outbox."""
+    return str(letter.__struct_config__.tag)
