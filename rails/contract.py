@@ -115,6 +115,34 @@ class PaymentRequestStatus(StrEnum):
     CLOSED = "closed"
 
 
+class Refund(StrEnum):
+    """How an outgoing payment ended. Unknown is resolved by asking again, never by paying again."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class RefundTo(StrEnum):
+    """Where a refund goes."""
+
+    ORIGIN = "origin"
+    """Back to where the money came from: nothing has to be named."""
+    INVOICE = "invoice"
+    """To an invoice of the payer's, for exactly the amount or without one."""
+    ADDRESS = "address"
+    """To an address of the payer's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentBack:
+    """A refund that the core asked for, as the rail knows it."""
+
+    key: str
+    """As in `Refunds.refund`."""
+    outcome: Refund
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Everything the rail knows now about one reference. Asking twice changes nothing."""
@@ -124,6 +152,8 @@ class Observation:
     receipts: Sequence[FundsReceipt] = ()
     decline_code: str | None = None
     """A short machine-readable reason that is safe to show, such as `card_declined`."""
+    refunds: Sequence[SentBack] = ()
+    """Refunds that the core asked for, where the rail can tell: one that was sent may fail days later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +226,9 @@ class Capabilities:
     """Where it stands among the choices offered, lowest first."""
     quote_seconds: int
     """How long a quote stands."""
+    refund_to: RefundTo | None = None
+    """Where money is sent back to; None if that is for an operator to find out. A rail without `Refunds` names
+    it, too, if an operator can send money there by hand."""
 
 
 class Rail(Protocol):
@@ -247,20 +280,21 @@ class Holds(Protocol):
         """Give the held money back and close the payment request; close it if no money has come. Idempotent."""
 
 
-class Refund(StrEnum):
-    """How an outgoing payment ended. Unknown is resolved by asking again, never by paying again."""
-
-    SENT = "sent"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
 @runtime_checkable
 class Refunds(Protocol):
     """A rail that can send money back."""
 
     async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
-        """Send back at most once per `key`."""
+        """Send back at most once per `key`, however often it is asked. Raises `RailUnavailable` only before
+        anything was sent."""
+
+
+@runtime_checkable
+class RefundCosts(Protocol):
+    """A rail that takes something for sending money back."""
+
+    async def refund_cost(self, destination: str | None, key: str) -> Money | None:
+        """What a refund that was sent has cost beside its amount; None if the rail does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import router_pb2 as router
 
 from ledger.money import BTC, Money
-from rails.contract import RailProtocolError, RailUnavailable, Refund
+from rails.contract import RailProtocolError, RailUnavailable, Refund, RefundTo
 from rails.lightning.connection import Connection
 from rails.lightning.errors import (
     AnswerUnreadable,
@@ -31,15 +32,18 @@ ATTEMPT_SECONDS = 60
 ANSWER_SECONDS = 75
 FEE_LIMIT_PER_MILLE = 10
 FEE_LIMIT_FLOOR_MSAT = 10_000
+FEE_MSAT_MAX = 10**15
+"""More than anybody has: what says more is not read."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _OUTCOMES = {2: Refund.SENT, 3: Refund.FAILED}
 
 
 class RefundingLightningRail(LightningRail):
-    """A Lightning rail that can also send money back. Implements `Refunds`."""
+    """A Lightning rail that can also send money back. Implements `Refunds` and `RefundCosts`."""
 
     def __init__(self, *arguments: Any, payouts: Payouts) -> None:
         super().__init__(*arguments)
+        self.capabilities = replace(self.capabilities, refund_to=RefundTo.INVOICE)
         self._payouts = payouts
 
     async def refund(
@@ -57,6 +61,11 @@ class RefundingLightningRail(LightningRail):
         if amount.asset != BTC or amount.minor <= 0 or destination is None:
             raise ValueError("a Lightning refund needs an amount in BTC and a BOLT11 invoice")
         return await self._payouts.pay(destination, amount.minor, key)
+
+    async def refund_cost(self, destination: str | None, key: str) -> Money | None:
+        """The routing fee of what was paid to this invoice."""
+        fee_msat = None if destination is None else await self._payouts.fee_msat(destination)
+        return None if fee_msat is None else Money(fee_msat, BTC)
 
     async def close(self) -> None:
         """Let go of both channels."""
@@ -97,8 +106,19 @@ class Payouts:
             raise AnswerUnreadable("DecodePayReq: the payment hash is none")
         return asked
 
+    async def fee_msat(self, bolt11: str) -> int | None:
+        """What the route of a payment took (`Payment.fee_msat` of LND); None while it is not known."""
+        payment = await self._payment((await self._decode(bolt11)).payment_hash)
+        fee = None if payment is None else payment.fee_msat
+        return fee if type(fee) is int and 0 <= fee <= FEE_MSAT_MAX else None
+
     async def _track(self, payment_hash: str) -> Refund | None:
         """How a payment stands, or None if it was never started."""
+        payment = await self._payment(payment_hash)
+        return None if payment is None else _OUTCOMES.get(payment.status, Refund.UNKNOWN)
+
+    async def _payment(self, payment_hash: str) -> Any:
+        """What the node knows of a payment, or None if it was never started."""
         request = router.TrackPaymentRequest(payment_hash=bytes.fromhex(payment_hash))
         updates = self._connection.stream(
             lambda stubs: stubs.router.TrackPaymentV2, request, method="TrackPaymentV2", seconds=10
@@ -106,10 +126,10 @@ class Payouts:
         try:
             async with aclosing(updates):
                 async for payment in updates:
-                    return _OUTCOMES.get(payment.status, Refund.UNKNOWN)
+                    return payment
         except (PaymentNotFound, InvoiceNotFound):
             return None
-        return Refund.UNKNOWN
+        return ln.Payment()  # of no known status
 
     async def _send(self, bolt11: str, amount_msat: int, chosen_msat: int, payment_hash: str) -> Refund:
         request = router.SendPaymentRequest(

@@ -28,6 +28,7 @@ from rails.contract import (
     RailUnavailable,
     ReceiptState,
     ReferenceStore,
+    RefundTo,
 )
 from rails.liquid import cursor as cursors
 from rails.liquid.book import ScriptBook
@@ -296,6 +297,7 @@ def _capabilities(settings: LiquidSettings) -> Capabilities:
         maximum={asset.code: limits[asset.code][1] for asset in assets},
         order=30,
         quote_seconds=settings.quote_seconds,
+        refund_to=RefundTo.ADDRESS,
     )
 
 

@@ -22,6 +22,7 @@ from rails.contract import (
     RailProtocolError,
     RailUnavailable,
     Refund,
+    RefundTo,
 )
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused, StripeCalls
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
@@ -50,6 +51,7 @@ CAPABILITIES = Capabilities(
     maximum={"USD": 99_999_999},
     order=10,
     quote_seconds=3600,
+    refund_to=RefundTo.ORIGIN,
 )
 
 

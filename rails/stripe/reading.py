@@ -16,6 +16,7 @@ from rails.contract import (
     RailProtocolError,
     ReceiptState,
     Refund,
+    SentBack,
 )
 from rails.reading import understood
 
@@ -68,6 +69,11 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
         status=status,
         receipts=() if receipt is None else (receipt,),
         decline_code=_decline_code(intent) if status is PaymentRequestStatus.DECLINED else None,
+        refunds=tuple(
+            SentBack(key=_text(key), outcome=read_refund(refund))
+            for refund in refunds
+            if (key := refund_key(refund)) is not None
+        ),
     )
 
 

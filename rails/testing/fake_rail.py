@@ -30,7 +30,9 @@ from rails.contract import (
     RailUnavailable,
     ReceiptState,
     Refund,
+    RefundTo,
     RejectionReason,
+    SentBack,
 )
 
 WEBHOOK_SECRET = b"a secret of the fake network"
@@ -69,7 +71,8 @@ class FakeNetwork:
         self._name = name
         self._ways: dict[str, _Way] = {}
         self._notifications: list[str] = []
-        self._refunds: dict[str, Refund] = {}
+        self._refunds: dict[str, tuple[str, Money, Refund]] = {}
+        """By key: of which payment request, how much, and how it ended."""
         self._changed = asyncio.Condition()
         self.down = False
         """Every call to the rail fails."""
@@ -184,11 +187,47 @@ class FakeNetwork:
             raise RailUnavailable("the answer was lost")
 
     def refund_once(self, key: str, reference: str, amount: Money, destination: str | None) -> Refund:
-        """The outcome of an outgoing payment, fixed by its key."""
-        self.way(reference)
-        if key not in self._refunds:
+        """The outcome of an outgoing payment, fixed by its key. As any bank, it sends no more than is left."""
+        _, _, known = self._refunds.get(key, (reference, amount, None))
+        outcome = self.refund_outcome
+        if known is None and amount.minor > self.left(reference, amount.asset):
+            outcome = Refund.FAILED
+        elif known is None:
             self.refunded.append((reference, amount, destination))
-        return self._refunds.setdefault(key, self.refund_outcome)
+        if known is None or known is Refund.UNKNOWN:
+            self._refunds[key] = reference, amount, outcome
+        return self._refunds[key][2]
+
+    def left(self, reference: str, asset: Asset) -> int:
+        """What of the money of a payment request is undisputed and did not go back, in minor units."""
+        there = sum(
+            receipt.amount.minor - (receipt.reversed_amount.minor if receipt.reversed_amount else 0)
+            for receipt in self.way(reference).receipts.values()
+            if receipt.state is ReceiptState.SETTLED and receipt.amount.asset == asset
+        )
+        return there - self.sent_back(reference, asset)
+
+    def sent_back(self, reference: str, asset: Asset) -> int:
+        """What refunds have taken of it, in minor units."""
+        return sum(
+            amount.minor
+            for whose, amount, outcome in self._refunds.values()
+            if whose == reference and amount.asset == asset and outcome is not Refund.FAILED
+        )
+
+    async def fail_refund(self, key: str) -> None:
+        """A refund that was sent bounces, days later."""
+        reference, amount, _ = self._refunds[key]
+        self._refunds[key] = reference, amount, Refund.FAILED
+        await self.notification(reference)
+
+    def refunds_of(self, reference: str) -> tuple[SentBack, ...]:
+        """Every refund of a payment request, as it is now."""
+        return tuple(
+            SentBack(key=key, outcome=outcome)
+            for key, (whose, _, outcome) in self._refunds.items()
+            if whose == reference
+        )
 
     @staticmethod
     def webhook(reference: str, notification_id: str) -> tuple[dict[str, str], bytes]:
@@ -202,7 +241,11 @@ class FakeNetwork:
         return {"fake-signature": hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()}
 
 
-def fake_capabilities(assets: tuple[Asset, ...] = (BTC, USDT, USD), label: str = "Fake") -> Capabilities:
+def fake_capabilities(
+    assets: tuple[Asset, ...] = (BTC, USDT, USD),
+    label: str = "Fake",
+    refund_to: RefundTo | None = RefundTo.ORIGIN,
+) -> Capabilities:
     """Generous limits, a quote of 15 minutes."""
     return Capabilities(
         assets=assets,
@@ -211,6 +254,7 @@ def fake_capabilities(assets: tuple[Asset, ...] = (BTC, USDT, USD), label: str =
         maximum={asset.code: 10**15 for asset in assets},
         order=99,
         quote_seconds=900,
+        refund_to=refund_to,
     )
 
 
@@ -248,6 +292,7 @@ class FakeRail:
             status=way.status,
             receipts=tuple(way.receipts.values()),
             decline_code=way.decline_code,
+            refunds=self._network.refunds_of(reference),
         )
 
     async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
@@ -295,9 +340,14 @@ class FakeRail:
         return await self._resolve(reference, ReceiptState.RETURNED, "release")
 
     async def refund(self, reference: str, amount: Money, destination: str | None, key: str) -> Refund:
-        """Send money back, once per key."""
+        """Send money back, once per key. An answer that is lost leaves it unknown."""
         self._network.check("refund")
-        return self._network.refund_once(key, reference, amount, destination)
+        outcome = self._network.refund_once(key, reference, amount, destination)
+        try:
+            self._network.answer()
+        except RailUnavailable:
+            return Refund.UNKNOWN
+        return outcome
 
     async def _resolve(self, reference: str, state: ReceiptState, call: str) -> Observation:
         self._network.check(call)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from ledger.clock import Clock
 from ledger.money import BTC, LBTC, USD, USDT
-from rails.contract import Capabilities, Instructions, Order, Rail, RailContext, ReceiptState
+from rails.contract import Capabilities, Instructions, Order, Rail, RailContext, ReceiptState, RefundTo
 from rails.testing import FakeNetwork, FakeRail, fake_capabilities
 
 ADDRESS = (
@@ -66,7 +66,9 @@ class InvoiceRail(ShownRail):
 
 
 class AddressRail(ShownRail):
-    """An address, and a URI that asks for an amount of an asset."""
+    """An address, and a URI that asks for an amount of an asset. It only watches: nothing is sent back by itself."""
+
+    refund = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         due = order.amount_due
@@ -104,9 +106,9 @@ def shown_rails(clock: Clock) -> dict[str, ShownPlugin]:
     """Card and Lightning are final at once, Liquid is seen first: as in the world."""
     settled, seen = ReceiptState.SETTLED, ReceiptState.SEEN
     made = [
-        ("card", CardRail, fake_capabilities((USD,), "Card"), settled, 1),
-        ("lightning", InvoiceRail, fake_capabilities((BTC,), "Lightning"), settled, 2),
-        ("liquid", AddressRail, fake_capabilities((USDT, LBTC), "USDT / L-BTC"), seen, 3),
+        ("card", CardRail, fake_capabilities((USD,), "Card", RefundTo.ORIGIN), settled, 1),
+        ("lightning", InvoiceRail, fake_capabilities((BTC,), "Lightning", RefundTo.INVOICE), settled, 2),
+        ("liquid", AddressRail, fake_capabilities((USDT, LBTC), "USDT / L-BTC", RefundTo.ADDRESS), seen, 3),
     ]
     return {
         name: ShownPlugin(

@@ -39,7 +39,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_a_refund_has_an_outcome_whatever_lnd_says": (
         "rails/lightning/connection.py:_read",
         "rails/lightning/refunds.py:Payouts._decode",
-        "rails/lightning/refunds.py:Payouts._track",
+        "rails/lightning/refunds.py:Payouts._payment",
     ),
     "test_a_macaroon_is_read_or_refused": ("rails/lightning/credentials.py:permissions",),
     "test_a_signed_webhook_message_is_read_or_rejected": (

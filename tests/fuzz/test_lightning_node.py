@@ -20,7 +20,7 @@ from rails.contract import RailProtocolError, RailUnavailable, Refund
 from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, permissions
-from rails.lightning.refunds import Payouts
+from rails.lightning.refunds import FEE_MSAT_MAX, Payouts
 from sandbox.lnd import certificate
 from sandbox.lnd.macaroons import Op, mint
 from tests.fuzz.fuzzing import fuzzed
@@ -183,6 +183,8 @@ def test_a_refund_has_an_outcome_whatever_lnd_says(
 ) -> None:
     reached.node.answer = answer
     assert _answered(loop, lambda: Payouts(reached.connection).pay("lnbc1", 5, "key")) in (None, *Refund)
+    fee_msat = _answered(loop, lambda: Payouts(reached.connection).fee_msat("lnbc1"))
+    assert fee_msat is None or 0 <= fee_msat <= FEE_MSAT_MAX
 
 
 MACAROON = mint(b"k" * 32, "0", b"n" * 16, [Op("invoices", "read")]).encode()
