@@ -17,9 +17,21 @@ from mail.outbox import MAILS
 from processes import idle_accounts
 from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
-from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES
+from rails.payments import refunds as rails_refunds
+from rails.payments.refunds import RefundService
+from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES, REFUNDS
 
-KINDS = (GUEST_MERGES, IDLE_ACCOUNTS, REVERSALS, UPLOADS, FUNDINGS, NOTIFICATIONS, PAYMENT_RETRIES, MAILS)
+KINDS = (
+    GUEST_MERGES,
+    IDLE_ACCOUNTS,
+    REVERSALS,
+    UPLOADS,
+    FUNDINGS,
+    NOTIFICATIONS,
+    PAYMENT_RETRIES,
+    REFUNDS,
+    MAILS,
+)
 """What operators are shown, in this order."""
 
 
@@ -37,6 +49,15 @@ def sweepers_of_accounts(
             randomness=randomness,
             rules=idle_accounts.RULES,
         ),
+    )
+
+
+def sweeper_of_refunds(
+    engine: AsyncEngine, refunds: RefundService, clock: Clock, randomness: random.Random
+) -> Sweeper:
+    """Sends what was requested, and asks again about what is not known."""
+    return Sweeper(
+        REFUNDS, refunds.send, engine=engine, clock=clock, randomness=randomness, rules=rails_refunds.RULES
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from generation.domain.events import JobCompleted, JobRequested
 from generation.domain.job import Job
-from ledger.domain.events import CreditsGranted, CreditsHeld, HoldCaptured, HoldMoved
+from ledger.domain.events import CreditsGranted, CreditsHeld, HoldCaptured, HoldMoved, RefundOpened
 from ledger.log.model import Envelope
-from rails.domain.events import PaymentReinstated, PaymentSettled
+from rails.domain.events import PaymentReinstated, PaymentSettled, RefundRequested, RefundReturned
 from rails.domain.state import Payment
 
 
@@ -60,8 +60,9 @@ class JobAudit:
 
 
 def returned_together(events: Sequence[Envelope]) -> Iterable[tuple[Envelope, str]]:
-    """A settlement with its grant, a request with its hold, a delivery with its capture. See `CommandAudit`."""
+    """A settlement with its grant, a refund and a request with their holds, a delivery with its capture. See `CommandAudit`."""
     granted = {e.event.lot_id for e in events if isinstance(e.event, CreditsGranted)}
+    refunds = {e.event.refund_id for e in events if isinstance(e.event, RefundOpened)}
     holds = {e.event.hold_id for e in events if isinstance(e.event, CreditsHeld)}
     holds |= {e.event.to_hold_id for e in events if isinstance(e.event, HoldMoved)}
     captured = {e.event.job_id: e.event.credits for e in events if isinstance(e.event, HoldCaptured)}
@@ -70,8 +71,13 @@ def returned_together(events: Sequence[Envelope]) -> Iterable[tuple[Envelope, st
             case (
                 PaymentSettled(credits=credits, lot_id=lot_id)
                 | PaymentReinstated(credits=credits, lot_id=lot_id)
+                | RefundReturned(credits=credits, lot_id=lot_id)
             ) if credits and lot_id not in granted:
                 yield envelope, f"money was settled without granting its lot {lot_id}"
+            case RefundRequested(refund_id=refund_id, credits=credits) if (
+                credits and refund_id not in refunds
+            ):
+                yield envelope, f"the refund {refund_id} was requested without holding its credits"
             case JobRequested(hold_id=hold_id) if hold_id is not None and hold_id not in holds:
                 yield envelope, f"the job was requested without its hold {hold_id}"
             case JobCompleted(captured_credits=credits) if credits != captured.get(envelope.stream, 0):

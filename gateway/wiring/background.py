@@ -18,7 +18,7 @@ from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
 from ledger.followups.sweeper import Sweeper
-from processes.followups import sweepers_of_accounts
+from processes.followups import sweeper_of_refunds, sweepers_of_accounts
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
 
@@ -39,7 +39,7 @@ async def running_background(
         "sessions": sessions.run(),
         "streams": news.run(),
         "projections": ledger.projections.run(),
-        "periodic_tasks": _periodic_tasks(base, ledger, generation, mail).run(),
+        "periodic_tasks": _periodic_tasks(base, ledger, payments, generation, mail).run(),
     }
     async with payments.supervision:
         tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
@@ -50,7 +50,11 @@ async def running_background(
 
 
 def _periodic_tasks(
-    base: Foundation, ledger: LedgerServices, generation: GenerationServices, mail: Sequence[Sweeper]
+    base: Foundation,
+    ledger: LedgerServices,
+    payments: PaymentServices,
+    generation: GenerationServices,
+    mail: Sequence[Sweeper],
 ) -> PeriodicTasks:
     idle_accounts = IdleAccounts(ledger.ledger, base.reader, base.clock)
     of_accounts = sweepers_of_accounts(
@@ -75,6 +79,7 @@ def _periodic_tasks(
             generation.generations.returns.sweeper,
             orphaned_uploads.sweeper,
             generation.funding_process.sweeper,
+            sweeper_of_refunds(base.engine, payments.payments.refunds, base.clock, random.SystemRandom()),
             *mail,
         ),
         reconciler=reconciler,

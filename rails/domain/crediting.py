@@ -46,6 +46,8 @@ def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Comman
     match event:
         case events.PaymentSettled() | events.PaymentReinstated():
             return [_grant(payment_id, rail, event)] if event.credits else []
+        case events.RefundReturned():
+            return [_grant_again(payment_id, rail, event)] if event.credits else []
         case events.PaymentReversed(parts=parts, taken=taken):
             return [_reverse(payment_id, rail, part, "reversal", taken.asset) for part in parts]
         case events.DisputeOpened(parts=parts, taken=taken):
@@ -63,6 +65,25 @@ def _grant(payment_id: str, rail: str, event: events.PaymentSettled | events.Pay
         lot_id=event.lot_id,
         credits=event.credits,
         source=Source.PAYMENT,
+        consideration=Consideration(
+            asset=event.rate.source,
+            worth=event.worth,
+            rate_numerator=event.rate.numerator,
+            rate_denominator=event.rate.denominator,
+            rail=rail,
+            payment_id=payment_id,
+        ),
+        reference=payment_id,
+    )
+
+
+def _grant_again(payment_id: str, rail: str, event: events.RefundReturned) -> Command:
+    return GrantCredits(
+        lot_id=event.lot_id,
+        credits=event.credits,
+        source=Source.RESTORED,
+        priority=event.priority,
+        expires_at=event.expires_at,
         consideration=Consideration(
             asset=event.rate.source,
             worth=event.worth,

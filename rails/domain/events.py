@@ -219,6 +219,67 @@ class PaymentDeclined(Event, frozen=True, kw_only=True):
     decline_code: str
 
 
+class RefundRequested(Event, frozen=True, kw_only=True):
+    """Money is to be sent back. The credits that it bought are held in the same transaction, if it bought any."""
+
+    refund_id: str
+    account_id: str
+    """Whose credits are held: they are answered for there, also if it is merged meanwhile."""
+    money_ref: str
+    amount: Money
+    credits: int = 0
+    """Held for it; none for money that waited in suspense."""
+    lot_id: str = ""
+    worth: Worth = Worth()
+    """What was paid for those credits."""
+    lot_priority: int = 0
+    lot_expires_at: datetime | None = None
+    requested_at: datetime
+    by_hand: bool = False
+    """The rail cannot send: an operator does, and says so."""
+    reason: str
+    """A short code or sentence without personal data."""
+
+
+class RefundUnresolved(Event, frozen=True, kw_only=True):
+    """The rail could not say whether it was sent: it is asked again."""
+
+    refund_id: str
+
+
+class RefundConfirmed(Event, frozen=True, kw_only=True):
+    """The money has left; its credits are gone."""
+
+    refund_id: str
+    cost: Money | None = None
+    """What sending it took beside the amount, where the rail says so."""
+    external_ref: str | None = None
+    """Where an accountant finds it, if an operator named it."""
+
+
+class RefundRejected(Event, frozen=True, kw_only=True):
+    """It was not sent; its credits are back."""
+
+    refund_id: str
+    reason: str = ""
+    """Why, if an operator says so."""
+
+
+class RefundReturned(Event, frozen=True, kw_only=True):
+    """It had been sent and came back later; its credits are granted again, as a lot of their own."""
+
+    refund_id: str
+    money_ref: str
+    lot_id: str
+    credits: int
+    worth: Worth
+    rate: Rate
+    """The rate at which they were first credited."""
+    priority: int
+    expires_at: datetime | None = None
+    asked_at: datetime
+
+
 EVENTS: Mapping[str, type[Event]] = {
     "rails.payment_opened.v1": PaymentOpened,
     "rails.instructions_issued.v1": InstructionsIssued,
@@ -238,5 +299,10 @@ EVENTS: Mapping[str, type[Event]] = {
     "rails.dispute_lost.v1": DisputeLost,
     "rails.payment_expired.v1": PaymentExpired,
     "rails.payment_declined.v1": PaymentDeclined,
+    "rails.refund_requested.v1": RefundRequested,
+    "rails.refund_unresolved.v1": RefundUnresolved,
+    "rails.refund_confirmed.v1": RefundConfirmed,
+    "rails.refund_rejected.v1": RefundRejected,
+    "rails.refund_returned.v1": RefundReturned,
 }
 """Stored names, for ever."""

@@ -19,6 +19,13 @@ from rails.domain import events
 from rails.domain.pricing import credits_down
 from rails.domain.reading import RecordObservation, read_observation, worth_of
 from rails.domain.receipts import ReceiptStatus
+from rails.domain.refunding import (
+    RequestRefund,
+    ResolveRefund,
+    decide_request,
+    decide_resolution,
+    is_going_back,
+)
 from rails.domain.state import Payment, may_expire
 
 
@@ -71,7 +78,14 @@ class AcceptFunds:
 
 
 PaymentCommand = (
-    OpenPayment | IssueInstructions | RecordObservation | ExpireQuote | GiveUpOpening | AcceptFunds
+    OpenPayment
+    | IssueInstructions
+    | RecordObservation
+    | ExpireQuote
+    | GiveUpOpening
+    | AcceptFunds
+    | RequestRefund
+    | ResolveRefund
 )
 
 
@@ -95,6 +109,13 @@ def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence
             return [] if opened or not may_expire(payment) else [events.PaymentExpired(closed=True)]
         case AcceptFunds():
             return _accept(payment, command)
+        case RequestRefund(money_ref=money_ref):
+            payment.facts()
+            refunds = tuple(payment.refunds.values())
+            return decide_request(payment.receipts.get(money_ref), refunds, command, now)
+        case ResolveRefund(refund_id=refund_id):
+            payment.facts()
+            return decide_resolution(payment.refunds.get(refund_id), command)
         case _:
             assert_never(command)
 
@@ -103,6 +124,8 @@ def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
     facts = payment.facts()
     known = payment.receipts.get(command.money_ref)
     if known is None or known.status is not ReceiptStatus.MISMATCHED or known.taken_minor:
+        raise MoneyNotInSuspense
+    if known.refunded_minor or is_going_back(payment.refunds.values(), known.money_ref):
         raise MoneyNotInSuspense
     bought = credits_down(known.amount, command.rate, facts.price)
     if bought < 1:

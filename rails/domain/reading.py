@@ -18,6 +18,7 @@ from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, Rece
 from rails.domain import events
 from rails.domain.pricing import credits_down
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
+from rails.domain.returned import read_returned
 from rails.domain.state import Payment, evolve, may_expire
 
 LATE_GRACE = timedelta(minutes=60)
@@ -44,7 +45,7 @@ class RecordObservation:
 
 def lots_needed_max(observation: Observation) -> int:
     """How many fresh lot ids `RecordObservation` may need at most."""
-    return _LOTS_PER_RECEIPT_MAX * len(observation.receipts)
+    return _LOTS_PER_RECEIPT_MAX * len(observation.receipts) + len(observation.refunds)
 
 
 def read_observation(payment: Payment, command: RecordObservation) -> Sequence[Event]:
@@ -65,6 +66,10 @@ def read_observation(payment: Payment, command: RecordObservation) -> Sequence[E
     for event in _vanished(payment, command):
         reported.append(event)
         payment = evolve(payment, event)
+    if command.observation.refunds:
+        for event in list(read_returned(payment, command.observation, command.asked_at, lot_ids)):
+            reported.append(event)
+            payment = evolve(payment, event)
     return [*reported, *_status(payment, command.observation)]
 
 

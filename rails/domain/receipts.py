@@ -62,6 +62,10 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
     disputed_minor: int = 0
     fee: Money | None = None
     external_ref: str | None = None
+    refunded_minor: int = 0
+    """What we have sent back ourselves. Not part of `taken_minor`."""
+    refunded_credits: int = 0
+    """Credits that went with it."""
 
     @property
     def credits_left(self) -> int:
@@ -69,9 +73,19 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
         return sum(share.credits for share in self.lots)
 
     def credits_left_if(self, taken_minor: int) -> int:
-        """How many credits the rest is worth when so much is taken back; rounds down."""
+        """How many credits the rest is worth when so much is taken back; rounds down. Those that we refunded are
+        gone already."""
         remaining = max(self.amount.minor - taken_minor, 0)
-        return self.credits * remaining // self.amount.minor
+        return max(self.credits * remaining // self.amount.minor - self.refunded_credits, 0)
+
+    def refunded(self, lot_id: str, credits_: int, minor: int) -> ReceiptRecord:
+        """As it is when so much has been sent back, and the credits of that lot with it."""
+        return msgspec.structs.replace(
+            self,
+            lots=_without(self.lots, lot_id, credits_),
+            refunded_minor=self.refunded_minor + minor,
+            refunded_credits=self.refunded_credits + credits_,
+        )
 
     def worth_out_if(self, taken_minor: int) -> Worth:
         """How much of each part of the money is gone when so much of it is; rounds down."""
@@ -99,6 +113,18 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
             )
             for place, (share, worth) in enumerate(zip(shares, worths, strict=True), start=1)
         )
+
+
+def _without(lots: tuple[LotShare, ...], lot_id: str, gone: int) -> tuple[LotShare, ...]:
+    """The shares when credits of a lot are gone. What moved with a guest twice has another id: then the first go."""
+    named = any(share.lot_id == lot_id for share in lots)
+    left: list[LotShare] = []
+    for share in lots:
+        part = min(share.credits, gone) if not named or share.lot_id == lot_id else 0
+        gone -= part
+        if share.credits > part:
+            left.append(LotShare(share.lot_id, share.credits - part))
+    return tuple(left)
 
 
 def _split(worth: Worth, weights: list[int]) -> list[Worth]:
@@ -178,6 +204,14 @@ def _change(receipt: ReceiptRecord, event: Event) -> ReceiptRecord:
             )
         case events.PaymentReinstated(lot_id=lot_id, credits=credits, worth=worth):
             return _give(receipt, event, (LotShare(lot_id, credits),) if credits else (), [worth])
+        case events.RefundReturned():
+            shares = (*receipt.lots, LotShare(event.lot_id, event.credits)) if event.credits else receipt.lots
+            return replace(
+                receipt,
+                lots=shares,
+                refunded_minor=receipt.refunded_minor - event.worth.gross_minor,
+                refunded_credits=receipt.refunded_credits - event.credits,
+            )
         case events.DisputeLost(asked_at=asked_at):
             return replace(
                 receipt, status=ReceiptStatus.REVERSED, disputed=(), disputed_minor=0, asked_at=asked_at

@@ -80,3 +80,59 @@ class MoneyCreditedElsewhere(Refusal):
 
     code = "money_credited_elsewhere"
     message = "This money has already been credited to another payment."
+
+
+class NothingToRefund(Refusal):
+    """All of it is used, or went back."""
+
+    code = "nothing_to_refund"
+    message = "Nothing of this payment can be sent back: its credits are used, or went back already."
+
+
+class RefundUnclear(Refusal):
+    """Details: `lots`, the ids to choose from."""
+
+    code = "refund_unclear"
+    message = "This payment bought credits more than once; name which of them is to be refunded."
+
+
+class RefundUnderWay(Refusal):
+    """Details: `refund_id`."""
+
+    code = "refund_under_way"
+    message = "A refund of this money is under way; another one can follow when it has ended."
+
+
+class RefundTooLate(Refusal):
+    """Details: `days`."""
+
+    code = "refund_too_late"
+    message = "The time in which this payment can be refunded on request is over."
+
+
+class DestinationMissing(Refusal):
+    """Details: `refund_to`."""
+
+    code = "destination_missing"
+    message = "Say where the money is to be sent: this payment method cannot send it back by itself."
+
+
+class DestinationNotTaken(Refusal):
+    """Details: `refund_to`."""
+
+    code = "destination_not_taken"
+    message = "This payment method sends money back to where it came from, and nowhere else."
+
+
+class RefundNotFound(Refusal):
+    """Details: `refund_id`."""
+
+    code = "refund_not_found"
+    message = "There is no such refund."
+
+
+class RefundNotByHand(Refusal):
+    """Details: `refund_id`."""
+
+    code = "refund_not_by_hand"
+    message = "This refund has ended, or the payment method sends it by itself: there is nothing to record."

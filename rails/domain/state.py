@@ -8,6 +8,7 @@ from ledger.errors import Refusal
 from ledger.log.model import Category, Event
 from rails.domain import events
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus, evolve_receipt
+from rails.domain.refunding import RefundRecord, evolve_refund
 
 
 class PaymentNotFound(Refusal):
@@ -30,6 +31,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     expired: bool = False
     closed: bool = False
     decline_code: str | None = None
+    refunds: dict[str, RefundRecord] = {}
+    """What was sent back, or is to be, by its id, oldest first."""
 
     def facts(self) -> events.PaymentOpened:
         """What was asked. Raises `PaymentNotFound` if the stream is empty."""
@@ -49,11 +52,22 @@ def evolve(payment: Payment, event: Event) -> Payment:
             return msgspec.structs.replace(payment, expired=True, closed=payment.closed or closed)
         case events.PaymentDeclined(decline_code=code):
             return msgspec.structs.replace(payment, decline_code=code)
+        case (
+            events.RefundRequested()
+            | events.RefundUnresolved()
+            | events.RefundConfirmed()
+            | events.RefundRejected()
+            | events.RefundReturned()
+        ):
+            changed = msgspec.structs.replace(payment, refunds=evolve_refund(payment.refunds, event))
+            return _evolve_money(changed, event)
         case _:
             return _evolve_money(payment, event)
 
 
 def _evolve_money(payment: Payment, event: Event) -> Payment:
+    if isinstance(event, events.RefundConfirmed):
+        return _sent_back(payment, event.refund_id)
     money_ref: str | None = getattr(event, "money_ref", None)
     if money_ref is None:
         return payment
@@ -68,6 +82,16 @@ def _evolve_money(payment: Payment, event: Event) -> Payment:
             quoted_credits=payment.quoted_credits + event.credits,
         )
     return changed
+
+
+def _sent_back(payment: Payment, refund_id: str) -> Payment:
+    refund = payment.refunds.get(refund_id)
+    receipt = None if refund is None else payment.receipts.get(refund.asked.money_ref)
+    if refund is None or receipt is None:
+        return payment
+    asked = refund.asked
+    less = receipt.refunded(asked.lot_id, asked.credits, asked.amount.minor)
+    return msgspec.structs.replace(payment, receipts={**payment.receipts, asked.money_ref: less})
 
 
 def may_expire(payment: Payment) -> bool:

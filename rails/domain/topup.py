@@ -12,6 +12,7 @@ import msgspec
 
 from ledger.money import Money, Rate
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
+from rails.domain.refunding import RefundState
 from rails.domain.state import Payment, arrived_minor
 
 WATCH_AFTER_EXPIRY = timedelta(hours=3)
@@ -51,15 +52,21 @@ def topup_state(payment: Payment) -> TopupState:
         return TopupState.UNPRICED
     if any(status in statuses for status in (*_ON_ITS_WAY, ReceiptStatus.SETTLED)):
         return _by_amount(payment, statuses)
-    if any(receipt.status in _SUSPENDED and not receipt.taken_minor for receipt in receipts):
+    if any(is_suspended(receipt) for receipt in receipts):
         return TopupState.SUSPENSE
-    if ReceiptStatus.REVERSED in statuses or any(receipt.taken_minor for receipt in receipts):
+    if ReceiptStatus.REVERSED in statuses or any(r.taken_minor or r.refunded_minor for r in receipts):
         return TopupState.REVERSED
     if payment.expired:
         return TopupState.EXPIRED
     if payment.decline_code is not None:
         return TopupState.DECLINED
     return TopupState.OPENING if payment.reference_digest is None else TopupState.WAITING
+
+
+def is_suspended(receipt: ReceiptRecord) -> bool:
+    """Whether it is money that waits for somebody to decide."""
+    gone = receipt.taken_minor or receipt.refunded_minor >= receipt.amount.minor > 0
+    return receipt.status in _SUSPENDED and not gone
 
 
 def _by_amount(payment: Payment, statuses: set[ReceiptStatus]) -> TopupState:
@@ -85,6 +92,30 @@ class Received:
     money_ref: str
     amount: Money
     state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentBackView:
+    """One refund, without where it goes."""
+
+    refund_id: str
+    state: RefundState
+    amount: Money
+    credits: int
+    requested_at: datetime
+    by_hand: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of `refunds` of the API's top-up object. Whether the rail knows already is our own worry."""
+        state = "requested" if self.state.open else self.state.value
+        return {
+            "id": self.refund_id,
+            "state": state,
+            **money_json(self.amount),
+            "credits": self.credits,
+            "requested_at": self.requested_at.isoformat(),
+            "by_hand": self.by_hand,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +145,7 @@ class TopupView:
     job_id: str | None
     link: str | None
     """Digest of the link that it was opened by."""
+    refunds: tuple[SentBackView, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The API's top-up object."""
@@ -141,6 +173,8 @@ class TopupView:
         }
         if self.decline_code is not None:
             shown["decline_code"] = self.decline_code
+        if self.refunds:
+            shown["refunds"] = [refund.to_json() for refund in self.refunds]
         return shown
 
 
@@ -186,6 +220,17 @@ def view(
         hold=facts.hold,
         job_id=facts.job_id,
         link=facts.link,
+        refunds=tuple(
+            SentBackView(
+                refund_id=refund.asked.refund_id,
+                state=refund.state,
+                amount=refund.asked.amount,
+                credits=refund.asked.credits,
+                requested_at=refund.asked.requested_at,
+                by_hand=refund.asked.by_hand,
+            )
+            for refund in payment.refunds.values()
+        ),
     )
 
 

@@ -148,7 +148,7 @@ class Recorder:
             if not happened:
                 return {}
             uow.append(payment_id, happened)
-            self._put_row(uow, payment_id, None)
+            self.put_row(uow, payment_id, None)
             uow.put(
                 REFERENCE_TABLE,
                 {
@@ -246,7 +246,7 @@ class Recorder:
             if hook is not None:
                 hook.decide(uow, payment, happened)
             if happened:
-                changed = self._put_row(uow, payment_id, account_id)
+                changed = self.put_row(uow, payment_id, account_id)
                 take_or_free(uow, *place, changed)
             return {"events": len(happened)}
 
@@ -266,7 +266,8 @@ class Recorder:
             )
         )
 
-    def _put_row(self, uow: UnitOfWork, payment_id: str, account_id: str | None) -> Mapping[str, Any]:
+    def put_row(self, uow: UnitOfWork, payment_id: str, account_id: str | None) -> Mapping[str, Any]:
+        """Write the payment's row as its state is now; `account_id` None leaves its account. Returns the row."""
         row = uow.get(PAYMENT_TABLE, payment_id)
         if row is None:
             raise PaymentNotFound

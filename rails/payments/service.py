@@ -52,6 +52,7 @@ from rails.domain.topup import TopupView, payment_of, view
 from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import PAGE, Place, Postponing
 from rails.payments.recording import Recorder, TransactionHook
+from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
 from rails.quotes.quote import Rates
 from rails.quotes.quoter import PaymentLimits, Quoter
@@ -104,6 +105,7 @@ class Payments:
         self._clock = clock
         self._quoter = Quoter(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
         self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
+        self.refunds = RefundService(log=log, store=store, rails=rails, ids=ids, recorder=self._recorder)
         self._postponing = Postponing(store, self.health, clock, randomness or random.SystemRandom())
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = structlog.get_logger("rails.payments")

@@ -135,12 +135,30 @@ RETRY_ROWS = sa.Table(
 )
 """What could not be done with a payment, until it can or need not be done any more."""
 
+REFUND_ROWS = sa.Table(
+    "rail_refunds",
+    METADATA,
+    sa.Column("refund_id", sa.Text, primary_key=True),
+    sa.Column("payment_id", sa.Text, nullable=False),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=True, comment="where to; gone with the row"),
+    sa.Column("by_hand", sa.Boolean, nullable=False, comment="an operator sends it and says so"),
+    sa.Column("due_at", _instant, nullable=False),
+    *retry_columns(),
+    sa.Index("rail_refunds_due", "due_at", postgresql_where=sa.text("NOT by_hand")),
+    failing_index("rail_refunds"),
+)
+"""Refunds that have not ended, written in the transaction that requests them."""
+
 NOTIFICATIONS = FollowUps(
     kind="rail_notification", table=NOTIFICATION_ROWS, waiting=NOTIFICATION_ROWS.c.state == "waiting"
 )
 PAYMENT_RETRIES = FollowUps(kind="payment_retry", table=RETRY_ROWS)
 
+REFUNDS = FollowUps(kind="refund", table=REFUND_ROWS, waiting=~REFUND_ROWS.c.by_hand)
+
 PAYMENT_TABLE = SideTable(PAYMENT_ROWS)
+REFUND_TABLE = SideTable(REFUND_ROWS)
 REFERENCE_TABLE = SideTable(REFERENCE_ROWS)
 INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
 ORDINAL_TABLE = SideTable(ORDINAL_ROWS)

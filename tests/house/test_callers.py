@@ -71,7 +71,7 @@ ALLOWED = {
     "ledger/domain/granting.py:pack_grant": "issue 11: packs",
     "ledger/domain/periods.py:monthly_period": "issue 11: subscriptions",
     "rails/payments/service.py:accept_funds": "issues 11 and 13: suspended money",
-    "rails/contract.py:Refunds": "issues 11 to 13: refunds",
+    "rails/payments/refunds.py:end_by_hand": "issue 11: operators",
     "ledger/domain/journal.py:postings": "issue 14: the books",
     "ledger/domain/journal.py:MOVES_NOTHING": "issue 14: the books",
     # For people who write programs on top.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
-from ledger.identifiers import Identifiers
+from ledger.identifiers import Identifiers, Randomness
 from ledger.log.categories import Categories
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
@@ -75,18 +76,24 @@ class Platform:
         return await self.network.pay(reference, Money(minor or due.minor, asset or due.asset))
 
 
-def make_platform(assets: tuple[Asset, ...] = (USD, BTC, USDT)) -> Platform:
-    """A core in memory; bitcoin costs 100,000 dollars."""
+def make_platform(
+    assets: tuple[Asset, ...] = (USD, BTC, USDT), randomness: Randomness = secrets.token_bytes
+) -> Platform:
+    """A core in memory; bitcoin costs 100,000 dollars. `randomness` makes its ids."""
     clock = ManualClock(START)
     log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
-    return assemble(clock, log, MemoryRailStore(log.tables), assets)
+    return assemble(clock, log, MemoryRailStore(log.tables), assets, randomness)
 
 
 def assemble(
-    clock: ManualClock, log: Any, store: Any, assets: tuple[Asset, ...] = (USD, BTC, USDT)
+    clock: ManualClock,
+    log: Any,
+    store: Any,
+    assets: tuple[Asset, ...] = (USD, BTC, USDT),
+    randomness: Randomness = secrets.token_bytes,
 ) -> Platform:
     """A core over a given log and store."""
-    ids = Identifiers(clock)
+    ids = Identifiers(clock, randomness)
     network = FakeNetwork(clock)
     rail = FakeRail(network, capabilities=fake_capabilities(assets))
     rates = FixedRates(clock, {"USD": Fraction(1), "USDT": Fraction(1), "BTC": Fraction(100_000)})

@@ -1,0 +1,344 @@
+"""Refunds: requested in one transaction with the hold of their credits, sent afterwards, ended once.
+
+refunds.request(…)  holds the credits and writes the row of `rail_refunds`
+refunds.send(row)   the work of a sweeper: asks the rail with the refund's id as key, for ever the same
+refunds.resolve(…)  what came of it, or what an operator says who sent it by hand
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ledger.domain.applying import act_in
+from ledger.domain.commands import OpenRefund
+from ledger.domain.commands import ResolveRefund as ResolveHeld
+from ledger.domain.events import RefundOpened
+from ledger.domain.refusals import LotDisputed
+from ledger.domain.state import Account
+from ledger.errors import Refusal
+from ledger.followups.sweeper import SweepRules
+from ledger.identifiers import CommandKey, Identifiers
+from ledger.log.model import LogWriter, Transaction, UnitOfWork
+from rails.contract import (
+    Rail,
+    RailError,
+    RailUnavailable,
+    Refund,
+    RefundCosts,
+    Refunds,
+    RefundTo,
+)
+from rails.domain import payment as domain
+from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges
+from rails.domain.receipts import ReceiptStatus
+from rails.domain.refunding import (
+    RefundableLot,
+    RequestRefund,
+    ResolveRefund,
+    is_going_back,
+    refundable_lots,
+)
+from rails.domain.refusals import (
+    DestinationMissing,
+    DestinationNotTaken,
+    NothingToRefund,
+    RefundNotByHand,
+    RefundNotFound,
+    RefundTooLate,
+    RefundUnclear,
+    RefundUnderWay,
+)
+from rails.domain.state import Payment, PaymentNotFound
+from rails.domain.topup import payment_of
+from rails.payments.recording import Recorder
+from rails.store.port import RailStore
+from rails.store.tables import PAYMENT_TABLE, REFUND_TABLE
+
+RULES = SweepRules(at_once=8, work_seconds_max=90.0, lease=timedelta(minutes=3))
+"""A payment over Lightning may be tried for more than a minute before the node says how it ended."""
+
+
+class RefundOutcomeUnknown(RailError):
+    """The rail could not say whether the refund was sent. It is asked again, and never sent again."""
+
+    code = "refund_outcome_unknown"
+    message = "The rail could not say whether the refund was sent. It is asked again, and never sent again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundAsked:
+    """What is to be sent back. With nothing named: all that is unspent of the only lot there is."""
+
+    payment_id: str
+    lot_id: str | None = None
+    credits: int | None = None
+    amount_minor: int | None = None
+    """At most what those credits cost. Without `credits`: as many go as cost that much."""
+    money_ref: str | None = None
+    """Money in suspense, all of which goes back, instead of credits."""
+    destination: str | None = None
+    reason: str
+    days_max: int | None = None
+    """Refused if the credits were granted longer ago: the owner's rule for people's own requests."""
+
+    def body(self) -> list[Any]:
+        """What a key stands for, without where the money goes."""
+        named = (self.lot_id, self.credits, self.amount_minor, self.money_ref, self.reason)
+        return ["refund", self.payment_id, *named]
+
+
+class RefundService:
+    """Requests, sends and ends refunds. Any number of processes may."""
+
+    def __init__(
+        self,
+        *,
+        log: LogWriter,
+        store: RailStore,
+        rails: Mapping[str, Rail],
+        ids: Identifiers,
+        recorder: Recorder,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._rails = rails
+        self._ids = ids
+        self._recorder = recorder
+
+    def goes_to(self, rail: str) -> RefundTo | None:
+        """Where a rail's refunds go; None if it does not say so, or is not there."""
+        chosen = self._rails.get(rail)
+        return None if chosen is None else chosen.capabilities.refund_to
+
+    async def refundable(self, payment_id: str, account: Account, now: datetime) -> Sequence[RefundableLot]:
+        """What can be refunded now of a payment whose credits are in this account. Raises `PaymentNotFound`."""
+        payment = await self._payment(payment_id)
+        found = refundable_lots(tuple(payment.receipts.values()), payment_id, account, now)
+        return [
+            lot
+            for lot in found
+            if payment.receipts[lot.money_ref].status is ReceiptStatus.SETTLED
+            and is_going_back(payment.refunds.values(), lot.money_ref) is None
+        ]
+
+    async def request(
+        self, account_id: str, asked: RefundAsked, *, actor: str, key: CommandKey | None = None
+    ) -> str:
+        """Hold the credits and have their money sent; returns the refund's id, the first one's if `key` is known.
+
+        `account_id` is whose the payment is now. Raises the refusals of `rails.domain.refusals` and of the
+        ledger (`LotDisputed`, `RefundTooLarge`, `LotNotFound`), and nothing is recorded then.
+        """
+        row = await self._store.payment(asked.payment_id)
+        if row is None:
+            raise PaymentNotFound
+        by_hand = self._sent_by_hand(str(row["rail"]), asked.destination)
+        refund_id = self._ids.new("ref")
+        for _ in range(MERGES_MAX):
+            try:
+                receipt = await self._log.submit(
+                    self._request(refund_id, account_id, str(row["rail"]), asked, by_hand, actor, key)
+                )
+            except PaymentAccountMoved as moved:
+                account_id = moved.into
+            else:
+                return str(receipt.result["refund_id"])
+        raise TooManyMerges
+
+    def _sent_by_hand(self, rail: str, destination: str | None) -> bool:
+        chosen = self._rails.get(rail)
+        refund_to = self.goes_to(rail)
+        if refund_to is RefundTo.ORIGIN and destination is not None:
+            raise DestinationNotTaken(refund_to=refund_to.value)
+        if refund_to in (RefundTo.INVOICE, RefundTo.ADDRESS) and destination is None:
+            raise DestinationMissing(refund_to=str(refund_to))
+        return not isinstance(chosen, Refunds)
+
+    def _request(
+        self,
+        refund_id: str,
+        account_id: str,
+        rail: str,
+        asked: RefundAsked,
+        by_hand: bool,
+        actor: str,
+        key: CommandKey | None,
+    ) -> Transaction:
+        payment_id = asked.payment_id
+
+        def decide(uow: UnitOfWork) -> Any:
+            command = _held(uow, account_id, refund_id, asked, by_hand=by_hand)
+            happened = domain.decide(uow.state(payment_id), command, uow.now)
+            uow.append(payment_id, happened)
+            self._recorder.put_row(uow, payment_id, None)
+            uow.put(
+                REFUND_TABLE,
+                {
+                    "refund_id": refund_id,
+                    "payment_id": payment_id,
+                    "rail": rail,
+                    "destination": asked.destination,
+                    "by_hand": by_hand,
+                    "due_at": uow.now,
+                },
+            )
+            return {"refund_id": refund_id}
+
+        return Transaction(
+            key=key or self._ids.command(),
+            actor=actor,
+            body=asked.body(),
+            streams=(payment_id, account_id),
+            rows=((PAYMENT_TABLE, payment_id),),
+            decide=decide,
+            # A refusal says how things are now: the same request may be sent again.
+            keeps_refusals=False,
+        )
+
+    async def send(self, row: Mapping[str, Any]) -> None:
+        """The work of one row of `rail_refunds`. May be done twice: the rail sends at most once per key.
+
+        Raises what the rail raises, and `RefundOutcomeUnknown`: then it is asked again later.
+        """
+        payment_id, refund_id = str(row["payment_id"]), str(row["refund_id"])
+        refund = (await self._payment(payment_id)).refunds.get(refund_id)
+        if refund is None or not refund.state.open:
+            return
+        rail, place = self._rails.get(str(row["rail"])), await self._store.reference(payment_id)
+        if not isinstance(rail, Refunds):
+            raise RailUnavailable("the rail is not there, or cannot send money back any more")
+        if place is None or place.reference is None:
+            raise RailUnavailable("the payment request is not known yet")
+        destination, cost = row["destination"], None
+        outcome = await rail.refund(place.reference, refund.asked.amount, destination, refund_id)
+        if outcome is Refund.SENT and isinstance(rail, RefundCosts):
+            cost = await rail.refund_cost(destination, refund_id)
+        command = ResolveRefund(refund_id=refund_id, outcome=outcome, cost=cost)
+        await self._resolve(payment_id, command, actor=f"rail:{rail.name}", key=None)
+        if outcome is Refund.UNKNOWN:
+            raise RefundOutcomeUnknown
+
+    async def end_by_hand(
+        self, payment_id: str, command: ResolveRefund, *, actor: str, key: CommandKey | None = None
+    ) -> None:
+        """An operator sent it, or could not. Raises `RefundNotFound`, `RefundNotByHand`."""
+        refund = (await self._payment(payment_id)).refunds.get(command.refund_id)
+        if refund is None:
+            raise RefundNotFound(refund_id=command.refund_id)
+        await self._resolve(payment_id, command, actor=actor, key=key, by_hand=True)
+
+    async def _resolve(
+        self,
+        payment_id: str,
+        command: ResolveRefund,
+        *,
+        actor: str,
+        key: CommandKey | None,
+        by_hand: bool = False,
+    ) -> None:
+        asked = (await self._payment(payment_id)).refunds[command.refund_id].asked
+
+        def decide(uow: UnitOfWork) -> Any:
+            payment: Payment = uow.state(payment_id)
+            known = payment.refunds[command.refund_id]
+            if by_hand and not (known.asked.by_hand and known.state.open):
+                raise RefundNotByHand(refund_id=command.refund_id)
+            happened = domain.decide(payment, command, uow.now)
+            if not happened:
+                return {"events": 0}
+            uow.append(payment_id, happened)
+            if asked.credits:
+                held = ResolveHeld(refund_id=command.refund_id, outcome=command.outcome.value)
+                act_in(uow, asked.account_id, held)
+            self._recorder.put_row(uow, payment_id, None)
+            if command.outcome is not Refund.UNKNOWN:
+                uow.delete(REFUND_TABLE, command.refund_id)
+            return {"events": len(happened)}
+
+        ended = [command.refund_id, command.outcome.value, command.external_ref, command.reason]
+        await self._log.submit(
+            Transaction(
+                key=key or self._ids.command(),
+                actor=actor,
+                body=["refund_ended", payment_id, *ended],
+                streams=(payment_id, *((asked.account_id,) if asked.credits else ())),
+                rows=((PAYMENT_TABLE, payment_id),),
+                decide=decide,
+                keeps_refusals=False,
+            )
+        )
+
+    async def _payment(self, payment_id: str) -> Payment:
+        row = await self._store.payment(payment_id)
+        if row is None:
+            raise PaymentNotFound
+        return payment_of(row)
+
+
+def _held(
+    uow: UnitOfWork, account_id: str, refund_id: str, asked: RefundAsked, *, by_hand: bool
+) -> RequestRefund:
+    """Hold the credits, if it is about any, and say what is to be sent for them."""
+    account: Account = uow.state(account_id)
+    if account.status.merged_into:
+        raise PaymentAccountMoved(into=account.status.merged_into)
+    payment: Payment = uow.state(asked.payment_id)
+    chosen, held = None, None
+    if asked.money_ref is None:
+        chosen = _chosen(payment, account, asked, uow.now)
+        held = _hold(uow, account_id, refund_id, chosen, asked)
+    return RequestRefund(
+        refund_id=refund_id,
+        account_id=account_id,
+        money_ref=asked.money_ref or ("" if chosen is None else chosen.money_ref),
+        held=held,
+        lot=None if chosen is None else chosen.lot,
+        by_hand=by_hand,
+        reason=asked.reason,
+    )
+
+
+def _hold(
+    uow: UnitOfWork, account_id: str, refund_id: str, chosen: RefundableLot, asked: RefundAsked
+) -> RefundOpened:
+    wanted, minor = asked.credits, asked.amount_minor
+    if wanted is None:
+        wanted = chosen.credits if minor is None else chosen.credits_for(minor)
+    if minor is None and 0 < wanted <= chosen.credits:
+        minor = chosen.worth_of(wanted).minor
+    command = OpenRefund(
+        refund_id=refund_id, lot_id=chosen.lot.terms.lot_id, credits=wanted, amount_minor=minor
+    )
+    for event in act_in(uow, account_id, command):
+        if isinstance(event, RefundOpened):
+            return event
+    raise AssertionError("a refund that is not refused is opened")
+
+
+def _chosen(payment: Payment, account: Account, asked: RefundAsked, now: datetime) -> RefundableLot:
+    """The lot to refund. Raises why there is none, or that it is not clear which."""
+    receipts = tuple(payment.receipts.values())
+    found = list(refundable_lots(receipts, asked.payment_id, account, now))
+    if asked.lot_id is not None:
+        found = [lot for lot in found if lot.lot_id == asked.lot_id]
+    if not found:
+        raise _why_nothing(payment)
+    if len(found) > 1:
+        raise RefundUnclear(lots=[lot.lot_id for lot in found])
+    granted_at = found[0].lot.terms.granted_at
+    if asked.days_max is not None and now - granted_at > timedelta(days=asked.days_max):
+        raise RefundTooLate(days=asked.days_max)
+    return found[0]
+
+
+def _why_nothing(payment: Payment) -> Refusal:
+    for refund in payment.refunds.values():
+        if refund.state.open:
+            return RefundUnderWay(refund_id=refund.asked.refund_id)
+    statuses: Sequence[ReceiptStatus] = [receipt.status for receipt in payment.receipts.values()]
+    if ReceiptStatus.DISPUTED in statuses:
+        return LotDisputed(lot_id="", reversal_id="")
+    return NothingToRefund()
