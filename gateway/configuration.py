@@ -199,6 +199,7 @@ SETTINGS: Sequence[Setting] = (
     ),
     Setting(name="LLAMASKETCH_NETWORK_ALLOWANCE_ADDRESS", rules=(whole(0, COUNT_MAX),)),
     Setting(name="LLAMASKETCH_NETWORK_ALLOWANCE_SITE", rules=(whole(0, COUNT_MAX),)),
+    Setting(name="LLAMASKETCH_REFUND_DAYS", rules=(whole(0, 3650),)),
     Setting(name="LLAMASKETCH_REQUESTS_PER_MINUTE", rules=(whole(1, COUNT_MAX),)),
     Setting(name="LLAMASKETCH_REQUESTS_PER_MINUTE_NETWORK", rules=(whole(1, COUNT_MAX),)),
     Setting(name="LLAMASKETCH_RECOVERY_ATTEMPTS_PER_MINUTE", rules=(whole(1, COUNT_MAX),)),

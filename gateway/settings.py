@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Free images per UTC day and IPv4 address or IPv6 /64."""
     network_allowance_site: int = 240
     """Free images per UTC day and IPv6 /48."""
+    refund_days: int = 14
+    """For how many days people may ask for the money of unspent credits; 0: only operators refund."""
     requests_per_minute: int = 600
     """HTTP writes per principal."""
     requests_per_minute_network: int = 1200

@@ -19,6 +19,7 @@ from gateway.routes import (
     health,
     live,
     mail,
+    refunds,
     session,
     topup_links,
     topups,
@@ -35,7 +36,19 @@ from ledger.errors import Refusal
 
 ROUTERS = tuple(
     module.router
-    for module in (account, generations, live, topups, topup_links, events, session, mail, worker, health)
+    for module in (
+        account,
+        generations,
+        live,
+        topups,
+        refunds,
+        topup_links,
+        events,
+        session,
+        mail,
+        worker,
+        health,
+    )
 )
 """What the description covers."""
 
@@ -80,6 +93,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
     "PATCH /v1/generations/sessions/{session_id}": {"paused": True},
     "POST /v1/topups": {"rail": "lightning", "credits": 500},
+    "POST /v1/topups/{topup_id}/refund": {"credits": 100},
     "POST /v1/topup-link/topups": {"rail": "lightning", "credits": 100},
     "PUT /v1/mail/{token}": {"optional": False},
     "POST /v1/session": {"email": "ada@example.org"},

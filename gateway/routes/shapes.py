@@ -277,6 +277,18 @@ class InstructionsOut(BaseModel):
     url: str | None = None
 
 
+class RefundOut(MoneyOut):
+    """A refund of a top-up, or of a part of it."""
+
+    id: str
+    state: Literal["requested", "sent", "failed", "returned"] = Field(
+        description="`returned`: it had been sent and came back; its credits are here again."
+    )
+    credits: int = Field(description="Unspent credits that go with it.")
+    requested_at: str
+    by_hand: bool = Field(description="A person sends it.")
+
+
 class TopupOut(Shape):
     """A top-up and where it stands."""
 
@@ -308,6 +320,25 @@ class TopupOut(Shape):
     recovery_code: str | None = Field(
         default=None, description="When a guest opens a top-up: opens this balance elsewhere."
     )
+    refunds: list[RefundOut] = Field(default=[], description="Oldest first; left out if there are none.")
+
+
+class RefundOfferOut(MoneyOut):
+    """Unspent credits of a top-up, and what is sent back for them."""
+
+    lot_id: str
+    credits: int
+    until: str = Field(description="Till when this can be asked for.")
+
+
+class RefundOffersOut(Shape):
+    """What of a top-up can be refunded on request now."""
+
+    days: int = Field(description="For how many days after it was credited; 0: not on request.")
+    to: Literal["origin", "invoice", "address"] | None = Field(
+        description="Where it goes: `origin` needs no `destination`, the others do. Null: only by an operator."
+    )
+    offers: list[RefundOfferOut]
 
 
 class TopupLinkOut(Shape):

@@ -302,6 +302,33 @@ export interface ReferenceOut {
   id: string;
 }
 
+/** Unspent credits of a top-up, and what is sent back for them. */
+export interface RefundOfferOut {
+  amount_minor: number;
+  asset: string;
+  lot_id: string;
+  credits: number;
+  until: string;
+}
+
+/** What of a top-up can be refunded on request now. */
+export interface RefundOffersOut {
+  days: number;
+  to: "origin" | "invoice" | "address" | null;
+  offers: (RefundOfferOut)[];
+}
+
+/** A refund of a top-up, or of a part of it. */
+export interface RefundOut {
+  amount_minor: number;
+  asset: string;
+  id: string;
+  state: "requested" | "sent" | "failed" | "returned";
+  credits: number;
+  requested_at: string;
+  by_hand: boolean;
+}
+
 /** Notifications that were not kept since this process began. */
 export interface RefusedOut {
   reason: string;
@@ -381,6 +408,7 @@ export interface TopupOut {
   created_at: string;
   decline_code?: string | null;
   recovery_code?: string | null;
+  refunds?: (RefundOut)[];
 }
 
 /** The newest fifty top-ups. */
@@ -409,6 +437,8 @@ type Found<K extends string> =
   K extends `GET /v1/topup-link/topups/${string}` ? TopupOut :
   K extends `DELETE /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topups/${string}/cancel` ? TopupOut :
+  K extends `POST /v1/topups/${string}/refund` ? TopupOut :
+  K extends `GET /v1/topups/${string}/refund` ? RefundOffersOut :
   K extends `GET /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topup-link/topups` ? TopupOut :
   K extends `GET /v1/topups/${string}` ? TopupOut :

@@ -11,7 +11,7 @@ from datetime import timedelta
 from gateway.settings import Settings
 from ledger.clock import system_clock
 from ledger.money import ASSETS, Money
-from rails.contract import FundsReceipt, PaymentRequestStatus, ReceiptState
+from rails.contract import FundsReceipt, PaymentRequestStatus, ReceiptState, Refund
 from rails.payments.service import Payments
 from rails.testing import FakeNetwork
 from sandbox.embedded.ports import free_port
@@ -53,6 +53,7 @@ class Product:
             plugin.rail.answers.set()
             if plugin.network.down:
                 await self.set_down(plugin.name, False)
+            plugin.network.refund_outcome = Refund.SENT
         await self.price_bitcoin(True)
 
     # --- what payers and networks do -----------------------------------------------------------
@@ -92,6 +93,16 @@ class Product:
             first_seen_at=system_clock() + AFTER_GRACE,
         )
         await network.put(reference, receipt)
+
+    def refunds_end(self, rail: str, outcome: Refund) -> None:
+        """What becomes of refunds from now on."""
+        self.rails[rail].network.refund_outcome = outcome
+
+    async def bounce(self, topup: str) -> None:
+        """The newest refund of a top-up comes back."""
+        network, _ = await self._outside(topup)
+        view = await self.payments.topup(topup)
+        await network.fail_refund(view.refunds[-1].refund_id)
 
     async def _outside(self, topup: str) -> tuple[FakeNetwork, str]:
         place = await self.payments.store.reference(topup)

@@ -20,6 +20,7 @@ from gateway.routes import (
     health,
     live,
     mail,
+    refunds,
     session,
     topup_links,
     topups,
@@ -32,7 +33,19 @@ from tests.docs.texts import DOCUMENTS, ROOT, anchors, code, name
 
 ROUTERS = [
     module.router
-    for module in (account, events, generations, health, live, mail, session, topup_links, topups, worker)
+    for module in (
+        account,
+        events,
+        generations,
+        health,
+        live,
+        mail,
+        refunds,
+        session,
+        topup_links,
+        topups,
+        worker,
+    )
 ]
 ROUTES: list[Any] = [route for router in ROUTERS for route in router.routes]
 RAIL_SETTING = re.compile(r'"((?:STRIPE|LND|LIGHTNING|ELEMENTS|ESPLORA|LIQUID)_[A-Z_]+)"')

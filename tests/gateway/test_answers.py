@@ -119,6 +119,10 @@ async def of_payments(gateway: Gateway, answers: Answers) -> None:
         return bool(shown["state"] == "paid")
 
     await soon(paid, "the top-up was paid")
+    refund = "/v1/topups/{topup_id}/refund"
+    await answers.ask(guest, f"GET {refund}", topup_id=opened["id"])
+    await answers.ask(guest, f"POST {refund}", topup_id=opened["id"], json={"credits": 5})
+    await answers.ask(guest, "GET /v1/topups/{topup_id}", topup_id=opened["id"])
     other = await answers.ask(guest, "POST /v1/topups", json=topup)
     await answers.ask(guest, "POST /v1/topups/{topup_id}/cancel", topup_id=other["id"])
     await answers.ask(guest, "GET /v1/topups")

@@ -43,7 +43,7 @@ function narrow(kind, about) {
 }
 
 /** @type {Record<string, string>} */
-const SUBJECTS = { generation: "Images", topup: "Top-ups", plan: "Plan", adjustment: "Adjustments" };
+const SUBJECTS = { generation: "Images", topup: "Top-ups", plan: "Plan", refund: "Refunds", adjustment: "Adjustments" };
 
 function Balance() {
   const now = account.value;

@@ -6,6 +6,7 @@ const ADVICE = {
   email: "That is not an e-mail address. It looks like you@example.com.",
   prompt: "The prompt is too long, or empty. Change it and try again.",
   seed: "The seed is a whole number of up to 15 digits. Leave it empty for a random one.",
+  destination: "That is neither an invoice nor an address. Paste all of it, without spaces.",
   credits: "Choose a whole number of images, at least one.",
 };
 

@@ -3,7 +3,8 @@ import { generate } from "lean-qr";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { clock, money, number, walletAmount } from "./money.js";
 import { forgetRecovery, recovery } from "./recovery.js";
-import { missing, payUri, settled, view } from "./topup_state.js";
+import { Refunds } from "./topup_refund.js";
+import { isRefunded, missing, payUri, settled, view } from "./topup_state.js";
 import { CopyButton, copyText, html, Icon, toast, useNow } from "./ui.js";
 
 const QUIET_ZONE = 4;
@@ -138,7 +139,8 @@ export function Pay({ topup, returned, waitingPicture, again, requote, onClose, 
     ${shown.pay && html`<${Timer} topup=${topup} />`}
     ${!settled(topup) && html`<${Connection} connection=${connection} />`}
     ${topup.state === "waiting" && plain && connection === "live" && html`<p class="connection"><span class="pulse"></span>Waiting for the payment. This page changes by itself.</p>`}
-    ${topup.state === "paid" && html`<${Receipt} topup=${topup} balance=${balance} waitingPicture=${waitingPicture} byLink=${byLink} onClose=${onClose} />`}
+    ${topup.state === "paid" && !isRefunded(topup) && html`<${Receipt} topup=${topup} balance=${balance} waitingPicture=${waitingPicture} byLink=${byLink} onClose=${onClose} />`}
+    ${!byLink && (topup.credited > 0 || topup.refunds) && html`<${Refunds} topup=${topup} />`}
     ${shown.again && html`<div class="pay-buttons"><button type="button" class="button button-primary" onClick=${shown.again === "quote" ? requote : again}>${shown.again === "quote" ? "New quote" : "Try another way"}</button>
       ${shown.again === "quote" && html`<button type="button" class="button" onClick=${again}>Pay another way</button>`}</div>`}
     ${shown.pay && kind !== "redirect" && html`<button type="button" class="button button-quiet button-wide" onClick=${again}><${Icon} name="back" />Pay another way</button>`}

@@ -62,8 +62,12 @@ function underpaid(topup) {
     text: `${sum} The code below asks for exactly the rest. Without it, what arrived is credited in proportion.` };
 }
 
+/** Whether all that it bought went back to its payer. @param {import("../../api.d.ts").TopupOut} topup */
+export const isRefunded = (topup) => topup.credited === 0 && (topup.refunds ?? []).some((one) => one.state === "sent");
+
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function paid(topup) {
+  if (isRefunded(topup)) return { tone: "calm", title: "Refunded", text: "What was not used of this top-up went back to you.", pay: false };
   const over = arrived(topup) - BigInt(topup.amount_due.amount_minor);
   const extra = over > 0n ? ` You sent ${money({ amount_minor: Number(over), asset: topup.amount_due.asset })} more than asked; the surplus is credited too.` : "";
   const late = topup.quote.expired ? " It came after the quote had ended and is credited all the same." : "";
@@ -80,6 +84,7 @@ function expired(topup) {
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function suspense(topup) {
   const other = stray(topup);
+  if ((topup.refunds ?? []).some((one) => one.state === "requested")) return { tone: "calm", title: "On its way back", text: "This money could not be credited. It is being sent back to you.", pay: false };
   return other
     ? { tone: "warn", title: `That was ${other.asset}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${money(other)} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
     : { tone: "warn", title: "Kept aside", pay: false, again: "rails", text: "The money arrived, but is worth less than one credit or does not fit this payment. It stays on record for you, and a person looks at it." };
@@ -98,7 +103,8 @@ export function view(topup) {
       text: `${DECLINES[topup.decline_code ?? ""] ?? "The payment was refused."} Nothing was charged.` };
     case "suspense": return suspense(topup);
     case "unpriced": return { tone: "warn", title: "Received, waiting for a price", pay: false, busy: true, text: "Your payment is here. The price feeds are silent just now; as soon as one answers, it is credited by itself." };
-    case "reversed": return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
+    case "reversed": if ((topup.refunds ?? []).some((one) => one.state === "sent")) return { tone: "calm", title: "Sent back", text: "This money could not be credited, so it went back to you.", pay: false };
+      return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
     case "disputed": return { tone: "bad", title: "This payment is disputed", pay: false, text: "Your bank has asked for the money back. Its credits are withdrawn until that is settled; if it is settled for the payment, they return." };
     default: return { tone: "", title: String(topup.state), text: "", pay: false };
   }
