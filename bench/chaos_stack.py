@@ -220,8 +220,9 @@ class ChaosStack:
         paint_seconds: float,
         chance: random.Random,
         settings: Mapping[str, str] | None = None,
+        plain: bool = False,
     ) -> None:
-        """`settings` are added to the generous ones that every stack of these has."""
+        """`settings` are added to the generous ones that every stack of these has; `plain` pictures cost nothing."""
         folder.chmod(0o755)  # as root, the servers run as a user of their own
         self.folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servers")
@@ -250,16 +251,16 @@ class ChaosStack:
         self.comfyuis: list[Program] = []
         self.workers: list[Program] = []
         for number in range(workers):
-            self._worker(number, paint_seconds)
+            self._worker(number, paint_seconds, ("--plain",) * plain)
 
     def _api(self, port: int) -> Program:
         argv = ("-m", "gateway.serve", "--host", "127.0.0.1", "--port", str(port))
         return self._program("api", f"api-{port}", argv, self.environment)
 
-    def _worker(self, number: int, paint_seconds: float) -> None:
+    def _worker(self, number: int, paint_seconds: float, more: Sequence[str]) -> None:
         port, data = free_port(), self.folder / f"comfyui-{number}"
         argv = ["-m", "sandbox.comfyui", "--port", str(port), "--data", str(data)]
-        argv += ["--paint-seconds", str(paint_seconds)]
+        argv += ["--paint-seconds", str(paint_seconds), *more]
         self.comfyuis.append(self._program("comfyui", f"comfyui-{number}", argv, {}))
         self.workers.append(
             self._program(

@@ -33,11 +33,13 @@ class Answer(NamedTuple):
         return b"\r\nretry-after:" in self.head
 
 
-def written(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:
-    """A request as it goes over the wire."""
+def written(method: str, path: str, token: str = "", body: bytes = b"", key: str = "") -> bytes:
+    """A request as it goes over the wire; `key` makes it the same one however often it is sent."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
     if token:
         lines.append(f"Authorization: Bearer {token}")
+    if key:
+        lines.append(f"Idempotency-Key: {key}")
     if body:
         lines.append("Content-Type: application/json")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

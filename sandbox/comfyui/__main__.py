@@ -1,4 +1,4 @@
-"""`python -m sandbox.comfyui --port N --data DIR [--paint-seconds 2.0] [--boot-seconds 0] [--fail-word WORD]`."""
+"""`python -m sandbox.comfyui --port N --data DIR [--paint-seconds 2.0] [--boot-seconds 0] [--fail-word WORD] [--plain]`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ def main(argv: list[str]) -> int:
     )
     boot = float(os.environ.get("SANDBOX_COMFYUI_BOOT_SECONDS", "0"))
     parser.add_argument("--boot-seconds", type=float, default=boot, help="the port stays closed this long")
+    parser.add_argument(
+        "--plain", action="store_true", help="tint the sketch instead of painting it: no processor time"
+    )
     options = parser.parse_args(argv)
     log_as_json()
     # As the original, which imports its nodes for a minute before it listens.
     time.sleep(options.boot_seconds)
     settings = Settings(
-        folders=make_folders(options.data), paint_seconds=options.paint_seconds, fail_word=options.fail_word
+        folders=make_folders(options.data),
+        paint_seconds=options.paint_seconds,
+        fail_word=options.fail_word,
+        plain=options.plain,
     )
     app = ComfyServer(settings, ["main.py", "--listen", HOST, "--port", str(options.port)]).application()
     structlog.get_logger("sandbox.comfyui").info("listening", port=options.port, pace=options.paint_seconds)

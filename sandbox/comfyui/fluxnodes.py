@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 from sandbox.comfyui.nodeclass import Inputs, NodeClass, OutOfMemoryError, Outputs, Run
 from sandbox.comfyui.nodes import UPSCALE_METHODS, Picture, resized
 from sandbox.comfyui.painting.picture import PictureRequest, paint
+from sandbox.comfyui.painting.plain import tint
 
 UNETS = ["flux-2-klein-4b-fp8.safetensors", "flux-2-klein-4b.safetensors"]
 CLIPS = ["qwen_3_4b.safetensors"]
@@ -92,7 +93,8 @@ def _sample(run: Run, inputs: Inputs) -> Outputs:
         raise ValueError("the guider has no reference picture")
     began = time.monotonic()
     sketch = guide.references[0].picture
-    picture = paint(PictureRequest(sketch, guide.text, inputs["noise"], size.width, size.height))
+    request = PictureRequest(sketch, guide.text, inputs["noise"], size.width, size.height)
+    picture = tint(request) if run.settings.plain else paint(request)
     pace = run.settings.paint_seconds * run.slowness
     steps = inputs["sigmas"]
     for step in range(1, steps + 1):

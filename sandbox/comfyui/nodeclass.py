@@ -48,6 +48,8 @@ class Settings:
     folders: Folders
     paint_seconds: float = 2.0
     fail_word: str = "sandbox-fail"
+    plain: bool = False
+    """Tint the sketch instead of painting it."""
 
 
 class Run(Protocol):
