@@ -20,6 +20,7 @@ from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.control import Control
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.pages import Pages, static_files
+from sandbox.stripe.portal import PortalPages
 from sandbox.stripe.store import Store
 from sandbox.stripe.webhooks import Deliverer
 
@@ -50,7 +51,8 @@ async def run(options: Options, port: int) -> None:
         routes=[
             Route("/v1/{path:path}", Api(context, faults).handle, methods=["GET", "POST", "DELETE"]),
             *Control(context, faults, deliverer).routes(),
-            *Pages(context, faults).routes(),
+            *Pages(context).routes(),
+            *PortalPages(context, faults).routes(),
             Mount("/c/static", static_files()),
         ]
     )

@@ -19,6 +19,7 @@ def subscription(context: Context, customer: str, currency: str, metadata: Json)
     identifier = context.new_id("sub")
     return {
         **blank(stripe.Subscription),
+        "_sandbox": {},
         "id": identifier,
         "object": "subscription",
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
@@ -168,6 +169,7 @@ def invoice(context: Context, subscription_value: Json, customer: Json, reason: 
         "default_tax_rates": [],
         "discounts": [],
         "effective_at": now,
+        "hosted_invoice_url": f"{context.public_url}/i/{identifier}",
         "issuer": {"type": "self"},
         "lines": {
             "object": "list",

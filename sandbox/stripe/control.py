@@ -8,11 +8,12 @@ from typing import Any
 from starlette.routing import Route
 
 from sandbox.common.control import Refused, Values, get, post, text
-from sandbox.stripe import billing, checkout, payments, queries
+from sandbox.stripe import billing, checkout, payments, queries, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.forms import Params
+from sandbox.stripe.portal import put_card
 from sandbox.stripe.store import Json
 from sandbox.stripe.webhooks import Deliverer
 
@@ -37,6 +38,8 @@ class Control:
             get("/sandbox/checkout/{session}", self._commit(self.session)),
             post("/sandbox/checkout/{session}/pay", self._commit(self.pay)),
             post("/sandbox/checkout/{session}/settle", self._commit(self.settle)),
+            post("/sandbox/invoices/{invoice}/pay", self._commit(self.pay_invoice)),
+            post("/sandbox/subscriptions/{subscription}/card", self._commit(self.put_card)),
             post("/sandbox/dispute", self._commit(self.dispute)),
             post("/sandbox/refund", self._commit(self.refund)),
         ]
@@ -98,6 +101,17 @@ class Control:
         """`{"outcome": "succeeded"|"failed"}`: how a delayed method ends."""
         succeeded = values.get("outcome") == "succeeded"
         return _summary(checkout.finish_delayed(self._context, self._session(values), succeeded=succeeded))
+
+    def pay_invoice(self, values: Values) -> Json:
+        """`{"outcome": "paid"|"declined"}`: what the payer does on an open invoice's own page."""
+        invoice = self._context.store.get("invoice", values["invoice"])
+        return updates.pay_invoice(self._context, invoice, succeeds=text(values, "outcome") == "paid")
+
+    def put_card(self, values: Values) -> Json:
+        """`{"last4": "4242"|"0341"|"3184"}`: another card on file; the second is declined, the third asks for
+        3-D Secure."""
+        subscription = self._context.store.get("subscription", values["subscription"])
+        return put_card(self._context, subscription, text(values, "last4"))
 
     def dispute(self, values: Values) -> Json:
         """`{"session"|"payment_intent"|"charge", "status": "open"|"inquiry"|"won"|"lost", "amount"?, "reason"?}`."""

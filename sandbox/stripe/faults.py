@@ -26,3 +26,7 @@ class Faults(faults.Faults):
     """That many POST requests are carried out, and the answer never comes."""
     fail_renewals: int = 0
     """That many renewals of subscriptions are declined."""
+    challenge_renewals: int = 0
+    """That many renewals of subscriptions ask for 3-D Secure, which nobody is there to pass."""
+    unpaid_at_last: bool = False
+    """A subscription whose renewal failed for good is kept as `unpaid` instead of cancelled."""

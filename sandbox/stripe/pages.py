@@ -1,4 +1,4 @@
-"""The hosted pages: Checkout, the 3-D Secure challenge, the billing portal. HTML without a script."""
+"""The hosted pages of Checkout, with the 3-D Secure challenge. HTML without a script."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from sandbox.stripe import billing, checkout
+from sandbox.stripe import checkout
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault
-from sandbox.stripe.faults import Faults
-from sandbox.stripe.forms import Params, parse_form
+from sandbox.stripe.forms import parse_form
 from sandbox.stripe.payments import DECLINES, dollars
 from sandbox.stripe.store import Json
 
@@ -38,19 +37,23 @@ _LABELS = {
 }
 
 
+def page_templates() -> jinja2.Environment:
+    """All pages, escaped."""
+    loader = jinja2.FileSystemLoader(_HERE / "templates")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+
+
 def static_files() -> StaticFiles:
     """The style sheet."""
     return StaticFiles(directory=_HERE / "static")
 
 
 class Pages:
-    """The hosted pages of one stand-in."""
+    """The Checkout pages of one stand-in."""
 
-    def __init__(self, context: Context, faults: Faults) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._faults = faults
-        loader = jinja2.FileSystemLoader(_HERE / "templates")
-        self._templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+        self._templates = page_templates()
 
     def routes(self) -> list[Route]:
         """The routes."""
@@ -59,8 +62,6 @@ class Pages:
             Route("/c/pay/{id}", self.submit, methods=["POST"]),
             Route("/c/pay/{id}/challenge", self.show_challenge),
             Route("/c/pay/{id}/challenge", self.answer_challenge, methods=["POST"]),
-            Route("/p/session/{id}", self.show_portal),
-            Route("/p/session/{id}", self.change_subscription, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
@@ -85,77 +86,37 @@ class Pages:
     async def submit(self, request: Request) -> Response:
         """The payer pressed Pay."""
         session = self._session(request)
-        form = await _form(request)
-        outcome = _CARDS.get(form.get("card", "success"))
+        answers = await form(request)
+        outcome = _CARDS.get(answers.get("card", "success"))
         if session is None or outcome is None:
             return self._unknown()
-        session = self._act(session, outcome, form.get("decline_code"))
+        session = self._act(session, outcome, answers.get("decline_code"))
         if session["status"] == "complete":
-            return _go(_success_url(session))
+            return go(_success_url(session))
         suffix = "/challenge" if outcome == "challenge" and session["status"] == "open" else ""
-        return _go(f"/c/pay/{session['id']}{suffix}")
+        return go(f"/c/pay/{session['id']}{suffix}")
 
     async def show_challenge(self, request: Request) -> Response:
         """The bank's 3-D Secure page."""
         session = self._session(request)
         if session is None or session["status"] != "open":
-            return _go(f"/c/pay/{request.path_params['id']}")
+            return go(f"/c/pay/{request.path_params['id']}")
         return self._render("challenge.html", session, 200)
 
     async def answer_challenge(self, request: Request) -> Response:
         """The payer approved, failed or walked away."""
         session = self._session(request)
-        form = await _form(request)
+        answers = await form(request)
         if session is None or session["status"] != "open":
-            return _go(f"/c/pay/{request.path_params['id']}")
-        match form.get("answer"):
+            return go(f"/c/pay/{request.path_params['id']}")
+        match answers.get("answer"):
             case "approve":
                 session = self._act(session, "paid", None)
             case "fail":
                 session = self._act(session, "authentication_failed", None)
             case _:
                 pass  # Left without an answer: the payment intent goes on waiting for one.
-        return _go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session['id']}")
-
-    async def show_portal(self, request: Request) -> Response:
-        """What a customer may see and change by themselves."""
-        portal = self._context.store.find("billing_portal.session", request.path_params["id"])
-        if portal is None:
-            return self._unknown()
-        store = self._context.store
-        subscriptions = store.where("subscription", customer=portal["customer"])
-        invoices = store.where("invoice", customer=portal["customer"])[:24]
-        for subscription in subscriptions:
-            item = subscription["items"]["data"][0]
-            subscription["_view"] = {
-                "name": store.get("product", item["price"]["product"])["name"],
-                "price": dollars(item["price"]["unit_amount"] * item["quantity"]),
-                "interval": item["price"]["recurring"]["interval"],
-                "until": _day(item["current_period_end"]),
-            }
-        rows = [
-            (entry["number"], _day(entry["created"]), dollars(entry["total"]), entry["status"])
-            for entry in invoices
-        ]
-        return self._render(
-            "portal.html", None, 200, portal=portal, subscriptions=subscriptions, invoices=rows
-        )
-
-    async def change_subscription(self, request: Request) -> Response:
-        """Cancel at the end of the period, or resume."""
-        form = await _form(request)
-        store = self._context.store
-        portal = store.find("billing_portal.session", request.path_params["id"])
-        subscription = store.find("subscription", form.get("subscription", ""))
-        if portal is not None and subscription is not None and subscription["customer"] == portal["customer"]:
-            wanted = {"cancel_at_period_end": "true" if form.get("action") == "cancel" else "false"}
-            try:
-                with store.transaction():
-                    billing.update_subscription(self._context, subscription, Params(wanted), self._faults)
-                self._context.wake()
-            except StripeFault:
-                pass  # Another tab was quicker: the page shows what is so now.
-        return _go(request.url.path)
+        return go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session['id']}")
 
     def _session(self, request: Request) -> Json | None:
         with self._context.store.transaction():
@@ -193,12 +154,13 @@ class Pages:
                 merchant=session["branding_settings"]["display_name"],
                 open_for=_duration(session["expires_at"] - self._context.now()),
             )
-            targets = [_origin(session[name]) for name in ("success_url", "cancel_url") if session[name]]
+            targets = [origin(session[name]) for name in ("success_url", "cancel_url") if session[name]]
         html = self._templates.get_template(template).render(**values)
-        return HTMLResponse(html, status, _security_headers(targets))
+        return HTMLResponse(html, status, security_headers(targets))
 
 
-def _security_headers(targets: list[str]) -> Mapping[str, str]:
+def security_headers(targets: list[str]) -> Mapping[str, str]:
+    """For a page whose forms lead to these origins."""
     # Browsers apply form-action to the redirect that answers a form, so the shop's origin is named.
     form_action = " ".join(["'self'", *sorted(set(targets))])
     policy = (
@@ -213,7 +175,8 @@ def _security_headers(targets: list[str]) -> Mapping[str, str]:
     }
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
+    """`https://host:port` of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -222,7 +185,8 @@ def _success_url(session: Json) -> str:
     return str(session["success_url"]).replace("{CHECKOUT_SESSION_ID}", session["id"])
 
 
-def _go(url: str) -> RedirectResponse:
+def go(url: str) -> RedirectResponse:
+    """The page that follows a form."""
     return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
 
 
@@ -234,12 +198,14 @@ def _duration(seconds: int) -> str:
     return "1 minute" if total == 1 else f"{total} minutes"
 
 
-def _day(timestamp: int) -> str:
+def day(timestamp: int) -> str:
+    """`3 Jan 2027`."""
     moment = datetime.fromtimestamp(timestamp, UTC)
     return f"{moment.day} {moment:%b %Y}"
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def form(request: Request) -> dict[str, str]:
+    """The fields of a form that was sent; none if it cannot be read."""
     body = (await request.body())[:4096]
     try:
         values = parse_form(body.decode())

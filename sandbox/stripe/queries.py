@@ -25,8 +25,12 @@ _REFERENCES = {
     "payment_intent": "payment_intent",
     "payment_method": "payment_method",
     "product": "product",
+    "schedule": "subscription_schedule",
     "subscription": "subscription",
 }
+
+_FIELDS = {("invoice", "subscription"): "parent.subscription_details.subscription"}
+"""Where a filter's field is, if not under the filter's own name."""
 
 
 def page(context: Context, kind: str, params: Params, url: str, *filters: str) -> Json:
@@ -44,7 +48,11 @@ def page(context: Context, kind: str, params: Params, url: str, *filters: str) -
     types = params.strings("types") or [text for text in [params.text("type")] if text]
     if len(types) > MAX_TYPES:
         raise invalid("types", f"You may only specify up to {MAX_TYPES} event types.")
-    equal = {name: params.text(name) for name in filters if params.text(name) is not None}
+    equal = {
+        _FIELDS.get((kind, name), name): params.text(name)
+        for name in filters
+        if params.text(name) is not None
+    }
     data, more = context.store.page(
         kind,
         equal,

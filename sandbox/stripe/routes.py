@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.stripe import billing, checkout, payments, queries, shapes
+from sandbox.stripe import billing, checkout, payments, queries, schedules, shapes, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.faults import Faults
@@ -101,7 +101,25 @@ def _line_items(call: Call, session: Json) -> Json:
 
 
 def _update_subscription(call: Call, subscription: Json) -> Json:
-    return billing.update_subscription(call.context, subscription, call.params, call.faults)
+    return updates.update_subscription(call.context, subscription, call.params, call.faults)
+
+
+def _update_schedule(call: Call, schedule: Json) -> Json:
+    return schedules.update_schedule(call.context, schedule, call.params)
+
+
+def _list_invoice_payments(call: Call) -> Json:
+    """By the payment that pays; else as any list."""
+    payment = call.params.child("payment").text("payment_intent")
+    values = {name: value for name, value in call.params.values.items() if name != "payment"}
+    if payment is None:
+        return queries.page(call.context, "invoice_payment", Params(values), call.path, "invoice", "status")
+    paying = [
+        entry
+        for entry in call.context.store.where("invoice_payment")
+        if entry["payment"]["payment_intent"] == payment
+    ]
+    return queries.listing(paying, call.path)
 
 
 def _create_portal(call: Call) -> Json:
@@ -169,7 +187,16 @@ def _table() -> list[tuple[str, str, Handler]]:
         ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
         ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
-        ("DELETE", "subscriptions/:id", _of("subscription", _on_context(billing.cancel_subscription))),
+        ("DELETE", "subscriptions/:id", _of("subscription", _on_context(updates.cancel_subscription))),
+        ("POST", "subscription_schedules", lambda call: schedules.create_schedule(call.context, call.params)),
+        ("POST", "subscription_schedules/:id", _of("subscription_schedule", _update_schedule)),
+        (
+            "POST",
+            "subscription_schedules/:id/release",
+            _of("subscription_schedule", _on_context(schedules.release_schedule)),
+        ),
+        ("POST", "invoices/create_preview", lambda call: updates.preview(call.context, call.params)),
+        ("GET", "invoice_payments", _list_invoice_payments),
         ("POST", "billing_portal/sessions", _create_portal),
         ("POST", "webhook_endpoints", _create_endpoint),
         ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
@@ -189,7 +216,8 @@ def _table() -> list[tuple[str, str, Handler]]:
         "refunds": ("refund", ("charge", "payment_intent")),
         "disputes": ("dispute", ("charge", "payment_intent")),
         "subscriptions": ("subscription", ("customer", "status")),
-        "invoices": ("invoice", ("customer", "status")),
+        "subscription_schedules": ("subscription_schedule", ("customer",)),
+        "invoices": ("invoice", ("customer", "status", "subscription")),
         "invoice_payments": ("invoice_payment", ("invoice", "status")),
         "events": ("event", ()),
         "webhook_endpoints": ("webhook_endpoint", ()),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import stripe
 
-from sandbox.stripe.billing import period_end
+from sandbox.stripe.periods import period_end
 from tests.rails.stripe.outside import Sandbox
 
 DAY_SECONDS = 86_400

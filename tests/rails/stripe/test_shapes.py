@@ -73,6 +73,9 @@ async def everything(sandbox: Sandbox, sdk: stripe.StripeClient) -> None:
     await sandbox.api("POST", "checkout/sessions", data=PACK)
     plan = (await sandbox.api("POST", "checkout/sessions", data=PLAN)).json()["id"]
     await sandbox.pay(plan)
+    subscription = (await sandbox.api("GET", f"checkout/sessions/{plan}")).json()["subscription"]
+    schedule = {"from_subscription": subscription}
+    assert (await sandbox.api("POST", "subscription_schedules", data=schedule)).status_code == 200
 
 
 async def test_every_object_has_the_fields_of_the_pinned_version(
@@ -95,6 +98,7 @@ async def test_every_object_has_the_fields_of_the_pinned_version(
         "subscriptions": v1.subscriptions,
         "invoices": v1.invoices,
         "invoice_payments": v1.invoice_payments,
+        "subscription_schedules": v1.subscription_schedules,
         "webhook_endpoints": v1.webhook_endpoints,
         "events": v1.events,
     }
@@ -113,6 +117,11 @@ async def test_the_line_items_and_the_portal_too(sandbox: Sandbox, sdk: stripe.S
     portal = await sdk.v1.billing_portal.sessions.create_async(
         {"customer": customer.id, "return_url": "https://shop.example/account"}
     )
+    plan = (await sandbox.api("POST", "checkout/sessions", data=PLAN)).json()["id"]
+    await sandbox.pay(plan)
+    session = await sdk.v1.checkout.sessions.retrieve_async(plan)
+    preview = await sdk.v1.invoices.create_preview_async({"subscription": str(session.subscription)})
+    assert list(faults(preview, "preview")) == []
     assert [*faults(items.data, "items"), *faults(portal, "portal"), *faults(customer, "customer")] == []
 
 
