@@ -232,6 +232,16 @@ def begins_with(*prefixes: str, when: When = When.ALWAYS) -> Rule:
     )
 
 
+def each(rule: Rule) -> Rule:
+    """The same of every part of a value that may be several, separated by commas."""
+
+    def holds(value: str) -> bool:
+        parts = [part.strip() for part in value.split(",")]
+        return all(parts) and all(rule.holds(part) for part in parts)
+
+    return Rule(code=rule.code, says=rule.says, holds=holds, when=rule.when)
+
+
 def secret(least: int, *, prefix: str = "", when: When = When.PRODUCTION) -> tuple[Rule, ...]:
     """A secret of at least this many characters (behind its prefix) that nobody can guess."""
     return (

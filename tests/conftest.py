@@ -30,7 +30,9 @@ from tests.folders import MEMORY, held_folder, memory_or_disk, remove_abandoned
 from tests.tables import create_tables, database_name
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.
-pytest.register_assert_rewrite("rails.testing.contract_suite", "rails.testing.harness")
+pytest.register_assert_rewrite(
+    "rails.testing.contract_suite", "rails.testing.recurring_suite", "rails.testing.harness"
+)
 
 MakeDatabase: TypeAlias = Callable[..., str]
 StartPostgres: TypeAlias = Callable[..., RunningServer]

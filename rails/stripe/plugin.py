@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 import httpx
 import stripe
 
-from rails.configuration import Setting, When, begins_with, matching, require, secret, url, whole
+from rails.configuration import Setting, When, begins_with, each, matching, require, secret, url, whole
 from rails.contract import RailContext
-from rails.stripe.calls import API_VERSION, StripeCalls
+from rails.stripe.billing_calls import BillingCalls
+from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardRail
 from rails.stripe.transport import HttpxTransport
 from rails.stripe.webhooks import WebhookRules
@@ -23,6 +24,8 @@ NETWORK_RETRIES = 2
 _LIVE = ("sk_live_", "rk_live_")
 _TEST = ("sk_test_", "rk_test_")
 _SIGNING = "whsec_"
+SECRETS_MAX = 4
+"""Two are in use while one is exchanged for another."""
 SETTINGS = (
     Setting(
         name="STRIPE_SECRET_KEY",
@@ -51,7 +54,14 @@ SETTINGS = (
     Setting(
         name="STRIPE_WEBHOOK_SECRET",
         required=When.ALWAYS,
-        rules=(begins_with(_SIGNING), *secret(24, prefix=_SIGNING)),
+        rules=(
+            *(each(rule) for rule in (begins_with(_SIGNING), *secret(24, prefix=_SIGNING))),
+            matching(
+                "too_many_secrets",
+                f"be at most {SECRETS_MAX} secrets, separated by commas",
+                lambda value: value.count(",") < SECRETS_MAX,
+            ),
+        ),
     ),
     Setting(
         name="STRIPE_API_BASE",
@@ -71,7 +81,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class CardPlugin:
-    """`STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRET`, and `STRIPE_API_BASE` for a stand-in.
+    """`STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRET` (several, separated by commas, while one is exchanged), and `STRIPE_API_BASE` for a stand-in.
 
     `STRIPE_POLL_SECONDS` (30) is how often the event list is read behind the webhooks.
     """
@@ -99,7 +109,7 @@ class CardPlugin:
             context,
             base=base,
             key=key,
-            secret=signing,
+            secrets=tuple(part.strip() for part in signing.split(",")),
             poll_seconds=float(environ.get("STRIPE_POLL_SECONDS", "").strip() or POLL_SECONDS),
         )
 
@@ -109,7 +119,7 @@ def build_rail(
     *,
     base: str,
     key: str,
-    secret: str,
+    secrets: tuple[str, ...],
     poll_seconds: float = POLL_SECONDS,
     deadline_seconds: float = DEADLINE_SECONDS,
     retries: int = NETWORK_RETRIES,
@@ -128,8 +138,8 @@ def build_rail(
         http_client=transport,
         max_network_retries=retries,
     )
-    rules = WebhookRules(secret=secret, api_version=API_VERSION, livemode=key.startswith(_LIVE))
-    calls = StripeCalls(sdk, transport, deadline_seconds=deadline_seconds)
+    rules = WebhookRules(secrets=secrets, api_version=API_VERSION, livemode=key.startswith(_LIVE))
+    calls = BillingCalls(sdk, transport, deadline_seconds=deadline_seconds)
     return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The card rail on Stripe Checkout: one session per payment, one payment intent per session."""
+"""The card rail on Stripe: a Checkout session per payment, and the invoices of subscriptions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from rails.contract import (
     Refund,
     RefundTo,
 )
-from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused, StripeCalls
+from rails.stripe.billing_calls import BillingCalls
+from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
+from rails.stripe.subscriptions import CardSubscriptions, is_invoice
 from rails.stripe.webhooks import (
-    EVENT_TYPES,
     FOLLOWED,
+    LISTED_TYPES,
     Subject,
     WebhookRules,
     open_message,
@@ -55,19 +57,20 @@ CAPABILITIES = Capabilities(
 )
 
 
-class CardRail:
-    """Stripe Checkout in payment mode. Webhooks are the fast path, the event list the sure one."""
+class CardRail(CardSubscriptions):
+    """Stripe Checkout and Billing. Webhooks are the fast path, the event list the sure one."""
 
     name = "card"
     capabilities = CAPABILITIES
 
-    def __init__(self, calls: StripeCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
-        self._calls = calls
-        self._clock = clock
+    def __init__(
+        self, calls: BillingCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float
+    ) -> None:
+        super().__init__(calls, clock)
         self._rules = rules
         self._poll_seconds = poll_seconds
         self._sessions: OrderedDict[str, str | None] = OrderedDict()
-        """Payment intent or payment id → session, as far as seen by this process; None is not ours."""
+        """Payment intent or payment id → session or invoice, as far as seen by this process; None is not ours."""
         self._logger = structlog.get_logger()
 
     # --- paying ----------------------------------------------------------------------------------
@@ -133,7 +136,9 @@ class CardRail:
     # --- the truth -------------------------------------------------------------------------------
 
     async def observe(self, reference: str) -> Observation:
-        """The session with payment intent, charge, fee, refunds and disputes, all asked for now."""
+        """The session or invoice with payment intents, charges, fees, refunds and disputes, all asked for now."""
+        if is_invoice(reference):
+            return await self.observe_invoice(reference, self._remember)
         try:
             session = await self._calls.session(reference)
         except Refused as refused:
@@ -192,7 +197,10 @@ class CardRail:
 
     async def _refund(self, reference: str, minor: int, key: str) -> Refund:
         try:
-            intent = read_intent(await self._calls.session(reference))
+            if is_invoice(reference):
+                intent = await self.intent_of_invoice(reference)
+            else:
+                intent = read_intent(await self._calls.session(reference))
             if intent is None:
                 return Refund.FAILED
             for refund in await self._calls.refunds(intent):
@@ -250,7 +258,7 @@ class CardRail:
         """
         if cursor is not None:
             try:
-                page = await self._calls.events(EVENT_TYPES, before=cursor)
+                page = await self._calls.events(LISTED_TYPES, before=cursor)
                 return page["data"][::-1], cursor
             except Refused as refused:
                 if refused.code != "resource_missing":
@@ -267,7 +275,7 @@ class CardRail:
         oldest: Json | None = None
         for _ in range(EVENT_PAGES_MAX):
             after = oldest["id"] if oldest else None
-            page = await self._calls.events(EVENT_TYPES, after=after)
+            page = await self._calls.events(LISTED_TYPES, after=after)
             if page["data"]:
                 oldest = page["data"][-1]
                 if oldest["id"] == after:
@@ -285,23 +293,25 @@ class CardRail:
             return Notification(reference=None, cursor=event["id"], notification_id=event["id"])
         if subject is None:
             return None
-        known = self._known(subject) or (await self._ask_session(subject),)
+        known = self._known(subject) or (await self._ask_reference(subject),)
         if known == (None,):
             return None
         return Notification(reference=known[0], cursor=event["id"], notification_id=event["id"])
 
-    async def _ask_session(self, subject: Subject) -> str | None:
+    async def _ask_reference(self, subject: Subject) -> str | None:
         if subject.intent is None:
             return None
         session = await self._calls.session_of_intent(subject.intent)
         reference = session["id"] if session is not None and our_payment_id(session) else None
+        if session is None:
+            reference = await self.invoice_paid_by(subject.intent)
         self._remember(subject.intent, reference)
         return reference
 
     def _known(self, subject: Subject) -> tuple[str | None] | None:
         """The session as far as it is known without asking; `(None,)` is known to be not ours."""
-        if subject.session is not None:
-            return (subject.session,)
+        if subject.reference is not None:
+            return (subject.reference,)
         for key in (subject.intent, subject.payment_id):
             if key is not None and key in self._sessions:
                 return (self._sessions[key],)

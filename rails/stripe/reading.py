@@ -48,7 +48,7 @@ def read_charged(session: Json) -> Charged | None:
             return None
         refunds = charge["refunds"]
         return Charged(
-            _text(intent["id"]), refunds["data"], bool(refunds["has_more"]), bool(charge["disputed"])
+            name_of(intent["id"]), refunds["data"], bool(refunds["has_more"]), bool(charge["disputed"])
         )
 
 
@@ -65,7 +65,7 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
     receipt = None if intent is None else read_receipt(intent, refunds, disputes)
     status = _status(session, intent)
     return Observation(
-        reference=_text(session["id"]),
+        reference=name_of(session["id"]),
         status=status,
         receipts=() if receipt is None else (receipt,),
         decline_code=_decline_code(intent) if status is PaymentRequestStatus.DECLINED else None,
@@ -105,9 +105,9 @@ def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]
         case "requires_payment_method" | "requires_confirmation" | "requires_action" | "canceled":
             return None
         case "processing" | "requires_capture":
-            state, amount = ReceiptState.SEEN, _amount(intent["amount"])
+            state, amount = ReceiptState.SEEN, amount_of(intent["amount"])
         case "succeeded":
-            state, amount = ReceiptState.SETTLED, _amount(intent["amount_received"])
+            state, amount = ReceiptState.SETTLED, amount_of(intent["amount_received"])
         case status:
             raise RailProtocolError(f"Stripe reported an unknown payment intent status {status!r}")
     if intent["currency"] != "usd":
@@ -116,13 +116,13 @@ def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]
     if state is ReceiptState.SETTLED:
         state, taken = _taken(amount, refunds, disputes)
     return FundsReceipt(
-        money_ref=f"stripe:{_text(intent['id'])}",
+        money_ref=f"stripe:{name_of(intent['id'])}",
         amount=Money(amount, USD),
         state=state,
         first_seen_at=datetime.fromtimestamp((charge or intent)["created"], UTC),
         fee=_fee(charge),
         reversed_amount=Money(taken, USD) if taken else None,
-        external_ref=_text(charge["id"] if charge else intent["id"]),
+        external_ref=name_of(charge["id"] if charge else intent["id"]),
     )
 
 
@@ -131,13 +131,13 @@ def _fee(charge: Json | None) -> Money | None:
     # Stripe books the fee a moment after the charge: not known is not nought.
     if transaction is None or transaction["currency"] != "usd":
         return None
-    return Money(_amount(transaction["fee"]), USD)
+    return Money(amount_of(transaction["fee"]), USD)
 
 
 def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> tuple[ReceiptState, int]:
     """What outside refunds and disputes took, and what state that leaves the money in."""
     refunded = sum(
-        _amount(refund["amount"]) for refund in refunds if refund["status"] in _GONE and not is_ours(refund)
+        amount_of(refund["amount"]) for refund in refunds if refund["status"] in _GONE and not is_ours(refund)
     )
     withdrawn = {dispute["id"]: _withdrawn(dispute) for dispute in disputes}
     taken = min(refunded + sum(withdrawn.values()), received)
@@ -149,14 +149,14 @@ def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> 
 def _withdrawn(dispute: Json) -> int:
     """What a dispute holds back now: nothing for an inquiry, nothing once it was reinstated."""
     net = sum(_signed(transaction["amount"]) for transaction in dispute["balance_transactions"])
-    return min(_amount(dispute["amount"]), -net) if net < 0 else 0
+    return min(amount_of(dispute["amount"]), -net) if net < 0 else 0
 
 
 def read_intent(session: Json) -> str | None:
     """The payment intent of a session. Raises `RailProtocolError`."""
     with understood("Stripe"):
         intent = session["payment_intent"]
-        return None if intent is None else _text(intent["id"])
+        return None if intent is None else name_of(intent["id"])
 
 
 def is_ours(refund: Json) -> bool:
@@ -187,14 +187,15 @@ def _signed(value: Any) -> int:
     return value
 
 
-def _amount(value: Any) -> int:
-    if _signed(value) < 0:
+def amount_of(value: Any, *, may_be_negative: bool = False) -> int:
+    """Minor units. Raises `ValueError`."""
+    if _signed(value) < 0 and not may_be_negative:
         raise ValueError("a negative amount")
     return int(value)
 
 
-def _text(value: Any) -> str:
-    """A name that ends in our tables."""
+def name_of(value: Any) -> str:
+    """A name that ends in our tables. Raises `ValueError`."""
     if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
         raise ValueError("not a name")
     return value

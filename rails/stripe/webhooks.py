@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,30 +14,50 @@ import stripe
 from ledger.identifiers import is_identifier
 from rails.contract import NotificationRejected, RejectionReason
 from rails.reading import understood
+from rails.stripe.reading_subscriptions import our_subscription_id, subscription_of_invoice
 
 Json = dict[str, Any]
 
-EVENT_TYPES = (
+LISTED_TYPES = (
     "checkout.session.completed",
     "checkout.session.expired",
     "checkout.session.async_payment_succeeded",
     "checkout.session.async_payment_failed",
-    "payment_intent.processing",
     "payment_intent.succeeded",
     "payment_intent.payment_failed",
-    "payment_intent.canceled",
     "charge.updated",
-    "charge.refunded",
     "refund.created",
     "refund.updated",
     "refund.failed",
     "charge.dispute.created",
-    "charge.dispute.updated",
     "charge.dispute.closed",
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
 )
-"""Stripe filters by at most 20 types."""
+"""What the event list is read for behind the webhooks. Stripe filters by at most 20 types."""
+EVENT_TYPES = (
+    *LISTED_TYPES,
+    # Beside each of these comes one of the above.
+    "payment_intent.processing",
+    "payment_intent.canceled",
+    "charge.refunded",
+    "charge.dispute.updated",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+    "invoice.finalized",
+    "invoice.updated",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
+)
+"""What a webhook may be about."""
 MAX_TYPES = 20
 FOLLOWED = frozenset(
     {
@@ -57,11 +77,11 @@ sake would cost as many questions as there are payers at the till.
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an event is about: a session of ours, or a payment intent whose session must be found."""
+    """What an event is about: a reference of ours, or a payment intent whose reference must be found."""
 
     event_id: str
     kind: str
-    session: str | None = None
+    reference: str | None = None
     intent: str | None = None
     payment_id: str | None = None
 
@@ -80,12 +100,13 @@ def read_subject(event: Json) -> Subject | None:
         if value["object"] in ("refund", "dispute"):
             intent = _intent_of(value)
             return Subject(event_id, kind, intent=intent) if intent else None
+        if value["object"] in ("subscription", "invoice", "checkout.session"):
+            reference = _reference_of(value)
+            return Subject(event_id, kind, reference=reference) if reference else None
         payment_id = our_payment_id(value)
         if payment_id is None:
             return None
         match value["object"]:
-            case "checkout.session":
-                return Subject(event_id, kind, session=_identifier(value["id"], "cs"))
             case "payment_intent":
                 intent = _identifier(value["id"], "pi")
                 return Subject(event_id, kind, intent=intent, payment_id=payment_id)
@@ -94,6 +115,19 @@ def read_subject(event: Json) -> Subject | None:
                 return Subject(event_id, kind, intent=_intent_of(value), payment_id=payment_id)
             case _:
                 return None
+
+
+def _reference_of(value: Json) -> str | None:
+    """What to ask about: a page to pay or subscribe on, or a subscription; None if it is none of ours."""
+    match value["object"]:
+        case "checkout.session":
+            ours = our_payment_id(value) or our_subscription_id(value)
+            return _identifier(value["id"], "cs") if ours else None
+        case "subscription":
+            return _identifier(value["id"], "sub") if our_subscription_id(value) else None
+        case _:
+            named = subscription_of_invoice(value)
+            return None if named is None else _identifier(named[0], "sub")
 
 
 def _intent_of(value: Json) -> str | None:
@@ -120,7 +154,8 @@ def our_payment_id(value: Json) -> str | None:
 class WebhookRules:
     """What a webhook message must satisfy."""
 
-    secret: str
+    secrets: tuple[str, ...]
+    """Any of them may have signed: several while one is exchanged for another."""
     api_version: str
     livemode: bool
     tolerance_seconds: int = 300
@@ -133,7 +168,7 @@ def open_message(headers: Mapping[str, str], body: bytes, rules: WebhookRules, n
     checks it, we check its age against our own clock.
     """
     header = next((value for name, value in headers.items() if name.lower() == "stripe-signature"), "")
-    _check_signature(header, body, rules.secret)
+    _check_signature(header, body, rules.secrets)
     _check_age(header, now, rules.tolerance_seconds)
     try:
         event = json.loads(body)
@@ -154,16 +189,19 @@ def open_message(headers: Mapping[str, str], body: bytes, rules: WebhookRules, n
     return dict(event)
 
 
-def _check_signature(header: str, body: bytes, secret: str) -> None:
-    try:
-        # The SDK compares as text, which only ASCII can be.
-        genuine = header.isascii() and stripe.WebhookSignature.verify_header(body, header, secret, None)
-    except (stripe.SignatureVerificationError, ValueError, TypeError):
-        genuine = False
-    if not genuine:
+def _check_signature(header: str, body: bytes, secrets: Sequence[str]) -> None:
+    # The SDK compares as text, which only ASCII can be.
+    if not header.isascii() or not any(_is_signed(header, body, secret) for secret in secrets):
         raise NotificationRejected(
             "The Stripe-Signature header does not match the body.", reason=RejectionReason.SIGNATURE
         )
+
+
+def _is_signed(header: str, body: bytes, secret: str) -> bool:
+    try:
+        return bool(stripe.WebhookSignature.verify_header(body, header, secret, None))
+    except (stripe.SignatureVerificationError, ValueError, TypeError):
+        return False
 
 
 def _check_age(header: str, now: datetime, tolerance_seconds: int) -> None:

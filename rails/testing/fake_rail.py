@@ -11,6 +11,8 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -34,6 +36,8 @@ from rails.contract import (
     RejectionReason,
     SentBack,
 )
+from rails.recurring import ChangePreview, Offer, SubscriptionObservation, SubscriptionOrder
+from rails.testing.fake_subscriptions import FakeSubscriptions
 
 WEBHOOK_SECRET = b"a secret of the fake network"
 
@@ -74,6 +78,8 @@ class FakeNetwork:
         self._refunds: dict[str, tuple[str, Money, Refund]] = {}
         """By key: of which payment request, how much, and how it ended."""
         self._changed = asyncio.Condition()
+        self.subscriptions = FakeSubscriptions(clock, name, self.notification, self._put_way)
+        """Those that the network charges again by itself."""
         self.down = False
         """Every call to the rail fails."""
         self.answers_to_lose = 0
@@ -97,6 +103,10 @@ class FakeNetwork:
         """Open a payment request, once per payment."""
         reference = f"{self._name}-{order.payment_id}"
         return self._ways.setdefault(reference, _Way(order=order, reference=reference))
+
+    def _put_way(self, reference: str, order: Order, receipts: tuple[FundsReceipt, ...]) -> None:
+        known = self._ways.setdefault(reference, _Way(order=order, reference=reference))
+        known.receipts.update({receipt.money_ref: receipt for receipt in receipts})
 
     async def pay(self, reference: str, amount: Money) -> str:
         """A payer pays `amount`, now. Returns the money's reference."""
@@ -330,6 +340,59 @@ class FakeRail:
         if not way.receipts and way.status is PaymentRequestStatus.OPEN:
             await self._network.stand(reference, PaymentRequestStatus.CLOSED)
         return await self.observe(reference)
+
+    # --- subscriptions -------------------------------------------------------------------------
+
+    async def subscribe(self, order: SubscriptionOrder) -> Instructions:
+        """Open a page to subscribe on, once per subscription."""
+        self._network.check("subscribe")
+        page = self._network.subscriptions.page(order)
+        self._network.answer()
+        return Instructions(kind="redirect", reference=page, url=f"https://fake.test/{page}")
+
+    def is_subscription(self, reference: str) -> bool:
+        """Whether a reference names a subscription or its page."""
+        return self._network.subscriptions.is_subscription(reference)
+
+    async def observe_subscription(self, reference: str) -> SubscriptionObservation | None:
+        """Everything the network knows about one."""
+        self._network.check("observe_subscription")
+        return self._network.subscriptions.observe(reference)
+
+    async def close_subscribing(self, reference: str) -> None:
+        """Close the page to subscribe on."""
+        self._network.check("close_subscribing")
+        await self._network.subscriptions.close(reference)
+
+    async def preview_change(self, reference: str, offer: Offer, *, now: bool) -> ChangePreview:
+        """What a change would cost."""
+        self._network.check("preview_change")
+        return self._network.subscriptions.preview(reference, offer, now=now)
+
+    async def change_plan(self, reference: str, offer: Offer, *, at: datetime | None, key: str) -> None:
+        """Another plan, once per key."""
+        self._network.check("change_plan")
+        await self._network.subscriptions.change(reference, offer, at, key)
+        self._network.answer()
+
+    async def cancel_subscription(self, reference: str) -> None:
+        """End with the period."""
+        self._network.check("cancel_subscription")
+        await self._network.subscriptions.cancel(reference)
+        self._network.answer()
+
+    async def resume_subscription(self, reference: str) -> None:
+        """Take back what was scheduled."""
+        self._network.check("resume_subscription")
+        await self._network.subscriptions.resume(reference)
+        self._network.answer()
+
+    async def portal(self, reference: str, return_url: str) -> str:
+        """The network's own page."""
+        self._network.check("portal")
+        return f"{self._network.subscriptions.portal(reference)}?{urlencode({'back': return_url})}"
+
+    # --- holds and refunds -----------------------------------------------------------------------
 
     async def capture(self, reference: str) -> Observation:
         """Take the held money."""

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from ledger.clock import Clock
 from ledger.money import Asset
 from rails.contract import Instructions, Rail, ReferenceStore
+from rails.recurring import Offer
 
 
 class Impossible(Exception):
@@ -89,6 +90,38 @@ class LosesAnswers(Protocol):
 
     async def lose_next_answer(self) -> None:
         """The next call of the rail takes effect, and then fails."""
+
+
+@runtime_checkable
+class Renews(Protocol):
+    """A world where people subscribe, and where time charges them again."""
+
+    offers: tuple[Offer, Offer]
+    """Two plans of the rail's catalogue for the same length, the smaller one first."""
+
+    async def pay_page(self, instructions: Instructions) -> None:
+        """The payer subscribes on the page."""
+
+    async def decline_page(self, instructions: Instructions) -> None:
+        """The payer's card is refused there."""
+
+    async def next_period(self, reference: str) -> None:
+        """Time passes until the next period has been charged for, or was to be."""
+
+    async def put_card(self, reference: str, *, works: bool) -> None:
+        """From now on charges succeed, or are declined."""
+
+    async def pay_invoice(self, reference: str) -> None:
+        """The payer opens an unpaid invoice's own page and pays there."""
+
+    async def end_at_once(self, reference: str) -> None:
+        """Somebody ends the subscription at the provider."""
+
+    async def pause(self, reference: str) -> None:
+        """Somebody pauses it at the provider."""
+
+    async def reverse_invoice(self, reference: str) -> None:
+        """Somebody sends an invoice's money back at the provider."""
 
 
 @runtime_checkable

@@ -73,6 +73,21 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/stripe/reading.py:_status",
         "rails/stripe/reading.py:read_receipt",
     ),
+    "test_a_subscription_is_understood_or_refused": (
+        "rails/reading.py:understood",
+        "rails/stripe/reading_subscriptions.py:_invoice",
+        "rails/stripe/reading_subscriptions.py:read_invoice",
+        "rails/stripe/reading_subscriptions.py:read_session_of_subscription",
+        "rails/stripe/reading_subscriptions.py:read_subscription",
+    ),
+    "test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them": (
+        "rails/stripe/billing_calls.py:BillingCalls.invoice_of_intent",
+        "rails/stripe/calls.py:StripeCalls._ask",
+        "rails/stripe/subscriptions.py:CardSubscriptions._offer",
+        "rails/stripe/subscriptions.py:CardSubscriptions.observe_invoice",
+        "rails/stripe/subscriptions.py:CardSubscriptions.observe_subscription",
+        "rails/stripe/subscriptions.py:CardSubscriptions.subscribe",
+    ),
     "test_an_invoice_of_a_node_is_understood_or_refused": ("rails/lightning/invoices.py:from_wire",),
     "test_a_cursor_of_an_earlier_day_is_read_or_refused": (
         "rails/lightning/listening.py:Position.parse",
@@ -173,6 +188,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
 
 OTHERWISE: Mapping[str, str] = {
     "gateway/http/request_keys.py:RequestKeys.find": "the log's answer to a command of ours",
+    "gateway/routes/subscriptions.py:subscribe": "the log's answer to a command of ours",
     "gateway/routes/topups.py:TopupOpening._opened_before": "the log's answer to a command of ours",
     "generation/domain/deciding.py:_conclude_settlement": "a settlement that is in the log",
     "generation/images/executors.py:WorkingProcess._answer": "our own process, within its bounds",

@@ -33,9 +33,20 @@ from rails.liquid.esplora import EsploraChain
 from rails.liquid.integrity import is_transaction
 from rails.liquid.unblind import Output, outputs, unblind
 from rails.quotes.feeds import KINDS, FeedFailed, HttpFeed
-from rails.stripe.calls import API_VERSION, StripeCalls
+from rails.recurring import ChangeRefused, Offer, SubscriptionOrder
+from rails.stripe.billing_calls import BillingCalls
+from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardRail
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
+from rails.stripe.reading_subscriptions import (
+    intents_of,
+    prices_in,
+    read_invoice,
+    read_managed,
+    read_offer,
+    read_session_of_subscription,
+    read_subscription,
+)
 from rails.stripe.transport import HttpxTransport
 from rails.stripe.webhooks import WebhookRules, open_message
 from tests.fuzz.fuzzing import fuzzed
@@ -43,8 +54,9 @@ from tests.fuzz.hostile import TEXTS, Question, bodies, rpc_answer, server, spoi
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = "whsec_fuzz"
-RULES = WebhookRules(secret=SECRET, api_version=API_VERSION, livemode=False)
+RULES = WebhookRules(secrets=("whsec_old", SECRET), api_version=API_VERSION, livemode=False)
 PAYMENT = "pay_01jd3z9k4w7q8r5s6t7v8x9y0z"
+OURS = "subscr_01jd3z9k4w7q8r5s6t7v8x9y0z"
 NAMED = (RailProtocolError, RailUnavailable)
 HASH = "ab" * 32
 
@@ -79,6 +91,18 @@ EVENTS = (
     event("payment_intent.payment_failed", object="payment_intent", id="pi_1"),
     event("charge.refunded", object="charge", id="ch_1", payment_intent="pi_1"),
     event("charge.dispute.created", object="dispute", id="dp_1", payment_intent="pi_1"),
+    event(
+        "invoice.paid",
+        object="invoice",
+        id="in_1",
+        parent={"subscription_details": {"subscription": "sub_1", "metadata": {"subscription_id": OURS}}},
+    ),
+    event(
+        "customer.subscription.updated",
+        object="subscription",
+        id="sub_1",
+        metadata={"subscription_id": OURS},
+    ),
 )
 
 
@@ -92,7 +116,7 @@ def card(body: bytes = b"{}", status: int = 200) -> CardRail:
     client = stripe.StripeClient(
         "sk_test_x", base_addresses={"api": "http://node.test"}, http_client=transport, max_network_retries=0
     )
-    calls = StripeCalls(client, transport, deadline_seconds=5)
+    calls = BillingCalls(client, transport, deadline_seconds=5)
     return CardRail(calls, Clock(), RULES, poll_seconds=0)
 
 
@@ -202,6 +226,122 @@ def test_the_card_rail_understands_answers_or_refuses_them(
     answered(loop, rail.health, *NAMED)
     answered(loop, lambda: rail._find_session(PAYMENT), *NAMED)
     answered(loop, lambda: _first(rail.listen("evt_0")), *NAMED)
+
+
+PRICE = {
+    "id": "price_1",
+    "metadata": {"plan": "starter"},
+    "recurring": {"interval": "month", "interval_count": 1},
+}
+LINE = {
+    "amount": 800,
+    "period": {"start": 1_790_000_000, "end": 1_792_600_000},
+    "pricing": {"price_details": {"price": "price_1", "product": "prod_1"}},
+    "parent": {"subscription_item_details": {"proration": False}},
+}
+INVOICE = {
+    "id": "in_1",
+    "object": "invoice",
+    "status": "open",
+    "currency": "usd",
+    "amount_due": 800,
+    "created": 1_790_000_000,
+    "next_payment_attempt": 1_790_000_500,
+    "hosted_invoice_url": "https://invoice.test/1",
+    "lines": {"data": [LINE]},
+    "parent": {"subscription_details": {"subscription": "sub_1", "metadata": {"subscription_id": OURS}}},
+    "payments": {"data": [{"payment": {"type": "payment_intent", "payment_intent": "pi_1"}}]},
+}
+ITEM = {
+    "id": "si_1",
+    "price": PRICE,
+    "current_period_start": 1_790_000_000,
+    "current_period_end": 1_792_600_000,
+}
+PHASE = {"start_date": 1_792_600_000, "end_date": 1_795_200_000, "items": [{"price": "price_1"}]}
+SUBSCRIPTION = {
+    "id": "sub_1",
+    "object": "subscription",
+    "status": "active",
+    "customer": "cus_1",
+    "metadata": {"subscription_id": OURS},
+    "items": {"data": [ITEM]},
+    "schedule": {"id": "sub_sched_1", "phases": [PHASE], "current_phase": {"start_date": 1_790_000_000}},
+    "pending_update": {"subscription_items": [ITEM]},
+    "pause_collection": None,
+    "cancel_at_period_end": False,
+    "cancel_at": None,
+}
+PAGE_TO_SUBSCRIBE = {
+    "id": "cs_3",
+    "object": "checkout.session",
+    "status": "open",
+    "subscription": None,
+    "metadata": {"subscription_id": OURS},
+}
+
+
+@fuzzed(
+    subscription=spoiled(SUBSCRIPTION),
+    invoice=spoiled(INVOICE),
+    session=spoiled(PAGE_TO_SUBSCRIBE),
+    price=spoiled(PRICE),
+)
+def test_a_subscription_is_understood_or_refused(
+    subscription: Any, invoice: Any, session: Any, price: Any
+) -> None:
+    offers = {"price_1": Offer(plan="starter", length="month")}
+    for read in (
+        lambda: read_offer(price),
+        lambda: prices_in(subscription, [invoice]),
+        lambda: read_managed(subscription),
+        lambda: intents_of(invoice),
+        lambda: read_session_of_subscription(session),
+        lambda: read_subscription(subscription, [invoice], offers),
+    ):
+        with contextlib.suppress(RailProtocolError):
+            read()
+    with contextlib.suppress(RailProtocolError):
+        for receipt in read_invoice(invoice, [(INTENT, [REFUND], [DISPUTE])]).receipts:
+            is_whole(receipt)
+    with contextlib.suppress(RailProtocolError):
+        seen = read_subscription(subscription, [invoice], offers)
+        for each in seen.invoices if seen else ():
+            assert type(each.due.minor) is int
+            assert each.due.minor >= 0
+            assert each.reference.isprintable()
+
+
+@fuzzed(
+    body=bodies(SUBSCRIPTION, INVOICE, PAGE_TO_SUBSCRIBE, PRICE, {**PAGE, "data": [PRICE]}, FAULT),
+    status=st.sampled_from([200, 200, 200, 400, 404, 500]),
+)
+def test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them(
+    loop: asyncio.Runner, body: bytes, status: int
+) -> None:
+    rail, offer = card(body, status), Offer(plan="starter", length="month")
+    order = SubscriptionOrder(
+        subscription_id=OURS,
+        account_id=ORDER.account_id,
+        offer=offer,
+        expires_at=NOW,
+        return_url="http://llamasketch.test",
+    )
+    named = (*NAMED, ChangeRefused)
+    answered(loop, lambda: rail.subscribe(order), *named)
+    for reference in ("cs_3", "sub_1"):
+        answered(loop, lambda name=reference: rail.observe_subscription(name), *named)
+    answered(loop, lambda: rail.observe("in_1"), *named)
+    answered(loop, lambda: rail.invoice_paid_by("pi_1"), *named)
+    answered(loop, lambda: rail._offer("price_2"), *named)
+    answered(loop, lambda: rail.close_subscribing("cs_3"), *named)
+    answered(loop, lambda: rail.preview_change("sub_1", offer, now=True), *named)
+    for at in (NOW, None):
+        answered(loop, lambda at=at: rail.change_plan("sub_1", offer, at=at, key="k"), *named)
+    answered(loop, lambda: rail.cancel_subscription("sub_1"), *named)
+    answered(loop, lambda: rail.resume_subscription("sub_1"), *named)
+    answered(loop, lambda: rail.portal("sub_1", "http://llamasketch.test"), *named)
+    answered(loop, lambda: rail.refund("in_1", Money(5, USD), None, "k"), *named)
 
 
 async def _first(notifications: AsyncIterator[Any]) -> Any:

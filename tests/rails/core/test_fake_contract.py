@@ -10,8 +10,10 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.money import USDT, Asset, Money
 from rails.contract import Instructions, PaymentRequestStatus, Rail, ReceiptState, ReferenceStore
+from rails.recurring import Offer
 from rails.testing.contract_suite import RailContract
 from rails.testing.fake_rail import FakeNetwork, FakeRail
+from rails.testing.recurring_suite import RecurringContract
 from rails.testing.worlds import World
 
 
@@ -22,6 +24,8 @@ class FakeWorld:
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self.network = FakeNetwork(self.clock)
         self.foreign_asset = USDT
+        self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
+        self.network.subscriptions.prices = dict(zip(self.offers, (800, 2_000), strict=True))
 
     async def start(self, references: ReferenceStore) -> Rail:
         return FakeRail(self.network)
@@ -62,12 +66,37 @@ class FakeWorld:
     async def webhook(self, instructions: Instructions) -> tuple[Mapping[str, str], bytes]:
         return self.network.webhook(instructions.reference, "evt_1")
 
+    async def pay_page(self, instructions: Instructions) -> None:
+        await self.network.subscriptions.pay(instructions.reference)
+
+    async def decline_page(self, instructions: Instructions) -> None:
+        """The network's page lets the payer try again and says nothing."""
+
+    async def next_period(self, reference: str) -> None:
+        await self.network.subscriptions.renew(reference)
+
+    async def put_card(self, reference: str, *, works: bool) -> None:
+        self.network.subscriptions.set_card(reference, works=works)
+
+    async def pay_invoice(self, reference: str) -> None:
+        await self.network.subscriptions.pay_invoice(reference)
+
+    async def end_at_once(self, reference: str) -> None:
+        await self.network.subscriptions.end(reference)
+
+    async def pause(self, reference: str) -> None:
+        await self.network.subscriptions.pause(reference, paused=True)
+
+    async def reverse_invoice(self, reference: str) -> None:
+        for money_ref in list(self.network.way(reference).receipts):
+            await self.network.change(reference, money_ref, ReceiptState.REVERSED)
+
     async def _all(self, instructions: Instructions, state: ReceiptState) -> None:
         for money_ref in list(self.network.way(instructions.reference).receipts):
             await self.network.change(instructions.reference, money_ref, state)
 
 
-class TestFakeContract(RailContract):
+class TestFakeContract(RailContract, RecurringContract):
     @pytest.fixture
     async def world(self) -> World:
         return FakeWorld()

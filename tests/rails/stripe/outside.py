@@ -19,8 +19,10 @@ import httpx
 from ledger.clock import system_clock
 from ledger.money import Asset
 from rails.contract import Instructions, RailContext, ReferenceStore
+from rails.recurring import Offer
 from rails.stripe.plugin import build_rail
 from rails.stripe.rail import CardRail
+from rails.stripe.reading_subscriptions import lookup_key
 from rails.testing.worlds import Impossible
 from sandbox.embedded.ports import free_port
 
@@ -239,6 +241,7 @@ class CardWorld:
         self.inbox = inbox
         self._relay = relay
         self._clock = OffsetClock()
+        self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
 
     @property
     def clock(self) -> OffsetClock:
@@ -250,7 +253,7 @@ class CardWorld:
             "poll_seconds": 0.05,
             "deadline_seconds": 2.5,
             "retries": 0,
-            "secret": SECRET,
+            "secrets": (SECRET,),
             "key": KEY,
             **more,
         }
@@ -285,6 +288,47 @@ class CardWorld:
 
     async def decline(self, instructions: Instructions) -> None:
         await self.sandbox.pay(instructions.reference, "declined", decline_code="insufficient_funds")
+
+    async def stock(self) -> None:
+        """Put both plans into the catalogue, once."""
+        for offer, cents in zip(self.offers, ("800", "2000"), strict=True):
+            product = await self.sandbox.api("POST", "products", data={"name": offer.plan.title()})
+            price = {
+                "product": product.json()["id"],
+                "currency": "usd",
+                "unit_amount": cents,
+                "lookup_key": lookup_key(offer),
+                "recurring[interval]": offer.length,
+                "metadata[plan]": offer.plan,
+            }
+            await self.sandbox.api("POST", "prices", data=price)
+
+    async def pay_page(self, instructions: Instructions) -> None:
+        await self.sandbox.pay(instructions.reference)
+
+    async def decline_page(self, instructions: Instructions) -> None:
+        await self.decline(instructions)
+
+    async def next_period(self, reference: str) -> None:
+        await self.move_clock(timedelta(days=31))
+
+    async def put_card(self, reference: str, *, works: bool) -> None:
+        await self.sandbox.control(f"subscriptions/{reference}/card", {"last4": "4242" if works else "0341"})
+
+    async def pay_invoice(self, reference: str) -> None:
+        await self.sandbox.control(f"invoices/{reference}/pay", {"outcome": "paid"})
+
+    async def end_at_once(self, reference: str) -> None:
+        await self.sandbox.api("DELETE", f"subscriptions/{reference}")
+
+    async def pause(self, reference: str) -> None:
+        data = {"pause_collection[behavior]": "void"}
+        await self.sandbox.api("POST", f"subscriptions/{reference}", data=data)
+
+    async def reverse_invoice(self, reference: str) -> None:
+        invoice = (await self.sandbox.api("GET", f"invoices/{reference}?expand[]=payments")).json()
+        intent = invoice["payments"]["data"][0]["payment"]["payment_intent"]
+        await self.sandbox.control("refund", {"payment_intent": intent})
 
     async def break_down(self) -> None:
         self._relay.break_down()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rails.testing.contract_suite import RailContract
+from rails.testing.recurring_suite import RecurringContract
 from tests.rails.stripe.outside import Inbox, Sandbox, running_sandbox
 
 
@@ -17,5 +18,5 @@ async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield sandbox
 
 
-class TestCardContract(RailContract):
+class TestCardContract(RailContract, RecurringContract):
     """With the real SDK against the sandbox process over HTTP."""
