@@ -19,7 +19,8 @@ from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
 from rails.payments import refunds as rails_refunds
 from rails.payments.refunds import RefundService
-from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES, REFUNDS
+from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES, REFUNDS, SUBSCRIPTIONS
+from rails.subscriptions.service import Subscriptions
 
 KINDS = (
     GUEST_MERGES,
@@ -30,6 +31,7 @@ KINDS = (
     NOTIFICATIONS,
     PAYMENT_RETRIES,
     REFUNDS,
+    SUBSCRIPTIONS,
     MAILS,
 )
 """What operators are shown, in this order."""
@@ -59,6 +61,13 @@ def sweeper_of_refunds(
     return Sweeper(
         REFUNDS, refunds.send, engine=engine, clock=clock, randomness=randomness, rules=rails_refunds.RULES
     )
+
+
+def sweeper_of_subscriptions(
+    engine: AsyncEngine, subscriptions: Subscriptions, clock: Clock, randomness: random.Random
+) -> Sweeper:
+    """Asks about every running subscription now and then, whatever is notified."""
+    return Sweeper(SUBSCRIPTIONS, subscriptions.visit, engine=engine, clock=clock, randomness=randomness)
 
 
 async def followup_figures(engine: AsyncEngine, clock: Clock) -> list[Figures]:

@@ -72,6 +72,9 @@ OWN: Mapping[str, Meaning] = {
     "topup_link_expired": Meaning(
         403, "Top-up link expired", "This link to top up an account has ended. Ask for a new one."
     ),
+    "sign_in_needed": Meaning(
+        403, "Sign in first", "A plan needs an account that you can come back to. Sign in, then subscribe."
+    ),
     "not_found": Meaning(404, "Not found", "There is nothing at this address."),
     "no_image": Meaning(404, "No image", "There is no image yet, or it was erased."),
     "no_object": Meaning(404, "No such object", "The object behind the link is gone."),
@@ -176,6 +179,9 @@ OWN: Mapping[str, Meaning] = {
         "Too many uploads",
         "So many uploads are being read that we take no more just now. Send it again.",
     ),
+    "subscription_change_refused": Meaning(
+        409, "Change refused", "The payment provider refuses this change; nothing was changed."
+    ),
     "rail_unavailable": Meaning(
         503,
         "Payment method not available",
@@ -202,6 +208,7 @@ MET: Mapping[str, Answer] = {
     "unknown_rail": _met(404, "No such payment method", "rail"),
     "no_webhooks": _met(404, "No notifications here", "rail"),
     "refund_not_found": _met(404, "No such refund"),
+    "subscription_unknown": _met(404, "No such subscription"),
     "account_merged": _met(409, "Account merged"),
     "lot_disputed": _met(409, "Payment disputed"),
     "lot_not_found": _met(409, "No such lot"),
@@ -215,6 +222,13 @@ MET: Mapping[str, Answer] = {
     "out_of_order": _met(409, "Frame out of order", "newest"),
     "session_paused": _met(409, "Live session paused", "paused_by"),
     "stale_lease": _met(409, "Lease not valid", "state", "epoch"),
+    "subscription_exists": _met(409, "Plan exists already", "plan"),
+    "subscription_not_running": _met(409, "Subscription not running", "state"),
+    "plan_unchanged": _met(409, "Plan unchanged", "plan"),
+    "change_waits_for_payment": _met(409, "Change waits for payment", "plan"),
+    "preview_stale": _met(409, "Preview too old", "seconds_max"),
+    "plan_unknown": _met(422, "Plan not known", "plan"),
+    "cannot_subscribe": _met(422, "Charges only once", "rail"),
     "amount_too_small": _met(422, "Amount too small", "minimum_minor", "asset"),
     "amount_too_large": _met(422, "Amount too large", "maximum_minor", "asset", "credits_max"),
     "asset_not_accepted": _met(422, "Asset not accepted", "asset", "rail"),
@@ -225,6 +239,7 @@ MET: Mapping[str, Answer] = {
     "invalid_amount": _met(422, "Amount not valid", "amount_minor", "credits"),
     "too_many_in_flight": _met(429, "Too many images at once", "limit"),
     "too_many_variations": _met(429, "Too many variations", "limit"),
+    "too_many_subscription_pages": _met(429, "Too many open pages", "limit"),
     "too_many_open_payments": _met(429, "Too many open payments", "limit"),
     "queue_full": _met(503, "Queue full"),
     "no_worker_can_serve": _met(503, "No worker available", "graph"),
@@ -269,6 +284,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "headers_too_slow": 1,
     "too_many_in_flight": 2,
     "too_many_variations": 2,
+    "too_many_subscription_pages": 300,
     "too_many_open_payments": 60,
     "too_many_streams": 10,
     "too_many_uploads": 2,

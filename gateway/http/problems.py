@@ -28,6 +28,7 @@ from ledger.errors import (
 )
 from rails.contract import NotificationRejected, RailError, RailUnavailable
 from rails.payments.service import NotificationsFull
+from rails.recurring import ChangeRefused
 
 TYPE_BASE = "https://llamasketch.com/problems/"
 MEDIA_TYPE = "application/problem+json"
@@ -49,6 +50,7 @@ STANDS_FOR: Sequence[tuple[tuple[type[Exception], ...], str]] = (
     ((NotificationRejected,), "hint_rejected"),
     ((NotificationsFull,), "notifications_full"),
     ((RailUnavailable,), "rail_unavailable"),
+    ((ChangeRefused,), "subscription_change_refused"),
     ((RailError,), "rail_failed"),
 )
 """Which code stands for which errors. The first that fits counts."""

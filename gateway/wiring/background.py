@@ -18,7 +18,7 @@ from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
 from ledger.followups.sweeper import Sweeper
-from processes.followups import sweeper_of_refunds, sweepers_of_accounts
+from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions, sweepers_of_accounts
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
 
@@ -60,6 +60,9 @@ def _periodic_tasks(
     of_accounts = sweepers_of_accounts(
         base.engine, ledger.guests, idle_accounts, base.clock, random.SystemRandom()
     )
+    of_subscriptions = sweeper_of_subscriptions(
+        base.engine, payments.subscriptions, base.clock, random.SystemRandom()
+    )
     reconciler = Reconciler(
         log=base.sequencer,
         reader=base.reader,
@@ -80,6 +83,7 @@ def _periodic_tasks(
             orphaned_uploads.sweeper,
             generation.funding_process.sweeper,
             sweeper_of_refunds(base.engine, payments.payments.refunds, base.clock, random.SystemRandom()),
+            of_subscriptions,
             *mail,
         ),
         reconciler=reconciler,

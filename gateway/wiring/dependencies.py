@@ -43,6 +43,7 @@ from projections.feed import Feeds
 from projections.runner import ProjectionRunner
 from rails.payments.runner import Supervision
 from rails.payments.service import Payments
+from rails.subscriptions.service import Subscriptions
 
 
 def _services(request: Request) -> Services:
@@ -111,6 +112,10 @@ async def _feeds(request: Request) -> Feeds:
 async def payments_of(request: Request) -> Payments:
     """Dependency, also for routers that are plugged in."""
     return _services(request).payments.payments
+
+
+async def _subscriptions(request: Request) -> Subscriptions:
+    return _services(request).payments.subscriptions
 
 
 async def _supervision(request: Request) -> Supervision:
@@ -207,6 +212,7 @@ StatementsDep: TypeAlias = Annotated[Statements, Depends(_statements)]
 OwnershipDep: TypeAlias = Annotated[Ownership, Depends(_ownership)]
 FeedsDep: TypeAlias = Annotated[Feeds, Depends(_feeds)]
 PaymentsDep: TypeAlias = Annotated[Payments, Depends(payments_of)]
+SubscriptionsDep: TypeAlias = Annotated[Subscriptions, Depends(_subscriptions)]
 SupervisionDep: TypeAlias = Annotated[Supervision, Depends(_supervision)]
 GenerationsDep: TypeAlias = Annotated[Generations, Depends(_generations)]
 DispatchDep: TypeAlias = Annotated[Dispatch, Depends(_dispatch)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.wiring.foundation import Foundation
-from ledger.plans import PACKS
+from ledger.plans import PACKS, PLANS
 from rails.configuration import given
 from rails.contract import RailContext, RailPlugin
 from rails.payments.registry import build_rails
@@ -17,6 +17,8 @@ from rails.payments.service import Payments
 from rails.quotes.feeds import configured_feeds
 from rails.quotes.rates import BITCOIN, RateBook
 from rails.store.sql import SqlRailStore
+from rails.store.subscriptions import SqlSubscriptionStore
+from rails.subscriptions.service import Subscriptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class PaymentServices:
     """The payments, and the tasks that follow the rails; `supervision` runs while it is entered."""
 
     payments: Payments
+    subscriptions: Subscriptions
     supervision: Supervision
 
 
@@ -40,6 +43,15 @@ def build_payments(
     rails = build_rails(plugins, environ, context)
     rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), base.http)}, base.clock)
     stack.push_async_callback(rates.close)
+    subscriptions = Subscriptions(
+        log=base.sequencer,
+        reader=base.reader,
+        store=SqlSubscriptionStore(base.engine),
+        rails=rails,
+        ids=base.identifiers,
+        clock=base.clock,
+        plans=PLANS,
+    )
     payments = Payments(
         log=base.sequencer,
         store=store,
@@ -47,6 +59,7 @@ def build_payments(
         rates=rates,
         ids=base.identifiers,
         clock=base.clock,
+        elsewhere=subscriptions.deal_with,
         offers=[pack.credits for pack in PACKS.values() if pack.kind == "pack"],
     )
     supervision = Supervision(
@@ -56,4 +69,4 @@ def build_payments(
         randomness=random.SystemRandom(),
         keep_rates_fresh=rates.run,
     )
-    return PaymentServices(payments=payments, supervision=supervision)
+    return PaymentServices(payments=payments, subscriptions=subscriptions, supervision=supervision)

@@ -166,9 +166,6 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
             )
         ]
     start, end = subscription.period_start, subscription.period_end
-    before = current.credits if current.period != "day" else 0
-    more = periods.share_of_time_floor(max(0, target.credits - before), start, end, now)
-    more = max(0, min(more, target.credits - subscription.granted))
     upgraded = PlanUpgraded(
         subscription_id=subscription.subscription_id,
         from_plan=subscription.plan,
@@ -179,7 +176,7 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
     grants = _grants(
         subscription.subscription_id,
         target,
-        more,
+        credits_of_upgrade(subscription, current, target, now),
         command.lot_id,
         command.consideration,
         start,
@@ -187,6 +184,19 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
         now,
     )
     return with_debt_repaid(account, [upgraded, *grants])
+
+
+def credits_of_upgrade(subscription: Subscription, current: Plan, target: Plan, now: datetime) -> int:
+    """Credits that a larger plan brings at once: floor(difference × what remains of the period).
+
+    None of a plan that brings its credits by the day.
+    """
+    if target.period == "day":
+        return 0
+    start, end = subscription.period_start, subscription.period_end
+    before = current.credits if current.period != "day" else 0
+    more = periods.share_of_time_floor(max(0, target.credits - before), start, end, now)
+    return max(0, min(more, target.credits - subscription.granted))
 
 
 def decide_cancellation(account: Account, command: CancelSubscription, _now: datetime) -> list[Event]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from ledger.domain import account as accounts
-from ledger.domain.commands import Command, GrantCredits, LoseDispute, RestoreReversal, ReverseCredits
+from ledger.domain.commands import (
+    ChangePlan,
+    Command,
+    GrantCredits,
+    LoseDispute,
+    PayPeriod,
+    RestoreReversal,
+    ReverseCredits,
+)
 from ledger.domain.consideration import Consideration
 from ledger.domain.lots import Source
 from ledger.errors import Refusal
 from ledger.log.model import Event, UnitOfWork
 from ledger.money import Asset
 from rails.domain import events
+from rails.domain.invoiced import ChangeInvoiced, Invoiced, PeriodInvoiced
 
 MERGES_MAX = 32
 """A guest merged into an account that was merged … more hops than this are a fault."""
@@ -28,22 +38,33 @@ class PaymentAccountMoved(Refusal):
     message = "The account of this payment has been merged into another."
 
 
-def post(uow: UnitOfWork, account_id: str, payment_id: str, rail: str, happened: Iterable[Event]) -> None:
+def post(
+    uow: UnitOfWork,
+    account_id: str,
+    payment_id: str,
+    rail: str,
+    happened: Iterable[Event],
+    invoiced: Invoiced | None = None,
+) -> None:
     """Append to the account's stream what follows from a payment's events.
 
     Raises `PaymentAccountMoved(into=…)` if the account has been merged: run it again there.
     """
     for event in happened:
-        for command in ledger_commands(payment_id, rail, event):
+        for command in ledger_commands(payment_id, rail, event, invoiced):
             account = uow.state(account_id)
             if account.status.merged_into:
                 raise PaymentAccountMoved(into=account.status.merged_into)
             uow.append(account_id, accounts.decide(account, command, uow.now))
 
 
-def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Command]:
+def ledger_commands(
+    payment_id: str, rail: str, event: Event, invoiced: Invoiced | None = None
+) -> Sequence[Command]:
     """The ledger's side of one event of a payment. Pure."""
     match event:
+        case events.PaymentSettled() if invoiced is not None and event.rate_basis == "quote":
+            return [bringing(invoiced, event.lot_id, _consideration(payment_id, rail, event))]
         case events.PaymentSettled() | events.PaymentReinstated():
             return [_grant(payment_id, rail, event)] if event.credits else []
         case events.RefundReturned():
@@ -60,19 +81,49 @@ def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Comman
             return []
 
 
+def bringing(invoiced: Invoiced, lot_id: str, paid: Consideration | None) -> Command:
+    """What something that was invoiced and paid means for the account. Pure."""
+    match invoiced:
+        case PeriodInvoiced():
+            return PayPeriod(
+                subscription_id=invoiced.subscription_id,
+                plan=invoiced.plan,
+                period_start=invoiced.starts_at,
+                period_end=invoiced.ends_at,
+                lot_id=lot_id,
+                consideration=paid,
+            )
+        case ChangeInvoiced():
+            return ChangePlan(
+                subscription_id=invoiced.subscription_id,
+                current=invoiced.current,
+                target=invoiced.target,
+                lot_id=lot_id,
+                consideration=paid,
+            )
+        case never:
+            assert_never(never)
+
+
+def _consideration(
+    payment_id: str, rail: str, event: events.PaymentSettled | events.PaymentReinstated
+) -> Consideration:
+    return Consideration(
+        asset=event.rate.source,
+        worth=event.worth,
+        rate_numerator=event.rate.numerator,
+        rate_denominator=event.rate.denominator,
+        rail=rail,
+        payment_id=payment_id,
+    )
+
+
 def _grant(payment_id: str, rail: str, event: events.PaymentSettled | events.PaymentReinstated) -> Command:
     return GrantCredits(
         lot_id=event.lot_id,
         credits=event.credits,
         source=Source.PAYMENT,
-        consideration=Consideration(
-            asset=event.rate.source,
-            worth=event.worth,
-            rate_numerator=event.rate.numerator,
-            rate_denominator=event.rate.denominator,
-            rail=rail,
-            payment_id=payment_id,
-        ),
+        consideration=_consideration(payment_id, rail, event),
         reference=payment_id,
     )
 

@@ -14,6 +14,7 @@ import msgspec
 from ledger.domain.consideration import Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate
+from rails.domain.invoiced import Invoiced
 from rails.domain.pricing import PackPrice
 
 
@@ -37,6 +38,8 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
     """Set when this pays for one job alone."""
     link: str | None = None
     """Digest of the link by which somebody who need not be the account's owner opened it."""
+    invoiced: Invoiced | None = None
+    """What the rail invoiced, if it charges again by itself."""
 
 
 class InstructionsIssued(Event, frozen=True, kw_only=True):

@@ -150,6 +150,16 @@ def _settle(
     rate = facts.rate if in_time else command.spot.get(receipt.amount.asset.code)
     if rate is None:
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
+    whole_price = payment.quoted_minor + receipt.amount.minor >= facts.amount_due.minor
+    if facts.invoiced is not None and in_time and whole_price:
+        return events.PaymentSettled(
+            **arrival,
+            credits=facts.invoiced.credits,
+            lot_id=next(lot_ids),
+            rate=rate,
+            rate_basis="quote",
+            worth=worth_of(receipt.amount, receipt.fee, rate),
+        )
     bought = credits_down(receipt.amount, rate, facts.price)
     if bought < 1:
         return events.FundsTooSmall(**arrival)

@@ -239,10 +239,10 @@ class Recorder:
     ) -> None:
         def decide(uow: UnitOfWork) -> Any:
             happened = domain.decide(uow.state(payment_id), command, uow.now)
-            _claim(uow, payment_id, happened)
+            claim(uow, payment_id, happened)
             uow.append(payment_id, happened)
             payment: Payment = uow.state(payment_id)
-            post(uow, account_id, payment_id, payment.facts().rail, happened)
+            post(uow, account_id, payment_id, payment.facts().rail, happened, payment.facts().invoiced)
             if hook is not None:
                 hook.decide(uow, payment, happened)
             if happened:
@@ -283,7 +283,7 @@ class Recorder:
         return row
 
 
-def _claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:
+def claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:
     """No money is credited to two payments."""
     for event in happened:
         if not isinstance(event, events.PaymentSettled):

@@ -63,6 +63,10 @@ NAME_LENGTH_MAX = 300
 """Of a rail's reference or message id, in characters."""
 
 
+DealWith = Callable[[str, str], Awaitable[bool]]
+"""Follows a notification by rail and reference; False if it is about nothing that is known."""
+
+
 class UnknownReference(Exception):
     """A notification names a reference that is not ours, or not yet."""
 
@@ -89,6 +93,7 @@ class Payments:
         price: PackPrice = PACK,
         offers: Sequence[int] = (100, 500, 2_000),
         limits: PaymentLimits | None = None,
+        elsewhere: DealWith | None = None,
         randomness: random.Random | None = None,
     ) -> None:
         self.store = store
@@ -99,6 +104,7 @@ class Payments:
         self.limits = limits or PaymentLimits()
         self.refused = RefusedNotifications(clock)
         """Webhooks that were not kept, and why."""
+        self._elsewhere = elsewhere
         self._rails = rails
         self._rates = rates
         self._ids = ids
@@ -312,7 +318,9 @@ class Payments:
             return
         payment_id = await self.store.find(rail, reference)
         if payment_id is None:
-            raise UnknownReference(reference)
+            if self._elsewhere is None or not await self._elsewhere(rail, reference):
+                raise UnknownReference(reference)
+            return
         await self._ask(payment_id, _observe, None)
         await self._answered(payment_id)
 

@@ -97,6 +97,39 @@ LINK_OPENING_ROWS = sa.Table(
 )
 """The same of those that were opened by a link: whoever has one takes no place of the account's own."""
 
+SUBSCRIPTION_ROWS = sa.Table(
+    "rail_subscriptions",
+    METADATA,
+    sa.Column("subscription_id", sa.Text, primary_key=True, comment="ours"),
+    sa.Column("account_id", sa.Text, nullable=False, comment="who opened it"),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("page_reference", sa.Text, comment="of the page to subscribe on"),
+    sa.Column("page_url", sa.Text, comment="while that page is open"),
+    sa.Column("page_expires_at", _instant, nullable=False),
+    sa.Column("reference", sa.Text, comment="the rail's own name of the subscription"),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False, comment="charged for now"),
+    sa.Column("length", sa.Text, nullable=False, comment="month or year"),
+    sa.Column("period_start", _instant),
+    sa.Column("period_end", _instant),
+    sa.Column("cancels", sa.Boolean, nullable=False, comment="it ends with its period"),
+    sa.Column("next_plan", sa.Text, comment="charged for from the next period on"),
+    sa.Column("pending_plan", sa.Text, comment="waits for its invoice to be paid"),
+    sa.Column("next_attempt_at", _instant, comment="when the open invoice is collected again"),
+    sa.Column("pay_url", sa.Text, comment="where the payer pays the open invoice"),
+    sa.Column("opened_at", _instant, nullable=False),
+    sa.Column("asked_at", _instant, nullable=False, comment="when the rail was asked for all this"),
+    sa.Column("watched", sa.Boolean, nullable=False, comment="whether it is asked about unbidden"),
+    sa.Column("due_at", _instant, nullable=False, comment="when it is asked about next"),
+    *retry_columns(),
+    sa.UniqueConstraint("rail", "page_reference"),
+    sa.UniqueConstraint("rail", "reference"),
+    sa.Index("rail_subscriptions_account", "account_id", "opened_at"),
+    sa.Index("rail_subscriptions_due", "due_at", postgresql_where=sa.text("watched")),
+    failing_index("rail_subscriptions"),
+)
+"""How each subscription stands at its rail, as of when that was asked. Links are erasable."""
+
 CURSOR_ROWS = sa.Table(
     "rail_cursors",
     METADATA,
@@ -154,6 +187,9 @@ NOTIFICATIONS = FollowUps(
     kind="rail_notification", table=NOTIFICATION_ROWS, waiting=NOTIFICATION_ROWS.c.state == "waiting"
 )
 PAYMENT_RETRIES = FollowUps(kind="payment_retry", table=RETRY_ROWS)
+SUBSCRIPTIONS = FollowUps(
+    kind="rail_subscription", table=SUBSCRIPTION_ROWS, waiting=SUBSCRIPTION_ROWS.c.watched
+)
 
 REFUNDS = FollowUps(kind="refund", table=REFUND_ROWS, waiting=~REFUND_ROWS.c.by_hand)
 
@@ -164,6 +200,7 @@ INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
 ORDINAL_TABLE = SideTable(ORDINAL_ROWS)
 MONEY_TABLE = SideTable(MONEY_ROWS)
 OPENING_TABLE = SideTable(OPENING_ROWS)
+SUBSCRIPTION_TABLE = SideTable(SUBSCRIPTION_ROWS)
 LINK_OPENING_TABLE = SideTable(LINK_OPENING_ROWS)
 
 

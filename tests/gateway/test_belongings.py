@@ -174,6 +174,17 @@ DECIDED: dict[str, str] = {
     "POST /v1/topups": "a payment's Idempotency-Key",
     "GET /v1/topups/{topup_id}": "a receipt, an open payment",
     "POST /v1/topups/{topup_id}/cancel": "closing",
+    **dict.fromkeys(
+        (
+            "GET /v1/subscriptions",
+            "GET /v1/subscriptions/{subscription_id}",
+            *(
+                f"POST /v1/subscriptions/{{subscription_id}}/{what}"
+                for what in ("preview", "change", "cancel", "resume", "portal")
+            ),
+        ),
+        "a plan is only a person's, whom nobody merges",
+    ),
     "GET /v1/statement": "a statement",
     "GET /v1/events": "a place in the stream of events",
     "GET /v1/generations/sessions/{session_id}": "a live session",
@@ -192,6 +203,7 @@ COLUMNS: dict[str, str] = {
     "job_inputs": "a generation: its seed",
     "job_results": "an image",
     "rail_payments": "a receipt, an open payment",
+    "rail_subscriptions": "a plan: only people subscribe, and nobody merges a person",
     "statement_entries": "a statement",
     "account_feed": "a place in the stream of events",
     "stream_owners": "who made a stream; the feed is asked for all accounts",

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from gateway.routes.direct import FREQUENT, DirectRoutes
+from rails.recurring import Offer
 from tests.gateway.stack import Gateway, generation_request
 
 
@@ -21,6 +22,7 @@ class Access(Enum):
 
     EVERYBODY = "everybody"
     ACCOUNT = "visitors and people, each their own; 401 without a valid token"
+    PERSON = "people who are signed in; 403 for visitors, 401 without a valid token"
     OWN = "as ACCOUNT, and 404 for what belongs to somebody else"
     WORKER = "registered workers; 401 for everybody else"
     ONCE = "whoever brings a one-time registration token"
@@ -57,6 +59,13 @@ TABLE: dict[str, Access] = {
     "POST /v1/topups/{topup_id}/cancel": A.OWN,
     "GET /v1/topups/{topup_id}/refund": A.OWN,
     "POST /v1/topups/{topup_id}/refund": A.OWN,
+    "POST /v1/subscriptions": A.PERSON,
+    "GET /v1/subscriptions": A.ACCOUNT,
+    "GET /v1/subscriptions/{subscription_id}": A.OWN,
+    **{
+        f"POST /v1/subscriptions/{{subscription_id}}/{what}": A.OWN
+        for what in ("preview", "change", "cancel", "resume", "portal")
+    },
     "GET /v1/topup-link": A.LINK,
     "POST /v1/topup-link/topups": A.LINK,
     "GET /v1/topup-link/topups/{topup_id}": A.LINK,
@@ -114,6 +123,9 @@ BODIES: dict[str, Any] = {
     "POST /v1/session/recover": {"recovery_code": "LLAMA-0000-0000-0000-0000"},
     "POST /v1/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
     "POST /v1/topup-link/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
+    "POST /v1/subscriptions": {"rail": "fake", "plan": "starter"},
+    "POST /v1/subscriptions/{subscription_id}/preview": {"plan": "starter"},
+    "POST /v1/subscriptions/{subscription_id}/change": {"plan": "starter"},
     "POST /v1/worker/claim": {"wait_seconds": 0},
     "POST /sandbox/api/pay": {"text": "nothing to pay"},
 }
@@ -164,6 +176,27 @@ async def others(gateway: Gateway) -> dict[str, httpx.AsyncClient]:
     }
 
 
+async def subscription_of(gateway: Gateway, owner: httpx.AsyncClient) -> str:
+    """A plan of the owner's, paid for."""
+    outside, ours = gateway.fake.network.subscriptions, gateway.services.payments.subscriptions
+    pro, starter = (Offer(plan=plan, length="month") for plan in ("pro", "starter"))
+    outside.prices = {pro: 2_000, starter: 800}
+    account_id = (await owner.get("/v1/account")).json()["id"]
+    opened = await ours.subscribe(account_id, "fake", pro, return_url="https://llamasketch.test")
+    await outside.pay(str(opened.page_reference))
+    return (await ours.observe(opened.subscription_id)).subscription_id
+
+
+async def fresh(gateway: Gateway, name: str) -> dict[str, httpx.AsyncClient]:
+    """Roles of this route's own: what it ends, the other routes need."""
+    if name == "POST /v1/worker/renew":
+        return {"worker": (await gateway.worker()).client}
+    if name in ("DELETE /v1/session", "DELETE /v1/sessions"):
+        person = await gateway.person("roles-that-end@example.com")
+        return {"visitor": await gateway.visitor(), "person": person}
+    return {}
+
+
 @pytest.mark.parametrize("name", TABLE)
 async def test_a_route_serves_exactly_its_roles(
     gateway: Gateway, others: dict[str, httpx.AsyncClient], name: str
@@ -173,18 +206,13 @@ async def test_a_route_serves_exactly_its_roles(
         "session_id": "sketch",
         "job_id": (await owner.post("/v1/generations", json=generation_request())).json()["id"],
         "topup_id": (await gateway.open_topup(owner))["id"],
+        "subscription_id": await subscription_of(gateway, owner),
         "rail": "fake",
         "key": "images/x.png",
         "path": "js/none.js",
         "token": "lsm1.acct_" + "0" * 26 + ".x",
     }
-    roles = {"owner": owner, "nobody": gateway.client(), **others}
-    if name == "POST /v1/worker/renew":
-        roles["worker"] = (await gateway.worker()).client
-    if name in ("DELETE /v1/session", "DELETE /v1/sessions"):
-        # What it ends, the other routes need.
-        roles["visitor"] = await gateway.visitor()
-        roles["person"] = await gateway.person("roles-that-end@example.com")
+    roles = {"owner": owner, "nobody": gateway.client(), **others, **await fresh(gateway, name)}
     found = {role: await ask(client, name, ids) for role, client in roles.items()}
     allowed = {role for role, (status, _) in found.items() if status not in (401, 403)}
     holders = {"owner", "visitor", "person"}
@@ -196,6 +224,8 @@ async def test_a_route_serves_exactly_its_roles(
             assert {found[role][0] for role in holders} <= {200, 201}, found
         case A.ACCOUNT:
             assert allowed == holders, found
+        case A.PERSON:
+            assert allowed == {"person"}, found
         case A.OWN:
             assert allowed == holders, found
             assert {found[role][0] for role in ("visitor", "person")} == {404}, found

@@ -1,0 +1,293 @@
+"""`/v1/subscriptions`: plans that a payment method charges again by itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.auth.identity import Role
+from gateway.http.idempotency import IdempotencyKey
+from gateway.http.problems import Problem
+from gateway.routes.bounded import BoundedRoute
+from gateway.routes.shapes import MoneyOut, answers
+from gateway.routes.subscription_shapes import (
+    ChangePreviewOut,
+    PaymentDueOut,
+    PortalOut,
+    RecurringOut,
+    SubscriptionsOut,
+)
+from gateway.wiring.dependencies import (
+    Caller,
+    IdempotencyKeysDep,
+    IdentifiersDep,
+    LogReaderDep,
+    OwnershipDep,
+    SettingsDep,
+    SubscriptionsDep,
+)
+from ledger.identifiers import is_identifier
+from ledger.money import Money
+from ledger.plans import PLANS
+from rails.recurring import ChangePreview, Offer
+from rails.subscriptions.record import SubscriptionRecord
+
+router = APIRouter(route_class=BoundedRoute, prefix="/v1/subscriptions", tags=["subscriptions"])
+Length = Literal["month", "year"]
+CHANGE_PROBLEMS = (
+    "subscription_unknown",
+    "subscription_not_running",
+    "subscription_change_refused",
+    "rail_unavailable",
+)
+
+
+class PlanIn(BaseModel):
+    """Which plan, for how long."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    plan: str = Field(pattern=r"^[a-z0-9_-]{1,40}$", description="A name from `GET /v1/plans`.")
+    length: Length = "month"
+
+    @property
+    def offer(self) -> Offer:
+        """As the rails name it."""
+        return Offer(plan=self.plan, length=self.length)
+
+
+class SubscribeIn(PlanIn):
+    """Which plan, for how long, by which payment method."""
+
+    rail: str = Field(
+        default="card",
+        pattern=r"^[a-z0-9_-]{1,32}$",
+        description="One of `rails` in `GET /v1/subscriptions`.",
+    )
+
+
+def _text(value: object) -> object:
+    """Times are sent as text: a number is none."""
+    if not isinstance(value, str):
+        raise ValueError("should be text")  # noqa: TRY004 - what Pydantic answers by name
+    return value
+
+
+class ChangeIn(PlanIn):
+    """Which plan instead."""
+
+    prorated_at: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)] | None = Field(
+        default=None, description="From the preview; needed for a larger plan."
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Subscribe to a plan",
+    **answers(
+        RecurringOut,
+        "sign_in_needed",
+        "unknown_rail",
+        "cannot_subscribe",
+        "plan_unknown",
+        "subscription_exists",
+        "too_many_subscription_pages",
+        "subscription_change_refused",
+        "rail_unavailable",
+        "idempotency_conflict",
+    ),
+)
+async def subscribe(
+    request: Request,
+    body: SubscribeIn,
+    caller: Caller,
+    subscriptions: SubscriptionsDep,
+    keys: IdempotencyKeysDep,
+    identifiers: IdentifiersDep,
+    reader: LogReaderDep,
+    settings: SettingsDep,
+    idempotency_key: IdempotencyKey = None,
+) -> RecurringOut:
+    """Gives the address of a page to subscribe on. Coming back from it grants nothing: the payment does."""
+    if caller.role is Role.VISITOR:
+        # A plan outlives a browser's cookie, and its owner must be able to change and cancel it.
+        raise Problem("sign_in_needed")
+    mapped = await keys.map(
+        principal=caller.account_id,
+        route="POST /v1/subscriptions",
+        key=idempotency_key,
+        body=await request.body(),
+        new_id=identifiers.command(),
+    )
+    return_url = f"{settings.public_url}/account?subscription={{subscription_id}}"
+    known = None if mapped.fresh else await reader.outcome(mapped.command_key)
+    if known is not None and known.refusal is None:
+        # What this key has opened is shown again, also now that nothing new could be.
+        opened = msgspec.json.decode(known.detail, type=str)
+        return shown(await subscriptions.page(opened, return_url))
+    record = await subscriptions.subscribe(
+        caller.account_id, body.rail, body.offer, return_url=return_url, key=mapped.command_key
+    )
+    return shown(record)
+
+
+@router.get("", summary="Your subscriptions", **answers(SubscriptionsOut))
+async def subscriptions_of(caller: Caller, subscriptions: SubscriptionsDep) -> SubscriptionsOut:
+    """The newest twenty, those that are over too."""
+    found = await subscriptions.of_account(caller.account_id)
+    return SubscriptionsOut(
+        subscriptions=[shown(record) for record in found], rails=list(subscriptions.rails())
+    )
+
+
+async def own_subscription(
+    subscription_id: str, caller: Caller, subscriptions: SubscriptionsDep, ownership: OwnershipDep
+) -> SubscriptionRecord:
+    """Dependency: the subscription of the path. Raises `Problem` 404 if it is not the caller's."""
+    if is_identifier(subscription_id, "subscr"):
+        found = await subscriptions.find(subscription_id)
+        if found is not None and await ownership.owns(caller.account_id, found.account_id):
+            return found
+    raise Problem("subscription_unknown", "There is no such subscription.")
+
+
+OwnSubscription = Annotated[SubscriptionRecord, Depends(own_subscription)]
+
+
+@router.get(
+    "/{subscription_id}",
+    summary="Where a subscription stands",
+    **answers(RecurringOut, "subscription_unknown"),
+)
+async def subscription(own: OwnSubscription) -> RecurringOut:
+    """As of when the payment method was last asked."""
+    return shown(own)
+
+
+@router.post(
+    "/{subscription_id}/preview",
+    summary="What a change of plan would cost",
+    **answers(
+        ChangePreviewOut, *CHANGE_PROBLEMS, "plan_unknown", "plan_unchanged", "change_waits_for_payment"
+    ),
+)
+async def preview(body: PlanIn, own: OwnSubscription, subscriptions: SubscriptionsDep) -> ChangePreviewOut:
+    """Changes nothing. A larger plan begins at once, a smaller one with the next period."""
+    found, credits_now, is_larger = await subscriptions.preview(own.subscription_id, body.offer)
+    return preview_shown(body.plan, found, credits_now, is_larger=is_larger)
+
+
+@router.post(
+    "/{subscription_id}/change",
+    summary="Change the plan",
+    **answers(
+        RecurringOut,
+        *CHANGE_PROBLEMS,
+        "plan_unknown",
+        "plan_unchanged",
+        "change_waits_for_payment",
+        "preview_stale",
+        "idempotency_conflict",
+    ),
+)
+async def change(
+    request: Request,
+    body: ChangeIn,
+    own: OwnSubscription,
+    caller: Caller,
+    subscriptions: SubscriptionsDep,
+    keys: IdempotencyKeysDep,
+    identifiers: IdentifiersDep,
+    idempotency_key: IdempotencyKey = None,
+) -> RecurringOut:
+    """A larger plan at once, for what the preview showed; it takes effect when that is paid. A smaller one after
+    the period, for nothing now."""
+    mapped = await keys.map(
+        principal=caller.account_id,
+        route="POST /v1/subscriptions/{subscription_id}/change",
+        key=idempotency_key,
+        body=own.subscription_id.encode() + await request.body(),
+        new_id=identifiers.command(),
+    )
+    key, at = mapped.resource_id, body.prorated_at
+    return shown(await subscriptions.change(own.subscription_id, body.offer, at=at, key=key))
+
+
+@router.post(
+    "/{subscription_id}/cancel",
+    summary="Cancel at the end of the period",
+    **answers(RecurringOut, *CHANGE_PROBLEMS),
+)
+async def cancel(own: OwnSubscription, subscriptions: SubscriptionsDep) -> RecurringOut:
+    """What is paid for stays until then. Sending it again changes nothing."""
+    return shown(await subscriptions.cancel(own.subscription_id))
+
+
+@router.post(
+    "/{subscription_id}/resume",
+    summary="Take back a cancellation, a smaller plan to come, or a pause",
+    **answers(RecurringOut, *CHANGE_PROBLEMS),
+)
+async def resume(own: OwnSubscription, subscriptions: SubscriptionsDep) -> RecurringOut:
+    """It goes on as it is. Sending it again changes nothing."""
+    return shown(await subscriptions.resume(own.subscription_id))
+
+
+@router.post(
+    "/{subscription_id}/portal",
+    summary="A page for card and invoices",
+    **answers(PortalOut, *CHANGE_PROBLEMS),
+)
+async def portal(own: OwnSubscription, subscriptions: SubscriptionsDep, settings: SettingsDep) -> PortalOut:
+    """The payment provider's own page, for a few minutes. What is done there arrives here."""
+    return PortalOut(url=await subscriptions.portal(own.subscription_id, f"{settings.public_url}/account"))
+
+
+def shown(record: SubscriptionRecord) -> RecurringOut:
+    """A subscription in the API's words."""
+    plan = PLANS.get(record.plan)
+    is_due = record.pay_url is not None or record.next_attempt_at is not None
+    due = PaymentDueOut(url=record.pay_url, next_attempt_at=_time(record.next_attempt_at))
+    return RecurringOut.model_validate(
+        {
+            "id": record.subscription_id,
+            "rail": record.rail,
+            "status": record.status.value,
+            "plan": record.plan,
+            "plan_label": record.plan if plan is None else plan.label,
+            "length": record.length,
+            "page_url": record.page_url,
+            "period_start": _time(record.period_start),
+            "period_end": _time(record.period_end),
+            "cancels": record.cancels,
+            "next_plan": record.next_plan,
+            "pending_plan": record.pending_plan,
+            "payment_due": due if is_due else None,
+            "opened_at": record.opened_at.isoformat(),
+        }
+    )
+
+
+def preview_shown(plan: str, found: ChangePreview, credits_now: int, *, is_larger: bool) -> ChangePreviewOut:
+    """A preview in the API's words."""
+    return ChangePreviewOut(
+        plan=plan,
+        when="now" if is_larger else "period_end",
+        due_now=_money(found.due_now),
+        due_next=_money(found.due_next),
+        next_at=found.next_at.isoformat(),
+        credits_now=credits_now,
+        prorated_at=found.at.isoformat(),
+    )
+
+
+def _money(amount: Money) -> MoneyOut:
+    return MoneyOut(amount_minor=amount.minor, asset=amount.asset.code)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,108 @@
+"""What a rail's answer about a subscription means for its account. Pure.
+
+The answer is compared with what the account knows, so that the same news may come twice, late, in any
+order, or not at all and later wholesale. Money alone brings a period or a larger plan; what is only said
+(another plan at the provider, without a paid invoice) never grants anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ledger.domain.commands import (
+    CancelSubscription,
+    ChangePlan,
+    Command,
+    EndSubscription,
+    ResumeSubscription,
+)
+from ledger.domain.state import Account, Subscription
+from ledger.plans import Plan
+from rails.recurring import Invoice, InvoiceLine, Offer, SubscriptionObservation, SubscriptionStatus
+
+Plans = Mapping[str, Plan]
+_ENDS = (SubscriptionStatus.ENDED, SubscriptionStatus.UNPAID, SubscriptionStatus.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodBought:
+    """An invoice pays for a period of a plan."""
+
+    offer: Offer
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanBought:
+    """An invoice pays for a larger plan for the rest of a period."""
+
+    offer: Offer
+
+
+Bought = PeriodBought | PlanBought
+
+
+def bought(invoice: Invoice, plans: Plans) -> Sequence[Bought]:
+    """What an invoice brings once it is paid; nothing if it is for nothing of ours.
+
+    Each whole period of each plan on it is one. Parts of periods are a change of plan; with a whole period
+    beside them they belong to that one's price.
+    """
+    whole = [line for line in invoice.lines if _is_of(line, plans) and not line.proration]
+    if whole:
+        latest = sorted(whole, key=lambda line: line.starts_at, reverse=True)
+        return [_period(line) for line in latest if line.ends_at > line.starts_at]
+    parts = [line for line in invoice.lines if _is_of(line, plans) and line.amount_minor > 0]
+    if not parts:
+        return []
+    largest = max(parts, key=lambda line: _rank(line.offer, plans))
+    assert largest.offer is not None
+    return [PlanBought(offer=largest.offer)]
+
+
+def _is_of(line: InvoiceLine, plans: Plans) -> bool:
+    return line.offer is not None and line.offer.plan in plans and line.amount_minor >= 0
+
+
+def _rank(offer: Offer | None, plans: Plans) -> int:
+    return -1 if offer is None else plans[offer.plan].rank
+
+
+def _period(line: InvoiceLine) -> PeriodBought:
+    assert line.offer is not None
+    return PeriodBought(offer=line.offer, starts_at=line.starts_at, ends_at=line.ends_at)
+
+
+def changes(account: Account, seen: SubscriptionObservation, plans: Plans) -> Sequence[Command]:
+    """What the account has to be told beside what was paid: an end, a cancellation, a smaller plan to come."""
+    known = account.status.find_subscription(seen.subscription_id)
+    if known is None or known.ended_at is not None:
+        return []
+    name = known.subscription_id
+    if seen.status in _ENDS:
+        return [EndSubscription(subscription_id=name, reason=seen.status.value)]
+    if seen.cancels:
+        return [] if known.cancels else [CancelSubscription(subscription_id=name)]
+    smaller = _smaller(known, seen, plans)
+    if smaller is None:
+        scheduled = known.cancels or known.next_plan
+        return [ResumeSubscription(subscription_id=name)] if scheduled else []
+    if known.next_plan == smaller.name and not known.cancels:
+        return []
+    current = plans[known.plan]
+    return [ChangePlan(subscription_id=name, current=current, target=smaller, lot_id="")]
+
+
+def _smaller(known: Subscription, seen: SubscriptionObservation, plans: Plans) -> Plan | None:
+    """The smaller plan that comes after the period: scheduled there, or put on at once.
+
+    A larger one comes with the invoice that pays for it, whatever is said before.
+    """
+    offer, current = seen.next_offer or seen.offer, plans.get(known.plan)
+    target = None if offer is None else plans.get(offer.plan)
+    if target is None or current is None or target.rank >= current.rank:
+        return None
+    return target
