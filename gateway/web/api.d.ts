@@ -40,6 +40,17 @@ export interface BalanceOut {
   debt: number;
 }
 
+/** What a change of plan costs: now, and with the next period. */
+export interface ChangePreviewOut {
+  plan: string;
+  when: "now" | "period_end";
+  due_now: MoneyOut;
+  due_next: MoneyOut;
+  next_at: string;
+  credits_now: number;
+  prorated_at: string;
+}
+
 /** What it holds or has cost. */
 export interface CreditsOut {
   held: number;
@@ -195,6 +206,12 @@ export interface PackOut {
   lasts_seconds?: number | null;
 }
 
+/** Money that is missing, and how to pay it. */
+export interface PaymentDueOut {
+  url: string | null;
+  next_attempt_at: string | null;
+}
+
 /** Who it is, as far as we know. */
 export interface PersonOut {
   kind: "visitor" | "guest" | "person";
@@ -218,6 +235,11 @@ export interface PlanOut {
 export interface PlansOut {
   plans: (PlanOut)[];
   packs: (PackOut)[];
+}
+
+/** A page of the payment provider, for a few minutes. */
+export interface PortalOut {
+  url: string;
 }
 
 /** Where a waiting job stands, or how far a running one is; true for the moment only. */
@@ -294,6 +316,24 @@ export interface RecoveredOut {
   merged: MergedOut;
   brought?: number | null;
   token?: string | null;
+}
+
+/** A plan that a payment method charges again by itself, as of when that was last asked. */
+export interface RecurringOut {
+  id: string;
+  rail: string;
+  status: "opening" | "incomplete" | "active" | "trialing" | "past_due" | "unpaid" | "paused" | "ended" | "expired";
+  plan: string;
+  plan_label: string;
+  length: "month" | "year";
+  page_url: string | null;
+  period_start: string | null;
+  period_end: string | null;
+  cancels: boolean;
+  next_plan: string | null;
+  pending_plan: string | null;
+  payment_due: PaymentDueOut | null;
+  opened_at: string;
 }
 
 /** What a movement was for. */
@@ -384,6 +424,12 @@ export interface SubscriptionOut {
   lasts_until: string;
 }
 
+/** The newest subscriptions of an account, newest first. */
+export interface SubscriptionsOut {
+  subscriptions: (RecurringOut)[];
+  rails: (string)[];
+}
+
 /** What a link to top up an account is for. */
 export interface TopupLinkOut {
   account: string;
@@ -433,11 +479,17 @@ export interface VisitorOut {
 
 type Found<K extends string> =
   K extends `PATCH /v1/generations/sessions/${string}` ? LiveSessionOut :
+  K extends `POST /v1/subscriptions/${string}/preview` ? ChangePreviewOut :
+  K extends `POST /v1/subscriptions/${string}/cancel` ? RecurringOut :
+  K extends `POST /v1/subscriptions/${string}/change` ? RecurringOut :
+  K extends `POST /v1/subscriptions/${string}/portal` ? PortalOut :
+  K extends `POST /v1/subscriptions/${string}/resume` ? RecurringOut :
   K extends `GET /v1/generations/sessions/${string}` ? LiveSessionOut :
   K extends `GET /v1/topup-link/topups/${string}` ? TopupOut :
   K extends `DELETE /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topups/${string}/cancel` ? TopupOut :
   K extends `POST /v1/topups/${string}/refund` ? TopupOut :
+  K extends `GET /v1/subscriptions/${string}` ? RecurringOut :
   K extends `GET /v1/topups/${string}/refund` ? RefundOffersOut :
   K extends `GET /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topup-link/topups` ? TopupOut :
@@ -446,7 +498,9 @@ type Found<K extends string> =
   K extends `POST /v1/session/recover` ? RecoveredOut :
   K extends `POST /v1/mail/${string}` ? MailChoiceOut :
   K extends `GET /v1/mail/${string}` ? MailChoiceOut :
+  K extends `POST /v1/subscriptions` ? RecurringOut :
   K extends `PUT /v1/mail/${string}` ? MailChoiceOut :
+  K extends `GET /v1/subscriptions` ? SubscriptionsOut :
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
   K extends `DELETE /v1/session` ? SignedOutOut :

@@ -69,11 +69,16 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
         status=status,
         receipts=() if receipt is None else (receipt,),
         decline_code=_decline_code(intent) if status is PaymentRequestStatus.DECLINED else None,
-        refunds=tuple(
-            SentBack(key=_text(key), outcome=read_refund(refund))
-            for refund in refunds
-            if (key := refund_key(refund)) is not None
-        ),
+        refunds=sent_back(refunds),
+    )
+
+
+def sent_back(refunds: Sequence[Json]) -> tuple[SentBack, ...]:
+    """The refunds that our core asked for. Raises `ValueError`."""
+    return tuple(
+        SentBack(key=name_of(key), outcome=read_refund(refund))
+        for refund in refunds
+        if (key := refund_key(refund)) is not None
     )
 
 

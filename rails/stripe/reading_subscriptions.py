@@ -23,7 +23,7 @@ from rails.recurring import (
     SubscriptionObservation,
     SubscriptionStatus,
 )
-from rails.stripe.reading import amount_of, name_of, read_receipt
+from rails.stripe.reading import amount_of, name_of, read_receipt, sent_back
 
 Json = dict[str, Any]
 Offers = Mapping[str, Offer | None]
@@ -293,6 +293,7 @@ def read_invoice(
             reference=name_of(invoice["id"]),
             status=status,
             receipts=tuple(receipt for receipt in receipts if receipt is not None),
+            refunds=tuple(back for _, refunds, _ in paid_by for back in sent_back(refunds)),
         )
 
 
