@@ -139,8 +139,8 @@ class WorkingProcess:
         """Give it a call."""
         number = next(self._numbers)
         self.calls[number], call.process = call, self
-        self._writer.write(FRAME.pack(len(call.body), number))
-        self._writer.write(call.body)
+        # At once: each write that is sent wakes the process.
+        self._writer.writelines((FRAME.pack(len(call.body), number), call.body))
 
     def kill(self) -> None:
         """End it now; the calls it is at are told by `on_end`."""

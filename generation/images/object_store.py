@@ -25,10 +25,15 @@ from generation.domain.errors import ObjectMissing, ObjectTaken
 from generation.images.checking import RESULT_BYTES_MAX
 from generation.images.executors import Executor, ThreadExecutor
 from generation.images.files import LIST_PAGE, Linked, delete_file, pages, read_file, use_file, write_files
+from generation.store.batching import Batcher
 from ledger.clock import Clock
 
 T = TypeVar("T")
 READERS = 4
+SMALL_BYTES_MAX = 131_072
+"""Files that are written together while others are being written: what a drawing in the browser has, and some room."""
+TOGETHER_MAX, TURNS_MAX = 8, 4
+"""Such files of one call, and calls at a time: few enough for a disk that takes milliseconds to sync each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,14 @@ class LinkSigner:
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Small:
+    """A small file that is to be written."""
+
+    path: str
+    data: bytes
+
+
 class DiskStore:
     """Objects as files under one folder; links point to the gateway's `/v1/objects/…`.
 
@@ -150,10 +163,30 @@ class DiskStore:
         self._checker = checker or self._executor
         self._signer = signer
         self._base_url = base_url.rstrip("/")
+        self._turns: Sequence[Batcher[_Small, Exception]] = [
+            Batcher(self._write_small, limit=TOGETHER_MAX) for _ in range(TURNS_MAX)
+        ]
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See `ObjectStore.put`. The content type is what the key's ending says."""
-        await self._write([(self._path(key), data)], replace=True)
+        path = self._path(key)
+        if len(data) > SMALL_BYTES_MAX:
+            await self._write([(path, data)], replace=True)
+            return
+        turn = next((turn for turn in self._turns if turn.waiting < TOGETHER_MAX), self._turns[-1])
+        if (fault := await turn.get(_Small(path, data))) is not None:
+            raise fault
+
+    async def _write_small(self, files: Sequence[_Small]) -> dict[_Small, Exception]:
+        """Write them in one call, and sync their folder once. What is wrong with one of them is told to that one."""
+        try:
+            await self._write([(file.path, file.data) for file in files], replace=True)
+        except OSError as fault:
+            if len(files) == 1:
+                return {files[0]: fault}
+            alone = [await self._write_small([file]) for file in files]
+            return {file: fault for faults in alone for file, fault in faults.items()}
+        return {}
 
     async def put_new(self, objects: Sequence[StoredObject | SameObject]) -> None:
         """See `ObjectStore.put_new`. What is the same is one file with two names."""

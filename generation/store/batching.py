@@ -34,6 +34,11 @@ class Batcher(Generic[K, V]):
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many keys wait until the load that is under way has ended."""
+        return len(self._waiting)
+
     async def get(self, key: K) -> V | None:
         """The value as of now or later; None if there is none. Raises what `load` raises."""
         answer = self._waiting.get(key)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -22,7 +25,9 @@ from generation.images.object_store import (
     StoredObject,
 )
 from ledger.clock import ManualClock
+from tests.waiting import eventually
 
+T = TypeVar("T")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -165,3 +170,54 @@ async def test_the_folder_of_a_jobs_uploads_goes_with_the_last_of_them(
     await disk.delete("uploads/job/2")
     assert list(folder.iterdir()) == []
     await disk.put("uploads/job/3", b"x", "image/png")
+
+
+class Executed:
+    """An executor that lets the first call wait, and notes which files each call writes."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.let = asyncio.Event()
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        self.calls.append([path.rpartition("/")[2] for path, _ in arguments[1]])
+        await self.let.wait()
+        return work(*arguments)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+async def test_small_files_that_come_while_one_is_written_are_written_together(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    executor, synced = Executed(), []
+    store = DiskStore(
+        tmp_path,
+        LinkSigner(b"s" * 32, clock),
+        "http://here",
+        executor=executor,
+        sync=lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink())),
+    )
+    names = [f"{number}.png" for number in range(4)]
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(store.put(f"sketches/{name}", name.encode(), "image/png"))
+        await eventually(lambda: bool(executor.calls), "nothing was written")
+        executor.let.set()
+    assert executor.calls == [names] or executor.calls == [names[:1], names[1:]]
+    assert [await store.get(f"sketches/{name}", limit_bytes=9) for name in names] == [
+        name.encode() for name in names
+    ]
+    assert synced.count(str(tmp_path / "sketches")) == len(executor.calls)
+    assert len(synced) >= len(names) + len(executor.calls), "each file, and their folder"
+
+
+async def test_a_small_file_that_cannot_be_written_holds_up_none_of_those_beside_it(disk: DiskStore) -> None:
+    too_long = "sketches/" + "n" * 300
+    found = await asyncio.gather(
+        *(disk.put(key, b"it", "image/png") for key in ("sketches/a", too_long, "sketches/b")),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in found] == [type(None), OSError, type(None)]
+    assert await disk.get("sketches/b", limit_bytes=9) == b"it"
