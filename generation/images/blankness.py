@@ -6,6 +6,7 @@ The same rule stands in three places that share no code: here, in the worker (`w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,6 @@ def has_contrast(picture: Image.Image, cell: int) -> bool:
 def _spread(band: Image.Image, pixels: int) -> int:
     """Between the values that so many pixels, at least, are as dark as, and as light as."""
     counts = band.histogram()
-    darker = sum(count < pixels for count in accumulate(counts))
-    lighter = sum(count < pixels for count in accumulate(reversed(counts)))
+    darker = bisect_left(list(accumulate(counts)), pixels)
+    lighter = bisect_left(list(accumulate(reversed(counts))), pixels)
     return 255 - lighter - darker
