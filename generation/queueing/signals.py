@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,12 +12,12 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
 
-from generation.store.batching import Batcher
-
 JOBS_CHANNEL = "llamasketch:jobs"
 ACCOUNT_CHANNEL = "llamasketch:account:"
 MOVED_CHANNEL = "llamasketch:moved"
 """Of which accounts something durable happened: a list for each page of the log."""
+MESSAGES_APART_SECONDS = 0.005
+"""Between two messages that work has arrived. This process's own claims are woken at once."""
 WATCHED_MAX = 64
 """Messages that wait for one watcher. Each is a notification, and replaced by a newer one: the oldest are dropped."""
 
@@ -131,18 +131,29 @@ class RedisSignals(LocalSignals):
         super().__init__()
         self._client = client
         self._sending: set[asyncio.Future[None]] = set()
-        self._calls: Batcher[str, bool] = Batcher(self._call)
+        self._unannounced = False
+        """Whether work has arrived that other processes have not been told of."""
+        self._announcing: asyncio.Future[None] | None = None
         self._log = structlog.get_logger("generation.queueing.signals")
         self.connected = False
 
     async def work_arrived(self) -> None:
         """See `Signals.work_arrived`."""
         self.wake()
-        await self._calls.get(JOBS_CHANNEL)
+        self._unannounced = True
+        if self._announcing is None:
+            self._announcing = asyncio.ensure_future(self._announce())
+            self.remember(self._announcing)
 
-    async def _call(self, channels: Sequence[str]) -> Mapping[str, bool]:
-        """One message for all work that arrives while the one before is on its way."""
-        return {channel: await self._publish(channel, b"1") for channel in channels}
+    async def _announce(self) -> None:
+        """One message for all work that arrives while the one before is on its way, or soon after it."""
+        try:
+            while self._unannounced:
+                self._unannounced = False
+                await self._publish(JOBS_CHANNEL, b"1")
+                await asyncio.sleep(MESSAGES_APART_SECONDS)
+        finally:
+            self._announcing = None
 
     async def publish(self, account_id: str, message: dict[str, Any]) -> None:
         """See `Signals.tell`."""

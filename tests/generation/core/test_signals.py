@@ -58,3 +58,21 @@ async def test_while_redis_is_away_this_process_is_told_all_the_same(stack: Asyn
     queue = await stack.enter_async_context(signals.watch("acct_a"))
     await signals.moved(["acct_a", "acct_b"])
     assert queue.get_nowait() == MOVED
+
+
+async def test_work_that_arrives_in_quick_succession_is_told_of_in_few_messages_and_none_is_lost(
+    stack: AsyncExitStack, valkey_url: str
+) -> None:
+    client = redis.Redis.from_url(valkey_url)
+    stack.push_async_callback(client.aclose)
+    ours, others = await listening(stack, client), await listening(stack, client)
+    await client.config_resetstat()
+    for _ in range(50):
+        own, news = ours.news(), others.news()
+        await ours.work_arrived()
+        assert own.is_set(), "this process is woken at once"
+    await asyncio.wait_for(news.wait(), 10)
+    assert (await client.info("commandstats"))["cmdstat_publish"]["calls"] <= 3
+    news = others.news()
+    await ours.work_arrived()
+    await asyncio.wait_for(news.wait(), 10)
