@@ -21,6 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
 from ledger.log.columns import Columns, array_of_bigint, array_of_bytea, array_of_text
@@ -65,16 +67,28 @@ INSERT INTO log_snapshots (stream, version, shape, state)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 ON CONFLICT (stream) DO UPDATE SET version = excluded.version, shape = excluded.shape, state = excluded.state
 """
+_SNAPSHOTS = "SELECT stream, version, shape, state FROM log_snapshots WHERE stream = ANY($1::text[])"
+_EVENTS = """
+SELECT e.* FROM unnest($1::text[]) AS wanted(stream) CROSS JOIN LATERAL (
+    SELECT originator_id, originator_version, topic, state, notification_id FROM stored_events
+    WHERE originator_id = wanted.stream AND originator_version > coalesce(
+        (SELECT version FROM log_snapshots WHERE stream = wanted.stream), 0)
+) AS e ORDER BY e.originator_id, e.originator_version
+"""
+"""The events past the snapshots of these streams."""
 _PREPARED = {
     b"begin": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
     b"lock": f"SELECT pg_advisory_xact_lock({LOG_LOCK})",
     b"newest": _NEWEST,
+    b"snapshots": _SNAPSHOTS,
+    b"events": _EVENTS,
     b"append": _APPEND,
     b"write_snapshots": _WRITE_SNAPSHOTS,
     b"notify": f"NOTIFY {CHANNEL}",
     b"commit": "COMMIT",
     b"rollback": "ROLLBACK",
 }
+_BINARY = (b"snapshots", b"events")
 _BEGIN: Sequence[Statement] = ((b"begin", ()), (b"lock", ()), (b"newest", ()))
 _COMMIT: Sequence[Statement] = ((b"notify", ()), (b"commit", ()))
 _OUTCOME_COLUMNS = "key, batch, ordinal, body_digest, position, refusal, detail"
@@ -111,6 +125,16 @@ _bigint = struct.Struct("!q").pack
 _int = struct.Struct("!i").pack
 _YEAR_2000 = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 """Binary timestamps count from here: `timestamptz_send` in PostgreSQL's `timestamp.c`."""
+
+
+class Looked(NamedTuple):
+    """What a batch is decided on that was not at hand."""
+
+    snapshots: list[Snapshot]
+    events: list[EventRow]
+    """Those after the snapshots, by stream and version."""
+    rows: dict[RowKey, dict[str, Any]]
+    """Of other tables; those that are not there are left out."""
 
 
 class LogRecorder(PostgresApplicationRecorder):
@@ -154,8 +178,9 @@ class LogConnection:
         self._server_time_at = time.monotonic()
         self._connection = connection
         self._cursor = connection.cursor()
+        self._loading = Transformer(connection)
         self._newest = GENESIS
-        self._wire = Wire(connection, _PREPARED)
+        self._wire = Wire(connection, _PREPARED, _BINARY)
         self._sent = GENESIS
         self._begun = False
         self._row_statements: dict[str, bytes] = {}
@@ -196,14 +221,30 @@ class LogConnection:
         )
         return [EventRow(*row) for row in self._cursor]
 
-    def snapshots(self, streams: Sequence[str]) -> list[Snapshot]:
-        """The newest snapshot of each of these streams."""
-        self._cursor.execute(
-            "SELECT stream, version, shape, state FROM log_snapshots WHERE stream = ANY(%s)",
-            (list(streams),),
-            binary=True,
-        )
-        return [Snapshot(*row) for row in self._cursor]
+    def look(self, streams: Sequence[str], rows: Iterable[tuple[SideTable, Sequence[str]]]) -> Looked:
+        """Read the newest snapshots of streams and the events after them, and lock and read rows of other tables, each
+        in the order of its keys. One message, however much is wanted."""
+        wanted = list(rows)
+        names = array_of_text(streams)
+        questions: list[Statement] = [(b"snapshots", (names,)), (b"events", (names,))] if streams else []
+        for side, keys in wanted:
+            questions.append(self._row_statement(reading(side), array_of_text(keys), binary=True))
+        answers = iter(self._wire.ask(*questions)) if questions else iter(())
+        looked = Looked([], [], {})
+        if streams:
+            looked.snapshots.extend(_snapshot(*row) for row in _values(next(answers)))
+            looked.events.extend(_event(*row) for row in _values(next(answers)))
+        for (side, _), answer in zip(wanted, answers, strict=True):
+            looked.rows.update(self._side_rows(side, answer))
+        return looked
+
+    def _side_rows(self, side: SideTable, answer: PGresult) -> Iterator[tuple[RowKey, dict[str, Any]]]:
+        """As Python values, by the types that PostgreSQL says."""
+        name, columns, key = side.table.name, side.table.columns.keys(), side.key_column
+        self._loading.set_pgresult(answer)
+        for values in self._loading.load_rows(0, answer.ntuples, tuple):
+            row = dict(zip(columns, values, strict=True))
+            yield (name, row[key]), row
 
     def events_after(self, versions: Mapping[str, int]) -> Iterable[EventRow]:
         """The events of these streams past the given versions, in order."""
@@ -217,13 +258,6 @@ class LogConnection:
             binary=True,
         )
         return (EventRow(*row) for row in self._cursor)
-
-    def rows(self, table: SideTable, keys: Sequence[str]) -> dict[RowKey, dict[str, Any]]:
-        """Lock and read rows of another table, in key order."""
-        name, columns = table.table.name, table.table.columns.keys()
-        self._cursor.execute(reading(table).encode(), (list(keys),), binary=True)
-        found = (dict(zip(columns, row, strict=True)) for row in self._cursor)
-        return {(name, row[table.key_column]): row for row in found}
 
     def row_changes(
         self, tables_by_name: Mapping[str, SideTable], rows: Mapping[RowKey, Mapping[str, Any] | None]
@@ -245,11 +279,11 @@ class LogConnection:
             changes.append(self._row_statement(putting(side, columns), encode_rows(side, group)))
         return changes
 
-    def _row_statement(self, query: str, parameter: bytes) -> Statement:
+    def _row_statement(self, query: str, parameter: bytes, *, binary: bool = False) -> Statement:
         name = self._row_statements.get(query)
         if name is None:
             name = f"rows_{len(self._row_statements)}".encode()
-            self._wire.prepare(name, query)
+            self._wire.prepare(name, query, binary=binary)
             self._row_statements[query] = name
         return name, (parameter,)
 
@@ -288,6 +322,21 @@ class LogConnection:
         self._begun = False
         self._wire.drain()
         self._wire.ask((b"rollback", ()))
+
+
+def _values(answer: PGresult) -> Iterator[list[bytes]]:
+    """Row by row, in binary; none of it is null."""
+    columns = range(answer.nfields)
+    for row in range(answer.ntuples):
+        yield [answer.get_value(row, column) or b"" for column in columns]
+
+
+def _snapshot(stream: bytes, version: bytes, shape: bytes, state: bytes) -> Snapshot:
+    return Snapshot(stream.decode(), int.from_bytes(version), shape.decode(), state)
+
+
+def _event(stream: bytes, version: bytes, name: bytes, state: bytes, position: bytes) -> EventRow:
+    return EventRow(stream.decode(), int.from_bytes(version), name.decode(), state, int.from_bytes(position))
 
 
 def _append(rows: Columns, sealed: Sealed) -> Statement:

@@ -23,7 +23,7 @@ def reading(side: SideTable) -> str:
     """Locks and reads the rows with the keys of its one parameter, in key order; all columns."""
     key, table = _quoted(side.key_column), _quoted(side.table.name)
     columns = ", ".join(_quoted(column.name) for column in side.table.columns)
-    return f"SELECT {columns} FROM {table} WHERE {key} = ANY(%s) ORDER BY {key} FOR UPDATE"
+    return f"SELECT {columns} FROM {table} WHERE {key} = ANY($1::text[]) ORDER BY {key} FOR UPDATE"
 
 
 @lru_cache(maxsize=256)

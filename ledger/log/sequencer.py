@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -38,9 +39,9 @@ from ledger.log.cache import StateCache
 from ledger.log.categories import Categories
 from ledger.log.columns import batch_hash, columns
 from ledger.log.deciding import Answer, Decision, decide_batch
-from ledger.log.encoding import Sealed
+from ledger.log.encoding import EventRow, Sealed
 from ledger.log.model import Receipt, SideTable, Transaction
-from ledger.log.recorder import LogConnection, LogRecorder
+from ledger.log.recorder import LogConnection, LogRecorder, Looked
 from ledger.log.unit_of_work import BatchUnitOfWork, RowKey
 
 RETRY_SECONDS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
@@ -349,12 +350,15 @@ class Sequencer:
     ) -> BatchUnitOfWork:
         streams = {stream for t in transactions for stream in t.streams}
         missing = sorted(self._cache.missing(streams))
+        wanted = _wanted_rows(transactions)
+        looked = connection.look(missing, wanted)
         if missing:
-            self._cache.load(missing, connection.snapshots(missing), connection.events_after)
+            self._cache.load(missing, looked.snapshots, partial(_events_after, connection, looked))
+        rows: dict[RowKey, Mapping[str, object] | None] = {
+            (side.table.name, key): None for side, keys in wanted for key in keys
+        }
         now = max(self._now(connection), newest.recorded_at)
-        return BatchUnitOfWork(
-            self._categories, self._cache.view(streams), self._rows(connection, transactions), now
-        )
+        return BatchUnitOfWork(self._categories, self._cache.view(streams), rows | looked.rows, now)
 
     def _now(self, connection: LogConnection) -> datetime:
         now = self._clock()
@@ -365,21 +369,6 @@ class Sequencer:
                 self._log.error("clock_runs_ahead", by_seconds=(now - server_now).total_seconds())
                 return latest
         return now
-
-    def _rows(
-        self, connection: LogConnection, transactions: Sequence[Transaction]
-    ) -> dict[RowKey, dict[str, object] | None]:
-        wanted: dict[str, tuple[SideTable, set[str]]] = {}
-        for transaction in transactions:
-            for table, key in transaction.rows:
-                wanted.setdefault(table.table.name, (table, set()))[1].add(key)
-        rows: dict[RowKey, dict[str, object] | None] = {}
-        for name in sorted(wanted):
-            table, keys = wanted[name]
-            ordered = sorted(keys)
-            rows.update(dict.fromkeys(((name, key) for key in ordered), None))
-            rows.update(connection.rows(table, ordered))
-        return rows
 
     def _record(self, connection: LogConnection, decision: Decision, newest: Sealed) -> None:
         uow = decision.uow
@@ -448,6 +437,29 @@ class Sequencer:
                 self._connection.rollback()
         except psycopg.Error:
             self._disconnect()
+
+
+def _wanted_rows(transactions: Sequence[Transaction]) -> list[tuple[SideTable, list[str]]]:
+    """The rows that they declare, in one order for all processes: tables by name, and keys in each."""
+    wanted: dict[str, tuple[SideTable, set[str]]] = {}
+    for transaction in transactions:
+        for table, key in transaction.rows:
+            wanted.setdefault(table.table.name, (table, set()))[1].add(key)
+    return [(table, sorted(keys)) for _, (table, keys) in sorted(wanted.items())]
+
+
+def _events_after(
+    connection: LogConnection, looked: Looked, versions: Mapping[str, int]
+) -> Iterable[EventRow]:
+    """The events that are past these versions: at hand, unless a snapshot was of no use."""
+    snapshots = {snapshot.stream: snapshot.version for snapshot in looked.snapshots}
+    useless = {stream: version for stream, version in versions.items() if version < snapshots.get(stream, 0)}
+    if not useless:
+        return looked.events
+    return [
+        *(row for row in looked.events if row.stream not in useless),
+        *connection.events_after(useless),
+    ]
 
 
 def _settle(settled: Sequence[tuple[asyncio.Future[Receipt], Answer]]) -> None:

@@ -8,7 +8,7 @@ an error ends its own group only. Source: libpq, "Pipeline Mode".
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -25,8 +25,12 @@ Statement = tuple[bytes, Sequence[bytes]]
 class Wire:
     """Sends groups of prepared statements. While answers are due, nobody else may use the connection."""
 
-    def __init__(self, connection: psycopg.Connection[Any], prepared: Mapping[bytes, str]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], prepared: Mapping[bytes, str], binary: Iterable[bytes] = ()
+    ) -> None:
+        """`binary`: those of the prepared statements whose answers come in binary, and not as text."""
         self._pgconn = connection.pgconn
+        self._binary = set(binary)
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(self._pgconn.socket, select.POLLIN)
         self._writable.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
@@ -35,8 +39,10 @@ class Wire:
         for name, query in prepared.items():
             self.prepare(name, query)
 
-    def prepare(self, name: bytes, query: str) -> None:
-        """Prepare one more statement; nothing may be due."""
+    def prepare(self, name: bytes, query: str, *, binary: bool = False) -> None:
+        """Prepare one more statement; nothing may be due. `binary`: its answers come so."""
+        if binary:
+            self._binary.add(name)
         checked(self._pgconn.prepare(name, query.encode()))
 
     def send(self, statements: Sequence[Statement]) -> None:
@@ -44,7 +50,8 @@ class Wire:
         if not self.due:
             self._pgconn.enter_pipeline_mode()
         for name, parameters in statements:
-            self._pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters))
+            formats = [_BINARY] * len(parameters)
+            self._pgconn.send_query_prepared(name, parameters, formats, int(name in self._binary))
         self._pgconn.pipeline_sync()
         self.due += 1
         while self._pgconn.flush():  # the socket has not taken everything

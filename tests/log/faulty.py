@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from ledger.log.encoding import EventRow
-from ledger.log.recorder import LogConnection, LogRecorder, open_datastore
+from ledger.log.recorder import LogConnection, LogRecorder, Looked, open_datastore
 
 
 @dataclass
@@ -37,6 +37,10 @@ class FaultyConnection(LogConnection):
 
     def events_after(self, versions: Mapping[str, int]) -> Iterable[EventRow]:
         return self._counted(super().events_after(versions))
+
+    def look(self, *wanted: Any) -> Looked:
+        looked = super().look(*wanted)
+        return looked._replace(events=list(self._counted(looked.events)))
 
     def tail(self, after: int) -> list[EventRow]:
         return list(self._counted(super().tail(after)))
