@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from fastapi import Request
 
@@ -14,6 +15,8 @@ from generation.domain.quotas import NetworkQuota
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _UNKNOWN = ipaddress.IPv4Address(0)
+ADDRESSES_MAX = 4_096
+"""That are kept as they were read: each request asks for its own several times."""
 
 
 class Origins:
@@ -43,6 +46,7 @@ class Origins:
         return any(address.version == net.version and address in net for net in self._trusted)
 
 
+@lru_cache(maxsize=ADDRESSES_MAX)
 def _parse(text: str) -> Address:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -52,6 +56,7 @@ def _parse(text: str) -> Address:
     return mapped if mapped is not None else address
 
 
+@lru_cache(maxsize=ADDRESSES_MAX)
 def prefixes(address: Address) -> tuple[str, ...]:
     """IPv4 /32; IPv6 /64 and /48: the narrow one first."""
     if address.version == 4:

@@ -57,7 +57,7 @@ def build_identity(base: Foundation) -> IdentityServices:
         sessions=sessions,
         people=people,
         authenticator=authenticator,
-        limiter=Limiter(settings, base.redis),
+        limiter=Limiter(settings, base.redis, base.clock),
         origins=Origins(settings.trusted_proxies),
         network_keys=NetworkKeys(settings.secret_for("network-keys")),
         idempotency=IdempotencyKeys(base.engine, base.clock),

@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import NoScriptError, ResponseError
 
-from gateway.auth.scripts import ScriptingRedis
+from gateway.auth.scripts import Call, ScriptingRedis
 
 ADD = "return redis.call('INCRBY', KEYS[1], ARGV[1])"
 
@@ -45,6 +45,25 @@ async def test_a_script_that_redis_forgot_is_given_to_it_again(valkey_url: str) 
         assert await add(["sum"], [3]) == 5
         with pytest.raises(NoScriptError):
             await client.evalsha("0" * 40, 0)
+
+
+async def test_several_scripts_of_one_caller_are_answered_in_their_order(valkey_url: str) -> None:
+    async with scripting(valkey_url) as client:
+        add, get = client.register_script(ADD), client.register_script("return redis.call('GET', KEYS[1])")
+        for total in (3, 6):  # the first time, and after Redis forgot one of them
+            calls = [Call(add, ("sum",), (1,)), Call(add, ("sum",), (2,)), Call(get, ("sum",), ())]
+            assert await client.together(calls) == [total - 2, total, str(total).encode()]
+            await client.script_flush()
+            await add(["sum"], [0])
+
+
+async def test_if_one_of_several_scripts_fails_all_have_run_and_the_fault_is_told(valkey_url: str) -> None:
+    async with scripting(valkey_url) as client:
+        add = client.register_script(ADD)
+        await client.set("text", "no number")
+        with pytest.raises(ResponseError):
+            await client.together([Call(add, ("text",), (1,)), Call(add, ("sum",), (1,))])
+        assert await client.get("sum") == b"1"
 
 
 async def test_a_script_that_fails_fails_nobody_else(valkey_url: str) -> None:
