@@ -33,6 +33,10 @@ from rails.domain.state import PAYMENTS
 
 CLOCK_AHEAD_MAX = timedelta(seconds=10)
 """How far this machine's clock may run ahead of the database's."""
+CONNECTIONS_READY = 4
+"""Opened at the start in each pool, so that the first requests need not wait for one."""
+CONNECTIONS_MAX = 20
+READING_CONNECTIONS_MAX = 10
 CATEGORIES = (ACCOUNTS, PAYMENTS, JOBS)
 """Every kind of stream in the log."""
 
@@ -58,8 +62,9 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
     """Open everything; `stack` closes it again, in reverse."""
     engine = create_async_engine(
         settings.sqlalchemy_url,
-        pool_size=10,
-        max_overflow=20,
+        pool_size=CONNECTIONS_MAX,
+        # One beyond that would be opened for one question and closed behind it.
+        max_overflow=0,
         pool_timeout=10,
         # Errors quote no parameters: they may be prompts, addresses or digests of secrets.
         hide_parameters=True,
@@ -73,6 +78,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         },
     )
     stack.push_async_callback(engine.dispose)
+    await _open_some(engine)
     if clock is system_clock:  # any other is simulated time
         clock = await _database_clock(engine, stack)
     datastore = open_datastore(settings.database_url)
@@ -83,8 +89,8 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
     stack.push_async_callback(asyncio.to_thread, sequencer.stop)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         settings.database_url,
-        min_size=1,
-        max_size=10,
+        min_size=CONNECTIONS_READY,
+        max_size=READING_CONNECTIONS_MAX,
         # While the database is away a caller is told so soon, and not after half a minute.
         timeout=3,
         open=False,
@@ -119,6 +125,14 @@ def categories_for(settings: Settings) -> Sequence[Category[Any]]:
         replace(PAYMENTS, on_event=mails.on_payment_event),
         JOBS,
     )
+
+
+async def _open_some(engine: AsyncEngine) -> None:
+    """Connections that stay in the pool."""
+    async with contextlib.AsyncExitStack() as opened:
+        await asyncio.gather(
+            *(opened.enter_async_context(engine.connect()) for _ in range(CONNECTIONS_READY))
+        )
 
 
 async def _database_clock(engine: AsyncEngine, stack: contextlib.AsyncExitStack) -> Clock:
