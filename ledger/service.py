@@ -225,14 +225,19 @@ class Ledger:
         *,
         at_position: int | None = None,
         at_time: datetime | None = None,
+        including: int | None = None,
     ) -> AccountView:
-        """The account now, as of a position of the log, or as it was recorded at a time.
+        """The account now, as of a position of the log, or as it was recorded at a time. Whoever needs it as it is
+        now or was lately, but `including` all up to a position, is given what this process remembers if it does.
 
         A position alone is shown at the instant of the last event up to it, so that the answer
         never changes.
         """
         if at_position is None and at_time is None:
-            account, now = (await self._reader.state(account_id)).state, self._clock()
+            account = None if including is None else self._writer.seen(account_id, including)
+            if account is None:
+                account = (await self._reader.state(account_id)).state
+            now = self._clock()
             return view(account, plan_in_force(account, now, self._plans), now, account_id=account_id)
         account, last = await self._rebuild(account_id, at_position, at_time)
         now = at_time or last or self._clock()

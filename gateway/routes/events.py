@@ -301,18 +301,19 @@ class _Stream:
     async def _present(self, entry: Moved) -> BaseModel | None:
         match entry.topic:
             case "account":
-                return await self._account()
+                return await self._account(entry.position)
             case "generation":
                 job_id, generations = JobId(entry.stream), self._sources.generations
-                job = await generations.job(self._account_id, job_id)
+                job = await generations.job(self._account_id, job_id, including=entry.position)
                 return await generation_state(generations, job_id, job)
             case "topup":
                 return topup_shown(await self._sources.payments.topup(PaymentId(entry.stream)))
             case _:
                 return None
 
-    async def _account(self) -> BaseModel:
-        return account_state(self._account_id, await self._sources.ledger.account(self._account_id))
+    async def _account(self, including: int | None = None) -> BaseModel:
+        account = await self._sources.ledger.account(self._account_id, including=including)
+        return account_state(self._account_id, account)
 
     def _status(self, jobs: Sequence[Seen]) -> Iterator[ProgressOut]:
         """Where waiting jobs stand, if that has changed; how far running ones are, once per connection."""

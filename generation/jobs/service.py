@@ -208,9 +208,14 @@ class Generations:
         message = "\x00".join(parts).encode()
         return hmac.new(self._digest_secret, message, hashlib.sha256).hexdigest()[:32]
 
-    async def job(self, account_id: AccountId, job_id: JobId) -> Job:
-        """A job of this account, or of a guest merged into it. Raises `JobNotFound` for anybody else's."""
-        job: Job = (await self._reader.state(job_id)).state
+    async def job(self, account_id: AccountId, job_id: JobId, *, including: int | None = None) -> Job:
+        """A job of this account, or of a guest merged into it. Raises `JobNotFound` for anybody else's.
+        `including` as for `Ledger.account`.
+        """
+        job: Job | None = None if including is None else self._log.seen(job_id, including)
+        if job is None:
+            job = (await self._reader.state(job_id)).state
+        assert job is not None
         if job.state is JobState.UNKNOWN or not await self._ownership.owns(account_id, job.account_id):
             raise JobNotFound()
         return job

@@ -45,8 +45,13 @@ class StateCache:
         self._foreign.clear()
         self.position = position
 
-    def seen(self, stream: str) -> Any | None:
-        """A state as it was last used; None if it is not here. Safe from any thread, and possibly behind."""
+    def seen(self, stream: str, including: int = 0) -> Any | None:
+        """A state as it was last used; None if it is not here, or without something that was appended up to the
+        position `including`. Safe from any thread: what others appended is noted before the position, and folded in
+        before the note goes.
+        """
+        if self.position < including or (including and stream in self._foreign):
+            return None
         known = self._cached.get(stream)
         return None if known is None else known.state
 
@@ -78,13 +83,18 @@ class StateCache:
         self._foreign.pop(stream, None)
 
     def _present(self, stream: str) -> Cached:
-        known = self._cached[stream]
-        for row in self._foreign.pop(stream, ()):
-            if row.version > known.version + 1:
-                raise CorruptLog(f"{stream} has no version {known.version + 1}")
-            if row.version > known.version:
-                known = self._evolved(known, row)
+        try:
+            known = self._cached[stream]
+            for row in self._foreign.get(stream, ()):
+                if row.version > known.version + 1:
+                    raise CorruptLog(f"{stream} has no version {known.version + 1}")
+                if row.version > known.version:
+                    known = self._evolved(known, row)
+        except CorruptLog:
+            self._forget(stream)
+            raise
         self._cached[stream] = known
+        self._foreign.pop(stream, None)
         return known
 
     def _evolved(self, known: Cached, row: EventRow) -> Cached:

@@ -193,6 +193,7 @@ class LogWriter(Protocol):
     async def submit(self, transaction: Transaction) -> Receipt:
         """Run one transaction; return only after COMMIT. Raises the recorded `Refusal`."""
 
-    def seen(self, stream: str) -> Any | None:
+    def seen(self, stream: str, including: int = 0) -> Any | None:
         """A stream's state as it was when a transaction of this process last needed it, without asking
-        anybody; None if it is not remembered. It may be behind: it decides nothing."""
+        anybody; None if it is not remembered, or not known to include everything up to that position
+        of the log. It may be behind of what came later: it decides nothing."""

@@ -146,9 +146,9 @@ class Sequencer:
             self._queue.put(_Waiting(transaction, future))
         return await future
 
-    def seen(self, stream: str) -> Any | None:
+    def seen(self, stream: str, including: int = 0) -> Any | None:
         """See `LogWriter.seen`."""
-        return self._cache.seen(stream)
+        return self._cache.seen(stream, including)
 
     def _run(self) -> None:
         try:

@@ -55,9 +55,9 @@ class MemoryLog:
             raise kept from None
         return self._record(transaction, digest, batch, uow, result)
 
-    def seen(self, stream: str) -> Any | None:
+    def seen(self, stream: str, including: int = 0) -> Any | None:
         """See `LogWriter.seen`."""
-        known = self._states.get(stream)
+        known = self._states.get(stream) if including <= len(self.log) else None
         return None if known is None else known[0]
 
     def _record(

@@ -119,6 +119,16 @@ async def test_a_state_that_was_used_is_remembered_and_others_are_not(log: LogUn
     assert log.writer.seen("purse_b") is None
 
 
+async def test_a_remembered_state_is_known_to_include_what_was_recorded_before_and_nothing_later(
+    log: LogUnderTest,
+) -> None:
+    first = await log.writer.submit(add("k1", "purse_a", 5))
+    second = await log.writer.submit(add("k2", "purse_b", 1))
+    assert log.writer.seen("purse_a", first.position) == Purse(5)
+    assert log.writer.seen("purse_a", second.position) == Purse(5)
+    assert log.writer.seen("purse_a", second.position + 1) is None
+
+
 async def test_a_key_can_be_refused_by_a_command_that_touches_nothing_else(log: LogUnderTest) -> None:
     await log.writer.submit(add("k1", "purse_a", 5))
 

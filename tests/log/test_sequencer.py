@@ -25,7 +25,7 @@ from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
 from ledger.log.verify import verify
 from tests.log.conftest import CATEGORIES, StartSequencer, answers_to, log_held
 from tests.log.faulty import FaultyRecorder, Watch
-from tests.log.purse import PURSES, CoinsAdded, TooFewCoins, add, note, take
+from tests.log.purse import PURSES, CoinsAdded, Purse, TooFewCoins, add, note, take
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -342,3 +342,20 @@ async def test_a_clock_that_runs_ahead_does_not_carry_the_log_into_the_future(
     async with AsyncConnectionPool(log_database, min_size=1, open=False) as pool:
         (entry,) = await PostgresLogReader(pool, categories).events("purse_a")
     assert entry.recorded_at < datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_what_is_remembered_is_never_without_what_another_process_recorded_before(
+    start: StartSequencer,
+) -> None:
+    here, there = start(), start()
+    await here.submit(add("k0", "purse_a", 1))
+    for number in range(1, 30):
+        elsewhere = await there.submit(add(f"there{number}", "purse_a", 1))
+        assert here.seen("purse_a", elsewhere.position) is None
+        turn = asyncio.create_task(here.submit(add(f"here{number}", "purse_b", 1)))
+        while not turn.done():
+            assert here.seen("purse_a", elsewhere.position) in (None, Purse(1 + number))
+            await asyncio.sleep(0)
+        assert here.seen("purse_b", (await turn).position) == Purse(number)
+    await here.submit(add("last", "purse_a", 0))
+    assert here.seen("purse_a", elsewhere.position) == Purse(30)
