@@ -7,6 +7,7 @@ for; merges go in chains (a guest into a guest, that one into a person), and so 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -19,14 +20,36 @@ ACCOUNTS_MAX = 1_000
 """How many accounts are followed for one question, the nearest first."""
 
 
-async def accounts_of(connection: AsyncConnection, account_id: str) -> Sequence[str]:
-    """The account, then every account that was merged into it, also through others. At most `ACCOUNTS_MAX`."""
-    start = sa.select(sa.literal(account_id).label("account_id"))
-    theirs = start.cte("theirs", recursive=True)
+_account = sa.bindparam("account_id", type_=sa.Text())
+# Built once: SQLAlchemy then finds the compiled form of each by its object.
+
+
+def _all_of() -> sa.Select[Any]:
+    theirs = sa.select(_account.label("account_id")).cte("theirs", recursive=True)
     theirs = theirs.union(
         sa.select(merged_accounts.c.account_id).where(merged_accounts.c.into_account == theirs.c.account_id)
     )
-    found = await connection.execute(sa.select(theirs.c.account_id).limit(ACCOUNTS_MAX))
+    return sa.select(theirs.c.account_id).limit(ACCOUNTS_MAX)
+
+
+def _last_of() -> sa.Select[Any]:
+    later = sa.select(_account.label("account_id"), sa.literal(0).label("merges")).cte(
+        "later", recursive=True
+    )
+    later = later.union_all(
+        sa.select(merged_accounts.c.into_account, later.c.merges + 1)
+        .where(merged_accounts.c.account_id == later.c.account_id)
+        .where(later.c.merges < ACCOUNTS_MAX)
+    )
+    return sa.select(later.c.account_id).order_by(later.c.merges.desc()).limit(1)
+
+
+_ALL, _LAST = _all_of(), _last_of()
+
+
+async def accounts_of(connection: AsyncConnection, account_id: str) -> Sequence[str]:
+    """The account, then every account that was merged into it, also through others. At most `ACCOUNTS_MAX`."""
+    found = await connection.execute(_ALL, {"account_id": account_id})
     return [str(account) for account in found.scalars()]
 
 
@@ -43,16 +66,9 @@ class Ownership:
 
     async def owner_of(self, account_id: AccountId) -> AccountId:
         """Whose what this account made is now: its own, or the account's at the end of its merges."""
-        start = sa.select(sa.literal(account_id).label("account_id"), sa.literal(0).label("merges"))
-        later = start.cte("later", recursive=True)
-        later = later.union_all(
-            sa.select(merged_accounts.c.into_account, later.c.merges + 1)
-            .where(merged_accounts.c.account_id == later.c.account_id)
-            .where(later.c.merges < ACCOUNTS_MAX)
-        )
-        last = sa.select(later.c.account_id).order_by(later.c.merges.desc()).limit(1)
         async with self._engine.connect() as connection:
-            return AccountId((await connection.execute(last)).scalar_one())
+            found = await connection.execute(_LAST, {"account_id": account_id})
+            return AccountId(found.scalar_one())
 
     async def merges_into(self, accounts: Sequence[str]) -> Mapping[str, int]:
         """How many accounts were merged into each of these itself; those without any are left out."""
