@@ -71,6 +71,21 @@ async def a_receipt(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeWork
     return at(f"/v1/topups/{(await gateway.top_up(guest, 100))['id']}")
 
 
+async def a_refund(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeWorker) -> Belonging:
+    path = f"/v1/topups/{(await gateway.top_up(guest, 100))['id']}/refund"
+
+    async def look(client: httpx.AsyncClient) -> bool:
+        answer = await client.get(path)
+        assert answer.status_code in (200, 404), answer.text
+        if answer.status_code == 404:
+            assert (await client.post(path, json={})).status_code == 404
+            return False
+        offers = answer.json()["offers"]
+        return [offer["credits"] for offer in offers] == [100]
+
+    return Belonging(look)
+
+
 async def an_open_payment(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeWorker) -> Belonging:
     return at(f"/v1/topups/{(await gateway.open_topup(guest, 100))['id']}")
 
@@ -155,6 +170,7 @@ KINDS: dict[str, Make] = {
     "an image": an_image,
     "a thumbnail": a_thumbnail,
     "a receipt": a_receipt,
+    "a refund that may be asked for": a_refund,
     "an open payment": an_open_payment,
     "a list of payments": a_list_of_payments,
     "a statement": a_statement,
@@ -174,6 +190,8 @@ DECIDED: dict[str, str] = {
     "POST /v1/topups": "a payment's Idempotency-Key",
     "GET /v1/topups/{topup_id}": "a receipt, an open payment",
     "POST /v1/topups/{topup_id}/cancel": "closing",
+    "GET /v1/topups/{topup_id}/refund": "a refund that may be asked for",
+    "POST /v1/topups/{topup_id}/refund": "a refund that may be asked for",
     **dict.fromkeys(
         (
             "GET /v1/subscriptions",
