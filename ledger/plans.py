@@ -33,6 +33,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Credits per period that may be used beyond the allowance and billed; 0 is a hard cut-off."""
     grace_seconds: int = 0
     """How long credits and plan outlive a paid period, so that a renewal has time to be paid."""
+    year_usd_minor: int = 0
+    """US cents for twelve months at once, without tax; 0: it is not sold by the year."""
+
+    def sold_for(self, months: int) -> Plan:
+        """The plan as a period of so many months brings it: a daily one each day, others all of it at its start."""
+        price = self.price_usd_minor if months == 1 else self.year_usd_minor
+        credits_ = self.credits if self.period == "day" else self.credits * months
+        return msgspec.structs.replace(self, price_usd_minor=price, credits=credits_)
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +71,7 @@ PLANS: Mapping[str, Plan] = MappingProxyType(
                 credits=2_000,
                 rank=1,
                 grace_seconds=_DAY,
+                year_usd_minor=8_000,
             ),
             Plan(
                 name="pro",
@@ -73,6 +82,7 @@ PLANS: Mapping[str, Plan] = MappingProxyType(
                 rank=2,
                 priority=True,
                 grace_seconds=_DAY,
+                year_usd_minor=20_000,
             ),
             Plan(
                 name="unlimited",
@@ -83,6 +93,7 @@ PLANS: Mapping[str, Plan] = MappingProxyType(
                 rank=3,
                 priority=True,
                 grace_seconds=_DAY,
+                year_usd_minor=40_000,
             ),
         )
     }

@@ -95,6 +95,14 @@ OWN: Mapping[str, Meaning] = {
     "idempotency_conflict": Meaning(
         409, "Idempotency-Key used before", "The Idempotency-Key was used with another body."
     ),
+    "plan_renews": Meaning(
+        409,
+        "Plan renews by itself",
+        "Your plan renews by itself. Cancel it first: what you pay ahead then begins when it ends.",
+    ),
+    "plan_paid_ahead": Meaning(
+        409, "Plan paid far ahead", "Your plan is paid for more than a year ahead. Pay again later."
+    ),
     "body_too_large": Meaning(413, "Body too large", "The body is larger than this address takes."),
     "body_too_complex": Meaning(
         413, "Body too complex", "The body has more fields and elements than this address takes."
@@ -114,6 +122,9 @@ OWN: Mapping[str, Meaning] = {
         422,
         "Sketch too complex",
         "Reading this sketch takes more than a sketch is worth. Save it as a plain PNG or JPEG.",
+    ),
+    "unknown_product": Meaning(
+        422, "Not for sale", "There is no such pack, pass or plan for sale. See `GET /v1/plans`."
     ),
     "unsupported_asset": Meaning(422, "Asset not supported", "Nothing can be paid in this asset."),
     "protocol_mismatch": Meaning(

@@ -12,13 +12,11 @@ from gateway.auth.authentication import new_visitor, set_visitor_cookie
 from gateway.auth.identity import Role
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
+from gateway.routes.plan_shapes import PackOut, PlanOut, PlansOut
 from gateway.routes.presenting import account_state, shaped, written
 from gateway.routes.shapes import (
     AccountOut,
-    PackOut,
     PersonOut,
-    PlanOut,
-    PlansOut,
     StatementOut,
     VisitorOut,
     answers,

@@ -122,7 +122,9 @@ class AccountStateOut(Shape):
     free_today: FreeTodayOut
     usage: UsageOut
     subscription: SubscriptionOut | None = Field(description="The one that brings the plan in force.")
-    subscriptions: list[SubscriptionOut] = Field(description="All that are paid for now, that one too.")
+    subscriptions: list[SubscriptionOut] = Field(
+        description="All that are paid for now or ahead, that one too."
+    )
     lots: list[LotOut]
 
 
@@ -162,38 +164,6 @@ class StatementOut(Shape):
 
     entries: list[EntryOut]
     next_cursor: str | None = Field(description="For the next page; null on the last one.")
-
-
-class PlanOut(Shape):
-    """A plan; prices in US cents without tax."""
-
-    name: str
-    label: str
-    price_usd_minor: int
-    period: Literal["day", "month"]
-    credits: int = Field(description="Per period.")
-    rank: int
-    priority: bool = False
-    overage_limit: int = 0
-    grace_seconds: int = 0
-
-
-class PackOut(Shape):
-    """Credits bought once; a pass ends soon."""
-
-    name: str
-    label: str
-    price_usd_minor: int
-    credits: int
-    kind: Literal["pack", "pass"] = "pack"
-    lasts_seconds: int | None = None
-
-
-class PlansOut(Shape):
-    """Plans, packs and passes."""
-
-    plans: list[PlanOut]
-    packs: list[PackOut]
 
 
 class MoneyOut(Shape):
@@ -289,6 +259,21 @@ class RefundOut(MoneyOut):
     by_hand: bool = Field(description="A person sends it.")
 
 
+class BuysOut(Shape):
+    """What a top-up is for, at the price that it was opened with."""
+
+    kind: Literal["pack", "pass", "plan"]
+    name: str
+    label: str
+    price_usd_minor: int
+    months: int | None = Field(description="Of a plan's period.")
+    lasts_seconds: int | None = Field(description="Of a pass, from its payment on.")
+    granted: int = Field(description="How often it was granted: 0 until its price is there.")
+    rest_awaited_until: str | None = Field(
+        description="Money that falls short waits for the rest until then, and becomes credits."
+    )
+
+
 class TopupOut(Shape):
     """A top-up and where it stands."""
 
@@ -316,6 +301,9 @@ class TopupOut(Shape):
     instructions: InstructionsOut | None = Field(description="Null while the rail is being asked.")
     attempt_of: str | None
     created_at: str
+    purchase: BuysOut | None = Field(
+        default=None, description="Sent if it is for a pack, a pass or a plan, and not for plain credits."
+    )
     decline_code: str | None = Field(default=None, description="Why a payment was refused, if one was.")
     recovery_code: str | None = Field(
         default=None, description="When a guest opens a top-up: opens this balance elsewhere."

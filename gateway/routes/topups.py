@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -15,6 +15,7 @@ from gateway.http.idempotency import IdempotencyKey, IdempotencyKeys, Mapped
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.presenting import topup_shown
+from gateway.routes.purchases import CatalogueDep
 from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
 from gateway.wiring.dependencies import (
     Caller,
@@ -30,6 +31,7 @@ from ledger.identifiers import AccountId, Identifiers, PaymentId, is_identifier
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.money import ASSETS, Money
 from rails.contract import RailUnavailable
+from rails.domain.purchases import Purchase
 from rails.domain.refusals import TooManyOpenPayments
 from rails.domain.topup import TopupView
 from rails.payments.service import Payments
@@ -48,18 +50,22 @@ class MoneyIn(BaseModel):
     asset: str = Field(max_length=12)
 
 
-class PurchaseIn(BaseModel):
-    """What to buy: `credits`, or for an `amount`."""
+class RailIn(BaseModel):
+    """By which rail, and in which of its assets."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     rail: str = Field(
         pattern=r"^[a-z0-9_-]{1,32}$", examples=["lightning"], description="A name from `GET /v1/rails`."
     )
-    credits: int | None = Field(default=None, ge=1, le=1_000_000, description="Either this, or `amount`.")
-    amount: MoneyIn | None = None
     pay_asset: str | None = Field(
         default=None, max_length=12, description="One of the rail's assets; the first if left out."
     )
+    credits: int | None = Field(default=None, ge=1, le=1_000_000, description="Either this, or `amount`.")
+    amount: MoneyIn | None = None
+
+
+class PurchaseIn(RailIn):
+    """What to buy: `credits`, or for an `amount`."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -68,12 +74,27 @@ class PurchaseIn(BaseModel):
         return self
 
 
-class TopupIn(PurchaseIn):
-    """What to buy: `credits`, or for an `amount`."""
+class TopupIn(RailIn):
+    """What to buy: `credits`, for an `amount`, or a `pack` or `plan` of `GET /v1/plans` at its own price."""
 
+    pack: str | None = Field(default=None, max_length=40, description="Name of a pack or pass.")
+    plan: str | None = Field(
+        default=None, max_length=40, description="Name of a plan, for one period; nothing renews by itself."
+    )
+    length: Literal["month", "year"] | None = Field(
+        default=None, description="Of the plan's period; a month if left out."
+    )
     attempt_of: str | None = Field(
         default=None, max_length=40, description="The top-up this is another try at."
     )
+
+    @model_validator(mode="after")
+    def _one_of_four(self) -> Self:
+        if sum(given is not None for given in (self.credits, self.amount, self.pack, self.plan)) != 1:
+            raise ValueError("give one of credits, amount, pack and plan")
+        if self.length is not None and self.plan is None:
+            raise ValueError("only a plan has a length")
+        return self
 
 
 OPENING_PROBLEMS = (
@@ -102,12 +123,13 @@ class TopupOpening:
         self,
         request: Request,
         account_id: AccountId,
-        body: PurchaseIn,
+        body: PurchaseIn | TopupIn,
         *,
         key: str | None,
         route: str,
         return_url: str,
         link: str | None = None,
+        purchase: Purchase | None = None,
     ) -> TopupView:
         """`key` is the client's, of this account and route; `link` as in `Payments.open_topup`. Raises as that does."""
         amount = None if body.amount is None else _money(body.amount)
@@ -133,6 +155,7 @@ class TopupOpening:
                 attempt_of=body.attempt_of if isinstance(body, TopupIn) else None,
                 key=mapped.command_key,
                 link=link,
+                purchase=purchase,
             )
         except TooManyOpenPayments:
             # The same request, sent twice at once, may just have taken the last place.
@@ -179,21 +202,34 @@ async def rails(payments: PaymentsDep) -> RailsOut:
     "/topups",
     status_code=201,
     summary="Open a top-up",
-    **answers(TopupOut, *OPENING_PROBLEMS),
+    **answers(
+        TopupOut,
+        *OPENING_PROBLEMS,
+        "unknown_product",
+        "sign_in_needed",
+        "plan_renews",
+        "plan_paid_ahead",
+    ),
 )
 async def open_topup(
     request: Request,
     body: TopupIn,
     caller: Caller,
     opening: TopupOpeningDep,
+    catalogue: CatalogueDep,
     people: PeopleDep,
     settings: SettingsDep,
     idempotency_key: IdempotencyKey = None,
 ) -> TopupOut:
     """Gives instructions to pay. Whatever arrives there is credited, also late, twice or too much.
 
+    A pack, a pass or a plan is granted whole when its price is there; what falls short of it, after waiting for
+    the rest, and what is left over becomes plain credits. A plan paid again before its end is longer by a period.
     A guest's top-up carries `recovery_code`, the same each time: it opens this balance on another device.
     """
+    purchase = None if body.pack is None else catalogue.pack(body.pack)
+    if body.plan is not None:
+        purchase = await catalogue.plan(caller, body.plan, body.length or "month")
     view = await opening.open(
         request,
         caller.account_id,
@@ -201,6 +237,7 @@ async def open_topup(
         key=idempotency_key,
         route=ROUTE,
         return_url=f"{settings.public_url}/topups/{{payment_id}}",
+        purchase=purchase,
     )
     shown = topup_shown(view)
     code = await people.recovery_code(caller.account_id) if caller.role is Role.VISITOR else None

@@ -40,6 +40,18 @@ export interface BalanceOut {
   debt: number;
 }
 
+/** What a top-up is for, at the price that it was opened with. */
+export interface BuysOut {
+  kind: "pack" | "pass" | "plan";
+  name: string;
+  label: string;
+  price_usd_minor: number;
+  months: number | null;
+  lasts_seconds: number | null;
+  granted: number;
+  rest_awaited_until: string | null;
+}
+
 /** What a change of plan costs: now, and with the next period. */
 export interface ChangePreviewOut {
   plan: string;
@@ -229,6 +241,7 @@ export interface PlanOut {
   priority?: boolean;
   overage_limit?: number;
   grace_seconds?: number;
+  year_usd_minor?: number;
 }
 
 /** Plans, packs and passes. */
@@ -452,6 +465,7 @@ export interface TopupOut {
   instructions: InstructionsOut | null;
   attempt_of: string | null;
   created_at: string;
+  purchase?: BuysOut | null;
   decline_code?: string | null;
   recovery_code?: string | null;
   refunds?: (RefundOut)[];

@@ -8,7 +8,7 @@ from typing import Any
 
 from ledger.domain import commands as c
 from ledger.domain import events as e
-from ledger.domain import granting, holding, merging, refunds, reversals, subscriptions
+from ledger.domain import granting, holding, merging, refunds, reversals, revoking, subscriptions
 from ledger.domain.state import Account
 from ledger.domain.touched import check_touched
 from ledger.domain.upcasts import UPCASTS
@@ -30,6 +30,8 @@ _DECIDERS: dict[type[c.Command], Callable[[Account, Any, datetime], list[Event]]
     c.OpenRefund: refunds.decide_refund,
     c.ResolveRefund: refunds.decide_resolution,
     c.PayPeriod: subscriptions.decide_period,
+    c.RevokePeriod: revoking.decide_revocation,
+    c.RestorePeriod: revoking.decide_restoration,
     c.ChangePlan: subscriptions.decide_change,
     c.CancelSubscription: subscriptions.decide_cancellation,
     c.ResumeSubscription: subscriptions.decide_resumption,
@@ -63,6 +65,8 @@ _EVOLVERS: dict[type[Event], Callable[[Account, Any], Account]] = {
     e.CreditsMovedIn: merging.moved_in,
     e.SubscriptionStarted: subscriptions.begun,
     e.SubscriptionRenewed: subscriptions.begun,
+    e.PeriodRevoked: revoking.revoked_or_restored,
+    e.PeriodRestored: revoking.revoked_or_restored,
     e.PlanUpgraded: subscriptions.changed,
     e.DowngradeScheduled: subscriptions.changed,
     e.CancellationScheduled: subscriptions.changed,
@@ -95,6 +99,6 @@ ACCOUNTS: Category[Account] = Category(
     upcasts=UPCASTS,
     check=check_touched,
     snapshot_type=Account,
-    snapshot_version=4,
+    snapshot_version=5,
 )
 """Streams of credit accounts."""

@@ -169,6 +169,24 @@ class PayPeriod(Command, frozen=True, kw_only=True):
     consideration: Consideration | None = None
 
 
+class RevokePeriod(Command, frozen=True, kw_only=True):
+    """The money of a period went back: it brings its plan no more."""
+
+    subscription_id: str
+    payment_id: str
+
+
+class RestorePeriod(Command, frozen=True, kw_only=True):
+    """The money of a period came back: it brings its plan for as long as it still would have."""
+
+    subscription_id: str
+    payment_id: str
+    schedule_id: str = ""
+    """The id of the schedule by which `consideration` is earned."""
+    consideration: Consideration | None = None
+    """What came back of a plan without countable credits."""
+
+
 class ChangePlan(Command, frozen=True, kw_only=True):
     """Change to a larger plan at once, or to a smaller one when the period ends."""
 
@@ -235,6 +253,8 @@ NAMES: Mapping[type[Command], str] = {
     AdjustCredits: "AdjustCredits",
     ForgiveDebt: "ForgiveDebt",
     PayPeriod: "PayPeriod",
+    RevokePeriod: "RevokePeriod",
+    RestorePeriod: "RestorePeriod",
     ChangePlan: "ChangePlan",
     CancelSubscription: "CancelSubscription",
     ResumeSubscription: "ResumeSubscription",

@@ -276,6 +276,25 @@ class SubscriptionRenewed(Event, frozen=True, kw_only=True):
     """By our clock; None in events of before."""
 
 
+class PeriodRevoked(Event, frozen=True, kw_only=True):
+    """A period brings its plan no more: its money went back."""
+
+    subscription_id: str
+    payment_id: str
+    period_start: datetime
+    at: datetime
+
+
+class PeriodRestored(Event, frozen=True, kw_only=True):
+    """A revoked period brings its plan again: its money came back."""
+
+    subscription_id: str
+    payment_id: str
+    period_start: datetime
+    until: datetime
+    """When it is over now: later by the time for which it was revoked."""
+
+
 class PlanUpgraded(Event, frozen=True, kw_only=True):
     """A larger plan took effect at once."""
 
@@ -393,6 +412,8 @@ EVENTS: dict[str, type[Event]] = {
     "ledger.credits_moved_in.v1": CreditsMovedIn,
     "ledger.subscription_started.v2": SubscriptionStarted,
     "ledger.subscription_renewed.v1": SubscriptionRenewed,
+    "ledger.period_revoked.v1": PeriodRevoked,
+    "ledger.period_restored.v1": PeriodRestored,
     "ledger.plan_upgraded.v1": PlanUpgraded,
     "ledger.downgrade_scheduled.v1": DowngradeScheduled,
     "ledger.cancellation_scheduled.v1": CancellationScheduled,

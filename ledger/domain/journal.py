@@ -277,6 +277,8 @@ MOVES_NOTHING: frozenset[type[Event]] = frozenset(
         e.RefundLeftUnknown,
         e.SubscriptionStarted,
         e.SubscriptionRenewed,
+        e.PeriodRevoked,
+        e.PeriodRestored,
         e.PlanUpgraded,
         e.DowngradeScheduled,
         e.CancellationScheduled,

@@ -18,15 +18,15 @@ def next_utc_midnight(now: datetime) -> datetime:
     return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
 
 
-def months_after(anchor: datetime, months: int) -> datetime:
-    """The anchor's day and time `months` later; a day the month does not have becomes its last.
+def months_after(anchor: datetime, months: int, day: int | None = None) -> datetime:
+    """The anchor's time `months` later, on its day or on `day`; a day the month does not have becomes its last.
 
     Always counted from the anchor, so that the 31st comes back after a February.
     """
     anchor = anchor.astimezone(UTC)
     years, month = divmod(anchor.month - 1 + months, 12)
     year = anchor.year + years
-    day = min(anchor.day, calendar.monthrange(year, month + 1)[1])
+    day = min(anchor.day if day is None else day, calendar.monthrange(year, month + 1)[1])
     return anchor.replace(year=year, month=month + 1, day=day)
 
 

@@ -55,6 +55,8 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     terms: Plan | None = None
     """The plan as it was sold; None means the plan that has its name today."""
     payment_id: str = ""
+    revoked_at: datetime | None = None
+    """Since when its money is not ours, and it brings nothing."""
 
 
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -79,8 +81,9 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def lasts_until(self) -> datetime:
-        """When the last of its paid periods is over."""
-        return max((period.until for period in self.periods), default=self.period_end)
+        """When the last of its paid periods is over; when the newest began if there are none."""
+        ends = [period.until for period in self.periods if period.revoked_at is None]
+        return max(ends, default=self.period_start)
 
     @property
     def newest_until(self) -> datetime:

@@ -306,8 +306,9 @@ def begun(account: Account, event: SubscriptionStarted | SubscriptionRenewed) ->
 
 def _still_bringing(periods: tuple[Period, ...], now: datetime | None) -> tuple[Period, ...]:
     """Those that are not over, and the one that lasts longest: it may have a grace."""
-    *others, last = sorted(periods, key=lambda p: p.until)
-    kept = [*(p for p in others if now is None or p.until > now), last][-PERIODS_KEPT:]
+    last = max((p for p in periods if p.revoked_at is None), key=lambda p: p.until)
+    kept = [p for p in periods if now is None or p.until > now or p is last]
+    kept = sorted(kept, key=lambda p: p.until)[-PERIODS_KEPT:]
     return tuple(sorted(kept, key=lambda p: p.start))
 
 

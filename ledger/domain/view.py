@@ -67,7 +67,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     subscription: SubscriptionView | None
     """The one that brings the plan in force."""
     subscriptions: tuple[SubscriptionView, ...]
-    """All that are paid for now, that one too."""
+    """All that are paid for now or ahead, that one too."""
     open_holds: int
     disputed: bool
     merged_into: str
@@ -93,7 +93,7 @@ def _in_force(
     goes_on = not subscription.cancels and subscription.ended_at is None
     for period in subscription.periods:
         plan = period.terms or plans.get(period.plan)
-        if plan is None:
+        if plan is None or period.revoked_at is not None:
             continue
         grace = plan.grace_seconds if goes_on and period.until == last else 0
         if period.start <= now < period.until + timedelta(seconds=grace):
@@ -124,7 +124,9 @@ def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -
         overage_owed=account.status.overage_owed,
         lots=tuple(lots),
         usage=account.usage,
-        subscription=next((seen for seen in paid_plans if seen.plan == plan.name), None),
+        subscription=next(
+            (seen for seen in paid_plans if seen.plan == plan.name and seen.period_start <= now), None
+        ),
         subscriptions=paid_plans,
         open_holds=sum(len(bucket) for bucket in account.holds),
         disputed=bool(account.status.disputes),
@@ -170,9 +172,12 @@ def _subscription_views(account: Account, now: datetime) -> tuple[SubscriptionVi
         if subscription.ended_at is not None:
             continue
         present = list(_in_force(subscription, now))
+        ahead = [p for p in subscription.periods if p.start > now and p.revoked_at is None]
         if present:
             plan, period = max(present, key=lambda found: (found[0].rank, found[1].start))
             views.append(_subscription_view(subscription, plan.name, period))
+        elif ahead:
+            views.append(_subscription_view(subscription, ahead[0].plan, ahead[0]))
     return tuple(views)
 
 

@@ -1,11 +1,10 @@
-"""What a payment's events mean for its account. Runs inside the payment's own transaction."""
+"""What the events of a payment for credits mean for its account. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
-from ledger.domain import account as accounts
 from ledger.domain.commands import (
     ChangePlan,
     Command,
@@ -15,11 +14,11 @@ from ledger.domain.commands import (
     RestoreReversal,
     ReverseCredits,
 )
-from ledger.domain.consideration import Consideration
+from ledger.domain.consideration import Consideration, Worth
 from ledger.domain.lots import Source
 from ledger.errors import Refusal
-from ledger.log.model import Event, UnitOfWork
-from ledger.money import Asset
+from ledger.log.model import Event
+from ledger.money import Asset, Rate
 from rails.domain import events
 from rails.domain.invoiced import ChangeInvoiced, Invoiced, PeriodInvoiced
 
@@ -38,41 +37,21 @@ class PaymentAccountMoved(Refusal):
     message = "The account of this payment has been merged into another."
 
 
-def post(
-    uow: UnitOfWork,
-    account_id: str,
-    payment_id: str,
-    rail: str,
-    happened: Iterable[Event],
-    invoiced: Invoiced | None = None,
-) -> None:
-    """Append to the account's stream what follows from a payment's events.
-
-    Raises `PaymentAccountMoved(into=…)` if the account has been merged: run it again there.
-    """
-    for event in happened:
-        for command in ledger_commands(payment_id, rail, event, invoiced):
-            account = uow.state(account_id)
-            if account.status.merged_into:
-                raise PaymentAccountMoved(into=account.status.merged_into)
-            uow.append(account_id, accounts.decide(account, command, uow.now))
-
-
 def ledger_commands(
     payment_id: str, rail: str, event: Event, invoiced: Invoiced | None = None
 ) -> Sequence[Command]:
     """The ledger's side of one event of a payment. Pure."""
     match event:
         case events.PaymentSettled() if invoiced is not None and event.rate_basis == "quote":
-            return [bringing(invoiced, event.lot_id, _consideration(payment_id, rail, event))]
+            return [bringing(invoiced, event.lot_id, paid(payment_id, rail, event.rate, event.worth))]
         case events.PaymentSettled() | events.PaymentReinstated():
             return [_grant(payment_id, rail, event)] if event.credits else []
         case events.RefundReturned():
             return [_grant_again(payment_id, rail, event)] if event.credits else []
         case events.PaymentReversed(parts=parts, taken=taken):
-            return [_reverse(payment_id, rail, part, "reversal", taken.asset) for part in parts]
+            return [reverse(payment_id, rail, part, "reversal", taken.asset) for part in parts]
         case events.DisputeOpened(parts=parts, taken=taken):
-            return [_reverse(payment_id, rail, part, "dispute", taken.asset) for part in parts]
+            return [reverse(payment_id, rail, part, "dispute", taken.asset) for part in parts]
         case events.DisputeWon(parts=restored):
             return [RestoreReversal(reversal_id=part.reversal_id, lot_id=part.lot_id) for part in restored]
         case events.DisputeLost(reversal_ids=reversal_ids):
@@ -81,7 +60,7 @@ def ledger_commands(
             return []
 
 
-def bringing(invoiced: Invoiced, lot_id: str, paid: Consideration | None) -> Command:
+def bringing(invoiced: Invoiced, lot_id: str, money: Consideration | None) -> Command:
     """What something that was invoiced and paid means for the account. Pure."""
     match invoiced:
         case PeriodInvoiced():
@@ -91,7 +70,7 @@ def bringing(invoiced: Invoiced, lot_id: str, paid: Consideration | None) -> Com
                 period_start=invoiced.starts_at,
                 period_end=invoiced.ends_at,
                 lot_id=lot_id,
-                consideration=paid,
+                consideration=money,
             )
         case ChangeInvoiced():
             return ChangePlan(
@@ -99,23 +78,10 @@ def bringing(invoiced: Invoiced, lot_id: str, paid: Consideration | None) -> Com
                 current=invoiced.current,
                 target=invoiced.target,
                 lot_id=lot_id,
-                consideration=paid,
+                consideration=money,
             )
         case never:
             assert_never(never)
-
-
-def _consideration(
-    payment_id: str, rail: str, event: events.PaymentSettled | events.PaymentReinstated
-) -> Consideration:
-    return Consideration(
-        asset=event.rate.source,
-        worth=event.worth,
-        rate_numerator=event.rate.numerator,
-        rate_denominator=event.rate.denominator,
-        rail=rail,
-        payment_id=payment_id,
-    )
 
 
 def _grant(payment_id: str, rail: str, event: events.PaymentSettled | events.PaymentReinstated) -> Command:
@@ -123,7 +89,7 @@ def _grant(payment_id: str, rail: str, event: events.PaymentSettled | events.Pay
         lot_id=event.lot_id,
         credits=event.credits,
         source=Source.PAYMENT,
-        consideration=_consideration(payment_id, rail, event),
+        consideration=paid(payment_id, rail, event.rate, event.worth),
         reference=payment_id,
     )
 
@@ -135,19 +101,25 @@ def _grant_again(payment_id: str, rail: str, event: events.RefundReturned) -> Co
         source=Source.RESTORED,
         priority=event.priority,
         expires_at=event.expires_at,
-        consideration=Consideration(
-            asset=event.rate.source,
-            worth=event.worth,
-            rate_numerator=event.rate.numerator,
-            rate_denominator=event.rate.denominator,
-            rail=rail,
-            payment_id=payment_id,
-        ),
+        consideration=paid(payment_id, rail, event.rate, event.worth),
         reference=payment_id,
     )
 
 
-def _reverse(payment_id: str, rail: str, part: events.TakenPart, cause: str, asset: Asset) -> Command:
+def paid(payment_id: str, rail: str, rate: Rate, worth: Worth) -> Consideration:
+    """Money of a payment, as what stands behind what was granted for it."""
+    return Consideration(
+        asset=rate.source,
+        worth=worth,
+        rate_numerator=rate.numerator,
+        rate_denominator=rate.denominator,
+        rail=rail,
+        payment_id=payment_id,
+    )
+
+
+def reverse(payment_id: str, rail: str, part: events.TakenPart, cause: str, asset: Asset) -> Command:
+    """The ledger's side of a part that was taken back."""
     return ReverseCredits(
         reversal_id=part.reversal_id,
         lot_id=part.lot_id,

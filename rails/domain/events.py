@@ -16,6 +16,7 @@ from ledger.log.model import Event
 from ledger.money import Money, Rate
 from rails.domain.invoiced import Invoiced
 from rails.domain.pricing import PackPrice
+from rails.domain.purchases import Bought, Purchase
 
 
 class PaymentOpened(Event, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
     ordinal: int
     amount_due: Money
     credits: int
-    """What `amount_due` buys by the quote."""
+    """What `amount_due` buys by the quote, or what `purchase` brings."""
     price: PackPrice
     rate: Rate
     rate_source: str
@@ -40,6 +41,9 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
     """Digest of the link by which somebody who need not be the account's owner opened it."""
     invoiced: Invoiced | None = None
     """What the rail invoiced, if it charges again by itself."""
+    purchase: Purchase | None = None
+    """What `amount_due` buys, if not credits by the quote. What falls short or is left over becomes
+    credits at `price`."""
 
 
 class InstructionsIssued(Event, frozen=True, kw_only=True):
@@ -114,6 +118,17 @@ class FundsUnpriced(Event, frozen=True, kw_only=True):
     external_ref: str | None = msgspec.field(default=None, name="proof")
 
 
+class FundsShort(Event, frozen=True, kw_only=True):
+    """Money arrived that does not cover the price of what it is for. It waits for the rest."""
+
+    money_ref: str
+    amount: Money
+    first_seen_at: datetime
+    asked_at: datetime
+    fee: Money | None = None
+    external_ref: str | None = msgspec.field(default=None, name="proof")
+
+
 class PaymentSettled(Event, frozen=True, kw_only=True):
     """One funds receipt is ours, and its credits are granted in the same transaction."""
 
@@ -130,6 +145,13 @@ class PaymentSettled(Event, frozen=True, kw_only=True):
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    bought: Bought | None = None
+    """The part that bought what the payment is for; `credits` and `worth` include it."""
+
+    @property
+    def plain_credits(self) -> int:
+        """Credits at the price of plain ones, in the lot `lot_id`."""
+        return self.credits - (0 if self.bought is None else self.bought.credits)
 
 
 class FeeReported(Event, frozen=True, kw_only=True):
@@ -146,6 +168,8 @@ class TakenPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lot_id: str
     credits: int
     worth: Worth
+    bought: bool = False
+    """Whether it is of the payment's purchase."""
 
 
 class RestoredPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -155,6 +179,8 @@ class RestoredPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     lot_id: str
     credits: int
     worth: Worth
+    bought: bool = False
+    """Whether it is of the payment's purchase."""
 
 
 class PaymentReversed(Event, frozen=True, kw_only=True):
@@ -293,6 +319,7 @@ EVENTS: Mapping[str, type[Event]] = {
     "rails.funds_mismatched.v1": FundsMismatched,
     "rails.funds_too_small.v1": FundsTooSmall,
     "rails.funds_unpriced.v1": FundsUnpriced,
+    "rails.funds_short.v1": FundsShort,
     "rails.payment_settled.v1": PaymentSettled,
     "rails.fee_reported.v1": FeeReported,
     "rails.payment_reversed.v1": PaymentReversed,

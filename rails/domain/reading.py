@@ -7,8 +7,8 @@ funds receipt is credited at most once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, assert_never
 
 from ledger.domain.consideration import Worth
@@ -17,16 +17,22 @@ from ledger.money import Money, Rate
 from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
 from rails.domain import events
 from rails.domain.pricing import credits_down
+from rails.domain.purchases import Arrival, Bought, Share, part_of, shares
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
 from rails.domain.returned import read_returned
-from rails.domain.state import Payment, evolve, may_expire
-
-LATE_GRACE = timedelta(minutes=60)
-"""Money first seen this long after a quote's expiry still gets the quote's rate."""
+from rails.domain.state import LATE_GRACE, Payment, evolve, may_expire
 
 _LOTS_PER_RECEIPT_MAX = 8
 _STEPS_MAX = 4
 """Seen, settled, disputed, taken back further: no piece needs more steps at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buying:
+    """What one funds receipt buys of a payment's purchase."""
+
+    share: Share
+    lot_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,8 @@ class RecordObservation:
     asked_at: datetime
     spot: Mapping[str, Rate] = field(default_factory=dict)
     lot_ids: Sequence[str] = ()
+    buying: Mapping[str, Buying] = field(default_factory=dict)
+    """Worked out by `read_observation`: which money buys what the payment is for."""
 
 
 def lots_needed_max(observation: Observation) -> int:
@@ -53,6 +61,7 @@ def read_observation(payment: Payment, command: RecordObservation) -> Sequence[E
     payment.facts()
     reported: list[Event] = []
     lot_ids = iter(command.lot_ids)
+    command = replace(command, buying=_buying(payment, command, lot_ids))
     receipts = sorted(
         command.observation.receipts, key=lambda receipt: (receipt.first_seen_at, receipt.money_ref)
     )
@@ -86,12 +95,14 @@ def _next_step(
     match known.status if known else None:
         case None | ReceiptStatus.SEEN | ReceiptStatus.HELD | ReceiptStatus.RELEASED | ReceiptStatus.VANISHED:
             return _arriving(payment, known, receipt, command, lot_ids)
-        case ReceiptStatus.UNPRICED if receipt.state in (ReceiptState.SETTLED, ReceiptState.DISPUTED):
+        case ReceiptStatus.UNPRICED | ReceiptStatus.SHORT if _is_ours(receipt):
             return _settle(payment, known, receipt, command, lot_ids)
         case ReceiptStatus.SETTLED | ReceiptStatus.DISPUTED | ReceiptStatus.REVERSED:
             assert known is not None
             return _taken_or_given_back(known, receipt, command.asked_at, lot_ids)
-        case ReceiptStatus.UNPRICED | ReceiptStatus.MISMATCHED | ReceiptStatus.TOO_SMALL:
+        case (
+            ReceiptStatus.UNPRICED | ReceiptStatus.SHORT | ReceiptStatus.MISMATCHED | ReceiptStatus.TOO_SMALL
+        ):
             assert known is not None
             return _suspended(known, receipt, command.asked_at)
         case never:
@@ -145,9 +156,7 @@ def _settle(
     }
     if receipt.amount.asset != facts.amount_due.asset:
         return events.FundsMismatched(**arrival)
-    first_seen_at: datetime = arrival["first_seen_at"]
-    in_time = first_seen_at <= facts.quote_expires_at + LATE_GRACE
-    rate = facts.rate if in_time else command.spot.get(receipt.amount.asset.code)
+    in_time, rate = _rate_of(payment, known, receipt, command)
     if rate is None:
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
     whole_price = payment.quoted_minor + receipt.amount.minor >= facts.amount_due.minor
@@ -160,6 +169,10 @@ def _settle(
             rate_basis="quote",
             worth=worth_of(receipt.amount, receipt.fee, rate),
         )
+    basis = "quote" if in_time else "spot"
+    if facts.purchase is not None:
+        waits = in_time and command.asked_at <= facts.quote_expires_at + LATE_GRACE
+        return _settle_toward(payment, known, receipt, command, lot_ids, arrival, rate, basis, waits=waits)
     bought = credits_down(receipt.amount, rate, facts.price)
     if bought < 1:
         return events.FundsTooSmall(**arrival)
@@ -171,9 +184,107 @@ def _settle(
         credits=bought,
         lot_id=next(lot_ids),
         rate=rate,
-        rate_basis="quote" if in_time else "spot",
+        rate_basis=basis,
         worth=worth_of(receipt.amount, receipt.fee, rate),
     )
+
+
+def _rate_of(
+    payment: Payment, known: ReceiptRecord | None, receipt: FundsReceipt, command: RecordObservation
+) -> tuple[bool, Rate | None]:
+    """Whether money came in time for the quote, and the rate that it is worth."""
+    facts = payment.facts()
+    first = min(receipt.first_seen_at, known.first_seen_at) if known else receipt.first_seen_at
+    in_time = first <= facts.quote_expires_at + LATE_GRACE
+    return in_time, facts.rate if in_time else command.spot.get(receipt.amount.asset.code)
+
+
+def _settle_toward(
+    payment: Payment,
+    known: ReceiptRecord | None,
+    receipt: FundsReceipt,
+    command: RecordObservation,
+    lot_ids: Iterator[str],
+    arrival: dict[str, Any],
+    rate: Rate,
+    basis: str,
+    *,
+    waits: bool,
+) -> Event | None:
+    """Money toward a purchase: it buys it, or waits for the rest, or becomes plain credits."""
+    facts, amount = payment.facts(), receipt.amount
+    worth = worth_of(amount, receipt.fee, rate)
+    settled = {**arrival, "rate": rate, "rate_basis": basis, "worth": worth}
+    buying = command.buying.get(receipt.money_ref)
+    if buying is None:
+        plain = credits_down(amount, rate, facts.price)
+        if plain < 1:
+            return (
+                None if known and known.status is ReceiptStatus.TOO_SMALL else events.FundsTooSmall(**arrival)
+            )
+        if waits and not command.buying and not payment.purchases:
+            return None if known and known.status is ReceiptStatus.SHORT else events.FundsShort(**arrival)
+        return events.PaymentSettled(**settled, credits=plain, lot_id=next(lot_ids))
+    share = buying.share
+    plain = credits_down(Money(amount.minor - share.minor, amount.asset), rate, facts.price)
+    minor = share.minor if plain else amount.minor
+    return events.PaymentSettled(
+        **settled,
+        credits=plain + share.credits,
+        lot_id=next(lot_ids) if plain else buying.lot_id,
+        bought=Bought(
+            lot_id=buying.lot_id,
+            minor=minor,
+            credits=share.credits,
+            worth=worth if minor == amount.minor else part_of(worth, minor, amount.minor),
+        ),
+    )
+
+
+_BEFORE_IT_COUNTS = (
+    ReceiptStatus.SEEN,
+    ReceiptStatus.HELD,
+    ReceiptStatus.RELEASED,
+    ReceiptStatus.VANISHED,
+    ReceiptStatus.UNPRICED,
+    ReceiptStatus.SHORT,
+)
+
+
+def _counts_for_nothing(known: ReceiptRecord, receipt: FundsReceipt) -> bool:
+    """Whether money that is known has not been credited yet, and would be now."""
+    if known.status is ReceiptStatus.REVERSED:
+        return known.rate is None and not _is_gone(receipt)
+    return known.status in _BEFORE_IT_COUNTS
+
+
+def _buying(payment: Payment, command: RecordObservation, lot_ids: Iterator[str]) -> Mapping[str, Buying]:
+    """Which of the money that is there now, and stands for nothing yet, buys what the payment is for."""
+    facts = payment.facts()
+    if facts.purchase is None:
+        return {}
+    arrivals = []
+    for receipt in sorted(command.observation.receipts, key=lambda r: (r.first_seen_at, r.money_ref)):
+        known = payment.receipts.get(receipt.money_ref)
+        in_time, rate = _rate_of(payment, known, receipt, command)
+        fresh = known is None or (known.asked_at <= command.asked_at and _counts_for_nothing(known, receipt))
+        if (
+            fresh
+            and _is_ours(receipt)
+            and receipt.amount.asset == facts.amount_due.asset
+            and rate is not None
+            and credits_down(receipt.amount, rate, facts.price) >= 1
+        ):
+            money = Arrival(
+                money_ref=receipt.money_ref, minor=receipt.amount.minor, rate=rate, in_time=in_time
+            )
+            arrivals.append(money)
+    found = shares(facts.purchase, facts.amount_due, arrivals, already_bought=bool(payment.purchases))
+    lots: dict[int, str] = {}
+    for share in found.values():
+        if share.group not in lots:
+            lots[share.group] = next(lot_ids)
+    return {ref: Buying(share=share, lot_id=lots[share.group]) for ref, share in found.items()}
 
 
 def worth_of(amount: Money, fee: Money | None, rate: Rate) -> Worth:
@@ -227,7 +338,11 @@ def _dispute_won(known: ReceiptRecord, asked_at: datetime, lot_ids: Iterator[str
         taken=Money(known.taken_minor - known.disputed_minor, known.amount.asset),
         parts=tuple(
             events.RestoredPart(
-                reversal_id=part.reversal_id, lot_id=next(lot_ids), credits=part.credits, worth=part.worth
+                reversal_id=part.reversal_id,
+                lot_id=next(lot_ids),
+                credits=part.credits,
+                worth=part.worth,
+                bought=part.bought,
             )
             for part in known.disputed
         ),
@@ -255,6 +370,10 @@ def _suspended(known: ReceiptRecord, receipt: FundsReceipt, asked_at: datetime) 
         return None
     amount = Money(taken, known.amount.asset)
     return events.PaymentReversed(money_ref=receipt.money_ref, taken=amount, asked_at=asked_at)
+
+
+def _is_ours(receipt: FundsReceipt) -> bool:
+    return receipt.state in (ReceiptState.SETTLED, ReceiptState.DISPUTED)
 
 
 def _is_gone(receipt: FundsReceipt) -> bool:
@@ -314,4 +433,4 @@ def _sighting(
 
 
 def _credited(payment: Payment) -> bool:
-    return any(receipt.credits for receipt in payment.receipts.values())
+    return any(receipt.credits or receipt.bought for receipt in payment.receipts.values())

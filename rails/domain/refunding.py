@@ -127,6 +127,8 @@ def refundable_lots(
         if paid is None or paid.payment_id != payment_id or lot.left <= 0 or lots_.is_expired(lot, now):
             continue
         receipt = _receipt_of(credited, lot.terms.lot_id)
+        if len([r for r in credited if r.bought and r.bought.lot_id == lot.terms.lot_id]) > 1:
+            continue  # bought by several receipts together: none of them alone can be sent back that much
         worth = lots_.slice_of(lot, lot.left).worth
         amount = payable(Money(0 if worth is None else worth.gross_minor, paid.asset))
         if receipt is not None and amount.minor > 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import msgspec
 
 from ledger.errors import Refusal
@@ -9,6 +11,9 @@ from ledger.log.model import Category, Event
 from rails.domain import events
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus, evolve_receipt
 from rails.domain.refunding import RefundRecord, evolve_refund
+
+LATE_GRACE = timedelta(minutes=60)
+"""Money first seen this long after a quote's expiry still gets the quote's rate."""
 
 
 class PaymentNotFound(Refusal):
@@ -28,6 +33,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     """All money ever credited at the quote's rate."""
     quoted_credits: int = 0
     """All credits ever granted at the quote's rate."""
+    purchases: int = 0
+    """How often what the payment is for was granted."""
     expired: bool = False
     closed: bool = False
     decline_code: str | None = None
@@ -75,6 +82,10 @@ def _evolve_money(payment: Payment, event: Event) -> Payment:
     if receipt is None:
         return payment
     changed = msgspec.structs.replace(payment, receipts={**payment.receipts, money_ref: receipt})
+    if isinstance(event, events.PaymentSettled) and event.bought is not None:
+        lot_id = event.bought.lot_id
+        known = any(r.bought and r.bought.lot_id == lot_id for r in payment.receipts.values())
+        return changed if known else msgspec.structs.replace(changed, purchases=payment.purchases + 1)
     if isinstance(event, events.PaymentSettled) and event.rate_basis == "quote":
         return msgspec.structs.replace(
             changed,

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from ledger.money import Money, Rate
+from rails.domain.purchases import PackSold, Purchase
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
 from rails.domain.refunding import RefundState
-from rails.domain.state import Payment, arrived_minor
+from rails.domain.state import LATE_GRACE, Payment, arrived_minor
 
 WATCH_AFTER_EXPIRY = timedelta(hours=3)
 """How long after its quote a payment is still asked about unbidden; notifications count for ever."""
@@ -39,6 +40,7 @@ class TopupState(StrEnum):
 
 
 _ON_ITS_WAY = (ReceiptStatus.SEEN, ReceiptStatus.HELD)
+_HERE = (ReceiptStatus.SETTLED, ReceiptStatus.SHORT)
 _SUSPENDED = (ReceiptStatus.MISMATCHED, ReceiptStatus.TOO_SMALL)
 
 
@@ -50,7 +52,7 @@ def topup_state(payment: Payment) -> TopupState:
         return TopupState.DISPUTED
     if ReceiptStatus.UNPRICED in statuses:
         return TopupState.UNPRICED
-    if any(status in statuses for status in (*_ON_ITS_WAY, ReceiptStatus.SETTLED)):
+    if any(status in statuses for status in (*_ON_ITS_WAY, *_HERE)):
         return _by_amount(payment, statuses)
     if any(is_suspended(receipt) for receipt in receipts):
         return TopupState.SUSPENSE
@@ -74,7 +76,7 @@ def _by_amount(payment: Payment, statuses: set[ReceiptStatus]) -> TopupState:
     gross = sum(
         receipt.amount.minor
         for receipt in payment.receipts.values()
-        if receipt.status in (*_ON_ITS_WAY, ReceiptStatus.SETTLED) and receipt.amount.asset == due.asset
+        if receipt.status in (*_ON_ITS_WAY, *_HERE) and receipt.amount.asset == due.asset
     )
     accepted = any(
         receipt.status is ReceiptStatus.SETTLED and receipt.amount.asset != due.asset
@@ -143,6 +145,12 @@ class TopupView:
     root_id: str
     hold: bool
     job_id: str | None
+    purchase: Purchase | None
+    """What it is for, if not credits by the quote."""
+    purchases: int
+    """How often that was granted."""
+    rest_awaited_until: datetime | None
+    """Until when money that does not cover the price waits for the rest."""
     link: str | None
     """Digest of the link that it was opened by."""
     refunds: tuple[SentBackView, ...] = ()
@@ -171,11 +179,26 @@ class TopupView:
             "attempt_of": None if self.root_id == self.payment_id else self.root_id,
             "created_at": self.created_at.isoformat(),
         }
+        if self.purchase is not None:
+            shown["purchase"] = self._purchase_json(self.purchase)
         if self.decline_code is not None:
             shown["decline_code"] = self.decline_code
         if self.refunds:
             shown["refunds"] = [refund.to_json() for refund in self.refunds]
         return shown
+
+    def _purchase_json(self, purchase: Purchase) -> dict[str, Any]:
+        waits = self.rest_awaited_until
+        return {
+            "kind": purchase.kind,
+            "name": purchase.name,
+            "label": purchase.label,
+            "price_usd_minor": purchase.price_usd_minor,
+            "months": purchase.months,
+            "lasts_seconds": purchase.pack.lasts_seconds if isinstance(purchase, PackSold) else None,
+            "granted": self.purchases,
+            "rest_awaited_until": None if waits is None else waits.isoformat(),
+        }
 
 
 def money_json(money: Money) -> dict[str, Any]:
@@ -219,6 +242,9 @@ def view(
         root_id=facts.attempt_of or payment_id,
         hold=facts.hold,
         job_id=facts.job_id,
+        purchase=facts.purchase,
+        purchases=payment.purchases,
+        rest_awaited_until=facts.quote_expires_at + LATE_GRACE if _waits_for_the_rest(payment) else None,
         link=facts.link,
         refunds=tuple(
             SentBackView(
@@ -232,6 +258,10 @@ def view(
             for refund in payment.refunds.values()
         ),
     )
+
+
+def _waits_for_the_rest(payment: Payment) -> bool:
+    return any(receipt.status is ReceiptStatus.SHORT for receipt in payment.receipts.values())
 
 
 def _received(receipt: ReceiptRecord) -> Received:
@@ -265,6 +295,8 @@ def _watch_until(payment: Payment, state: TopupState) -> datetime | None:
     if payment.expired and not payment.receipts:
         return None
     match state:
+        case _ if _waits_for_the_rest(payment):
+            return facts.quote_expires_at + WATCH_UNDER_WAY
         case TopupState.SEEN | TopupState.UNPRICED:
             return facts.quote_expires_at + WATCH_UNDER_WAY
         case TopupState.OPENING | TopupState.WAITING | TopupState.DECLINED | TopupState.UNDERPAID:

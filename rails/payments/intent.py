@@ -7,6 +7,7 @@ from typing import Any
 
 from ledger.money import Money
 from rails.domain import events
+from rails.domain.purchases import Purchase
 from rails.quotes.quote import Quote
 
 
@@ -18,9 +19,13 @@ def asked(
     pay_asset: str | None,
     root: str | None,
     job_id: str | None,
+    purchase: Purchase | None = None,
 ) -> dict[str, Any]:
     """What a key stands for."""
+    # By its name and not by its price, so that the same request is the same while the catalogue changes.
+    for_what = {} if purchase is None else {"purchase": [purchase.kind, purchase.name, purchase.months]}
     return {
+        **for_what,
         "account_id": account_id,
         "rail": rail,
         "wanted": wanted,
@@ -40,6 +45,7 @@ def facts_of(
     hold: bool,
     job_id: str | None,
     link: str | None,
+    purchase: Purchase | None = None,
 ) -> Callable[[int], events.PaymentOpened]:
     """What is stored of the intent, but for the ordinal that the transaction gives it."""
     return lambda ordinal: events.PaymentOpened(
@@ -56,4 +62,5 @@ def facts_of(
         hold=hold,
         job_id=job_id,
         link=link,
+        purchase=purchase,
     )

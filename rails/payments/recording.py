@@ -14,8 +14,9 @@ from ledger.log.model import Event, LogWriter, SideTable, Transaction, UnitOfWor
 from rails.contract import Instructions, Observation, Order
 from rails.domain import events
 from rails.domain import payment as domain
-from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, post
+from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges
 from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
+from rails.domain.posting import post
 from rails.domain.reading import RecordObservation, lots_needed_max
 from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted
 from rails.domain.state import Payment, PaymentNotFound
@@ -242,7 +243,7 @@ class Recorder:
             claim(uow, payment_id, happened)
             uow.append(payment_id, happened)
             payment: Payment = uow.state(payment_id)
-            post(uow, account_id, payment_id, payment.facts().rail, happened, payment.facts().invoiced)
+            post(uow, account_id, payment_id, payment, happened)
             if hook is not None:
                 hook.decide(uow, payment, happened)
             if happened:

@@ -40,6 +40,7 @@ from rails.contract import (
 from rails.domain import payment as domain
 from rails.domain.openings import NoPlaceLeft
 from rails.domain.pricing import PACK, PackPrice
+from rails.domain.purchases import Purchase
 from rails.domain.refusals import (
     AssetNotAccepted,
     CannotHold,
@@ -133,8 +134,9 @@ class Payments:
         job_id: str | None = None,
         description: str | None = None,
         link: str | None = None,
+        purchase: Purchase | None = None,
     ) -> TopupView:
-        """Open a payment request for `wanted` credits, or for `amount` (in USD or the asset to pay with).
+        """Open a payment request for `wanted` credits, for `amount` (in USD or the asset to pay with), or for a `purchase`.
 
         `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
         does not answer, the view says `opening` and the runner goes on trying. `link` is the digest of
@@ -144,7 +146,7 @@ class Payments:
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = _asset(chosen, pay_asset)
-        quote = await self._quoter.quote(chosen, asset, wanted, amount)
+        quote = await self._quoter.quote(chosen, asset, wanted, amount, purchase)
         by_link = link is not None
         most = self.limits.open_by_links if by_link else self.limits.open_per_account
         # A look without the lock, so that a refusal costs the log nothing; the transaction decides.
@@ -155,13 +157,16 @@ class Payments:
         try:
             payment_id = await self._recorder.open(
                 self._ids.payment(),
-                facts_of(account_id, rail, quote, root, hold=hold, job_id=job_id, link=link),
+                facts_of(
+                    account_id, rail, quote, root, hold=hold, job_id=job_id, link=link, purchase=purchase
+                ),
                 key=key,
-                body=asked(account_id, rail, wanted, amount, pay_asset, root, job_id),
+                body=asked(account_id, rail, wanted, amount, pay_asset, root, job_id, purchase),
                 account_id=account_id,
                 rail=rail,
                 return_url=return_url,
-                description=description or f"{quote.credits} images",
+                description=description
+                or (f"{quote.credits} images" if purchase is None else purchase.label),
                 open_max=most,
                 by_link=by_link,
             )

@@ -11,7 +11,7 @@ from ledger.log.model import Event, UnitOfWork
 from rails.contract import Observation
 from rails.domain import events
 from rails.domain import payment as domain
-from rails.domain.crediting import post
+from rails.domain.posting import post
 from rails.domain.reading import RecordObservation
 from rails.domain.topup import payment_row
 from rails.payments.recording import claim
@@ -53,8 +53,7 @@ def open_unasked(
         claim(uow, payment_id, decided)
         uow.append(payment_id, decided)
         happened += decided
-    invoiced = uow.state(payment_id).facts().invoiced
-    post(uow, found.account_id, payment_id, found.rail, happened, invoiced)
+    post(uow, found.account_id, payment_id, uow.state(payment_id), happened)
     uow.put(PAYMENT_TABLE, payment_row(payment_id, uow.state(payment_id), found.account_id, uow.now))
     uow.put(
         REFERENCE_TABLE,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ledger.money import Asset, Money, Rate
 from rails.domain.pricing import PackPrice, amount_up, credits_down
+from rails.domain.purchases import Purchase, price_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,20 @@ def quote_amount(amount: Money, spot: SpotRate, price: PackPrice, now: datetime,
     return Quote(
         amount_due=due,
         credits=credits_down(due, spot.rate, price),
+        rate=spot.rate,
+        source=spot.source,
+        expires_at=now + timedelta(seconds=seconds),
+        price=price,
+    )
+
+
+def quote_purchase(
+    purchase: Purchase, spot: SpotRate, price: PackPrice, now: datetime, seconds: int
+) -> Quote:
+    """The least amount that is worth the price of a purchase. `price` is that of plain credits."""
+    return Quote(
+        amount_due=price_in(purchase, spot.rate),
+        credits=purchase.credits,
         rate=spot.rate,
         source=spot.source,
         expires_at=now + timedelta(seconds=seconds),

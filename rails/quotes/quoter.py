@@ -11,8 +11,9 @@ from ledger.clock import Clock
 from ledger.money import USD, Asset, Money
 from rails.contract import Health, Rail
 from rails.domain.pricing import PackPrice, amount_up
+from rails.domain.purchases import Purchase
 from rails.domain.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
-from rails.quotes.quote import Quote, Rates, SpotRate, quote_amount, quote_credits
+from rails.quotes.quote import Quote, Rates, SpotRate, quote_amount, quote_credits, quote_purchase
 from rails.quotes.rates import rate_to_usd
 
 
@@ -44,7 +45,14 @@ class Quoter:
         self._offers = offers
         self._limits = limits
 
-    async def quote(self, rail: Rail, asset: Asset, wanted: int | None, amount: Money | None) -> Quote:
+    async def quote(
+        self,
+        rail: Rail,
+        asset: Asset,
+        wanted: int | None,
+        amount: Money | None,
+        purchase: Purchase | None = None,
+    ) -> Quote:
         """Raises `RailClosed`, `AmountTooSmall`, `AmountTooLarge`, `AssetNotAccepted` or `TopupUnclear`."""
         spot = self._rates.spot(asset)
         if spot is None:
@@ -52,9 +60,9 @@ class Quoter:
             spot = self._rates.spot(asset)
         if spot is None:
             raise RailClosed(rail=rail.name, reason=self._rates.why_not(asset))
-        quote = self._priced(rail, spot, wanted, amount)
+        quote = self._priced(rail, spot, wanted, amount, purchase)
         least, most = self._least(rail, asset, spot), rail.capabilities.maximum[asset.code]
-        if quote.credits < 1 or quote.amount_due.minor < least:
+        if (purchase is None and quote.credits < 1) or quote.amount_due.minor < least:
             raise AmountTooSmall(minimum_minor=least, asset=asset.code)
         if quote.amount_due.minor > most or quote.credits > self._limits.credits_max:
             raise AmountTooLarge(maximum_minor=most, asset=asset.code, credits_max=self._limits.credits_max)
@@ -65,8 +73,19 @@ class Quoter:
         least = rail.capabilities.minimum[asset.code]
         return least if spot is None else max(least, amount_up(1, spot.rate, self._price).minor)
 
-    def _priced(self, rail: Rail, spot: SpotRate, wanted: int | None, amount: Money | None) -> Quote:
+    def _priced(
+        self,
+        rail: Rail,
+        spot: SpotRate,
+        wanted: int | None,
+        amount: Money | None,
+        purchase: Purchase | None,
+    ) -> Quote:
         now, seconds = self._clock(), rail.capabilities.quote_seconds
+        if purchase is not None:
+            if wanted is not None or amount is not None:
+                raise TopupUnclear
+            return quote_purchase(purchase, spot, self._price, now, seconds)
         if (wanted is None) == (amount is None):
             raise TopupUnclear
         if wanted is not None:

@@ -37,6 +37,7 @@ from rails.domain.refusals import AmountTooSmall
 from rails.domain.topup import TopupState
 from rails.testing.harness import Core, RailHarness, only_receipt, total
 from rails.testing.memory_references import MemoryReferences
+from rails.testing.purchase_suite import PurchaseContract
 from rails.testing.worlds import (
     Declines,
     Disputes,
@@ -50,7 +51,7 @@ from rails.testing.worlds import (
 )
 
 
-class RailContract:
+class RailContract(PurchaseContract):
     """Subclass me, give me a `world` fixture, and pass."""
 
     @pytest.fixture

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
-from ledger.identifiers import Identifiers
+from ledger.identifiers import AccountId, Identifiers
 from ledger.money import Asset, Money
 from ledger.testing.memory_log import MemoryLog
 from rails.contract import (
@@ -22,6 +22,7 @@ from rails.contract import (
     Rail,
     ReceiptState,
 )
+from rails.domain.purchases import Purchase
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState, TopupView
 from rails.payments.runner import Supervision
@@ -161,12 +162,18 @@ class Core:
             self.supervision = supervision
             yield
 
-    async def open(self, amount: Money | None = None) -> TopupView:
-        """Someone wants 2,000 credits, or to pay this amount in its asset."""
+    async def open(
+        self,
+        amount: Money | None = None,
+        purchase: Purchase | None = None,
+        account_id: AccountId | None = None,
+    ) -> TopupView:
+        """Someone wants 2,000 credits, or to pay this amount in its asset, or to buy this."""
         topup = await self.payments.open_topup(
-            Identifiers(self.world.clock).account(),
+            account_id or Identifiers(self.world.clock).account(),
             self.rail.name,
-            wanted=2_000 if amount is None else None,
+            wanted=2_000 if amount is None and purchase is None else None,
+            purchase=purchase,
             amount=amount,
             pay_asset=None if amount is None else amount.asset.code,
             return_url="https://llamasketch.test/topups/{payment_id}",

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.routes import shapes
+from gateway.routes import plan_shapes, shapes
 from tests.docs.texts import ROOT, blocks
 from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture
 
@@ -120,7 +120,7 @@ async def test_the_reference_needs_no_script_and_names_every_operation(gateway: 
     [
         ("/v1/account", shapes.AccountOut),
         ("/v1/statement", shapes.StatementOut),
-        ("/v1/plans", shapes.PlansOut),
+        ("/v1/plans", plan_shapes.PlansOut),
         ("/v1/rails", shapes.RailsOut),
         ("/v1/topups", shapes.TopupsOut),
         ("/v1/session", shapes.SessionOut),

@@ -62,13 +62,11 @@ ALLOWED = {
     "ledger/service.py:posted_after": "a line of a statement, for programs on the ledger alone",
     "ledger/service.py:held_after": "a line of a statement, for programs on the ledger alone",
     "ledger/service.py:debt_after": "a line of a statement, for programs on the ledger alone",
-    "ledger/plans.py:price_usd_minor": "plans and packs: sent as they are",
     "generation/fleet/statistics.py:gpu_milliseconds_per_image": "the fleet's figures: printed by name",
     "bench/chaos_stack.py:_watching": "keeps a task from being collected",
     "gateway/routes/events.py:FRAMES": "the shapes of the stream's frames: tests hold the stream to them",
     "gateway/auth/sessions.py:STALE_SECONDS_MAX": "a promise that a test measures",
     # What an issue wires to a route, a command and a page.
-    "ledger/domain/granting.py:pack_grant": "issue 11: packs",
     "ledger/domain/periods.py:monthly_period": "issue 11: subscriptions",
     "rails/payments/service.py:accept_funds": "issues 11 and 13: suspended money",
     "rails/payments/refunds.py:end_by_hand": "issue 11: operators",

@@ -125,6 +125,12 @@ SAMPLES: dict[str, Event] = {
     ),
     "ledger.cancellation_scheduled.v1": e.CancellationScheduled(subscription_id="sub_1", at=LATER),
     "ledger.subscription_resumed.v1": e.SubscriptionResumed(subscription_id="sub_1"),
+    "ledger.period_revoked.v1": e.PeriodRevoked(
+        subscription_id="prepaid_1", payment_id="pay_1", period_start=AT, at=AT
+    ),
+    "ledger.period_restored.v1": e.PeriodRestored(
+        subscription_id="prepaid_1", payment_id="pay_1", period_start=AT, until=AT
+    ),
     "ledger.subscription_ended.v1": e.SubscriptionEnded(subscription_id="sub_1", at=AT, reason="unpaid"),
     "ledger.usage_warned.v1": e.UsageWarned(percent=80, period="2026-11-22", used=16, granted=20),
     "ledger.earning_scheduled.v1": e.EarningScheduled(

@@ -224,6 +224,14 @@ def test_a_period_paid_ahead_begins_when_the_present_one_ends():
     assert (seen.plan, seen.period_end, seen.lasts_until) == ("pro", END, END + 31 * DAY)
 
 
+def test_a_subscription_that_begins_later_is_shown_and_brings_nothing_yet():
+    account = after(subscribed(STARTER), pay(PRO, END, END + 31 * DAY, subscription_id="sub_2"))
+    assert plan_in_force(account, NOON) is STARTER
+    seen = view(account, STARTER, NOON)
+    assert seen.subscription.subscription_id == "sub_1"
+    assert [(one.plan, one.period_start) for one in seen.subscriptions] == [("pro", END), ("starter", START)]
+
+
 def test_who_bought_a_plan_keeps_it_as_it_was_sold():
     smaller = {**PLANS, "unlimited": msgspec.structs.replace(UNLIMITED, credits=100)}
     without = {name: plan for name, plan in PLANS.items() if name != "unlimited"}

@@ -180,9 +180,11 @@ def test_every_command_has_a_name_that_no_rename_changes():
         "PayPeriod",
         "ReleaseHold",
         "ResolveRefund",
+        "RestorePeriod",
         "RestoreReversal",
         "ResumeSubscription",
         "ReverseCredits",
+        "RevokePeriod",
         "StopEarning",
     ]
 

@@ -243,7 +243,7 @@ class Book(NaiveAccount):
         begins = start
         if now - start > rules.grace:  # late: for its whole length from now, and whole days behind others
             ends = [stretch.until for stretch in mine.stretches] if mine is not None else []
-            last = max(ends, default=mine.end if mine is not None else now)
+            last = max(ends, default=mine.start if mine is not None else now)
             begins = max(now, last) if rules.daily else now
         stretch = Stretch(plan, start, begins + (end - start))
         old = [] if mine is None else mine.stretches

@@ -51,6 +51,9 @@ EXAMPLES: dict[str, Event] = {
     "rails.funds_unpriced.v1": e.FundsUnpriced(
         money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, external_ref="p"
     ),
+    "rails.funds_short.v1": e.FundsShort(
+        money_ref="x:1", amount=AMOUNT, first_seen_at=AT, asked_at=AT, fee=FEE, external_ref="p"
+    ),
     "rails.payment_settled.v1": e.PaymentSettled(
         money_ref="x:1",
         amount=AMOUNT,

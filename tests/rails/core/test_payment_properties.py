@@ -14,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ledger.clock import ManualClock
 from ledger.domain import account as accounts
+from ledger.domain.commands import Command
 from ledger.domain.consideration import NOTHING
+from ledger.domain.invariants import check_step
 from ledger.domain.state import Account
 from ledger.log.model import Event
 from ledger.money import BTC, USD, USDT, Money, Rate
@@ -164,14 +166,17 @@ def test_events_of_other_streams_change_nothing() -> None:
 class PaymentMachine(RuleBasedStateMachine):
     """One payment under a rail that may say anything, beside a naive model of the money."""
 
+    opened = OPENED
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock(START)
-        self.payment = Payment(opened=OPENED)
+        self.payment = Payment(opened=self.opened)
         self.account = Account()
         self.receipts: dict[str, FundsReceipt] = {}
         self.rate: Rate | None = RATE
         self.history: list[Event] = []
+        self.booked: list[Event] = []
         self.status = PaymentRequestStatus.OPEN
         self.stale: tuple[datetime, list[FundsReceipt]] | None = None
 
@@ -256,12 +261,20 @@ class PaymentMachine(RuleBasedStateMachine):
 
     def _hear(self, receipts: list[FundsReceipt], asked_at: datetime) -> Sequence[Event]:
         self.payment, happened = observe(self.payment, receipts, asked_at, spot=self.rate, status=self.status)
-        for event in happened:
-            for command in ledger_commands(PAYMENT_ID, "fake", event):
-                for booked in accounts.decide(self.account, command, self.clock()):
-                    self.account = accounts.evolve(self.account, booked)
+        self._book(happened)
         self.history += happened
         return happened
+
+    def _book(self, happened: Sequence[Event]) -> None:
+        for event in happened:
+            self._act(ledger_commands(PAYMENT_ID, "fake", event))
+
+    def _act(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            for booked in accounts.decide(self.account, command, self.clock()):
+                before, self.account = self.account, accounts.evolve(self.account, booked)
+                assert check_step(before, booked, self.account) == []
+                self.booked.append(booked)
 
     # --- always --------------------------------------------------------------------------------
 
@@ -290,7 +303,7 @@ class PaymentMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_replay_gives_the_same_payment(self) -> None:
-        replayed = Payment(opened=OPENED)
+        replayed = Payment(opened=self.opened)
         for event in self.history:
             replayed = evolve(replayed, event)
         assert replayed == self.payment

@@ -1,0 +1,42 @@
+"""What answers about plans, packs and passes look like."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.routes.shapes import Shape
+
+
+class PlanOut(Shape):
+    """A plan; prices in US cents without tax."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    period: Literal["day", "month"]
+    credits: int = Field(description="Per period.")
+    rank: int
+    priority: bool = False
+    overage_limit: int = 0
+    grace_seconds: int = 0
+    year_usd_minor: int = Field(default=0, description="For twelve months at once; 0: not sold by the year.")
+
+
+class PackOut(Shape):
+    """Credits bought once; a pass ends soon."""
+
+    name: str
+    label: str
+    price_usd_minor: int
+    credits: int
+    kind: Literal["pack", "pass"] = "pack"
+    lasts_seconds: int | None = None
+
+
+class PlansOut(Shape):
+    """Plans, packs and passes."""
+
+    plans: list[PlanOut]
+    packs: list[PackOut]
