@@ -53,7 +53,9 @@ class CardRail(ShownRail):
 
 
 class InvoiceRail(ShownRail):
-    """An invoice."""
+    """An invoice. It charges nobody again."""
+
+    subscribe = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         return Instructions(
@@ -69,6 +71,7 @@ class AddressRail(ShownRail):
     """An address, and a URI that asks for an amount of an asset. It only watches: nothing is sent back by itself."""
 
     refund = None  # type: ignore[assignment]
+    subscribe = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         due = order.amount_due

@@ -8,6 +8,7 @@ import { mount } from "./shell.js";
 import { SignInPanel } from "./sign_in.js";
 import { account, isFree, loadAccount, loadSession, session, start, topupRequest } from "./store.js";
 import { Entry, readStatement } from "./statement.js";
+import { PlanSection } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
 const query = new URLSearchParams(location.search);
@@ -126,7 +127,7 @@ function Account() {
   }, []);
   return html`<h1>Account</h1>
     <div class="account-top"><${Balance} />${session.value && html`<${SignInPanel} done=${() => { loadAccount(); load(false); }} />`}</div>
-    ${session.value?.kind === "person" && html`<${Mail} />`}<${Lots} /><${Statement} />`;
+    ${session.value?.kind === "person" && html`<${PlanSection} /><${Mail} />`}<${Lots} /><${Statement} />`;
 }
 
 mount(html`<${Account} />`, "account");

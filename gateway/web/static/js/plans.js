@@ -4,7 +4,8 @@ import { useEffect } from "preact/hooks";
 import { api } from "./api.js";
 import { money, number, plural } from "./money.js";
 import { mount } from "./shell.js";
-import { account, loadRails, rails, topupRequest } from "./store.js";
+import { account, loadRails, rails, start, topupRequest } from "./store.js";
+import { loadSubscriptions, SubscribeButton } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
 const plans = signal(/** @type {import("../../api.d.ts").PlanOut[] | null} */ (null));
@@ -26,7 +27,7 @@ function Plan({ plan }) {
     <p>${allowance(plan)}${costs && plan.period === "day" ? ", fair use" : ""}</p>
     <p class="hint">${plan.priority ? "First in line when it is busy." : costs ? "For a sketch most evenings." : "For trying, and for Sundays."}</p>
     ${mine ? html`<span class="tag tag-good"><${Icon} name="check" />Your plan</span>`
-      : !costs ? html`<a class="button" href="/">Start drawing</a>` : html`<span class="hint">Opens soon; packs work today.</span>`}
+      : !costs ? html`<a class="button" href="/">Start drawing</a>` : html`<${SubscribeButton} plan=${plan} />`}
   </li>`;
 }
 
@@ -34,6 +35,7 @@ function Plans() {
   useEffect(() => {
     api("GET", "/v1/plans").then((answer) => { plans.value = answer.plans; }, () => { failed.value = true; });
     loadRails().catch(() => {});
+    start().then(() => loadSubscriptions()).catch(() => {});
   }, []);
   if (failed.value) return html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>The list of plans cannot be read just now.</span></p>`;
   if (!plans.value) return html`<div class="skeleton skeleton-tall"></div>`;
