@@ -79,8 +79,9 @@ class Person:
         self._connections = contextlib.AsyncExitStack()
         self._ended: dict[str, asyncio.Future[str]] = {}
 
-    async def draw(self, rate: float, bursts: int = BURSTS) -> None:
-        """Bursts of frames, each followed by a look at its last image."""
+    async def draw(self, rate: float, bursts: int = BURSTS, *, after: float = 0.0) -> None:
+        """Bursts of frames, each followed by a look at its last image, from so many seconds from now on."""
+        await asyncio.sleep(after)
         async with self._connections:
             for _ in range(CONNECTIONS):
                 opened = await self._connections.enter_async_context(connected(self._port, self._source))
@@ -245,7 +246,10 @@ async def measured(people: int, rate: float, workers: int = WORKERS, bursts: int
         tokens = bench.visitors(people)
         drawers = [Person(stack.ports[0], number, token, drawing) for number, token in enumerate(tokens)]
         spins, before, began = spins_per_second(), bench.spent(), time.perf_counter()
-        await asyncio.gather(*(one.draw(rate, bursts) for one in drawers))
+        apart = (BURST_SECONDS + PAUSE_SECONDS) / people  # nobody lifts the pen when others do
+        await asyncio.gather(
+            *(one.draw(rate, bursts, after=number * apart) for number, one in enumerate(drawers))
+        )
         seconds, spent = time.perf_counter() - began, bench.spent() - before
         wrong = [problem for one in drawers for problem in await one.wrong_charges()]
     answers = sum((one.answers for one in drawers), Counter())
