@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,7 +35,7 @@ from gateway.wiring.dependencies import (
 from generation.domain.errors import UploadsBusy
 from generation.domain.funding import FundingOrder
 from generation.domain.quotas import QuotasOf
-from generation.domain.requests import Accepted, GenerationRequest, price_of
+from generation.domain.requests import Accepted, GenerationRequest, price_of, session_key
 from generation.domain.sketches import Sketch
 from generation.images.checking import inspect_sketch, output_size, read_sketch, upright
 from generation.images.executors import ExecutorLost
@@ -123,28 +124,39 @@ class Requests:
             graph=self.settings.graph,
             pays_apart=funding is not None,
         )
-        await self.generations.foresee(outline)
-        return await self.generations.request(
-            GenerationRequest(
-                key=sent.command_key,
-                sent_digest=sent.digest,
-                job_id=job_id,
-                hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
-                account_id=account_id,
-                prompt=body.prompt,
-                sketch=await self._read(request, data, body.sketch.content_type),
-                seed=seed_of(job_id) if body.seed is None else body.seed,
-                strength_permille=STRENGTH_PERMILLE if body.strength is None else round(body.strength * 1000),
-                live=body.live,
-                session_id=body.session_id and await self.names.use(account_id, body.session_id),
-                seq=body.seq,
-                variation=body.variation,
-                session_cap=body.session_cap,
-                funding=funding,
-                networks=networks,
-                graph=self.settings.graph,
+        async with self._turn(account_id, body):
+            await self.generations.foresee(outline)
+            return await self.generations.request(
+                GenerationRequest(
+                    key=sent.command_key,
+                    sent_digest=sent.digest,
+                    job_id=job_id,
+                    hold_id=HoldId("hold_" + job_id.removeprefix("job_")),
+                    account_id=account_id,
+                    prompt=body.prompt,
+                    sketch=await self._read(request, data, body.sketch.content_type),
+                    seed=seed_of(job_id) if body.seed is None else body.seed,
+                    strength_permille=STRENGTH_PERMILLE
+                    if body.strength is None
+                    else round(body.strength * 1000),
+                    live=body.live,
+                    session_id=body.session_id and await self.names.use(account_id, body.session_id),
+                    seq=body.seq,
+                    variation=body.variation,
+                    session_cap=body.session_cap,
+                    funding=funding,
+                    networks=networks,
+                    graph=self.settings.graph,
+                )
             )
-        )
+
+    def _turn(
+        self, account_id: AccountId, body: GenerationIn
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Of a live frame, among those of its session that come at the same time."""
+        if not body.live or body.session_id is None or body.seq is None:
+            return contextlib.nullcontext()
+        return self.generations.frames.turn(session_key(account_id, body.session_id), body.seq)
 
     async def _read(self, request: Request, data: bytes, content_type: str) -> Sketch:
         """The drawing, decoded away from here, in its network's turn. Raises `SketchRejected`."""

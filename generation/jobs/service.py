@@ -26,6 +26,7 @@ from generation.images.object_store import ObjectStore
 from generation.jobs import admission
 from generation.jobs.admission import Asked, sketch_key
 from generation.jobs.foreseeing import Foresight, RequestOutline
+from generation.jobs.frames import FrameTurns
 from generation.jobs.funding import FundingProcess
 from generation.jobs.live import LiveSessions
 from generation.jobs.metrics import Metrics
@@ -74,6 +75,7 @@ class Generations:
         self._metrics = metrics or Metrics()
         self._foresight = Foresight(log=log, reader=reader, queue=queue, limits=self._limits)
         self.returns = UsageReversals(log=log, engine=queue.engine, clock=clock)
+        self.frames = FrameTurns()
         self.sessions = LiveSessions(
             log=log,
             queue=queue,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -74,3 +75,17 @@ async def test_nobody_elses_session_can_be_paused(gateway: Gateway) -> None:
     await change(mine, paused=True)
     assert (await gateway.client().patch(SESSION, json={"paused": True})).status_code == 401
     assert (await mine.patch(SESSION, json={"paused": "yes"})).status_code == 422
+
+
+async def test_of_frames_that_come_at_once_the_newest_is_taken_and_nobody_is_told_to_come_again(
+    gateway: Gateway,
+) -> None:
+    client = await gateway.visitor()
+    sent = await asyncio.gather(*(frame(client, seq) for seq in range(1, 21)))
+    refused = [answer.json() for answer in sent if answer.status_code != 202]
+    assert {problem["code"] for problem in refused} == {"out_of_order"}
+    assert all(problem["newest"] <= 20 for problem in refused)
+    assert len(refused) >= 10, "frames in between cost nothing"
+    assert sent[-1].status_code == 202
+    assert await credits_of(client) == FREE | {"held": 1, "available": 19}
+    await change(client, paused=True)
