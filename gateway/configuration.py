@@ -44,6 +44,7 @@ FEEDS_LEAST = 2
 """Price feeds that production needs: the median of one is whatever that one says."""
 COUNT_MAX = 1_000_000
 SMTP_URL = "LLAMASKETCH_SMTP_URL"
+SIGN_IN, OIDC_ISSUER = "LLAMASKETCH_SIGN_IN", "LLAMASKETCH_OIDC_ISSUER"
 NOBODYS_DOMAINS = ("test", "example", "invalid", "localhost", "local", "localdomain", "example.com", "example.net",
                    "example.org")  # fmt: skip
 """Where nobody gets mail (RFC 2606, RFC 6762)."""
@@ -149,11 +150,19 @@ SETTINGS: Sequence[Setting] = (
     Setting(
         name="LLAMASKETCH_OBJECT_STORE_SECRET_KEY", required=When.ALWAYS, only_with=_STORE, rules=secret(16)
     ),
-    Setting(name="LLAMASKETCH_OIDC_ISSUER", required=When.PRODUCTION, rules=(url("https", "http"), *_PUBLIC)),
+    Setting(
+        name=OIDC_ISSUER,
+        required=When.PRODUCTION,
+        unless=SIGN_IN,
+        rules=(url("https", "http"), *_PUBLIC),
+    ),
+    Setting(name=SIGN_IN, rules=(one_of("link"),)),
     Setting(name="LLAMASKETCH_OIDC_AUDIENCE"),
     Setting(name="LLAMASKETCH_OIDC_JWKS_URL", rules=(url("https", "http"), *_PUBLIC)),
     Setting(
         name=SMTP_URL,
+        required=When.ALWAYS,
+        only_with=SIGN_IN,
         rules=(
             matching(
                 "no_address",
@@ -270,6 +279,12 @@ def findings_of(environ: Mapping[str, str], plugins: Sequence[RailPlugin]) -> li
     for plugin in plugins:
         if isinstance(plugin, Declares):
             findings += _of_rail(plugin, plugin.configured(values), values, production=production)
+    if SIGN_IN in values and OIDC_ISSUER in values:
+        findings.append(
+            Finding(
+                SIGN_IN, "two_ways_to_sign_in", f"{SIGN_IN}: it must be unset, because {OIDC_ISSUER} is given"
+            )
+        )
     if production:
         findings += [
             Finding(name, "sandbox_setting", f"{name} is for trying out: production must not have it")

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     object_store_secret_key: SecretStr = SecretStr("")
     oidc_issuer: str = ""
     """The issuer of people's tokens; empty means the built-in one."""
+    sign_in: Literal["", "link"] = ""
+    """`link`: without an issuer, people sign in by a link that is mailed to them, also in production."""
     oidc_audience: str = "llamasketch"
     oidc_jwks_url: str = ""
     smtp_url: SecretStr = SecretStr("")
@@ -134,6 +136,11 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether this is the try-out stack with its sandboxes."""
         return self.environment == "embedded"
+
+    @property
+    def signs_in_by_word(self) -> bool:
+        """Whether an address alone is enough to be somebody: for trying out."""
+        return self.embedded and not self.sign_in and not self.oidc_issuer
 
     @property
     def sends_mail(self) -> bool:

@@ -16,7 +16,7 @@ from ledger.followups.backoff import Backoff
 from ledger.followups.rows import problem_of
 from ledger.followups.sweeper import Sweeper, SweepRules
 from mail.choices import Choices
-from mail.domain.letters import AnyLetter
+from mail.domain.letters import AnyLetter, SignInLink
 from mail.domain.message import Sender, compose
 from mail.domain.writing import Writer
 from mail.errors import MailError, NotAnAddress, Postponed, Refused, TooLarge
@@ -74,7 +74,10 @@ class Delivery:
         """
         if row["state"] != WAITING:
             return None  # it has been kept for as long as it is
-        letter, recipient = letter_of(row), await self._recipients.find(row["account_id"])
+        letter = letter_of(row)
+        if isinstance(letter, SignInLink) and letter.expires_at <= self._clock():
+            return await self._end(row, DROPPED, "too late")
+        recipient = await self._recipients.find(row["account_id"])
         if recipient is None:
             return await self._end(row, DROPPED, "nobody with an address")
         if letter.optional and not await self._choices.wants_optional(recipient.account_id):
@@ -93,11 +96,13 @@ class Delivery:
         return await self._end(row, SENT, None, recipient)
 
     async def _send(self, row: Mapping[str, Any], letter: AnyLetter, recipient: Recipient) -> None:
-        page = off = None
+        page = off = action = None
         if letter.optional:
             page, off = self._links.page(recipient.account_id), self._links.turn_off(recipient.account_id)
+        if isinstance(letter, SignInLink):
+            action = self._links.sign_in(letter.link_id)
         message = compose(
-            self._writer.write(letter, page),
+            self._writer.write(letter, page, action),
             mail_id=row["mail_id"],
             sender=self._sender,
             to=recipient.address,

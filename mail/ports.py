@@ -18,17 +18,21 @@ class Recipients(Protocol):
     """Knows the addresses of people."""
 
     async def find(self, account_id: str) -> Recipient | None:
-        """Whoever what happened to this account concerns now; None if nobody with an address."""
+        """Whoever what happened to this account, or a sign-in link with this id, concerns now; None if nobody with an
+        address."""
 
 
 class Links(Protocol):
-    """Makes the addresses at which somebody chooses which letters they get."""
+    """Makes the addresses that letters lead to."""
 
     def page(self, account_id: str) -> str:
         """A page for people."""
 
     def turn_off(self, account_id: str) -> str:
         """Where one POST turns optional letters off (RFC 8058)."""
+
+    def sign_in(self, link_id: str) -> str:
+        """The page on which somebody confirms that they want to sign in."""
 
 
 class Transport(Protocol):

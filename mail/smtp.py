@@ -30,11 +30,14 @@ class SmtpTransport:
         self,
         server: Server,
         *,
+        hello: str | None = None,
         tls: ssl.SSLContext | None = None,
         step_seconds: float = STEP_SECONDS,
         seconds_max: float = SECONDS_MAX,
     ) -> None:
-        """`tls`: whom to trust; by default as the system does."""
+        """`hello`: the name by which we greet; by default that of this machine, if it is found in time. `tls`: whom to
+        trust; by default as the system does."""
+        self._hello = hello
         self._server = server
         self._tls = tls
         self._step_seconds = step_seconds
@@ -63,6 +66,7 @@ class SmtpTransport:
             username=server.user,
             password=server.password,
             timeout=self._step_seconds,
+            local_hostname=self._hello,
             use_tls=server.scheme == TLS,
             # True: without TLS nothing is sent, the password least of all.
             start_tls=server.scheme == STARTTLS,

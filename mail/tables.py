@@ -14,7 +14,12 @@ OUTBOX_ROWS = sa.Table(
     "mail_outbox",
     METADATA,
     sa.Column("mail_id", sa.Text, primary_key=True, comment="the letter's name and its cause"),
-    sa.Column("account_id", sa.Text, nullable=False, comment="as it was when the mail was caused"),
+    sa.Column(
+        "account_id",
+        sa.Text,
+        nullable=False,
+        comment="whom it is for: the account as it was when the mail was caused, or a sign-in link",
+    ),
     sa.Column("letter", sa.JSON, nullable=False, comment="what its template is filled with"),
     sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
     sa.Column("due_at", _instant, nullable=False),

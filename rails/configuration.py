@@ -60,6 +60,8 @@ class Setting:
     required: When = When.NEVER
     only_with: str = ""
     """Required only if this other setting is given."""
+    unless: str = ""
+    """Not required if this other setting is given."""
 
 
 class Finding(NamedTuple):
@@ -84,7 +86,7 @@ def check(settings: Sequence[Setting], environ: Mapping[str, str], *, production
         if value is not None:
             findings += _broken(setting, value, production=production)
         elif setting.required.applies(production=production) and (
-            not setting.only_with or setting.only_with in values
+            (not setting.only_with or setting.only_with in values) and setting.unless not in values
         ):
             findings.append(Finding(setting.name, "missing", f"{setting.name} is missing{_because(setting)}"))
     return findings
@@ -93,6 +95,8 @@ def check(settings: Sequence[Setting], environ: Mapping[str, str], *, production
 def _because(setting: Setting) -> str:
     if setting.only_with:
         return f": {setting.only_with} needs it"
+    if setting.unless:
+        return f": production needs it, or {setting.unless}"
     return ": production needs it" if setting.required is When.PRODUCTION else ""
 
 

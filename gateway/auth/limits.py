@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -26,6 +27,8 @@ from ledger.clock import Clock
 KILOBYTE = 1024
 PREFIX = "LIMITS"
 """Of keys: the library's own, so that processes of any version count together."""
+SIGN_IN_LINKS_PER_HOUR = 6
+"""To one address: whoever knows it should not fill somebody's mailbox."""
 LINK_OPENINGS_PER_HOUR = 30
 """Payment requests that links open for one account: whoever has a link should not fill the owner's list with them."""
 
@@ -74,6 +77,14 @@ class Limiter:
         count = Count(RateLimitItemPerHour(LINK_OPENINGS_PER_HOUR), ("link-opening", account_id))
         if not all(await self._counted(self._requests, [count])):
             detail = "So many top-ups were opened by links within an hour that no more are opened now."
+            raise Problem("rate_limited", detail, headers={"Retry-After": "600"})
+
+    async def mailing(self, address: str) -> None:
+        """Count a link to sign in that is to be mailed to this address. Raises `Problem` 429."""
+        who = hashlib.sha256(address.lower().encode()).hexdigest()
+        count = Count(RateLimitItemPerHour(SIGN_IN_LINKS_PER_HOUR), ("sign-in-link-to", who))
+        if not all(await self._counted(self._requests, [count])):
+            detail = "So many links were mailed to this address within an hour that no more are mailed now."
             raise Problem("rate_limited", detail, headers={"Retry-After": "600"})
 
     async def upload(self, request: Request, principal: Principal, size_bytes: int) -> None:

@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from gateway.commands import stack
-from gateway.database.tables import guests, idempotency_keys, people
+from gateway.database.tables import guests, idempotency_keys, people, sign_in_links
 from gateway.wiring.generation import object_store
 from generation.images.executors import ThreadExecutor
 from generation.images.object_store import LinkSigner, ObjectStore
@@ -89,6 +89,8 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "payment_instructions": sa.delete(INSTRUCTION_ROWS).where(
             INSTRUCTION_ROWS.c.payment_id.in_(payments)
         ),
+        "sign_in_letters": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id.in_(_links_of(account_id))),
+        "sign_in_links": sa.delete(sign_in_links).where(sign_in_links.c.link_id.in_(_links_of(account_id))),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
         "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),
@@ -96,6 +98,12 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "idempotency_keys": sa.delete(idempotency_keys).where(idempotency_keys.c.principal == account_id),
     }
     return {name: (await connection.execute(statement)).rowcount for name, statement in statements.items()}
+
+
+def _links_of(account_id: str) -> sa.Select[tuple[str]]:
+    """Links to sign in that were mailed to the account's person."""
+    theirs = sa.select(sa.func.lower(people.c.email)).where(people.c.account_id == account_id)
+    return sa.select(sign_in_links.c.link_id).where(sign_in_links.c.email.in_(theirs))
 
 
 async def accounts_of(sqlalchemy_url: str, who: str) -> list[str]:

@@ -41,6 +41,16 @@ guests = sa.Table(
     _time("created_at"),
 )
 
+sign_in_links = sa.Table(
+    "sign_in_links",
+    metadata,
+    sa.Column("link_id", sa.Text, primary_key=True),
+    sa.Column("email", sa.Text, nullable=False, comment="erasable"),
+    _time("expires_at"),
+    _time("used_at", nullable=True),
+    sa.Index("sign_in_links_expires", "expires_at"),
+)
+
 ended_sessions = sa.Table(
     "ended_sessions",
     metadata,

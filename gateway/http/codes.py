@@ -59,6 +59,14 @@ OWN: Mapping[str, Meaning] = {
     "link_not_valid": Meaning(
         403, "Link not valid", "The link is wrong or has expired. Ask for the image again."
     ),
+    "no_sign_in_links": Meaning(
+        404, "No sign-in by mail", "No links to sign in are mailed here: sign in with the identity provider."
+    ),
+    "sign_in_link_not_valid": Meaning(
+        403,
+        "Link not valid",
+        "This link to sign in is wrong, was used before, or is over. Ask for a new one.",
+    ),
     "mail_link_not_valid": Meaning(
         403,
         "Link not valid",

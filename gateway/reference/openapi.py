@@ -21,6 +21,7 @@ from gateway.routes import (
     mail,
     refunds,
     session,
+    sign_in_links,
     subscriptions,
     topup_links,
     topups,
@@ -47,6 +48,7 @@ ROUTERS = tuple(
         topup_links,
         events,
         session,
+        sign_in_links,
         mail,
         worker,
         health,
@@ -105,6 +107,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/topup-link/topups": {"rail": "lightning", "credits": 100},
     "PUT /v1/mail/{token}": {"optional": False},
     "POST /v1/session": {"email": "ada@example.org"},
+    "POST /v1/session/links": {"email": "ada@example.org"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-7Q2M-X41D-9KTE-03WZ"},
     "POST /v1/worker/register": {
         "token": "<registration token>",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +12,7 @@ from gateway.auth.identity import SESSION_COOKIE, VISITOR_COOKIE, Principal, Rol
 from gateway.auth.networks import prefixes
 from gateway.auth.people import SESSION_LIFETIME, People
 from gateway.auth.sessions import Sessions
+from gateway.auth.sign_in_links import SignInLinks
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.presenting import written
@@ -33,6 +36,7 @@ from gateway.wiring.dependencies import (
     PeopleDep,
     SessionsDep,
     SettingsDep,
+    SignInLinksDep,
     VisitorTokensDep,
 )
 from ledger.identifiers import AccountId
@@ -40,20 +44,26 @@ from ledger.identifiers import AccountId
 router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["session"])
 
 
+Address = Annotated[
+    str, Field(max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$")
+]
+"""What may be somebody's e-mail address."""
+
+
 class SignIn(BaseModel):
-    """An issuer's token; with the built-in issuer an e-mail address is enough."""
+    """An issuer's token, or the link that was mailed; while trying out an e-mail address is enough."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    email: str | None = Field(
-        default=None, max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$"
-    )
+    email: Address | None = None
+    link: str | None = Field(default=None, max_length=200)
+    """What stands behind the # of a mailed link."""
     token: str | None = Field(default=None, max_length=3_800)
     """It becomes a cookie, and browsers drop cookies over 4 kB."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> SignIn:
-        if (self.email is None) == (self.token is None):
-            raise ValueError("give either email or token")
+    def _one_of_them(self) -> SignIn:
+        if sum(each is not None for each in (self.email, self.link, self.token)) != 1:
+            raise ValueError("give one of email, link and token")
         return self
 
 
@@ -67,14 +77,19 @@ class Recover(BaseModel):
 @router.get("/session", summary="Who am I?", **answers(SessionOut))
 async def session(caller: OptionalCaller, people: PeopleDep, settings: SettingsDep) -> Response:
     """Kind, e-mail if known, and how to sign in here."""
-    sign_in = "embedded" if people.issuer else settings.oidc_issuer
+    sign_in = _way_in(people, settings)
+    mails_links = people.issuer is not None and settings.sends_mail
     if caller is None:
-        return written({"kind": "visitor", "email": None, "sign_in": sign_in})
+        return written({"kind": "visitor", "email": None, "sign_in": sign_in, "mails_links": mails_links})
     profile = await people.profile(caller.account_id)
-    return written({**profile, "sign_in": sign_in})
+    return written({**profile, "sign_in": sign_in, "mails_links": mails_links})
 
 
-@router.post("/session", summary="Sign in", **answers(SignedInOut, "no_built_in_issuer", "unauthenticated"))
+@router.post(
+    "/session",
+    summary="Sign in",
+    **answers(SignedInOut, "no_built_in_issuer", "sign_in_link_not_valid", "unauthenticated"),
+)
 async def sign_in(
     request: Request,
     body: SignIn,
@@ -85,6 +100,7 @@ async def sign_in(
     guests: GuestsDep,
     visitors: VisitorTokensDep,
     sessions: SessionsDep,
+    links: SignInLinksDep,
     settings: SettingsDep,
 ) -> SignedInOut:
     """Sets the session cookie. A guest who signs in brings paid credits along, once.
@@ -93,7 +109,7 @@ async def sign_in(
     credits wait: they come along with the next sign-in, whoever signs in, and signing out shows them again.
     """
     await limiter.check(request, before)
-    token = _token_for(body, people)
+    token = await _token_for(body, people, links, settings)
     person = await people.principal(token)
     if person is None:
         raise Problem("unauthenticated", "This token is not valid.")
@@ -130,11 +146,23 @@ def _carried(cookie: str, visitors: VisitorTokens, sessions: Sessions) -> Accoun
     return account_id
 
 
-def _token_for(body: SignIn, people: People) -> str:
-    """What was sent, or what the built-in issuer gives for an e-mail address."""
+def _way_in(people: People, settings: Settings) -> str:
+    """How people sign in here: the issuer's address, by a mailed link, or by their word alone."""
+    if people.issuer is None:
+        return settings.oidc_issuer
+    return "embedded" if settings.signs_in_by_word else "link"
+
+
+async def _token_for(body: SignIn, people: People, links: SignInLinks, settings: Settings) -> str:
+    """What was sent, or what the built-in issuer gives for a mailed link, or for an address."""
     if body.token is not None:
         return body.token
-    if people.issuer is None or body.email is None:
+    if people.issuer is not None and body.link is not None:
+        address = await links.take(body.link)
+        if address is None:
+            raise Problem("sign_in_link_not_valid")
+        return people.issuer.token(address)
+    if people.issuer is None or body.email is None or not settings.signs_in_by_word:
         raise Problem("no_built_in_issuer", "Sign in with the identity provider, then send its token.")
     return people.issuer.token(body.email)
 

@@ -338,6 +338,18 @@ class TopupLinkOut(Shape):
     expires_at: str = Field(description="When the link ends.")
 
 
+class SignInLinkOut(Shape):
+    """A link is on its way."""
+
+    lasts_seconds: int = Field(description="For so long it can be used, once.")
+
+
+class SignInLinkForOut(Shape):
+    """Whom a mailed link would sign in."""
+
+    email: str
+
+
 class MailOut(Shape):
     """What is mailed to the caller."""
 
@@ -372,7 +384,10 @@ class SessionOut(Shape):
 
     kind: Literal["visitor", "guest", "person"]
     email: str | None
-    sign_in: str = Field(description="`embedded`, or the address of the issuer.")
+    sign_in: str = Field(
+        description="The address of the issuer; `link`: by a mailed link; `embedded`: by anybody's word."
+    )
+    mails_links: bool = Field(description="Whether `POST /v1/session/links` mails links to sign in.")
 
 
 class MergedOut(Shape):

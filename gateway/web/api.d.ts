@@ -395,6 +395,17 @@ export interface SessionOut {
   kind: "visitor" | "guest" | "person";
   email: string | null;
   sign_in: string;
+  mails_links: boolean;
+}
+
+/** Whom a mailed link would sign in. */
+export interface SignInLinkForOut {
+  email: string;
+}
+
+/** A link is on its way. */
+export interface SignInLinkOut {
+  lasts_seconds: number;
 }
 
 /** A session; `merged` says what the guest brought along. */
@@ -512,8 +523,10 @@ type Found<K extends string> =
   K extends `POST /v1/session/recover` ? RecoveredOut :
   K extends `POST /v1/mail/${string}` ? MailChoiceOut :
   K extends `GET /v1/mail/${string}` ? MailChoiceOut :
+  K extends `POST /v1/session/links` ? SignInLinkOut :
   K extends `POST /v1/subscriptions` ? RecurringOut :
   K extends `PUT /v1/mail/${string}` ? MailChoiceOut :
+  K extends `GET /v1/session/links` ? SignInLinkForOut :
   K extends `GET /v1/subscriptions` ? SubscriptionsOut :
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :

@@ -16,6 +16,7 @@ from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
+from gateway.auth.sign_in_links import SignInLinks
 from gateway.auth.topup_links import WATCHED_AFTER, TopupLink, TopupLinks
 from gateway.bounds.streams import OpenStreams
 from gateway.http.idempotency import IdempotencyKeys
@@ -182,6 +183,10 @@ async def _topup_links(request: Request) -> TopupLinks:
     return _services(request).identity.topup_links
 
 
+async def _sign_in_links(request: Request) -> SignInLinks:
+    return _services(request).identity.sign_in_links
+
+
 async def _mail(request: Request) -> MailServices:
     return _services(request).mail
 
@@ -229,6 +234,7 @@ OriginsDep: TypeAlias = Annotated[Origins, Depends(_origins)]
 NetworkKeysDep: TypeAlias = Annotated[NetworkKeys, Depends(_network_keys)]
 IdempotencyKeysDep: TypeAlias = Annotated[IdempotencyKeys, Depends(_idempotency_keys)]
 TopupLinksDep: TypeAlias = Annotated[TopupLinks, Depends(_topup_links)]
+SignInLinksDep: TypeAlias = Annotated[SignInLinks, Depends(_sign_in_links)]
 MailDep: TypeAlias = Annotated[MailServices, Depends(_mail)]
 NewsDep: TypeAlias = Annotated[News, Depends(_news)]
 RequestKeysDep: TypeAlias = Annotated[RequestKeys, Depends(_request_keys)]

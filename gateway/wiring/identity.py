@@ -10,6 +10,7 @@ from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
+from gateway.auth.sign_in_links import SignInLinks
 from gateway.auth.topup_links import TopupLinks
 from gateway.http.idempotency import IdempotencyKeys
 from gateway.http.request_keys import RequestKeys
@@ -29,6 +30,7 @@ class IdentityServices:
     network_keys: NetworkKeys
     idempotency: IdempotencyKeys
     topup_links: TopupLinks
+    sign_in_links: SignInLinks
     request_keys: RequestKeys
 
 
@@ -62,5 +64,12 @@ def build_identity(base: Foundation) -> IdentityServices:
         network_keys=NetworkKeys(settings.secret_for("network-keys")),
         idempotency=IdempotencyKeys(base.engine, base.clock),
         topup_links=TopupLinks(settings.secret_for("topup-links"), settings.public_url, base.clock),
+        sign_in_links=SignInLinks(
+            settings.secret_for("sign-in-links"),
+            settings.public_url,
+            engine=base.engine,
+            clock=base.clock,
+            identifiers=base.identifiers,
+        ),
         request_keys=RequestKeys(base.pool, settings.secret_for("input-digests")),
     )

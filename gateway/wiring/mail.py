@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.auth.mail_links import MailLinks
-from gateway.database.tables import people
+from gateway.auth.sign_in_links import PREFIX, SignInLinks
+from gateway.database.tables import people, sign_in_links
 from gateway.settings import Settings
 from gateway.wiring.foundation import Foundation
 from ledger.followups.sweeper import Sweeper
-from ledger.identifiers import AccountId
+from ledger.identifiers import AccountId, is_identifier
 from ledger.ownership import Ownership
 from mail.choices import Choices
 from mail.delivery import Delivery
@@ -34,7 +36,7 @@ class MailServices:
 
 
 class PeopleRecipients:
-    """The addresses of those who have signed in. Implements `mail.ports.Recipients`."""
+    """The addresses of those who have signed in, or want to. Implements `mail.ports.Recipients`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -42,11 +44,37 @@ class PeopleRecipients:
 
     async def find(self, account_id: str) -> Recipient | None:
         """See `Recipients.find`."""
+        if is_identifier(account_id, PREFIX):
+            return await self._asked(
+                account_id, sa.select(sign_in_links.c.email).where(sign_in_links.c.link_id == account_id)
+            )
         owner = await self._ownership.owner_of(AccountId(account_id))
-        query = sa.select(people.c.email).where(people.c.account_id == owner)
+        return await self._asked(owner, sa.select(people.c.email).where(people.c.account_id == owner))
+
+    async def _asked(self, who: str, query: sa.Select[Any]) -> Recipient | None:
         async with self._engine.connect() as connection:
             address = (await connection.execute(query)).scalar_one_or_none()
-        return Recipient(owner, str(address)) if address else None
+        return Recipient(who, str(address)) if address else None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where letters lead. Implements `mail.ports.Links`."""
+
+    choosing: MailLinks
+    signing_in: SignInLinks
+
+    def page(self, account_id: str) -> str:
+        """See `mail.ports.Links.page`."""
+        return self.choosing.page(account_id)
+
+    def turn_off(self, account_id: str) -> str:
+        """See `mail.ports.Links.turn_off`."""
+        return self.choosing.turn_off(account_id)
+
+    def sign_in(self, link_id: str) -> str:
+        """See `mail.ports.Links.sign_in`."""
+        return self.signing_in.url(link_id)
 
 
 def transport_to(settings: Settings) -> Transport:
@@ -54,10 +82,11 @@ def transport_to(settings: Settings) -> Transport:
     # Loaded only where mail is sent (`gateway.imports`).
     from mail.smtp import SmtpTransport
 
-    return SmtpTransport(Server.parse(settings.smtp_url.get_secret_value()))
+    server, sender = Server.parse(settings.smtp_url.get_secret_value()), Sender.parse(settings.mail_from)
+    return SmtpTransport(server, hello=sender.domain)
 
 
-def build_mail(base: Foundation) -> MailServices:
+def build_mail(base: Foundation, signing_in: SignInLinks) -> MailServices:
     """Mail; without a mail server nothing is sent, and the log says so."""
     settings = base.settings
     links = MailLinks(settings.secret_for("mail-links"), settings.public_url)
@@ -70,7 +99,7 @@ def build_mail(base: Foundation) -> MailServices:
         clock=base.clock,
         transport=transport_to(settings),
         recipients=PeopleRecipients(base.engine),
-        links=links,
+        links=Links(links, signing_in),
         sender=Sender.parse(settings.mail_from),
         public_url=settings.public_url,
     )

@@ -50,7 +50,7 @@ async def running_services(
         await generation.queue.ensure_clock()
         await generation.uploads.warm()
         identity = build_identity(base)
-        mail = build_mail(base)
+        mail = build_mail(base, identity.sign_in_links)
         await identity.sessions.refresh()
         news = News(
             signals=base.signals,

@@ -57,7 +57,15 @@ class RefundFailed(Letter, frozen=True, kw_only=True, tag="refund_failed"):
     """Credits that are back."""
 
 
-AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed
+class SignInLink(Letter, frozen=True, kw_only=True, tag="sign_in_link"):
+    """Somebody asked for a link to sign in. The link itself is a secret, and made when the letter is written."""
+
+    link_id: str
+    expires_at: datetime
+    """When the link, and so the letter, is worth nothing any more."""
+
+
+AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed | SignInLink
 """Every letter."""
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, assert_never
 import jinja2
 
 from mail.domain.amounts import money, number, plural
-from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent, name_of
+from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent, SignInLink, name_of
 
 TEMPLATES = Path(__file__).resolve().parents[1].joinpath("templates")
 METHODS = {"card": "card", "lightning": "Lightning", "liquid": "Liquid"}
@@ -39,16 +39,20 @@ class Writer:
         self._text = jinja2.Environment(loader=loader, autoescape=False, **options)  # type: ignore[arg-type]  # noqa: S701 - plain text
         self._html = jinja2.Environment(loader=loader, autoescape=True, **options)  # type: ignore[arg-type]
         for environment in (self._text, self._html):
-            environment.filters.update(money=money, number=number, plural=plural, day=_day, method=_method)
+            environment.filters.update(
+                money=money, number=number, plural=plural, day=_day, hour=_hour, method=_method
+            )
 
-    def write(self, letter: AnyLetter, choices_url: str | None) -> Written:
-        """The letter as it is read. `choices_url`: where its reader can turn such letters off."""
+    def write(self, letter: AnyLetter, choices_url: str | None, action_url: str | None = None) -> Written:
+        """The letter as it is read. `choices_url`: where its reader can turn such letters off; `action_url`: where
+        the reader of a link goes."""
         name, subject = name_of(letter), _subject(letter)
         values = {
             "letter": letter,
             "site": self._public_url,
             "subject": subject,
             "choices_url": choices_url if letter.optional else None,
+            "action_url": action_url,
         }
         return Written(
             subject,
@@ -65,6 +69,8 @@ def _subject(letter: AnyLetter) -> str:
             return f"Your refund of {money(minor, asset)} is on its way"
         case RefundFailed():
             return "Your refund could not be sent"
+        case SignInLink():
+            return "Your link to sign in to LlamaSketch"
         case _:
             assert_never(letter)
 
@@ -73,6 +79,11 @@ def _day(moment: datetime) -> str:
     """`29 November 2026, 16:20 UTC`."""
     moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def _hour(moment: datetime) -> str:
+    """`16:20 UTC`."""
+    return f"{moment.astimezone(UTC):%H:%M} UTC"
 
 
 def _method(rail: str) -> str:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 import uvicorn
 from playwright.async_api import Browser, Page, Route, expect
 
+from gateway.auth.sign_in_links import SignInLinks
+from gateway.database.tables import sign_in_links
 from mail.domain.message import Sender, compose
 from mail.domain.writing import Writer
 from mail.server import Server
@@ -23,6 +26,7 @@ from sandbox.mail.app import Stand
 from sandbox.mail.reception import Door
 from tests.browser.conftest import Arrive
 from tests.browser.test_pages import faults
+from tests.gateway.stack import Gateway
 from tests.mail.letters import LETTERS, MOMENT
 from tests.screens import SCREENS
 from tests.waiting import eventually
@@ -62,7 +66,7 @@ async def test_every_letter_is_readable_and_fits(chromium: Browser, screen: tupl
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for name, letter in LETTERS.items():
-        await page.set_content(Writer(SITE).write(letter, f"{SITE}/mail/x").html)
+        await page.set_content(Writer(SITE).write(letter, f"{SITE}/mail/x", f"{SITE}/sign-in#x").html)
         found = [fault for fault in await faults(page) if not fault.startswith(OF_DOCUMENTS)]
         assert found == [], name
         assert await has_no_sideways_scroll(page), name
@@ -157,7 +161,7 @@ async def test_the_mailbox_shows_what_came_as_html_as_text_and_as_it_was_sent(
     await keep(page, "mailbox empty", theme, width)
     for number, letter in enumerate(LETTERS.values()):
         message = compose(
-            Writer(SITE).write(letter, f"{SITE}/mail/x"),
+            Writer(SITE).write(letter, f"{SITE}/mail/x", f"{SITE}/sign-in#x"),
             mail_id=f"x:{number}",
             sender=Sender("LlamaSketch", "mail@llamas.art"),
             to="ada@llamas.art",
@@ -170,7 +174,7 @@ async def test_the_mailbox_shows_what_came_as_html_as_text_and_as_it_was_sent(
     assert await faults(page) == []
     assert await has_no_sideways_scroll(page)
     await keep(page, "mailbox", theme, width)
-    await page.locator(".list a").nth(3).click()
+    await page.locator(".list a").nth(4).click()
     frame = page.frame_locator("iframe")
     await expect(frame.get_by_role("link", name="Open the receipt")).to_be_visible()
     assert [fault for fault in await faults(page) if not fault.startswith(OF_DOCUMENTS)] == []
@@ -189,3 +193,64 @@ async def test_the_mailbox_shows_what_came_as_html_as_text_and_as_it_was_sent(
     await page.goto(f"{url}/messages/1")
     await expect(page.get_by_role("heading", name="There is no such message")).to_be_visible()
     await page.context.close()
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+async def test_a_mailed_link_signs_in_after_a_click_and_never_twice(
+    arrive: Arrive, screen: tuple[str, int]
+) -> None:
+    theme, width = screen
+    visitor = await arrive(theme=theme, width=width)
+    links = visitor.product.gateway.services.identity.sign_in_links
+    page, url = visitor.page, await _link(visitor.product.gateway, links)
+
+    async def says(route: Route) -> None:
+        answer = await route.fetch()
+        known = await answer.json()
+        await route.fulfill(response=answer, json={**known, "sign_in": "link", "mails_links": True})
+
+    async def takes(route: Route) -> None:
+        await route.fulfill(status=202, json={"lasts_seconds": 900})
+
+    # The application of these tests has no mail server: what is mailed is in tests/gateway/test_sign_in_links.py.
+    await page.route(
+        "**/v1/session", lambda route: says(route) if route.request.method == "GET" else route.continue_()
+    )
+    await page.route(
+        "**/v1/session/links",
+        lambda route: takes(route) if route.request.method == "POST" else route.continue_(),
+    )
+    await visitor.visit("/sign-in")
+    await page.get_by_label("E-mail address").fill("ada@llamas.art")
+    assert await faults(page) == []
+    await keep(page, "sign in", theme, width)
+    await page.get_by_role("button", name="Mail me a link").click()
+    await expect(page.get_by_role("heading", name="Look into your mail")).to_be_visible()
+    await expect(page.get_by_text("ada@llamas.art")).to_be_visible()
+    assert await faults(page) == []
+    await keep(page, "sign in mailed", theme, width)
+    await page.goto("about:blank")
+    await page.goto(url)
+    await expect(page.get_by_role("heading", name="Sign in here?")).to_be_visible()
+    assert (await visitor.get("/v1/session"))["kind"] == "visitor", "opening it does nothing"
+    assert await faults(page) == []
+    await keep(page, "sign in confirm", theme, width)
+    await expect(page.locator(".who-name")).to_have_text("ada@llamas.art")
+    await page.get_by_role("button", name="Sign in").focus()
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{visitor.base}/account")
+    assert (await visitor.get("/v1/session"))["email"] == "ada@llamas.art"
+    other = await arrive(theme=theme, width=width)
+    await other.page.goto(url)
+    await expect(other.page.get_by_role("alert")).to_contain_text("was used before")
+    await keep(other.page, "sign in used", theme, width)
+    assert (await other.get("/v1/session"))["kind"] == "visitor"
+    other.faults.clear()  # the browser notes the 403
+
+
+async def _link(gateway: Gateway, links: SignInLinks) -> str:
+    """A link that was just asked for, without the letter."""
+    await links.mail("ada@llamas.art")
+    query = sa.select(sign_in_links.c.link_id).where(sign_in_links.c.used_at.is_(None))
+    async with gateway.services.base.engine.connect() as connection:
+        return links.url((await connection.execute(query)).scalars().all()[-1])

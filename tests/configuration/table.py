@@ -51,7 +51,8 @@ def _groups() -> Iterator[str]:
 def _cell(setting: Setting, when: When) -> str:
     parts = [_must(rule) for rule in setting.rules if rule.when is when]
     if setting.required is when:
-        parts.insert(0, f"be given with `{setting.only_with}`" if setting.only_with else "be given")
+        unless = f" unless `{setting.unless}` is" if setting.unless else ""
+        parts.insert(0, f"be given with `{setting.only_with}`" if setting.only_with else f"be given{unless}")
     return "must " + "; ".join(parts) if parts else ""
 
 

@@ -146,6 +146,17 @@ def test_mail_is_from_an_address_that_gets_mail(value: str, rule: str) -> None:
     assert found({**SOUND, "LLAMASKETCH_MAIL_FROM": value}) == {"LLAMASKETCH_MAIL_FROM": rule}
 
 
+def test_people_sign_in_by_an_issuer_or_by_mailed_links_and_not_by_both() -> None:
+    without = {name: value for name, value in SOUND.items() if name != "LLAMASKETCH_OIDC_ISSUER"}
+    assert found(without) == {"LLAMASKETCH_OIDC_ISSUER": "missing"}
+    by_link = {**without, "LLAMASKETCH_SIGN_IN": "link"}
+    assert found(by_link) == {}
+    assert found({**by_link, "LLAMASKETCH_SIGN_IN": "word"}) == {"LLAMASKETCH_SIGN_IN": "unknown_value"}
+    assert found({**SOUND, "LLAMASKETCH_SIGN_IN": "link"}) == {"LLAMASKETCH_SIGN_IN": "two_ways_to_sign_in"}
+    del by_link["LLAMASKETCH_SMTP_URL"]
+    assert found(by_link) == {"LLAMASKETCH_SMTP_URL": "missing"}
+
+
 def test_without_a_mail_server_nothing_of_mail_is_missing() -> None:
     without = {name: value for name, value in SOUND.items() if "SMTP" not in name and "MAIL" not in name}
     assert found(without) == {}

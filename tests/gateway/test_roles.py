@@ -29,6 +29,7 @@ class Access(Enum):
     LINK = "whoever brings a link to top up an account; 403 for everybody else, its owner included"
     SIGNED = "whoever brings a signed link; 403 without"
     VERIFIED = "payment rails, by their signature"
+    MAILING = "everybody, where mail is sent; 404 where none is, as here: see test_sign_in_links"
     PAGE = "everybody, the same for all"
 
 
@@ -42,6 +43,8 @@ TABLE: dict[str, Access] = {
     "GET /v1/account": A.EVERYBODY,
     "GET /v1/session": A.EVERYBODY,
     "POST /v1/session": A.EVERYBODY,
+    "GET /v1/session/links": A.SIGNED,
+    "POST /v1/session/links": A.MAILING,
     "GET /v1/plans": A.EVERYBODY,
     "GET /v1/rails": A.EVERYBODY,
     "DELETE /v1/session": A.ACCOUNT,
@@ -117,9 +120,12 @@ TABLE: dict[str, Access] = {
         )
     },
 }
+ANSWERED = {A.LINK: (403, "topup_link_not_valid"), A.VERIFIED: (400, "hint_rejected")}
+"""What everybody is answered who does not bring what is wanted."""
 BODIES: dict[str, Any] = {
     "POST /v1/generations": generation_request(),
     "POST /v1/session": {"email": "roles@example.com"},
+    "POST /v1/session/links": {"email": "roles@example.com"},
     "POST /v1/session/recover": {"recovery_code": "LLAMA-0000-0000-0000-0000"},
     "POST /v1/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
     "POST /v1/topup-link/topups": {"rail": "fake", "credits": 5, "pay_asset": "USD"},
@@ -232,12 +238,12 @@ async def test_a_route_serves_exactly_its_roles(
             assert found["owner"][0] < 400 or found["owner"][1] in ("no_image", "nothing_to_refund"), found
         case A.WORKER:
             assert allowed == {"worker"}, found
+        case A.MAILING:
+            assert {found[role] for role in ("nobody", *holders)} == {(404, "no_sign_in_links")}, found
         case A.ONCE:
             assert {status for status, _ in found.values()} == {422}, found
-        case A.LINK:
-            assert set(found.values()) == {(403, "topup_link_not_valid")}, found
         case A.SIGNED:
             assert {status for status, _ in found.values()} == {403}, found
-        case A.VERIFIED:
-            assert set(found.values()) == {(400, "hint_rejected")}, found
+        case A.LINK | A.VERIFIED:
+            assert set(found.values()) == {ANSWERED[TABLE[name]]}, found
     assert all(status < 500 for status, _ in found.values()), found

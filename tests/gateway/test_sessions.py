@@ -45,6 +45,7 @@ async def test_a_browser_becomes_a_visitor_and_then_a_person_and_then_a_visitor_
         "kind": "visitor",
         "email": None,
         "sign_in": "embedded",
+        "mails_links": False,
     }
     assert await sign_in(browser, "Anna@Example.com") == 0
     assert (await browser.get("/v1/session")).json()["email"] == "anna@example.com"

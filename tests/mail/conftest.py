@@ -112,6 +112,9 @@ class TestLinks:
     def turn_off(self, account_id: str) -> str:
         return f"https://llamas.art/v1/mail/{account_id}"
 
+    def sign_in(self, link_id: str) -> str:
+        return f"https://llamas.art/sign-in#{link_id}.x"
+
 
 @dataclass
 class Office:

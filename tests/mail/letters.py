@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent
+from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent, SignInLink
 
 MOMENT = datetime(2026, 11, 29, 16, 20, tzinfo=UTC)
 ACCOUNT = "acct_01kb7zzzzzzzzzzzzzzzzzzzzz"
+LINK = "sil_01kb7zzzzzzzzzzzzzzzzzzzzz"
 PAYMENT = "pay_01kb7zzzzzzzzzzzzzzzzzzzzz"
 
 CARD = Receipt(
@@ -56,4 +57,5 @@ LETTERS: dict[str, AnyLetter] = {
         sent_at=MOMENT,
     ),
     "refund failed": RefundFailed(refund_id="re_01kb7", credits=350),
+    "sign-in link": SignInLink(link_id=LINK, expires_at=MOMENT),
 }

@@ -8,7 +8,7 @@ import { learnScales } from "./money.js";
 export const account = signal(null);
 /** @type {import("@preact/signals").Signal<import("../../api.d.ts").RailsOut | null>} the answer of GET /v1/rails, or null */
 export const rails = signal(null);
-/** @type {import("@preact/signals").Signal<(import("../../api.d.ts").SessionOut | {kind: "visitor", email: null, sign_in: null}) | null>} the answer of GET /v1/session, or null */
+/** @type {import("@preact/signals").Signal<(import("../../api.d.ts").SessionOut | {kind: "visitor", email: null, sign_in: null, mails_links: false}) | null>} the answer of GET /v1/session, or null */
 export const session = signal(null);
 export const online = signal(navigator.onLine);
 
@@ -49,7 +49,7 @@ export async function loadRails() {
 }
 
 export async function loadSession() {
-  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", email: null, sign_in: null }));
+  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", email: null, sign_in: null, mails_links: false }));
 }
 
 let starting = /** @type {Promise<void> | null} */ (null);
