@@ -37,7 +37,7 @@ from generation.domain.funding import FundingOrder
 from generation.domain.quotas import QuotasOf
 from generation.domain.requests import Accepted, GenerationRequest, price_of, session_key
 from generation.domain.sketches import Sketch
-from generation.images.checking import inspect_sketch, output_size, read_sketch, upright
+from generation.images.checking import inspect_sketch, output_size, read_upload, upright
 from generation.images.executors import ExecutorLost
 from generation.images.uploads import Uploads
 from generation.jobs.admission import REQUEST_KIND
@@ -162,9 +162,10 @@ class Requests:
         """The drawing, decoded away from here, in its network's turn. Raises `SketchRejected`."""
         network = prefixes(self.origins.address(request))[-1]
         try:
-            return await self.uploads.run(network, read_sketch, data, content_type)
+            sketch = await self.uploads.run(network, read_upload, data, content_type)
         except (ExecutorLost, OSError) as error:  # no fault of the sketch's
             raise UploadsBusy from error
+        return sketch if sketch.data else sketch._replace(data=data)
 
     def _networks(self, request: Request) -> QuotasOf:
         """A day's free images of where the request comes from."""

@@ -176,6 +176,12 @@ def read_sketch(data: bytes, content_type: str) -> Sketch:
     return Sketch(output, hashlib.sha256(output).hexdigest(), width, height)
 
 
+def read_upload(data: bytes, content_type: str) -> Sketch:
+    """`read_sketch`, without the bytes if they are what was sent: whoever sent them has them."""
+    sketch = read_sketch(data, content_type)
+    return sketch._replace(data=b"") if sketch.data == data else sketch
+
+
 def upright(found: Inspected) -> tuple[int, int]:
     """Width and height as the picture is looked at."""
     size = (found.width, found.height)

@@ -29,7 +29,7 @@ from generation.store.batching import Batcher
 from ledger.clock import Clock
 
 T = TypeVar("T")
-READERS = 4
+READERS, WRITERS = 4, 4
 SMALL_BYTES_MAX = 131_072
 """Files that are written together while others are being written: what a drawing in the browser has, and some room."""
 TOGETHER_MAX, TURNS_MAX = 8, 4
@@ -158,7 +158,7 @@ class DiskStore:
     ) -> None:
         self._folder = str(folder)
         self._sync = sync
-        self._readers = ThreadExecutor(READERS)
+        self._readers, self._writers = ThreadExecutor(READERS), ThreadExecutor(WRITERS)
         self._executor = executor or ThreadExecutor()
         self._checker = checker or self._executor
         self._signer = signer
@@ -171,7 +171,8 @@ class DiskStore:
         """See `ObjectStore.put`. The content type is what the key's ending says."""
         path = self._path(key)
         if len(data) > SMALL_BYTES_MAX:
-            await self._write([(path, data)], replace=True)
+            # Here: sending it to another process would cost three times what writing it does.
+            await self._writers.run(write_files, self._folder, [(path, data)], True, self._sync)
             return
         turn = next((turn for turn in self._turns if turn.waiting < TOGETHER_MAX), self._turns[-1])
         if (fault := await turn.get(_Small(path, data))) is not None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from generation.domain.errors import ResultRejected, SketchRejected
-from generation.images.checking import SKETCH_BYTES_MAX, output_size, read_sketch, verify_result
+from generation.images.checking import SKETCH_BYTES_MAX, output_size, read_sketch, read_upload, verify_result
 from tests.hostile.pictures import png_bomb
 
 
@@ -40,6 +40,14 @@ def test_a_sketch_is_re_encoded_without_its_metadata() -> None:
     sketch = read_sketch(png(pnginfo=info), "image/png")
     assert b"my home address" not in sketch.data
     assert sketch.sha256 == digest(sketch.data)
+
+
+def test_a_sketch_that_is_kept_as_it_was_sent_is_not_sent_back() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "my home address")
+    for sent, same in ((png(), True), (png(pnginfo=info), False), (jpeg(), False)):
+        whole = read_sketch(sent, "image/png")
+        assert read_upload(sent, "image/png") == (whole._replace(data=b"") if same else whole)
 
 
 def test_transparent_paper_becomes_white() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from generation.domain.errors import ObjectMissing, ObjectTaken
 from generation.images.object_store import (
+    SMALL_BYTES_MAX,
     BucketStore,
     DiskStore,
     LinkSigner,
@@ -221,3 +222,14 @@ async def test_a_small_file_that_cannot_be_written_holds_up_none_of_those_beside
     )
     assert [type(each) for each in found] == [type(None), OSError, type(None)]
     assert await disk.get("sketches/b", limit_bytes=9) == b"it"
+
+
+async def test_a_large_file_is_not_sent_to_another_process_to_be_written(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    executor = Executed()
+    store = DiskStore(tmp_path, LinkSigner(b"s" * 32, clock), "http://here", executor=executor)
+    data = b"x" * (SMALL_BYTES_MAX + 1)
+    await store.put("uploads/large", data, "image/png")
+    assert await store.get("uploads/large", limit_bytes=len(data)) == data
+    assert executor.calls == []
