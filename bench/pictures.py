@@ -57,6 +57,7 @@ MIXES: Mapping[str, Mix] = {
     "sketch to scale": Mix("large drawing", "small"),
     "image": Mix("small", "painting"),
     "image with text": Mix("small", "painting with text"),
+    "image as WebP": Mix("small", "painting as WebP"),
     "both": Mix("drawing", "painting"),
 }
 
@@ -72,6 +73,7 @@ def files() -> dict[str, bytes]:
         "large drawing": saved(drawing(2 * SIDE), "PNG"),
         "painting": saved(painted, "PNG", compress_level=4),
         "painting with text": saved(painted, "PNG", compress_level=4, pnginfo=text),
+        "painting as WebP": saved(painted, "WEBP", quality=90),
     }
 
 
@@ -227,6 +229,7 @@ def ratios(spent: Mapping[str, Spent], decode_ms: Mapping[str, float], decodes: 
         "sketch_in_decodes": round(own("sketch") / decode_ms["drawing"], 2),
         "image_in_decodes": round(own("image") / decode_ms["painting"], 2),
         "image_with_text_in_decodes": round(own("image with text") / decode_ms["painting with text"], 2),
+        "image_as_webp_ms": round(own("image as WebP"), 1),
         "delivered_in_decodes": round(spent["image"].cpu_ms / decode_ms["painting"], 2),
         "delivered_per_second_by_decodes_per_second": round(spent["image"].images_per_second / decodes, 3),
     }

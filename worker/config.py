@@ -53,6 +53,8 @@ class WorkerConfig:
     recycle_jobs: int = 500
     recycle_rss_mb: int = 0
     """Restart ComfyUI above this resident size; 0 never."""
+    webp_quality: int = 0
+    """From 1 to 100: images are uploaded as WebP of this quality. 0: as ComfyUI wrote them, as PNG."""
     keep_files: int = 0
     """How many files that a crash left in ComfyUI's folder stay there; they are people's pictures."""
 
@@ -73,6 +75,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "grace_seconds": (0, 3600),
     "recycle_jobs": (0, 1_000_000),
     "recycle_rss_mb": (0, 10_000_000),
+    "webp_quality": (0, 100),
     "keep_files": (0, 1_000_000),
 }
 """Least and most of every number."""
@@ -171,7 +174,7 @@ def _converted(name: str, value: Any) -> Any:
             separator = "," if name == "graphs" else None
             parts = value.split(separator) if isinstance(value, str) else value
             return tuple(str(part).strip() for part in parts)
-        case "recycle_jobs" | "recycle_rss_mb" | "keep_files":
+        case "recycle_jobs" | "recycle_rss_mb" | "webp_quality" | "keep_files":
             return int(value)
         case _ if name.endswith("_seconds"):
             return float(value)

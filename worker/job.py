@@ -23,7 +23,7 @@ from worker.comfyui.library import Graph, GraphLibrary
 from worker.comfyui.run import GraphRun, RunResult
 from worker.config import WorkerConfig
 from worker.heartbeat import HeartbeatLoop
-from worker.pictures import content_type_of, fitted_sketch, looks_blank
+from worker.pictures import as_webp, content_type_of, fitted_sketch, looks_blank
 from worker.protocol import (
     ClaimedJob,
     CompleteRequest,
@@ -193,7 +193,9 @@ class JobRun:
         content = result.images[0]
         if await asyncio.to_thread(looks_blank, content):
             raise BlankImage(node=graph.output)
-        return content, max(0, round((self.tools.monotonic() - began) * 1000))
+        gpu_ms = max(0, round((self.tools.monotonic() - began) * 1000))
+        quality = self.tools.config.webp_quality
+        return await asyncio.to_thread(as_webp, content, quality) if quality else content, gpu_ms
 
     async def _run(self, filled: dict[str, Any], graph: Graph, heartbeat: HeartbeatLoop) -> RunResult:
         left = seconds_until(self.job.deadline, self.tools.clock())

@@ -81,7 +81,7 @@ class Delivery:
     @property
     def keys(self) -> tuple[str, str]:
         """Where the image and its thumbnail are kept."""
-        return image_keys(self.job_id, self.report.epoch)
+        return image_keys(self.job_id, self.report.epoch, self.result.content_type)
 
     def command(self) -> CompleteJob:
         """What is asked of the job."""
@@ -117,7 +117,7 @@ class Delivery:
             "account_id": self.entry.account_id,
             "image_key": image_key,
             "thumbnail_key": thumbnail_key,
-            "content_type": "image/png",
+            "content_type": self.result.content_type,
             "width": self.result.width,
             "height": self.result.height,
             "gpu_milliseconds": self.report.gpu_milliseconds,
@@ -209,9 +209,9 @@ class Completion:
         image: StoredObject | SameObject
         if result.data is None:
             uploaded = upload_key(delivery.job_id, report.epoch)
-            image = SameObject(image_key, uploaded, result.sha256, "image/png")
+            image = SameObject(image_key, uploaded, result.sha256, result.content_type)
         else:
-            image = StoredObject(image_key, result.data, "image/png")
+            image = StoredObject(image_key, result.data, result.content_type)
         thumbnail = StoredObject(thumbnail_key, result.thumbnail, "image/webp")
         try:
             await self._store.put_new([image, thumbnail])

@@ -103,6 +103,7 @@ class Result(NamedTuple):
     size_bytes: int
     width: int
     height: int
+    content_type: str = "image/png"
 
 
 def inspect_sketch(data: bytes, content_type: str) -> Inspected:
@@ -267,6 +268,8 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
                 raise ValueError("the decoder sees another size")
             # Served as it is compressed only if it holds nothing that is not shown.
             kept = pixels.data if pixels is not None and picture.mode in ("RGB", "L") else None
+            if kind == "WEBP" and picture.mode == "RGB":
+                kept = found.data
             flat = picture.convert("RGB")
             flat.info.clear()  # a colour called transparent would be saved again
     except (Animated, TooComplex) as error:
@@ -282,7 +285,10 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     clean = kept or _encode(flat, "PNG", compress_level=1)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     thumbnail = _encode(small, "WEBP", quality=82, method=0)
-    return Result(clean, thumbnail, hashlib.sha256(clean).hexdigest(), len(clean), width, height)
+    content_type = "image/webp" if kept and kind == "WEBP" else "image/png"
+    return Result(
+        clean, thumbnail, hashlib.sha256(clean).hexdigest(), len(clean), width, height, content_type
+    )
 
 
 def verify_upload(data: bytes, *, sha256: str) -> Result:

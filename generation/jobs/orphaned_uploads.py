@@ -33,6 +33,8 @@ from ledger.log.reader import LogReader
 LINKS_OUTLIVE = timedelta(minutes=15)
 """How long after its job's deadline somebody may still be writing: the links' margin, and a slow upload."""
 UPLOADS = FollowUps(kind="orphaned_upload", table=job_orphaned_uploads)
+_ENDINGS = {"image/png": (".png", ".webp"), "image/webp": ("-image.webp", "-thumbnail.webp")}
+"""Of the keys of a picture and its thumbnail, by what the picture is: no two pictures have a key in common."""
 RULES = SweepRules(
     at_once=16,
     pause_seconds=60.0,
@@ -45,10 +47,11 @@ def upload_key(job_id: JobId, epoch: int) -> str:
     return f"uploads/{job_id}/{epoch}"
 
 
-def image_keys(job_id: JobId, epoch: int) -> tuple[str, str]:
+def image_keys(job_id: JobId, epoch: int, content_type: str) -> tuple[str, str]:
     """Where the picture and its thumbnail are kept. The epoch is part of the name: a zombie cannot
     overwrite what another worker delivered."""
-    return f"images/{job_id}-{epoch}.png", f"images/{job_id}-{epoch}.webp"
+    image, thumbnail = _ENDINGS[content_type]
+    return f"images/{job_id}-{epoch}{image}", f"images/{job_id}-{epoch}{thumbnail}"
 
 
 def note_uploads(uow: UnitOfWork, job_id: JobId, job: Job) -> None:
@@ -129,4 +132,5 @@ def _unwanted(job_id: JobId, job: Job) -> Iterator[str]:
     for epoch in range(1, job.epoch + 1):
         yield upload_key(job_id, epoch)
         if job.state is not JobState.COMPLETED or epoch < job.epoch:
-            yield from image_keys(job_id, epoch)
+            for content_type in _ENDINGS:
+                yield from image_keys(job_id, epoch, content_type)

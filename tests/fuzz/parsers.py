@@ -161,6 +161,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "generation/images/inspection.py:inspect",
     ),
     "test_a_worker_reads_a_picture_or_refuses_it": (
+        "worker/pictures.py:as_webp",
         "worker/pictures.py:fitted_sketch",
         "worker/pictures.py:looks_blank",
         "worker/pictures.py:small_preview",

@@ -19,7 +19,7 @@ from tests.fuzz.fuzzing import fuzzed
 from tests.hostile.pictures import chunk, progressive_jpeg, webp_of
 from tests.pictures.kinds import kinds, refused_kinds
 from worker.comfyui.faults import SketchRefused
-from worker.pictures import fitted_sketch, looks_blank, small_preview
+from worker.pictures import as_webp, fitted_sketch, looks_blank, small_preview
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 """Pillow warns of what it passes over: damaged EXIF, for example."""
@@ -64,6 +64,7 @@ def test_a_worker_reads_a_picture_or_refuses_it(data: bytes) -> None:
         fitted_sketch(data, 64, 64)
     small_preview(data)
     looks_blank(data)
+    as_webp(data, 80)
 
 
 def wrapped(data: bytes) -> st.SearchStrategy[str]:

@@ -466,3 +466,26 @@ async def test_an_operator_sells_images_of_a_graph_of_their_own(open_gateway: Op
         job = await worker.take()
         assert (job["id"], job["graph"]) == (job_id, "poster@2")
         assert (await worker.deliver(job)).json() == {"state": "completed"}
+
+
+async def test_an_image_that_comes_as_webp_is_served_as_webp(studio: Gateway) -> None:
+    client, worker, job = await started(studio)
+    output = io.BytesIO()
+    Image.open(io.BytesIO(picture(128))).save(output, "WEBP", quality=90)
+    data = output.getvalue()
+    await worker.upload(job, data)
+    report = await worker.report(job, data, content_type="image/webp")
+    assert report.json() == {"state": "completed"}
+    for query, size in (("", 128), ("?thumbnail=true", 128)):
+        path = f"/v1/generations/{job['id']}/image{query}"
+        served = await client.get(path, follow_redirects=True)
+        assert (served.status_code, served.headers["content-type"]) == (200, "image/webp")
+        assert (served.content == data) is not bool(query)
+        with Image.open(io.BytesIO(served.content)) as image:
+            assert (image.format, image.width) == ("WEBP", size)
+    # The same report again is answered as it was; another picture under the same lease is too late.
+    assert (await worker.report(job, data, content_type="image/webp")).json() == {"state": "completed"}
+    await worker.upload(job, picture(128))
+    late = await worker.report(job, picture(128))
+    assert late.status_code == 200
+    assert (await client.get(f"/v1/generations/{job['id']}/image", follow_redirects=True)).content == data

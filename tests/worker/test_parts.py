@@ -19,7 +19,7 @@ from worker.backoff import Backoff
 from worker.comfyui.client import StoredImage
 from worker.config import ConfigurationFault, load_config
 from worker.files import ComfyFiles
-from worker.pictures import fitted_sketch, looks_blank, small_preview
+from worker.pictures import as_webp, fitted_sketch, looks_blank, small_preview
 from worker.process import LocalProcess
 from worker.protocol import SketchSource, UploadTarget
 
@@ -108,6 +108,20 @@ def test_the_oldest_orphaned_uploads_go_first(tmp_path: Path) -> None:
     (tmp_path / "input" / "mine.png").write_bytes(b"x")
     assert ComfyFiles(tmp_path, keep=1).prune() == 2
     assert sorted(path.name for path in (tmp_path / "input").iterdir()) == ["llamasketch-new.png", "mine.png"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_image_becomes_a_webp_of_the_same_size(mode: str) -> None:
+    sent = png(Image.open(io.BytesIO(sketch(256))).convert(mode))
+    small, large = as_webp(sent, 40), as_webp(sent, 95)
+    assert len(small) < len(large)
+    with Image.open(io.BytesIO(small)) as image:
+        assert (image.format, image.size, image.mode) == ("WEBP", (256, 256), "RGB")
+
+
+def test_what_cannot_become_one_is_left_to_the_api() -> None:
+    transparent = png(Image.new("RGBA", (64, 64), (9, 9, 9, 9)))
+    assert [as_webp(sent, 80) for sent in (transparent, b"rubbish")] == [transparent, b"rubbish"]
 
 
 async def test_the_listener_of_a_port_is_found_and_measured() -> None:

@@ -56,6 +56,19 @@ async def test_a_job_is_painted_uploaded_and_reported_with_its_digest(
     await eventually(lambda: not list(comfyui.folder.glob("*/**/*job_1*")), "its files are pruned")
 
 
+async def test_a_worker_that_is_told_so_uploads_a_webp(
+    gateway: FakeGateway, start_worker: StartWorker
+) -> None:
+    gateway.offer(sketch())
+    await start_worker(webp_quality=80)
+    _, report = await gateway.report()
+    image = gateway.stored["job_1-1"]
+    assert (report.content_type, report.size) == ("image/webp", len(image))
+    assert report.sha256 == hashlib.sha256(image).hexdigest()
+    with Image.open(io.BytesIO(image)) as opened:
+        assert (opened.format, opened.size) == ("WEBP", (256, 256))
+
+
 async def test_heartbeats_carry_progress_and_small_previews(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:

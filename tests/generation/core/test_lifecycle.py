@@ -471,7 +471,7 @@ async def test_a_second_picture_under_the_same_lease_does_not_overwrite_the_firs
     person, worker = await world.person(), await world.worker()
     await world.ask(person)
     job = await worker.take()
-    key, _ = image_keys(job.claim.job_id, job.claim.epoch)
+    key, _ = image_keys(job.claim.job_id, job.claim.epoch, "image/png")
     await world.store.put_new([StoredObject(key, b"what the other report stored", "image/png")])
     with pytest.raises(StaleLease):
         await worker.deliver(job)

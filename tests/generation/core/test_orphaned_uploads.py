@@ -32,6 +32,9 @@ async def world(request: pytest.FixtureRequest, empty_database: str, tmp_path: P
         yield opened
 
 
+PNG, WEBP = "image/png", "image/webp"
+
+
 async def stored(world: World) -> set[str]:
     """Every key that is there."""
     folders = ("sketches", "uploads", "images")
@@ -53,7 +56,7 @@ async def there(world: World, job_id: JobId, epochs: int = 4) -> list[str]:
     """What is stored for a job: `u1` is the upload of lease 1, `i2` the picture of lease 2."""
     found = []
     for epoch in range(1, epochs + 1):
-        for kind, key in (("u", upload_key(job_id, epoch)), ("i", image_keys(job_id, epoch)[0])):
+        for kind, key in (("u", upload_key(job_id, epoch)), ("i", image_keys(job_id, epoch, PNG)[0])):
             try:
                 await world.store.get(key, limit_bytes=RESULT_BYTES_MAX)
             except ObjectMissing:
@@ -118,7 +121,10 @@ async def test_a_superseded_frame_leaves_nothing(world: World) -> None:
     await fast.paint()
     assert await slow.deliver(late) == "superseded"
     await put_late(world, late)
-    for key in image_keys(first, 1):  # as of a gateway that died before it took them back
+    for key in (
+        *image_keys(first, 1, PNG),
+        *image_keys(first, 1, WEBP),
+    ):  # as of a gateway that died before it took them back
         await world.store.put(key, picture(), "image/png")
     pass_all_links(world)
     assert await world.orphaned_uploads.sweep() == 1
@@ -274,12 +280,15 @@ async def test_what_nothing_refers_to_is_found_by_looking(world: World) -> None:
     assert await worker.deliver(job) == "completed"
     await put_late(world, job)  # captured on its first lease: nobody left a note
     waiting = await world.ask(person)
-    kept = {await sketch_key_of(world, job_id) for job_id in (painted, waiting)} | {*image_keys(painted, 1)}
+    kept = {await sketch_key_of(world, job_id) for job_id in (painted, waiting)} | {
+        *image_keys(painted, 1, PNG)
+    }
     lost = {
         "sketches/of-a-request-that-was-never-recorded.png",
         upload_key(painted, 1),
         upload_key(JobId("job_unknown"), 1),
-        *image_keys(painted, 2),
+        *image_keys(painted, 2, PNG),
+        *image_keys(painted, 2, WEBP),
     }
     for key in lost:
         await world.store.put(key, picture(), "image/png")

@@ -48,7 +48,7 @@ function ImagePage() {
         <p class=${`tag ${now.state === "completed" ? "tag-good" : "tag-calm"}`}>${STATES[now.state] ?? now.state}</p>
         <p class="image-cost num">${captured ? plural(captured, "credit") : held ? `${plural(held, "credit")} held` : "Nothing charged"}</p>
         <p class="muted">A credit is first held, then used when the image is delivered, or given back.</p>
-        <div class="actions-row">${now.image_url && html`<a class="button button-primary" href=${now.image_url} download=${`llamasketch-${id}.png`}><${Icon} name="download" />Download</a>`}
+        <div class="actions-row">${now.image_url && html`<a class="button button-primary" href=${now.image_url} download=${`llamasketch-${id}`}><${Icon} name="download" />Download</a>`}
           <a class="button" href=${`/account?reference=${id}#statement`}>In my statement</a></div>
         <p class="hint mono">${id}</p>
         ${typeof now.seed === "number" && html`<p class="hint">Seed <span class="num">${now.seed}</span></p>`}

@@ -72,7 +72,7 @@ function Done({ now, onReuse }) {
     ${comparing.value && now.sketchUrl && html`<${Compare} now=${now} />`}
     <div class="picture-bar">
       <div class="picture-tools" role="group" aria-label="Picture">
-        <a class="icon-button" href=${now.image} download=${`llamasketch-${now.id}.png`} aria-label="Download" title="Download"><${Icon} name="download" /></a>
+        <a class="icon-button" href=${now.image} download=${`llamasketch-${now.id}`} aria-label="Download" title="Download"><${Icon} name="download" /></a>
         <button type="button" class="icon-button" aria-label="Compare with the sketch" title="Compare with the sketch" aria-pressed=${comparing.value} disabled=${!now.sketchUrl}
           onClick=${() => { comparing.value = !comparing.value; }}><${Icon} name="compare" /></button>
         <button type="button" class="icon-button" aria-label="Use as sketch" title="Use as sketch" onClick=${() => onReuse(now.image)}><${Icon} name="reuse" /></button>
