@@ -16,7 +16,7 @@ from ledger.followups.backoff import Backoff
 from ledger.followups.rows import problem_of
 from ledger.followups.sweeper import Sweeper, SweepRules
 from mail.choices import Choices
-from mail.domain.letters import AnyLetter, SignInLink
+from mail.domain.letters import AnyLetter, PaymentFailed, SignInLink
 from mail.domain.message import Sender, compose
 from mail.domain.writing import Writer
 from mail.errors import MailError, NotAnAddress, Postponed, Refused, TooLarge
@@ -82,11 +82,14 @@ class Delivery:
             return await self._end(row, DROPPED, "nobody with an address")
         if letter.optional and not await self._choices.wants_optional(recipient.account_id):
             return await self._end(row, DROPPED, "turned off", recipient)
+        action_url = await self._links.action(letter)
+        if action_url is None and isinstance(letter, PaymentFailed):
+            return await self._end(row, DROPPED, "put right", recipient)
         place_at = await self._place_at(recipient.account_id)
         if place_at is not None:
             return place_at
         try:
-            await self._send(row, letter, recipient)
+            await self._send(row, letter, recipient, action_url)
         except (Refused, NotAnAddress, TooLarge) as error:
             return await self._park(row, error)
         except Postponed as error:
@@ -95,14 +98,14 @@ class Delivery:
             return await self._park(row, error)
         return await self._end(row, SENT, None, recipient)
 
-    async def _send(self, row: Mapping[str, Any], letter: AnyLetter, recipient: Recipient) -> None:
-        page = off = action = None
+    async def _send(
+        self, row: Mapping[str, Any], letter: AnyLetter, recipient: Recipient, action_url: str | None
+    ) -> None:
+        page = off = None
         if letter.optional:
             page, off = self._links.page(recipient.account_id), self._links.turn_off(recipient.account_id)
-        if isinstance(letter, SignInLink):
-            action = self._links.sign_in(letter.link_id)
         message = compose(
-            self._writer.write(letter, page, action),
+            self._writer.write(letter, page, action_url),
             mail_id=row["mail_id"],
             sender=self._sender,
             to=recipient.address,

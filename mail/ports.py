@@ -5,6 +5,8 @@ from __future__ import annotations
 from email.message import EmailMessage
 from typing import NamedTuple, Protocol
 
+from mail.domain.letters import AnyLetter
+
 
 class Recipient(NamedTuple):
     """Whom a mail is for, now."""
@@ -31,8 +33,8 @@ class Links(Protocol):
     def turn_off(self, account_id: str) -> str:
         """Where one POST turns optional letters off (RFC 8058)."""
 
-    def sign_in(self, link_id: str) -> str:
-        """The page on which somebody confirms that they want to sign in."""
+    async def action(self, letter: AnyLetter) -> str | None:
+        """Where the reader is to do what the letter is about; None if there is nothing to do there, any more or at all."""
 
 
 class Transport(Protocol):

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ledger.domain.consideration import total
 from ledger.domain.events import RefundFailed, RefundSent
 from ledger.domain.state import Account
 from ledger.log.model import Event, UnitOfWork
+from ledger.plans import PLANS
 from mail.domain import letters
 from mail.outbox import put
-from rails.domain.events import PaymentSettled
+from rails.domain.events import PaymentOpened, PaymentSettled
+from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
 from rails.domain.state import Payment
+from rails.recurring import SubscriptionStatus
+from rails.subscriptions.record import SubscriptionRecord
 
 
 def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, payment: Payment) -> None:
     """See `Category.on_event`: a receipt for money that was credited."""
     facts = payment.facts()
     # A payment for one image alone has that image's page; who pays so pays often, and each time a little.
-    if not isinstance(event, PaymentSettled) or not event.credits or facts.job_id is not None:
+    if not isinstance(event, PaymentSettled) or facts.job_id is not None:
+        return
+    label, until = bought(facts, event)
+    if not event.credits and not label:
         return
     receipt = letters.Receipt(
         payment_id=stream,
@@ -27,8 +36,40 @@ def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, p
         credits=event.credits,
         rail=facts.rail,
         paid_at=uow.now,
+        label=label,
+        until=until,
     )
     put(uow, receipt, account_id=facts.account_id, cause=f"{stream}:{version}")
+
+
+def bought(facts: PaymentOpened, event: PaymentSettled) -> tuple[str, datetime | None]:
+    """What money bought, in the words of its page, and until when; nothing where it is plain credits."""
+    match facts.invoiced:
+        case PeriodInvoiced(plan=plan, ends_at=ends_at):
+            return plan.label, ends_at
+        case ChangeInvoiced(target=target):
+            return target.label, None
+        case None:
+            return (
+                ("", None) if facts.purchase is None or event.bought is None else (facts.purchase.label, None)
+            )
+
+
+def on_subscription_change(
+    uow: UnitOfWork, account_id: str, before: SubscriptionRecord, after: SubscriptionRecord
+) -> None:
+    """What a rail says of a subscription, when it is written down: somebody is told if a renewal was not paid."""
+    failed = SubscriptionStatus.PAST_DUE
+    if after.status is not failed or before.status is failed:
+        return
+    plan = PLANS.get(after.plan)
+    letter = letters.PaymentFailed(
+        subscription_id=after.subscription_id,
+        plan_label=after.plan if plan is None else plan.label,
+        next_attempt_at=after.next_attempt_at,
+    )
+    period = "" if after.period_end is None else after.period_end.isoformat()
+    put(uow, letter, account_id=account_id, cause=f"{after.subscription_id}:{period}")
 
 
 def on_account_event(uow: UnitOfWork, stream: str, version: int, event: Event, account: Account) -> None:

@@ -14,10 +14,12 @@ from generation.jobs.unreferenced_objects import UnreferencedObjects
 from generation.queueing.queue import JobQueue
 from ledger.clock import Clock
 from ledger.followups.sweeper import Sweeper
+from processes.renewals import Renewals
 
 SWEEP_SECONDS = 1.0
 RECONCILE_SECONDS = 300.0
 PRUNE_SECONDS = 600.0
+RENEWALS_SECONDS = 600.0
 UNREFERENCED_SECONDS = 86_400.0
 
 
@@ -33,6 +35,7 @@ class PeriodicTasks:
         reconciler: Reconciler,
         unreferenced_objects: UnreferencedObjects,
         queue: JobQueue,
+        renewals: Renewals | None,
         clock: Clock,
     ) -> None:
         self._dispatch = dispatch
@@ -41,6 +44,7 @@ class PeriodicTasks:
         self._reconciler = reconciler
         self._unreferenced_objects = unreferenced_objects
         self._queue = queue
+        self._renewals = renewals
         self._clock = clock
         self._log = structlog.get_logger("processes.periodic")
 
@@ -55,6 +59,8 @@ class PeriodicTasks:
                 group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
                 group.create_task(self._again(self._prune, PRUNE_SECONDS))
                 group.create_task(self._again(self._delete_unreferenced, UNREFERENCED_SECONDS))
+                if self._renewals is not None:
+                    group.create_task(self._again(self._renewals.sweep, RENEWALS_SECONDS))
         finally:
             await self._dispatch.close()
 

@@ -18,9 +18,11 @@ from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
 from ledger.followups.sweeper import Sweeper
+from ledger.plans import PLANS
 from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions, sweepers_of_accounts
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
+from processes.renewals import Renewals
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +92,7 @@ def _periodic_tasks(
         unreferenced_objects=UnreferencedObjects(
             engine=base.engine, store=generation.store, clock=base.clock
         ),
+        renewals=Renewals(base.engine, base.clock, PLANS) if base.settings.sends_mail else None,
         queue=generation.queue,
         clock=base.clock,
     )

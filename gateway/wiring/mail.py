@@ -20,9 +20,12 @@ from ledger.identifiers import AccountId, is_identifier
 from ledger.ownership import Ownership
 from mail.choices import Choices
 from mail.delivery import Delivery
+from mail.domain.letters import AnyLetter, PaymentFailed, SignInLink
 from mail.domain.message import Sender
 from mail.ports import Recipient, Transport
 from mail.server import Server
+from rails.recurring import SubscriptionStatus
+from rails.store.tables import SUBSCRIPTION_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +60,17 @@ class PeopleRecipients:
         return Recipient(who, str(address)) if address else None
 
 
+_DUE = (SubscriptionStatus.PAST_DUE.value, SubscriptionStatus.UNPAID.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Links:
     """Where letters lead. Implements `mail.ports.Links`."""
 
     choosing: MailLinks
     signing_in: SignInLinks
+    engine: AsyncEngine
+    public_url: str
 
     def page(self, account_id: str) -> str:
         """See `mail.ports.Links.page`."""
@@ -72,9 +80,25 @@ class Links:
         """See `mail.ports.Links.turn_off`."""
         return self.choosing.turn_off(account_id)
 
-    def sign_in(self, link_id: str) -> str:
-        """See `mail.ports.Links.sign_in`."""
-        return self.signing_in.url(link_id)
+    async def action(self, letter: AnyLetter) -> str | None:
+        """See `mail.ports.Links.action`."""
+        match letter:
+            case SignInLink(link_id=link_id):
+                return self.signing_in.url(link_id)
+            case PaymentFailed(subscription_id=subscription_id):
+                return await self._pay(subscription_id)
+            case _:
+                return None
+
+    async def _pay(self, subscription_id: str) -> str | None:
+        """Where what is due is paid by hand, or the account if the rail has no page; None if nothing is due any more."""
+        rows = SUBSCRIPTION_ROWS.c
+        query = sa.select(rows.status, rows.pay_url).where(rows.subscription_id == subscription_id)
+        async with self.engine.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None or row.status not in _DUE:
+            return None
+        return str(row.pay_url) if row.pay_url else f"{self.public_url}/account"
 
 
 def transport_to(settings: Settings) -> Transport:
@@ -99,7 +123,7 @@ def build_mail(base: Foundation, signing_in: SignInLinks) -> MailServices:
         clock=base.clock,
         transport=transport_to(settings),
         recipients=PeopleRecipients(base.engine),
-        links=Links(links, signing_in),
+        links=Links(links, signing_in, base.engine, settings.public_url.rstrip("/")),
         sender=Sender.parse(settings.mail_from),
         public_url=settings.public_url,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.wiring.foundation import Foundation
 from ledger.plans import PACKS, PLANS
+from processes.mails import on_subscription_change
 from rails.configuration import given
 from rails.contract import RailContext, RailPlugin
 from rails.payments.registry import build_rails
@@ -51,6 +52,7 @@ def build_payments(
         ids=base.identifiers,
         clock=base.clock,
         plans=PLANS,
+        changed=on_subscription_change if base.settings.sends_mail else None,
     )
     payments = Payments(
         log=base.sequencer,

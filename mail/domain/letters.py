@@ -32,8 +32,13 @@ class Receipt(Letter, frozen=True, kw_only=True, tag="receipt"):
     usd_minor: int
     """What it was worth when it arrived, in US cents, rounded down."""
     credits: int
+    """Credits that it brought as a lot; 0 where they come by the day."""
     rail: str
     paid_at: datetime
+    label: str = ""
+    """What was bought, where it is not plain credits: `Pro`."""
+    until: datetime | None = None
+    """The end of the period that was paid for."""
 
 
 class RefundSent(Letter, frozen=True, kw_only=True, tag="refund_sent"):
@@ -57,6 +62,26 @@ class RefundFailed(Letter, frozen=True, kw_only=True, tag="refund_failed"):
     """Credits that are back."""
 
 
+class PaymentFailed(Letter, frozen=True, kw_only=True, tag="payment_failed"):
+    """A renewal was not paid. Where it can be put right is asked when the letter is sent."""
+
+    subscription_id: str
+    plan_label: str
+    next_attempt_at: datetime | None = None
+    """When it is tried again without anybody's doing."""
+
+
+class RenewalAhead(Letter, frozen=True, kw_only=True, tag="renewal_ahead"):
+    """A plan is about to be charged again by itself."""
+
+    optional: ClassVar[bool] = True
+    subscription_id: str
+    plan_label: str
+    length: str
+    """`month` or `year`."""
+    renews_at: datetime
+
+
 class SignInLink(Letter, frozen=True, kw_only=True, tag="sign_in_link"):
     """Somebody asked for a link to sign in. The link itself is a secret, and made when the letter is written."""
 
@@ -65,7 +90,7 @@ class SignInLink(Letter, frozen=True, kw_only=True, tag="sign_in_link"):
     """When the link, and so the letter, is worth nothing any more."""
 
 
-AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed | SignInLink
+AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink
 """Every letter."""
 
 

@@ -13,7 +13,16 @@ from typing import NamedTuple, assert_never
 import jinja2
 
 from mail.domain.amounts import money, number, plural
-from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent, SignInLink, name_of
+from mail.domain.letters import (
+    AnyLetter,
+    PaymentFailed,
+    Receipt,
+    RefundFailed,
+    RefundSent,
+    RenewalAhead,
+    SignInLink,
+    name_of,
+)
 
 TEMPLATES = Path(__file__).resolve().parents[1].joinpath("templates")
 METHODS = {"card": "card", "lightning": "Lightning", "liquid": "Liquid"}
@@ -40,12 +49,12 @@ class Writer:
         self._html = jinja2.Environment(loader=loader, autoescape=True, **options)  # type: ignore[arg-type]
         for environment in (self._text, self._html):
             environment.filters.update(
-                money=money, number=number, plural=plural, day=_day, hour=_hour, method=_method
+                money=money, number=number, plural=plural, day=_day, date=_date, hour=_hour, method=_method
             )
 
     def write(self, letter: AnyLetter, choices_url: str | None, action_url: str | None = None) -> Written:
         """The letter as it is read. `choices_url`: where its reader can turn such letters off; `action_url`: where
-        the reader of a link goes."""
+        the reader is to do something."""
         name, subject = name_of(letter), _subject(letter)
         values = {
             "letter": letter,
@@ -63,12 +72,16 @@ class Writer:
 
 def _subject(letter: AnyLetter) -> str:
     match letter:
-        case Receipt(amount_minor=minor, asset=asset, credits=credits):
-            return f"Receipt: {money(minor, asset)} for {plural(credits, 'credit')}"
+        case Receipt(amount_minor=minor, asset=asset, credits=credits, label=label):
+            return f"Receipt: {money(minor, asset)} for {label or plural(credits, 'credit')}"
         case RefundSent(amount_minor=minor, asset=asset):
             return f"Your refund of {money(minor, asset)} is on its way"
         case RefundFailed():
             return "Your refund could not be sent"
+        case PaymentFailed(plan_label=label):
+            return f"Your payment for {label} did not go through"
+        case RenewalAhead(plan_label=label, renews_at=renews_at):
+            return f"{label} renews on {_date(renews_at)}"
         case SignInLink():
             return "Your link to sign in to LlamaSketch"
         case _:
@@ -79,6 +92,12 @@ def _day(moment: datetime) -> str:
     """`29 November 2026, 16:20 UTC`."""
     moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def _date(moment: datetime) -> str:
+    """`29 November 2026`."""
+    moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def _hour(moment: datetime) -> str:

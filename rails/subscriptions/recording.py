@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -30,6 +30,8 @@ from rails.subscriptions.reading import Bought, PeriodBought, PlanBought, bought
 from rails.subscriptions.record import SubscriptionRecord, record_of, with_observation
 from rails.subscriptions.refusals import SubscriptionUnknown
 
+Changed = Callable[[UnitOfWork, str, SubscriptionRecord, SubscriptionRecord], None]
+"""What others want written down with a change of a subscription: the account, and how it stood and stands."""
 _RANDOM_BITS = 80
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,10 +56,13 @@ def payment_id_of(rail: str, invoice: Invoice) -> PaymentId:
 class SubscriptionRecorder:
     """Turns answers about subscriptions into transactions."""
 
-    def __init__(self, *, log: LogWriter, ids: Identifiers, plans: Mapping[str, Plan]) -> None:
+    def __init__(
+        self, *, log: LogWriter, ids: Identifiers, plans: Mapping[str, Plan], changed: Changed | None = None
+    ) -> None:
         self._log = log
         self._ids = ids
         self._plans = plans
+        self._changed = changed
 
     async def open(self, opened: SubscriptionRecord, *, key: str | None) -> str:
         """Store the intent to subscribe; returns the id of the first that came with this key."""
@@ -164,7 +169,10 @@ class SubscriptionRecorder:
             if asked_at >= known.asked_at:
                 for command in changes(uow.state(account_id), seen, self._plans):
                     uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
-            uow.put(SUBSCRIPTION_TABLE, with_observation(known, seen, asked_at).to_row())
+            after = with_observation(known, seen, asked_at)
+            uow.put(SUBSCRIPTION_TABLE, after.to_row())
+            if self._changed is not None:
+                self._changed(uow, account_id, known, after)
 
         money = [receipt.money_ref for paid in news for receipt in paid.money.receipts]
         await self._log.submit(

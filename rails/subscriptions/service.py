@@ -44,7 +44,7 @@ from rails.subscriptions.record import (
     record_of,
     with_observation,
 )
-from rails.subscriptions.recording import PaidInvoice, SubscriptionRecorder, payment_id_of
+from rails.subscriptions.recording import Changed, PaidInvoice, SubscriptionRecorder, payment_id_of
 from rails.subscriptions.refusals import (
     CannotSubscribe,
     ChangeWaits,
@@ -84,6 +84,7 @@ class Subscriptions:
         ids: Identifiers,
         clock: Clock,
         plans: Mapping[str, Plan],
+        changed: Changed | None = None,
         rail_timeout_seconds: int = 20,
     ) -> None:
         self._reader = reader
@@ -93,7 +94,7 @@ class Subscriptions:
         self._clock = clock
         self._plans = plans
         self._timeout_seconds = rail_timeout_seconds
-        self._recorder = SubscriptionRecorder(log=log, ids=ids, plans=plans)
+        self._recorder = SubscriptionRecorder(log=log, ids=ids, plans=plans, changed=changed)
         self._log = structlog.get_logger("rails.subscriptions")
 
     # --- subscribing ---------------------------------------------------------------------------

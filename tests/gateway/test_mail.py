@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -11,12 +12,17 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.commands.erase import erase_person
+from ledger.plans import PLANS
 from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
+from processes.renewals import Renewals
+from rails.store.tables import SUBSCRIPTION_ROWS
+from rails.testing.fake_subscriptions import FakeSubscriptions
 from sandbox.embedded.ports import free_port
 from sandbox.mail.app import Stand
 from sandbox.mail.reception import Door
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway
+from tests.gateway.test_subscriptions import PRICES, reference, subscribed
 from tests.waiting import eventually, until
 
 ADA = "ada@llamas.art"
@@ -165,3 +171,103 @@ async def test_without_a_mail_server_nothing_is_queued_and_the_page_is_told(gate
     async with gateway.services.base.engine.connect() as connection:
         count = await connection.execute(sa.select(sa.func.count()).select_from(OUTBOX_ROWS))
         assert count.scalar_one() == 0
+
+
+# --- plans ---
+
+
+async def subscribed_to(world: World, address: str, plan: str) -> tuple[FakeSubscriptions, str, str]:
+    """A person with a plan that is charged again by itself: the provider, its name for it, and ours."""
+    outside = world.gateway.fake.network.subscriptions
+    outside.prices = PRICES
+    opened = await subscribed(world.gateway, outside, await world.gateway.person(address), plan)
+    return outside, reference(opened), str(opened["id"])
+
+
+async def state_of(world: World, mail: str) -> tuple[str, str | None]:
+    query = sa.select(OUTBOX_ROWS.c.state, OUTBOX_ROWS.c.last_problem).where(
+        OUTBOX_ROWS.c.mail_id.startswith(mail)
+    )
+    async with world.gateway.services.base.engine.connect() as connection:
+        found = (await connection.execute(query)).all()
+    return tuple(found[0]) if found else ("", None)
+
+
+@pytest.mark.parametrize(
+    ("plan", "subject"),
+    [("starter", "Receipt: $8.00 for Starter"), ("unlimited", "Receipt: $40.00 for Unlimited")],
+)
+async def test_a_period_of_a_plan_is_receipted_by_its_name(world: World, plan: str, subject: str) -> None:
+    address = f"{plan}@llamas.art"
+    await subscribed_to(world, address, plan)
+    await world.receipted(address)
+    assert world.mail_to(address) == [subject]
+
+
+async def test_a_renewal_that_is_not_paid_is_mailed_once_with_the_page_that_puts_it_right(
+    world: World,
+) -> None:
+    outside, theirs, _ = await subscribed_to(world, "kay@llamas.art", "pro")
+    outside.set_card(theirs, works=False)
+    await outside.renew(theirs)
+    failed = "Your payment for Pro did not go through"
+    await eventually(lambda: failed in world.mail_to("kay@llamas.art"), "the letter")
+    await outside.try_again(theirs)
+    await world.gateway.top_up(await world.gateway.person("kay@llamas.art"))
+    await eventually(lambda: len(world.mail_to("kay@llamas.art")) >= 3, "a later receipt")
+    assert world.mail_to("kay@llamas.art").count(failed) == 1
+    letter = next(kept.parsed() for kept in world.stand.mailbox.all() if kept.parsed()["Subject"] == failed)
+    assert "https://fake.test/invoices/" in letter.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert "List-Unsubscribe" not in letter
+
+
+async def test_what_was_put_right_before_it_could_be_mailed_is_not_mailed(world: World) -> None:
+    outside, theirs, ours = await subscribed_to(world, "lou@llamas.art", "pro")
+    await world.receipted("lou@llamas.art")
+    world.stand.faults.change({"down": True})
+    outside.set_card(theirs, works=False)
+    await outside.renew(theirs)
+    mail = f"payment_failed:{ours}"
+    await until(lambda: state_of(world, mail), lambda found: found[0] == "waiting", "the letter waits")
+    outside.set_card(theirs, works=True)
+    await outside.try_again(theirs)
+    engine = world.gateway.services.base.engine
+    query = sa.select(SUBSCRIPTION_ROWS.c.status).where(SUBSCRIPTION_ROWS.c.subscription_id == ours)
+
+    async def status() -> str:
+        async with engine.connect() as connection:
+            return str((await connection.execute(query)).scalar_one())
+
+    await until(status, lambda found: found == "active", "it is paid")
+    world.stand.faults.change({"reset": True})
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.update(OUTBOX_ROWS).where(OUTBOX_ROWS.c.mail_id.startswith(mail)).values(due_at=sa.func.now())
+        )
+    await until(
+        lambda: state_of(world, mail), lambda found: found == ("dropped", "put right"), "it is dropped"
+    )
+
+
+async def test_who_is_charged_again_soon_is_told_once_and_who_has_cancelled_is_not(world: World) -> None:
+    _, _, ours = await subscribed_to(world, "may@llamas.art", "starter")
+    _, _, other = await subscribed_to(world, "ned@llamas.art", "starter")
+    await (await world.gateway.person("ned@llamas.art")).post(f"/v1/subscriptions/{other}/cancel")
+    base = world.gateway.services.base
+    query = sa.select(SUBSCRIPTION_ROWS.c.period_end).where(SUBSCRIPTION_ROWS.c.subscription_id == ours)
+    async with base.engine.connect() as connection:
+        ends = (await connection.execute(query)).scalar_one()
+    early = Renewals(base.engine, lambda: ends - timedelta(days=3, seconds=1), PLANS)
+    await early.sweep()
+    assert await state_of(world, f"renewal_ahead:{ours}") == ("", None)
+    looks = [Renewals(base.engine, lambda: ends - timedelta(days=2), PLANS) for _ in range(2)]
+    await asyncio.gather(*(look.sweep() for look in looks))
+    assert await looks[0].sweep() == 0
+    async with base.engine.begin() as connection:
+        ahead = OUTBOX_ROWS.c.mail_id.startswith("renewal_ahead:")
+        found = (await connection.execute(sa.select(OUTBOX_ROWS.c.mail_id).where(ahead))).scalars().all()
+        await connection.execute(sa.update(OUTBOX_ROWS).where(ahead).values(due_at=sa.func.now()))
+    assert sum(ours in mail for mail in found) == 1
+    assert not [mail for mail in found if other in mail]
+    subject = f"Starter renews on {ends.astimezone(UTC).day} {ends.astimezone(UTC):%B %Y}"
+    await eventually(lambda: subject in world.mail_to("may@llamas.art"), "the letter")

@@ -27,6 +27,7 @@ from ledger.plans import NO_PLANS
 from ledger.service import Ledger
 from mail.choices import Choices
 from mail.delivery import Delivery
+from mail.domain.letters import AnyLetter
 from mail.domain.message import Sender
 from mail.ports import Recipient, Transport
 from mail.server import Server
@@ -112,8 +113,8 @@ class TestLinks:
     def turn_off(self, account_id: str) -> str:
         return f"https://llamas.art/v1/mail/{account_id}"
 
-    def sign_in(self, link_id: str) -> str:
-        return f"https://llamas.art/sign-in#{link_id}.x"
+    async def action(self, letter: AnyLetter) -> str | None:
+        return "https://llamas.art/sign-in#x"
 
 
 @dataclass

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mail.domain.letters import AnyLetter, Receipt, RefundFailed, RefundSent, SignInLink
+from mail.domain.letters import (
+    AnyLetter,
+    PaymentFailed,
+    Receipt,
+    RefundFailed,
+    RefundSent,
+    RenewalAhead,
+    SignInLink,
+)
 
 MOMENT = datetime(2026, 11, 29, 16, 20, tzinfo=UTC)
 ACCOUNT = "acct_01kb7zzzzzzzzzzzzzzzzzzzzz"
@@ -41,6 +49,19 @@ TETHER = Receipt(
     rail="liquid",
     paid_at=MOMENT,
 )
+PLAN = Receipt(
+    payment_id=PAYMENT,
+    amount_minor=4_000,
+    tax_minor=0,
+    asset="USD",
+    usd_minor=4_000,
+    credits=0,
+    rail="card",
+    paid_at=MOMENT,
+    label="Unlimited",
+    until=MOMENT,
+)
+FAILED = PaymentFailed(subscription_id="sub_01kb7", plan_label="Pro", next_attempt_at=MOMENT)
 LETTERS: dict[str, AnyLetter] = {
     "receipt by card": CARD,
     "receipt by lightning": LIGHTNING,
@@ -57,5 +78,11 @@ LETTERS: dict[str, AnyLetter] = {
         sent_at=MOMENT,
     ),
     "refund failed": RefundFailed(refund_id="re_01kb7", credits=350),
+    "receipt of a plan": PLAN,
+    "payment failed": FAILED,
+    "payment failed for good": PaymentFailed(subscription_id="sub_01kb7", plan_label="Pro"),
+    "renewal ahead": RenewalAhead(
+        subscription_id="sub_01kb7", plan_label="Pro", length="month", renews_at=MOMENT
+    ),
     "sign-in link": SignInLink(link_id=LINK, expires_at=MOMENT),
 }

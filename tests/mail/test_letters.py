@@ -12,7 +12,7 @@ from mail.domain.amounts import money, plural
 from mail.domain.letters import AnyLetter, SignInLink, name_of
 from mail.domain.writing import TEMPLATES, Writer
 from mail.outbox import letter_of, mail_row
-from tests.mail.letters import ACCOUNT, CARD, LETTERS, LIGHTNING, MOMENT, TETHER
+from tests.mail.letters import ACCOUNT, CARD, FAILED, LETTERS, LIGHTNING, MOMENT, PLAN, TETHER
 
 SITE = "https://sketch.llamas.art"
 CHOICES = f"{SITE}/mail/lsm1.x"
@@ -83,7 +83,10 @@ def test_every_link_leads_to_us(writer: Writer, name: str) -> None:
 def test_text_and_html_say_the_same_numbers_and_lines_are_short(writer: Writer, name: str) -> None:
     letter = LETTERS[name]
     written = writer.write(letter, CHOICES, ACTION)
-    wanted = "16:20 UTC" if isinstance(letter, SignInLink) else plural(letter.credits, "credit").split()[0]
+    shown = {name: value for name, value in msgspec.to_builtins(letter).items() if isinstance(value, int)}
+    wanted = "16:20 UTC" if isinstance(letter, SignInLink) else "LlamaSketch"
+    if shown.get("credits"):
+        wanted = plural(shown["credits"], "credit").split()[0]
     assert wanted in written.text
     assert wanted in written.html
     assert max(len(line) for line in written.text.splitlines()) <= 110
@@ -104,6 +107,26 @@ def test_a_receipt_says_what_was_paid_in_its_asset_what_it_was_worth_and_where_i
         assert worth is None or worth in written.html
     assert "$0.95" in writer.write(CARD, None).text
     assert "Tax" not in writer.write(LIGHTNING, None).html
+
+
+def test_a_receipt_of_a_plan_says_which_and_until_when_and_counts_no_credits_that_come_by_the_day(
+    writer: Writer,
+) -> None:
+    written = writer.write(PLAN, None)
+    assert written.subject == "Receipt: $40.00 for Unlimited"
+    for text in (written.text, written.html):
+        assert "29 November 2026" in text
+        assert "Credits" not in text
+
+
+def test_a_failed_payment_says_where_it_is_put_right_and_when_it_is_tried_again(writer: Writer) -> None:
+    written = writer.write(FAILED, None, ACTION)
+    assert written.subject == "Your payment for Pro did not go through"
+    for text in (written.text, written.html):
+        assert ACTION in text
+        assert "We try again on 29 November 2026" in text
+    for_good = writer.write(LETTERS["payment failed for good"], None, ACTION)
+    assert "try again" not in for_good.text + for_good.html
 
 
 def test_only_what_can_be_turned_off_says_where(writer: Writer) -> None:

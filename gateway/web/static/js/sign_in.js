@@ -73,7 +73,7 @@ function Confirm({ done }) {
   if (!whom.value && !wrong.value) return html`<div class="skeleton skeleton-tall"></div>`;
   return html`<section class="card who" aria-labelledby="who-title"><h2 id="who-title">Sign in here?</h2>
     ${whom.value && html`<p class="who-name">${whom.value}</p>
-      <p class="muted">This browser is signed in as this person, and what its guest has bought comes along. Somebody else's address? Then close the page.</p>
+      <p class="muted">You will be signed in here as this person, and what this browser's guest has bought comes along. Not your address? Then close the page.</p>
       <button type="button" class="button button-primary" disabled=${busy.value === "confirm"} onClick=${confirm}>Sign in</button>`}
     ${wrong.value && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${wrong.value}</span></p>`}</section>`;
 }
