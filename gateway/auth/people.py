@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,8 @@ SESSION_LIFETIME = timedelta(days=30)
 BUILT_IN_KEY_ID = "built-in"
 JWKS_FRESH_SECONDS = 3600
 JWKS_RETRY_SECONDS = 30
+FRESH = timedelta(minutes=10)
+"""Since its issue, for which a token says the newest address of its person."""
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 _CODE_BYTES = 10
 _LATEST = 253_000_000_000.0
@@ -66,6 +68,12 @@ def normal_address(email: str) -> str:
 def _is_name(text: object) -> bool:
     """Whether a table can keep it."""
     return isinstance(text, str) and 0 < len(text) <= 500 and text.isprintable()
+
+
+def _address(claims: Mapping[str, Any]) -> str | None:
+    """The address of a token, if a table can keep it, unless its issuer says that nobody has shown it to be theirs."""
+    email = claims.get("email")
+    return str(email) if _is_name(email) and claims.get("email_verified") is not False else None
 
 
 class BuiltInIssuer:
@@ -165,7 +173,7 @@ def _parse(document: Any) -> dict[str, jwt.PyJWK]:
     return keys
 
 
-def _credential(token: str, claims: dict[str, Any]) -> Credential:
+def _credential(token: str, claims: Mapping[str, Any]) -> Credential:
     """An issuer that does not say when gets every token of its ended by signing out everywhere."""
     times = [claims.get("iat", 0), claims["exp"]]
     issued_at, expires_at = (datetime.fromtimestamp(min(float(time), _LATEST), UTC) for time in times)
@@ -215,7 +223,7 @@ class People:
         if token.count(".") != 2:
             return None
         claims = await self._claims(token)
-        account_id = await self._account_of(claims["sub"], claims.get("email"))
+        account_id = await self._account_of(claims)
         return Principal(Role.PERSON, account_id, by_cookie=False, credential=_credential(token, claims))
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -239,26 +247,32 @@ class People:
             raise unauthenticated("This token names nobody.")
         return claims
 
-    async def _account_of(self, subject: str, email: object) -> AccountId:
-        known = sa.select(people.c.account_id).where(
-            people.c.issuer == self._issuer_name, people.c.subject == subject
-        )
+    async def _account_of(self, claims: Mapping[str, Any]) -> AccountId:
+        """Whose account it is; one is made for who comes first. The address is what a fresh token says of it."""
+        theirs = people.c.issuer == self._issuer_name, people.c.subject == claims["sub"]
+        known, address = sa.select(people.c.account_id, people.c.email).where(*theirs), _address(claims)
         async with self._engine.begin() as connection:
-            found = (await connection.execute(known)).scalar_one_or_none()
-            if found is not None:
-                return AccountId(found)
-            await connection.execute(
-                insert(people)
-                .values(
-                    issuer=self._issuer_name,
-                    subject=subject,
-                    account_id=self._identifiers.account(),
-                    email=email if _is_name(email) else None,
-                    created_at=self._clock(),
+            found = (await connection.execute(known)).one_or_none()
+            if found is None:
+                await connection.execute(
+                    insert(people)
+                    .values(
+                        issuer=self._issuer_name,
+                        subject=claims["sub"],
+                        account_id=self._identifiers.account(),
+                        email=address,
+                        created_at=self._clock(),
+                    )
+                    .on_conflict_do_nothing()
                 )
-                .on_conflict_do_nothing()
-            )
-            return AccountId((await connection.execute(known)).scalar_one())
+                found = (await connection.execute(known)).one()
+            # Older tokens go on for weeks, and must not bring an older address back.
+            elif address not in (None, found.email) and self._is_fresh(claims):
+                await connection.execute(sa.update(people).where(*theirs).values(email=address))
+            return AccountId(found.account_id)
+
+    def _is_fresh(self, claims: Mapping[str, Any]) -> bool:
+        return self._clock() - _credential("", claims).issued_at < FRESH
 
     async def profile(self, account_id: AccountId) -> dict[str, str | None]:
         """`{"kind": "person" | "guest" | "visitor", "email"}`."""

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.auth.identity import Credential, Principal, Role, token_digest
-from gateway.auth.people import SESSION_LIFETIME, People, _credential
+from gateway.auth.people import FRESH, SESSION_LIFETIME, People, _credential
 from gateway.database.tables import guests, metadata
 from gateway.database.tables import people as people_table
 from gateway.http.problems import Problem
@@ -120,13 +120,13 @@ async def test_what_is_kept_of_a_person(known: People, engine: AsyncEngine) -> N
 
 @pytest.mark.parametrize("email", ["a", "a" * 500])
 async def test_an_address_is_kept_from_one_sign_to_five_hundred(known: People, email: str) -> None:
-    account_id = await known._account_of("somebody", email)
+    account_id = await known._account_of(claims_of("somebody", email))
     assert await known.profile(account_id) == {"kind": "person", "email": email}
 
 
 @pytest.mark.parametrize("email", [None, 7, ["a@b"], "a\x00b", "", "a" * 501])
 async def test_an_address_that_cannot_be_one_is_not_kept(known: People, email: object) -> None:
-    account_id = await known._account_of("somebody", email)
+    account_id = await known._account_of(claims_of("somebody", email))
     assert await known.profile(account_id) == {"kind": "person", "email": None}
 
 
@@ -227,3 +227,35 @@ async def test_a_session_ends_after_thirty_days(
     known.issuer._clock = ManualClock(NOW - timedelta(days=30, seconds=60))
     with pytest.raises(Problem):
         await known.principal(known.issuer.token("ada@example.com"))
+
+
+# --- the address that mail goes to ---
+
+
+def claims_of(subject: str, email: object, *, age: timedelta = timedelta(0), **more: Any) -> dict[str, Any]:
+    issued = (NOW - age).timestamp()
+    return {"sub": subject, "email": email, "iat": issued, "exp": issued + 3_600, **more}
+
+
+async def address_of(people: People, claims: dict[str, Any]) -> str | None:
+    return (await people.profile(await people._account_of(claims)))["email"]
+
+
+async def test_an_address_that_nobody_has_shown_to_be_theirs_is_not_kept(known: People) -> None:
+    assert await address_of(known, claims_of("a", "a@llamas.art", email_verified=False)) is None
+    assert await address_of(known, claims_of("a", "a@llamas.art", email_verified=True)) == "a@llamas.art"
+    assert await address_of(known, claims_of("b", "b@llamas.art")) == "b@llamas.art", "not every issuer says"
+
+
+async def test_a_new_address_comes_with_a_fresh_token_and_an_old_token_brings_none_back(
+    known: People,
+) -> None:
+    old = claims_of("a", "old@llamas.art", age=FRESH)
+    account = await known._account_of(old)
+    assert await address_of(known, claims_of("a", "new@llamas.art")) == "new@llamas.art"
+    assert await address_of(known, old) == "new@llamas.art"
+    for nothing in (None, "", 5, "x" * 501):
+        assert await address_of(known, claims_of("a", nothing)) == "new@llamas.art"
+    refused = claims_of("a", "else@llamas.art", email_verified=False)
+    assert await address_of(known, refused) == "new@llamas.art"
+    assert await known._account_of(refused) == account
