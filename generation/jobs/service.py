@@ -154,7 +154,7 @@ class Generations:
                 self._metrics.ended(JobState.SUPERSEDED.value)
                 self._queue.watch.changed()
             elif asked.rank is not None:
-                self._queue.watch.entered(asked.rank)
+                self._queue.watch.entered(asked.rank, receipt.position)
             return receipt, asked.rank
         raise SessionMoved
 

@@ -151,8 +151,10 @@ _newest = (
 )
 _at_hand = sa.and_(workers.c.state == "active", workers.c.seen_at > _time("present_since"))
 _each = sa.func.jsonb_build_array(sa.func.coalesce(_graphs, sa.text("'[]'::jsonb")), _at_hand)
+_position = sa.table("stored_events", sa.column("notification_id")).c.notification_id
 SNAPSHOT = sa.select(
     _virtual_time.label("virtual_time"),
+    sa.select(sa.func.coalesce(sa.func.max(_position), 0)).scalar_subquery().label("log_position"),
     sa.select(sa.func.count()).where(_queue.state == JobState.QUEUED.value).scalar_subquery().label("queued"),
     sa.select(sa.func.array_agg(_first.c.rank)).scalar_subquery().label("ranks"),
     _running.scalar_subquery().label("running"),

@@ -9,6 +9,7 @@ wrong later: a bound that it says is reached is looked at anew before anybody is
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,6 +57,8 @@ class QueueSnapshot:
     """What known workers can run; None if none is known."""
     recent_milliseconds: Sequence[int]
     """From lease to image, of the newest results."""
+    log_position: int = 0
+    """Of the log: what was recorded up to there is in this, and nothing later."""
 
     def serves(self, graph: str) -> bool:
         """False if workers are known and none of them can ever run the graph."""
@@ -67,8 +70,10 @@ class QueueSnapshot:
             return None
         return max(1, bisect_right(self.ranks, rank))
 
-    def enter(self, rank: int) -> None:
-        """Somebody has come."""
+    def enter(self, rank: int, position: int) -> None:
+        """Somebody has come, at a position of the log."""
+        if position <= self.log_position:
+            return
         if len(self.ranks) == self.queued or rank < self.ranks[-1]:
             insort(self.ranks, rank)
         self.queued += 1
@@ -85,6 +90,8 @@ class QueueWatch:
         self._loads: Batcher[str, QueueSnapshot] = Batcher(self._load)
         self._newest: QueueSnapshot | None = None
         self._changed = False
+        self._entered: deque[tuple[int, int]] = deque(maxlen=RANKS_MAX)
+        """Ranks and positions of the jobs that came since the newest load began."""
 
     async def snapshot(self, now: datetime) -> QueueSnapshot:
         """The queue as of `FRESH_FOR` ago or later, with everything that this process did to it."""
@@ -112,11 +119,11 @@ class QueueWatch:
         """This process has changed the queue in a way that only PostgreSQL knows exactly."""
         self._newest, self._changed = None, True
 
-    def entered(self, rank: int) -> None:
-        """A job of this process is in line."""
+    def entered(self, rank: int, position: int) -> None:
+        """A job of this process is in line, recorded at a position of the log."""
         if self._newest is not None:
-            self._newest.enter(rank)
-        self._changed = True
+            self._newest.enter(rank, position)
+        self._entered.append((rank, position))
 
     async def estimate(self, graph: str, rank: int, now: datetime) -> Estimate | None:
         """When the image of a job that has just come with this rank will be there; None if its place is not known here."""
@@ -131,6 +138,7 @@ class QueueWatch:
 
     async def _load(self, _: Sequence[str]) -> Mapping[str, QueueSnapshot]:
         self._changed = False
+        self._entered.clear()
         now = self._asked_at
         assert now is not None, "it is asked for by `anew`"
         known = {"most": RANKS_MAX, "known_since": now - KNOWN_WITHIN, "present_since": now - PRESENT_WITHIN}
@@ -138,7 +146,9 @@ class QueueWatch:
             row = (await connection.execute(sql.SNAPSHOT, known)).one()
         found = _snapshot(row, now)
         self._pace.note(now, found.virtual_time, waiting=found.queued > 0)
-        # What this process did while it was read may be in it, or not: the next one asks again.
+        for entered in self._entered:  # while it was read
+            found.enter(*entered)
+        # What else this process did meanwhile may be in it, or not: the next one asks again.
         self._newest = None if self._changed else found
         return {_ALL: found}
 
@@ -160,4 +170,5 @@ def _snapshot(row: Any, now: datetime) -> QueueSnapshot:
         workers=present,
         graphs=None if row.workers is None else frozenset(known),
         recent_milliseconds=list(row.recent or ()),
+        log_position=row.log_position,
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from generation.domain.errors import QueueFull
 from generation.domain.fairness import PRIORITY
 from generation.domain.requests import SKETCH_GRAPH, Accepted, Limits
+from generation.queueing.pace import PaceWatch
 from generation.queueing.queue import JobQueue
-from generation.queueing.watch import FRESH_FOR, QueueSnapshot
+from generation.queueing.watch import FRESH_FOR, QueueSnapshot, QueueWatch
+from generation.store.autocommit import Autocommit
 from generation.store.tables import queue_clock
 from tests.generation.core.world import World, open_world
 
@@ -76,6 +82,40 @@ async def test_the_clock_of_the_queue_is_no_further_behind_than_a_moment(world: 
     assert (await accepted(world)).rank == 77_000_000
 
 
+class Slow(Autocommit):
+    """Connections whose answers come late, and are as of when they were asked for."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        self.asked = 0
+        self.answered, self.let = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        self.asked += 1
+        async with super().connect() as connection:
+            yield connection
+        self.answered.set()
+        await self.let.wait()
+
+
+async def test_who_comes_while_the_queue_is_read_is_counted_once_and_nobody_asks_again(world: World) -> None:
+    reading = Slow(world.engine)
+    watch = QueueWatch(reading, PaceWatch())
+    places = [(await accepted(world)).rank, await world.reader.head()]
+    looking = asyncio.create_task(watch.snapshot(world.clock()))
+    await reading.answered.wait()
+    watch.entered(places[0] or 0, places[1] or 0)  # told late: it is in what was read
+    later = (await accepted(world)).rank
+    watch.entered(later or 0, await world.reader.head())
+    reading.let.set()
+    assert (await looking).queued == 2
+    again = await watch.snapshot(world.clock())
+    assert (again.queued, sorted(again.ranks), reading.asked) == (2, sorted([places[0], later]), 1)
+    watch.entered(places[0] or 0, places[1] or 0)
+    assert (await watch.snapshot(world.clock())).queued == 2
+
+
 def test_a_place_beyond_those_that_are_known_is_not_guessed(world: World) -> None:
     snapshot = QueueSnapshot(
         taken_at=world.clock(),
@@ -89,7 +129,7 @@ def test_a_place_beyond_those_that_are_known_is_not_guessed(world: World) -> Non
     )
     assert snapshot.position(1) == 1
     assert snapshot.position(2) is None
-    snapshot.enter(9)
+    snapshot.enter(9, 1)
     assert (snapshot.queued, snapshot.ranks) == (6, [1, 2])
-    snapshot.enter(1)
+    snapshot.enter(1, 2)
     assert (snapshot.queued, snapshot.ranks, snapshot.position(1)) == (7, [1, 1, 2], 2)
