@@ -1,4 +1,4 @@
-"""What the events of a payment for a pack, a pass or a period of a plan mean for its account. Pure."""
+"""What the events of a payment for a pack, a pass or a plan mean for its account, invoiced or not. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from ledger.domain.prepaying import next_period
 from ledger.domain.state import Account
 from ledger.log.model import Event
 from rails.domain import events
-from rails.domain.crediting import ledger_commands, paid, reverse
+from rails.domain.crediting import bringing, ledger_commands, paid, reverse
+from rails.domain.invoiced import PeriodInvoiced
 from rails.domain.purchases import PackSold, PlanSold
 from rails.domain.state import Payment
 
@@ -89,6 +90,8 @@ def _bought(
     facts, parts = payment.facts(), [event.bought for event in receipts if event.bought is not None]
     worth = sum((part.worth for part in parts), start=NOTHING)
     money = paid(payment_id, facts.rail, receipts[0].rate, worth)
+    if facts.invoiced is not None:
+        return bringing(facts.invoiced, parts[0].lot_id, money)
     match facts.purchase:
         case PlanSold(plan=plan, months=months, subscription_id=subscription_id):
             start, end = next_period(account, plan, months, now)
@@ -125,11 +128,11 @@ def _won(
     payment_id: str, payment: Payment, part: events.RestoredPart, event: events.DisputeWon, account: Account
 ) -> Command:
     is_known = any(dispute.reversal_id == part.reversal_id for dispute in account.status.disputes)
-    rate, plan = payment.receipts[event.money_ref].rate, payment.facts().purchase
-    if is_known or rate is None or not isinstance(plan, PlanSold):
+    rate, name = payment.receipts[event.money_ref].rate, _period_of(payment)
+    if is_known or rate is None or name is None:
         return RestoreReversal(reversal_id=part.reversal_id, lot_id=part.lot_id)
     return RestorePeriod(
-        subscription_id=plan.subscription_id,
+        subscription_id=name,
         payment_id=payment_id,
         schedule_id=part.lot_id,
         consideration=paid(payment_id, payment.facts().rail, rate, part.worth),
@@ -140,17 +143,17 @@ def _reinstated(
     payment_id: str, payment: Payment, event: events.PaymentReinstated, now: datetime
 ) -> Sequence[Command]:
     """Money that was credited, went and came back: it brings again what it brought, with a whole life."""
-    facts = payment.facts()
+    facts, name = payment.facts(), _period_of(payment)
     money = paid(payment_id, facts.rail, event.rate, event.worth)
-    match facts.purchase:
-        case PlanSold(subscription_id=subscription_id) if not event.credits:
-            restore = RestorePeriod(
-                subscription_id=subscription_id,
-                payment_id=payment_id,
-                schedule_id=event.lot_id,
-                consideration=money,
-            )
-            return [restore]
+    if name is not None and not event.credits:
+        restore = RestorePeriod(
+            subscription_id=name, payment_id=payment_id, schedule_id=event.lot_id, consideration=money
+        )
+        return [restore]
+    match facts.purchase or facts.invoiced:
+        case PeriodInvoiced(plan=plan, starts_at=starts_at, ends_at=ends_at):
+            over = now + (ends_at - starts_at) + timedelta(seconds=plan.grace_seconds)
+            return [_again(event, money, Source.RESTORED, over)]
         case PlanSold(plan=plan, months=months):
             over = months_after(now, months) + timedelta(seconds=plan.grace_seconds)
             return [_again(event, money, Source.RESTORED, over)]
@@ -173,6 +176,16 @@ def _again(
     )
 
 
+def _period_of(payment: Payment) -> str | None:
+    """The subscription of which the payment buys a period; None if it buys something else."""
+    facts = payment.facts()
+    match facts.purchase or facts.invoiced:
+        case PlanSold(subscription_id=name) | PeriodInvoiced(subscription_id=name):
+            return name
+        case _:
+            return None
+
+
 def _money_is_gone(payment: Payment) -> bool:
     """Whether everything that bought the plan has gone back."""
     receipts = [receipt for receipt in payment.receipts.values() if receipt.bought is not None]
@@ -180,14 +193,14 @@ def _money_is_gone(payment: Payment) -> bool:
 
 
 def _revoked(payment_id: str, payment: Payment) -> Sequence[Command]:
-    plan = payment.facts().purchase
-    if not isinstance(plan, PlanSold) or not _money_is_gone(payment):
+    name = _period_of(payment)
+    if name is None or not _money_is_gone(payment):
         return []
-    return [RevokePeriod(subscription_id=plan.subscription_id, payment_id=payment_id)]
+    return [RevokePeriod(subscription_id=name, payment_id=payment_id)]
 
 
 def _restored(payment_id: str, payment: Payment) -> Sequence[Command]:
-    plan = payment.facts().purchase
-    if not isinstance(plan, PlanSold) or _money_is_gone(payment):
+    name = _period_of(payment)
+    if name is None or _money_is_gone(payment):
         return []
-    return [RestorePeriod(subscription_id=plan.subscription_id, payment_id=payment_id)]
+    return [RestorePeriod(subscription_id=name, payment_id=payment_id)]

@@ -37,13 +37,9 @@ class PaymentAccountMoved(Refusal):
     message = "The account of this payment has been merged into another."
 
 
-def ledger_commands(
-    payment_id: str, rail: str, event: Event, invoiced: Invoiced | None = None
-) -> Sequence[Command]:
-    """The ledger's side of one event of a payment. Pure."""
+def ledger_commands(payment_id: str, rail: str, event: Event) -> Sequence[Command]:
+    """The ledger's side of one event of a payment for credits. Pure."""
     match event:
-        case events.PaymentSettled() if invoiced is not None and event.rate_basis == "quote":
-            return [bringing(invoiced, event.lot_id, paid(payment_id, rail, event.rate, event.worth))]
         case events.PaymentSettled() | events.PaymentReinstated():
             return [_grant(payment_id, rail, event)] if event.credits else []
         case events.RefundReturned():

@@ -19,9 +19,10 @@ def post(
     Raises `PaymentAccountMoved(into=…)` if the account has been merged: run it again there.
     """
     facts = payment.facts()
-    for event in happened if facts.purchase is None else one_by_one(happened):
-        if facts.purchase is None:
-            commands = ledger_commands(payment_id, facts.rail, event, facts.invoiced)
+    is_plain = facts.purchase is None and facts.invoiced is None
+    for event in happened if is_plain else one_by_one(happened):
+        if is_plain:
+            commands = ledger_commands(payment_id, facts.rail, event)
         else:
             commands = purchase_commands(payment_id, payment, event, uow.state(account_id), uow.now)
         for command in commands:

@@ -161,13 +161,16 @@ def _settle(
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
     whole_price = payment.quoted_minor + receipt.amount.minor >= facts.amount_due.minor
     if facts.invoiced is not None and in_time and whole_price:
+        lot_id, worth = next(lot_ids), worth_of(receipt.amount, receipt.fee, rate)
+        brings = facts.invoiced.credits
         return events.PaymentSettled(
             **arrival,
-            credits=facts.invoiced.credits,
-            lot_id=next(lot_ids),
+            credits=brings,
+            lot_id=lot_id,
             rate=rate,
             rate_basis="quote",
-            worth=worth_of(receipt.amount, receipt.fee, rate),
+            worth=worth,
+            bought=Bought(lot_id=lot_id, minor=receipt.amount.minor, credits=brings, worth=worth),
         )
     basis = "quote" if in_time else "spot"
     if facts.purchase is not None:

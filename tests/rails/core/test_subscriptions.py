@@ -360,6 +360,32 @@ async def test_money_of_a_period_that_goes_back_takes_its_credits_along(town: To
     assert await town.credits() == 0
     (topup,) = await town.payments.topups_of(town.account_id)
     assert topup.state is TopupState.REVERSED
+    assert await town.plan() == "free"
+
+
+@pytest.mark.parametrize("offer", [STARTER, UNLIMITED], ids=str)
+async def test_a_disputed_period_brings_nothing_and_earns_nothing_until_it_is_won(
+    town: Town, offer: Offer
+) -> None:
+    record = await town.begin(offer)
+    invoice = await invoice_of(town, record)
+    (money_ref,) = list(town.network.way(invoice).receipts)
+    town.clock.advance(timedelta(days=3))
+    await town.network.change(invoice, money_ref, ReceiptState.DISPUTED)
+    await town.payments.deal_with("fake", invoice)
+    account = await town.account()
+    assert (await town.plan(), account.status.schedules) == ("free", ())
+    assert await town.credits() == 0
+    town.clock.advance(timedelta(days=3))
+    await town.network.change(invoice, money_ref, ReceiptState.SETTLED)
+    await town.payments.deal_with("fake", invoice)
+    assert await town.plan() == offer.plan
+    account = await town.account()
+    if offer == UNLIMITED:
+        (schedule,) = account.status.schedules
+        assert schedule.consideration.worth.net_minor > 0
+    else:
+        assert await town.credits() == 2_000
 
 
 # --- changes ---------------------------------------------------------------------------------------
