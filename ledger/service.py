@@ -174,18 +174,19 @@ class Ledger:
         *,
         key: CommandKey | None = None,
         actor: str = ACTOR,
+        keeps_refusals: bool = True,
     ) -> Receipt:
         """Any other command of `ledger.domain.commands`: refunds, reversals, plans, adjustments.
 
         With a key, the command must be the same when repeated, the ids in it included. The result are the
-        stored names of the events.
+        stored names of the events. `keeps_refusals` as in `Transaction`.
         """
         body = ["act", account_id, c.NAMES[type(command)], command]
 
         def decide(uow: UnitOfWork) -> list[str]:
             return [EVENT_NAMES[type(event)] for event in applying.act_in(uow, account_id, command)]
 
-        return await self._submit((account_id,), body, decide, key, actor)
+        return await self._submit((account_id,), body, decide, key, actor, keeps_refusals=keeps_refusals)
 
     async def merge(
         self,
@@ -300,9 +301,16 @@ class Ledger:
         decide: Callable[[UnitOfWork], Any],
         key: CommandKey | None,
         actor: str,
+        *,
+        keeps_refusals: bool = True,
     ) -> Awaitable[Receipt]:
         return self._writer.submit(
             Transaction(
-                key=key or self._ids.command(), actor=actor, body=body, streams=streams, decide=decide
+                key=key or self._ids.command(),
+                actor=actor,
+                body=body,
+                streams=streams,
+                decide=decide,
+                keeps_refusals=keeps_refusals,
             )
         )

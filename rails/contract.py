@@ -103,6 +103,8 @@ class FundsReceipt:
     """The part taken back so far, for partial reversals and disputes."""
     external_ref: str | None = None
     """A reference an accountant can look up at the rail (never a preimage, never a secret)."""
+    evidence_due_by: datetime | None = None
+    """Of disputed money: until when the rail takes evidence, where it says so."""
 
 
 class PaymentRequestStatus(StrEnum):

@@ -33,6 +33,14 @@ people = sa.Table(
     _time("created_at"),
 )
 
+operators = sa.Table(
+    "operators",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("added_by", sa.Text, nullable=False, comment="who let them in"),
+    _time("added_at"),
+)
+
 guests = sa.Table(
     "guests",
     metadata,

@@ -138,13 +138,15 @@ class PaymentSettled(Event, frozen=True, kw_only=True):
     lot_id: str
     rate: Rate
     rate_basis: str
-    """`quote` (first seen in time) or `spot` (the rate at crediting)."""
+    """`quote` (first seen in time), `spot` (the rate at crediting) or `assigned` (an operator named the credits)."""
     worth: Worth
     """Net, tax and rail fee of `amount`, and its value at receipt in US cents, rounded down."""
     first_seen_at: datetime
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    reason: str = ""
+    """Why, if an operator decided it."""
     bought: Bought | None = None
     """The part that bought what the payment is for; `credits` and `worth` include it."""
 
@@ -216,6 +218,7 @@ class DisputeOpened(Event, frozen=True, kw_only=True):
     taken: Money
     parts: tuple[TakenPart, ...] = ()
     asked_at: datetime
+    evidence_due_by: datetime | None = None
 
 
 class DisputeWon(Event, frozen=True, kw_only=True):

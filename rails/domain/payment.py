@@ -69,12 +69,15 @@ class GiveUpOpening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptFunds:
-    """Credit money that waits in suspense, at today's rate, because its payer agreed."""
+    """Credit money that waits in suspense: at today's rate, because its payer agreed, or with so many credits."""
 
     money_ref: str
     rate: Rate
     lot_id: str
     asked_at: datetime
+    credits: int | None = None
+    """As an operator decides, whatever the money is worth."""
+    reason: str = ""
 
 
 PaymentCommand = (
@@ -123,11 +126,16 @@ def decide(payment: Payment, command: PaymentCommand, now: datetime) -> Sequence
 def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
     facts = payment.facts()
     known = payment.receipts.get(command.money_ref)
-    if known is None or known.status is not ReceiptStatus.MISMATCHED or known.taken_minor:
+    if known is None or known.taken_minor or known.refunded_minor or known.amount.minor <= 0:
         raise MoneyNotInSuspense
-    if known.refunded_minor or is_going_back(payment.refunds.values(), known.money_ref):
+    if is_going_back(payment.refunds.values(), known.money_ref):
         raise MoneyNotInSuspense
-    bought = credits_down(known.amount, command.rate, facts.price)
+    if command.credits is None and known.status is ReceiptStatus.MISMATCHED:
+        bought = credits_down(known.amount, command.rate, facts.price)
+    elif command.credits is not None and known.status in (ReceiptStatus.MISMATCHED, ReceiptStatus.TOO_SMALL):
+        bought = command.credits
+    else:
+        raise MoneyNotInSuspense
     if bought < 1:
         raise MoneyNotInSuspense
     return [
@@ -137,11 +145,12 @@ def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
             credits=bought,
             lot_id=command.lot_id,
             rate=command.rate,
-            rate_basis="spot",
+            rate_basis="spot" if command.credits is None else "assigned",
             worth=worth_of(known.amount, known.fee, command.rate),
             first_seen_at=known.first_seen_at,
             asked_at=command.asked_at,
             fee=known.fee,
             external_ref=known.external_ref,
+            reason=command.reason,
         )
     ]

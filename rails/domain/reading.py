@@ -313,7 +313,9 @@ def _taken_or_given_back(
         case ReceiptState.DISPUTED if (
             (taken > known.taken_minor) if disputed else (taken >= known.taken_minor)
         ):
-            return events.DisputeOpened(**_taking(known, taken, asked_at))
+            return events.DisputeOpened(
+                **_taking(known, taken, asked_at), evidence_due_by=receipt.evidence_due_by
+            )
         case ReceiptState.DISPUTED:
             return None
         case _ if taken > known.taken_minor:

@@ -74,6 +74,8 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Credits that went with it."""
     bought: Bought | None = None
     """The part that bought what the payment is for. What is left over beside it goes back first."""
+    evidence_due_by: datetime | None = None
+    """Of an open dispute, where the rail says so."""
 
     @property
     def credits_left(self) -> int:
@@ -292,6 +294,7 @@ def _change(receipt: ReceiptRecord, event: Event) -> ReceiptRecord:
                 _take(receipt, event, ReceiptStatus.DISPUTED),
                 disputed=receipt.disputed + parts,
                 disputed_minor=receipt.disputed_minor + taken.minor - receipt.taken_minor,
+                evidence_due_by=event.evidence_due_by,
             )
         case events.DisputeWon(parts=parts):
             lots = tuple(LotShare(part.lot_id, part.credits, part.bought) for part in parts)

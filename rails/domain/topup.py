@@ -282,6 +282,7 @@ def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: d
         and not payment.expired,
         "unpriced": state is TopupState.UNPRICED
         or any(receipt.status is ReceiptStatus.UNPRICED for receipt in payment.receipts.values()),
+        "suspended": any(is_suspended(receipt) for receipt in payment.receipts.values()),
         "watch_until": _watch_until(payment, state),
         "quote_expires_at": facts.quote_expires_at,
         "opened_at": opened_at,

@@ -11,6 +11,7 @@ from ledger.clock import Clock
 from ledger.errors import Refusal
 from ledger.identifiers import CommandKey, Identifiers, PaymentId
 from ledger.log.model import Event, LogWriter, SideTable, Transaction, UnitOfWork
+from ledger.money import USD, Rate
 from rails.contract import Instructions, Observation, Order
 from rails.domain import events
 from rails.domain import payment as domain
@@ -18,7 +19,7 @@ from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerge
 from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
 from rails.domain.posting import post
 from rails.domain.reading import RecordObservation, lots_needed_max
-from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted
+from rails.domain.refusals import MoneyCreditedElsewhere, PaymentRetracted, RailClosed
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import payment_of, payment_row
 from rails.quotes.quote import Rates
@@ -201,6 +202,36 @@ class Recorder:
         money = tuple(receipt.money_ref for receipt in observation.receipts)
         await self.run(payment_id, row, command, actor=f"rail:{facts.rail}", money=money, hook=hook)
 
+    async def accept(
+        self,
+        payment_id: str,
+        money_ref: str,
+        *,
+        actor: str,
+        credits_: int | None,
+        reason: str,
+        key: CommandKey | None,
+    ) -> None:
+        """Credit money that waits in suspense, at today's rate or with so many credits; once, if there is a key."""
+        row = await self._row(payment_id)
+        known = payment_of(row).receipts.get(money_ref)
+        if known is None:
+            raise domain.MoneyNotInSuspense
+        asset = known.amount.asset
+        spot = self._rates.spot(asset)
+        if spot is None and credits_ is None:
+            raise RailClosed(rail=row["rail"], reason=self._rates.why_not(asset))
+        command = domain.AcceptFunds(
+            money_ref=money_ref,
+            rate=Rate(0, 1, asset, USD) if spot is None else spot.rate,
+            lot_id=self._ids.lot(),
+            asked_at=self._clock(),
+            credits=credits_,
+            reason=reason,
+        )
+        body = ["accept", money_ref, credits_, reason]
+        await self.run(payment_id, row, command, actor=actor, money=(money_ref,), key=key, body=body)
+
     async def run(
         self,
         payment_id: str,
@@ -210,16 +241,29 @@ class Recorder:
         actor: str,
         money: Sequence[str] = (),
         hook: TransactionHook | None = None,
+        key: CommandKey | None = None,
+        body: Sequence[Any] = (),
     ) -> None:
-        """One command on an open payment. What would change nothing is not even submitted."""
-        if hook is None and not domain.decide(payment_of(row), command, self._clock()):
+        """One command on an open payment. What would change nothing is not even submitted.
+
+        With `key`, which stands for `body`, it is done once, and a refusal leaves the key open.
+        """
+        if hook is None and key is None and not domain.decide(payment_of(row), command, self._clock()):
             return
         account_id, opened = str(row["account_id"]), payment_of(row).facts()
         place = (openings_table(by_link=opened.link is not None), opened.account_id)
         for _ in range(MERGES_MAX):
             try:
                 await self._submit(
-                    payment_id, account_id, command, place=place, actor=actor, money=money, hook=hook
+                    payment_id,
+                    account_id,
+                    command,
+                    place=place,
+                    actor=actor,
+                    money=money,
+                    hook=hook,
+                    key=key,
+                    body=body,
                 )
             except PaymentAccountMoved as moved:
                 account_id = moved.into
@@ -237,6 +281,8 @@ class Recorder:
         actor: str,
         money: Sequence[str],
         hook: TransactionHook | None,
+        key: CommandKey | None,
+        body: Sequence[Any],
     ) -> None:
         def decide(uow: UnitOfWork) -> Any:
             happened = domain.decide(uow.state(payment_id), command, uow.now)
@@ -253,9 +299,9 @@ class Recorder:
 
         await self._log.submit(
             Transaction(
-                key=self._ids.command(),
+                key=key or self._ids.command(),
                 actor=actor,
-                body={"payment_id": payment_id, "account_id": account_id},
+                body=[payment_id, *body] if key else {"payment_id": payment_id, "account_id": account_id},
                 streams=(payment_id, account_id, *(hook.streams if hook else ())),
                 rows=(
                     (PAYMENT_TABLE, payment_id),
@@ -264,6 +310,7 @@ class Recorder:
                     *(hook.rows if hook else ()),
                 ),
                 decide=decide,
+                keeps_refusals=key is None,
             )
         )
 

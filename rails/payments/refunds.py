@@ -50,6 +50,7 @@ from rails.domain.refusals import (
     RefundTooLate,
     RefundUnclear,
     RefundUnderWay,
+    UnknownRail,
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import payment_of
@@ -81,12 +82,14 @@ class RefundAsked:
     """Money in suspense, all of which goes back, instead of credits."""
     destination: str | None = None
     reason: str
+    by_hand: bool = False
+    """An operator sends it, whatever the rail can, or although it is not here."""
     days_max: int | None = None
     """Refused if the credits were granted longer ago: the owner's rule for people's own requests."""
 
     def body(self) -> list[Any]:
         """What a key stands for, without where the money goes."""
-        named = (self.lot_id, self.credits, self.amount_minor, self.money_ref, self.reason)
+        named = (self.lot_id, self.credits, self.amount_minor, self.money_ref, self.reason, self.by_hand)
         return ["refund", self.payment_id, *named]
 
 
@@ -135,7 +138,7 @@ class RefundService:
         row = await self._store.payment(asked.payment_id)
         if row is None:
             raise PaymentNotFound
-        by_hand = self._sent_by_hand(str(row["rail"]), asked.destination)
+        by_hand = self._sent_by_hand(str(row["rail"]), asked)
         refund_id = self._ids.new("ref")
         for _ in range(MERGES_MAX):
             try:
@@ -148,12 +151,17 @@ class RefundService:
                 return str(receipt.result["refund_id"])
         raise TooManyMerges
 
-    def _sent_by_hand(self, rail: str, destination: str | None) -> bool:
+    def _sent_by_hand(self, rail: str, asked: RefundAsked) -> bool:
+        """Raises `UnknownRail` where the rail is not configured: another process may well be able to send."""
+        if asked.by_hand:
+            return True
         chosen = self._rails.get(rail)
-        refund_to = self.goes_to(rail)
-        if refund_to is RefundTo.ORIGIN and destination is not None:
+        if chosen is None:
+            raise UnknownRail(rail=rail)
+        refund_to = chosen.capabilities.refund_to
+        if refund_to is RefundTo.ORIGIN and asked.destination is not None:
             raise DestinationNotTaken(refund_to=refund_to.value)
-        if refund_to in (RefundTo.INVOICE, RefundTo.ADDRESS) and destination is None:
+        if refund_to in (RefundTo.INVOICE, RefundTo.ADDRESS) and asked.destination is None:
             raise DestinationMissing(refund_to=str(refund_to))
         return not isinstance(chosen, Refunds)
 

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from ledger.clock import Clock
-from ledger.identifiers import AccountId, Identifiers, PaymentId, is_identifier
+from ledger.identifiers import AccountId, CommandKey, Identifiers, PaymentId, is_identifier
 from ledger.log.model import LogWriter
 from ledger.money import Asset, Money
 from rails.contract import (
@@ -280,18 +280,21 @@ class Payments:
             view_now = await self.topup(payment_id)
         return view_now
 
-    async def accept_funds(self, payment_id: str, money_ref: str, actor: str) -> TopupView:
-        """Credit money of another asset that waits in suspense, at today's rate: its payer agreed."""
-        row = await self._row(payment_id)
-        known = payment_of(row).receipts.get(money_ref)
-        spot = None if known is None else self._rates.spot(known.amount.asset)
-        if spot is None:
-            raise domain.MoneyNotInSuspense
-        command = domain.AcceptFunds(
-            money_ref=money_ref, rate=spot.rate, lot_id=self._ids.lot(), asked_at=self._clock()
-        )
+    async def accept_funds(
+        self,
+        payment_id: str,
+        money_ref: str,
+        actor: str,
+        *,
+        credits_: int | None = None,
+        reason: str = "",
+        key: CommandKey | None = None,
+    ) -> TopupView:
+        """Credit money that waits in suspense: at today's rate, because its payer agreed, or so many credits."""
         async with self._lock(payment_id):
-            await self._recorder.run(payment_id, row, command, actor=actor, money=(money_ref,))
+            await self._recorder.accept(
+                payment_id, money_ref, actor=actor, credits_=credits_, reason=reason, key=key
+            )
         return await self.topup(payment_id)
 
     async def accept_notification(self, rail: str, headers: Mapping[str, str], body: bytes) -> int:

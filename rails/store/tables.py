@@ -24,6 +24,13 @@ PAYMENT_ROWS = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("unpaid", sa.Boolean, nullable=False),
     sa.Column("unpriced", sa.Boolean, nullable=False),
+    sa.Column(
+        "suspended",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="has money that waits for an operator",
+    ),
     sa.Column("watch_until", _instant, nullable=True),
     sa.Column("quote_expires_at", _instant, nullable=False),
     sa.Column("opened_at", _instant, nullable=False),
@@ -36,6 +43,11 @@ PAYMENT_ROWS = sa.Table(
         "rail_payments_watched", "rail", "payment_id", postgresql_where=sa.text("watch_until IS NOT NULL")
     ),
     sa.Index("rail_payments_unpriced", "rail", "payment_id", postgresql_where=sa.text("unpriced")),
+    sa.Index(
+        "rail_payments_attention",
+        "payment_id",
+        postgresql_where=sa.text("suspended OR unpriced OR state = 'disputed'"),
+    ),
 )
 """The present state of each payment, written in the transaction of its events. Rebuilt from the log."""
 

@@ -27,6 +27,8 @@ AMOUNT_MAX = 10**15
 _CODE = re.compile(r"[a-z0-9_]{1,80}")
 _GONE = ("succeeded", "pending", "requires_action")
 """A refund in one of these states has left our balance; `failed` and `canceled` came back."""
+_ANSWERABLE = ("needs_response", "warning_needs_response")
+"""Disputes in these states wait for evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]
         fee=_fee(charge),
         reversed_amount=Money(taken, USD) if taken else None,
         external_ref=name_of(charge["id"] if charge else intent["id"]),
+        evidence_due_by=_evidence_due_by(disputes) if state is ReceiptState.DISPUTED else None,
     )
 
 
@@ -149,6 +152,16 @@ def _taken(received: int, refunds: Sequence[Json], disputes: Sequence[Json]) -> 
     if any(withdrawn[dispute["id"]] and dispute["status"] != "lost" for dispute in disputes):
         return ReceiptState.DISPUTED, taken
     return (ReceiptState.REVERSED if taken else ReceiptState.SETTLED), taken
+
+
+def _evidence_due_by(disputes: Sequence[Json]) -> datetime | None:
+    """The first deadline among disputes that still take evidence (`evidence_details.due_by`, seconds since 1970)."""
+    due = [
+        amount_of(details["due_by"])
+        for dispute in disputes
+        if dispute["status"] in _ANSWERABLE and (details := dispute["evidence_details"])["due_by"] is not None
+    ]
+    return datetime.fromtimestamp(min(due), UTC) if due else None
 
 
 def _withdrawn(dispute: Json) -> int:

@@ -68,8 +68,6 @@ ALLOWED = {
     "gateway/auth/sessions.py:STALE_SECONDS_MAX": "a promise that a test measures",
     # What an issue wires to a route, a command and a page.
     "ledger/domain/periods.py:monthly_period": "issue 11: subscriptions",
-    "rails/payments/service.py:accept_funds": "issues 11 and 13: suspended money",
-    "rails/payments/refunds.py:end_by_hand": "issue 11: operators",
     "ledger/domain/journal.py:postings": "issue 14: the books",
     "ledger/domain/journal.py:MOVES_NOTHING": "issue 14: the books",
     # For people who write programs on top.

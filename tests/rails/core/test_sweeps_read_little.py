@@ -25,7 +25,7 @@ FILL = (
     f"""
     INSERT INTO rail_payments
     SELECT 'pay_' || to_char(n, 'FM000000'), 'acct_' || n % 40000, 'fake', 'pay_' || to_char(n, 'FM000000'),
-           'paid', n % 500 = 7, n % 500 = 8, CASE WHEN n % 500 IN (7, 8) THEN :now + interval '1 hour' END,
+           'paid', n % 500 = 7, n % 500 = 8, n % 500 = 9, CASE WHEN n % 500 IN (7, 8) THEN :now + interval '1 hour' END,
            :now + (n % 1000 - 510) * interval '1 minute', :now, '{{}}'
     FROM generate_series(1, {PAYMENTS}) n
     """,
