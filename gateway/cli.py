@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from gateway.commands import money
+
 app = typer.Typer(
     name="llamasketch",
     help="Sketches into images, paid per image: run it, try it, prove its books.",
@@ -24,6 +26,7 @@ bench_app = typer.Typer(help="Measure on this machine.", no_args_is_help=False, 
 app.add_typer(workers_app, name="workers", invoke_without_command=True)
 app.add_typer(mail_app, name="mail", invoke_without_command=True)
 app.add_typer(bench_app, name="bench", invoke_without_command=True)
+money.add_to(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
 

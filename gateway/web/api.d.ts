@@ -32,6 +32,34 @@ export interface AccountStateOut {
   lots: (LotOut)[];
 }
 
+/** The account after what was done. */
+export interface AdjustedOut {
+  account_id: string;
+  available: number;
+  debt: number;
+  events: (string)[];
+}
+
+/** What an operator did to an account. */
+export interface AdjustmentOut {
+  account_id: string;
+  at: string;
+  kind: string;
+  credits: number;
+  actor: string;
+  reason: string;
+}
+
+/** What waits for an operator, two hundred of each at most. */
+export interface AttentionOut {
+  suspended: (SuspendedOut)[];
+  disputes: (DisputeOut)[];
+  refunds: (OpenRefundOut)[];
+  unmatched: (UnmatchedOut)[];
+  debts: (DebtOut)[];
+  adjustments: (AdjustmentOut)[];
+}
+
 /** Credits, whole numbers; none is ever negative. */
 export interface BalanceOut {
   posted: number;
@@ -67,6 +95,25 @@ export interface ChangePreviewOut {
 export interface CreditsOut {
   held: number;
   captured: number;
+}
+
+/** An account that owes credits. */
+export interface DebtOut {
+  account_id: string;
+  debt: number;
+  posted: number;
+}
+
+/** An open dispute. */
+export interface DisputeOut {
+  amount_minor: number;
+  asset: string;
+  payment_id: string;
+  account_id: string;
+  rail: string;
+  money_ref: string;
+  external_ref: string | null;
+  evidence_due_by: string | null;
 }
 
 /** One movement of the balance. */
@@ -164,6 +211,15 @@ export interface LiveSessionOut {
   variations: number;
 }
 
+/** One event, as it was recorded. */
+export interface LogEntryOut {
+  position: number;
+  recorded_at: string;
+  event: string;
+  actor: string;
+  data: unknown;
+}
+
 /** Credits granted by one cause. */
 export interface LotOut {
   id: string;
@@ -208,6 +264,18 @@ export interface OfferOut {
   usd_minor: number;
 }
 
+/** A refund that has not ended. */
+export interface OpenRefundOut {
+  refund_id: string;
+  payment_id: string;
+  account_id: string;
+  rail: string;
+  by_hand: boolean;
+  destination: string | null;
+  attempts: number;
+  last_problem: string | null;
+}
+
 /** Credits bought once; a pass ends soon. */
 export interface PackOut {
   name: string;
@@ -218,10 +286,41 @@ export interface PackOut {
   lasts_seconds?: number | null;
 }
 
+/** Everything about one payment. */
+export interface PaymentDetailOut {
+  topup: TopupOut;
+  account_id: string;
+  external_refs: (string)[];
+  refund_to: "origin" | "invoice" | "address" | null;
+  refundable: (RefundableOut)[];
+  suspended: (SuspendedOut)[];
+  lots: (LotOut)[];
+  events: (LogEntryOut)[];
+}
+
 /** Money that is missing, and how to pay it. */
 export interface PaymentDueOut {
   url: string | null;
   next_attempt_at: string | null;
+}
+
+/** A payment in a list. */
+export interface PaymentRowOut {
+  payment_id: string;
+  account_id: string;
+  rail: string;
+  state: string;
+  amount_due: MoneyOut;
+  credits: number;
+  credited: number;
+  opened_at: string;
+  refunds: number;
+}
+
+/** Payments, newest first. */
+export interface PaymentRowsOut {
+  payments: (PaymentRowOut)[];
+  next_before: string | null;
 }
 
 /** Who it is, as far as we know. */
@@ -382,6 +481,14 @@ export interface RefundOut {
   by_hand: boolean;
 }
 
+/** Unspent credits of a payment, and what can be sent back for them. */
+export interface RefundableOut {
+  amount_minor: number;
+  asset: string;
+  lot_id: string;
+  credits: number;
+}
+
 /** Notifications that were not kept since this process began. */
 export interface RefusedOut {
   reason: string;
@@ -454,6 +561,19 @@ export interface SubscriptionsOut {
   rails: (string)[];
 }
 
+/** Money that waits for an operator, or for a rate. */
+export interface SuspendedOut {
+  amount_minor: number;
+  asset: string;
+  payment_id: string;
+  account_id: string;
+  rail: string;
+  money_ref: string;
+  status: "mismatched" | "too_small" | "unpriced";
+  first_seen_at: string;
+  going_back: boolean;
+}
+
 /** What a link to top up an account is for. */
 export interface TopupLinkOut {
   account: string;
@@ -487,6 +607,15 @@ export interface TopupsOut {
   topups: (TopupOut)[];
 }
 
+/** A notification about a payment of ours that could not be dealt with. */
+export interface UnmatchedOut {
+  id: number;
+  rail: string;
+  payment_id: string | null;
+  received_at: string;
+  last_problem: string | null;
+}
+
 /** Use of the present period's allowance. */
 export interface UsageOut {
   period?: string;
@@ -503,6 +632,11 @@ export interface VisitorOut {
 }
 
 type Found<K extends string> =
+  K extends `POST /v1/operator/payments/${string}/refunds/${string}` ? TopupOut :
+  K extends `POST /v1/operator/payments/${string}/suspense` ? TopupOut :
+  K extends `POST /v1/operator/accounts/${string}/forgive` ? AdjustedOut :
+  K extends `POST /v1/operator/accounts/${string}/adjust` ? AdjustedOut :
+  K extends `POST /v1/operator/payments/${string}/refund` ? TopupOut :
   K extends `PATCH /v1/generations/sessions/${string}` ? LiveSessionOut :
   K extends `POST /v1/subscriptions/${string}/preview` ? ChangePreviewOut :
   K extends `POST /v1/subscriptions/${string}/cancel` ? RecurringOut :
@@ -510,6 +644,7 @@ type Found<K extends string> =
   K extends `POST /v1/subscriptions/${string}/portal` ? PortalOut :
   K extends `POST /v1/subscriptions/${string}/resume` ? RecurringOut :
   K extends `GET /v1/generations/sessions/${string}` ? LiveSessionOut :
+  K extends `GET /v1/operator/payments/${string}` ? PaymentDetailOut :
   K extends `GET /v1/topup-link/topups/${string}` ? TopupOut :
   K extends `DELETE /v1/generations/${string}` ? GenerationStateOut :
   K extends `POST /v1/topups/${string}/cancel` ? TopupOut :
@@ -517,7 +652,9 @@ type Found<K extends string> =
   K extends `GET /v1/subscriptions/${string}` ? RecurringOut :
   K extends `GET /v1/topups/${string}/refund` ? RefundOffersOut :
   K extends `GET /v1/generations/${string}` ? GenerationStateOut :
+  K extends `GET /v1/operator/attention` ? AttentionOut :
   K extends `POST /v1/topup-link/topups` ? TopupOut :
+  K extends `GET /v1/operator/payments` ? PaymentRowsOut :
   K extends `GET /v1/topups/${string}` ? TopupOut :
   K extends `POST /v1/hooks/${string}` ? StoredOut :
   K extends `POST /v1/session/recover` ? RecoveredOut :

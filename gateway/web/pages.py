@@ -29,6 +29,7 @@ PAGES: Mapping[str, str] = {
     "/topup": "topup_link.html",
     "/mail/{token}": "mail.html",
     "/images/{job_id}": "image.html",
+    "/operator": "operator.html",
     "/offline": "offline.html",
 }
 SANDBOX_PAGES: Mapping[str, str] = {"/sandbox/wallet": "wallet.html"}

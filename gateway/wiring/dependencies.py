@@ -14,6 +14,7 @@ from gateway.auth.authentication import Authenticator, unauthenticated
 from gateway.auth.identity import NetworkKeys, Principal, VisitorTokens
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
+from gateway.auth.operators import Operators
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
 from gateway.auth.sign_in_links import SignInLinks
@@ -39,11 +40,14 @@ from ledger.log.sequencer import Sequencer
 from ledger.ownership import Ownership
 from ledger.service import Ledger
 from processes.guest_merge import Guests
+from processes.operating import Operations
 from projections.accounts import Statements
+from projections.debts import Debts
 from projections.feed import Feeds
 from projections.runner import ProjectionRunner
 from rails.payments.runner import Supervision
 from rails.payments.service import Payments
+from rails.store.overview import PaymentOverview
 from rails.subscriptions.service import Subscriptions
 
 
@@ -108,6 +112,10 @@ async def _ownership(request: Request) -> Ownership:
 
 async def _feeds(request: Request) -> Feeds:
     return _services(request).ledger.feeds
+
+
+async def _debts(request: Request) -> Debts:
+    return _services(request).ledger.debts
 
 
 async def payments_of(request: Request) -> Payments:
@@ -199,6 +207,18 @@ async def _request_keys(request: Request) -> RequestKeys:
     return _services(request).identity.request_keys
 
 
+async def _operators(request: Request) -> Operators:
+    return _services(request).identity.operators
+
+
+async def _operations(request: Request) -> Operations:
+    return _services(request).operations
+
+
+async def _overview(request: Request) -> PaymentOverview:
+    return _services(request).payments.overview
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -238,6 +258,10 @@ SignInLinksDep: TypeAlias = Annotated[SignInLinks, Depends(_sign_in_links)]
 MailDep: TypeAlias = Annotated[MailServices, Depends(_mail)]
 NewsDep: TypeAlias = Annotated[News, Depends(_news)]
 RequestKeysDep: TypeAlias = Annotated[RequestKeys, Depends(_request_keys)]
+DebtsDep: TypeAlias = Annotated[Debts, Depends(_debts)]
+OperatorsDep: TypeAlias = Annotated[Operators, Depends(_operators)]
+OperationsDep: TypeAlias = Annotated[Operations, Depends(_operations)]
+OverviewDep: TypeAlias = Annotated[PaymentOverview, Depends(_overview)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 
@@ -264,6 +288,16 @@ async def current_principal(request: Request, principal: OptionalCaller, limiter
 
 
 Caller: TypeAlias = Annotated[Principal, Depends(current_principal)]
+
+
+async def current_operator(principal: Caller, operators: OperatorsDep) -> Principal:
+    """Dependency: the operator who is asking. Raises as `current_principal`, and `Problem` 403 for everybody else."""
+    if not await operators.includes(principal):
+        raise Problem("operators_only")
+    return principal
+
+
+CallingOperator: TypeAlias = Annotated[Principal, Depends(current_operator)]
 
 
 async def current_worker(request: Request, registry: RegistryDep) -> Worker:
@@ -335,6 +369,13 @@ async def _admit_caller(request: Request) -> None:
     await current_principal(request, found, identity.limiter)
 
 
+async def _admit_operator(request: Request) -> None:
+    identity = _services(request).identity
+    found = await optional_principal(request, identity.authenticator)
+    caller = await current_principal(request, found, identity.limiter)
+    await current_operator(caller, identity.operators)
+
+
 async def _admit_worker(request: Request) -> None:
     await current_worker(request, _services(request).generation.registry)
 
@@ -351,6 +392,7 @@ async def _admit_mail_link(request: Request) -> None:
 
 Admit: TypeAlias = Callable[[Request], Awaitable[None]]
 ADMITTING: Sequence[tuple[Callable[..., Any], Admit]] = (
+    (current_operator, _admit_operator),
     (current_worker, _admit_worker),
     (current_link, _admit_link),
     (current_mail_link, _admit_mail_link),

@@ -8,6 +8,7 @@ from gateway.auth.authentication import Authenticator
 from gateway.auth.identity import NetworkKeys, VisitorTokens
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
+from gateway.auth.operators import Operators
 from gateway.auth.people import People
 from gateway.auth.sessions import Sessions
 from gateway.auth.sign_in_links import SignInLinks
@@ -32,6 +33,7 @@ class IdentityServices:
     topup_links: TopupLinks
     sign_in_links: SignInLinks
     request_keys: RequestKeys
+    operators: Operators
 
 
 def build_identity(base: Foundation) -> IdentityServices:
@@ -72,4 +74,5 @@ def build_identity(base: Foundation) -> IdentityServices:
             identifiers=base.identifiers,
         ),
         request_keys=RequestKeys(base.pool, settings.secret_for("input-digests")),
+        operators=Operators(base.engine, base.clock),
     )

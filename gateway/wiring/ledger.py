@@ -12,6 +12,7 @@ from ledger.ownership import Ownership
 from ledger.service import Ledger
 from processes.guest_merge import Guests
 from projections.accounts import AccountProjection, Statements
+from projections.debts import Debts
 from projections.due import DueProjection
 from projections.feed import FeedProjection, Feeds
 from projections.runner import ProjectionRunner
@@ -27,6 +28,7 @@ class LedgerServices:
     projections: ProjectionRunner
     statements: Statements
     feeds: Feeds
+    debts: Debts
 
 
 def build_ledger(base: Foundation) -> LedgerServices:
@@ -40,6 +42,7 @@ def build_ledger(base: Foundation) -> LedgerServices:
         projections=_projections(base),
         statements=Statements(base.engine, base.pool),
         feeds=Feeds(base.engine),
+        debts=Debts(base.engine),
     )
 
 

@@ -17,6 +17,7 @@ from rails.payments.runner import Supervision
 from rails.payments.service import Payments
 from rails.quotes.feeds import configured_feeds
 from rails.quotes.rates import BITCOIN, RateBook
+from rails.store.overview import PaymentOverview
 from rails.store.sql import SqlRailStore
 from rails.store.subscriptions import SqlSubscriptionStore
 from rails.subscriptions.service import Subscriptions
@@ -28,6 +29,8 @@ class PaymentServices:
 
     payments: Payments
     subscriptions: Subscriptions
+    overview: PaymentOverview
+    rates: RateBook
     supervision: Supervision
 
 
@@ -71,4 +74,10 @@ def build_payments(
         randomness=random.SystemRandom(),
         keep_rates_fresh=rates.run,
     )
-    return PaymentServices(payments=payments, subscriptions=subscriptions, supervision=supervision)
+    return PaymentServices(
+        payments=payments,
+        subscriptions=subscriptions,
+        overview=PaymentOverview(base.engine),
+        rates=rates,
+        supervision=supervision,
+    )

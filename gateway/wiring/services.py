@@ -17,6 +17,7 @@ from gateway.wiring.ledger import LedgerServices, build_ledger
 from gateway.wiring.mail import MailServices, build_mail
 from gateway.wiring.payments import PaymentServices, build_payments
 from ledger.clock import Clock
+from processes.operating import Operations
 from rails.contract import RailPlugin
 
 
@@ -29,6 +30,7 @@ class Services:
     payments: PaymentServices
     generation: GenerationServices
     identity: IdentityServices
+    operations: Operations
     mail: MailServices
     streams: OpenStreams
     news: News
@@ -69,6 +71,12 @@ async def running_services(
             payments=payments,
             generation=generation,
             identity=identity,
+            operations=Operations(
+                payments=payments.payments,
+                ledger=ledger.ledger,
+                reader=base.reader,
+                ownership=ledger.ownership,
+            ),
             mail=mail,
             streams=OpenStreams(
                 account_max=settings.streams_account,

@@ -20,8 +20,8 @@ from tests.waiting import until
 
 NODE_MODULES = Path(__file__).parents[2] / "node_modules"
 EXPECTED = ("status of 402", "status of 404", "status of 422", "status of 503", "net::ERR_")
-REFUSED = ("status of 403", "status of 429")
-"""Also where a link is asked by: one that has ended, one whose places are taken."""
+REFUSED = ("status of 403", "status of 409", "status of 429")
+"""Also where a link is asked by (one that has ended, one whose places are taken), or an operator asks."""
 
 
 @dataclass
@@ -155,7 +155,8 @@ async def arrive(chromium: Browser, product: Product) -> AsyncIterator[Arrive]:
         visitor = Visitor(context, page, product)
 
         def note(message: Any) -> None:
-            expected = (*EXPECTED, *(REFUSED if "/v1/topup-link" in message.location["url"] else ()))
+            asked = message.location["url"]
+            expected = (*EXPECTED, *(REFUSED if "/v1/topup-link" in asked or "/v1/operator" in asked else ()))
             if message.type == "error" and not any(part in message.text for part in expected):
                 visitor.faults.append(message.text)
 

@@ -39,10 +39,36 @@ READS_THE_DATABASE = {
     "workers revoke": (WORKER,),
 }
 """They want the database alone, and do the same in production and while trying out."""
+WHO = ("--actor", "grace", "--reason", "a test")
+PAYMENT = "pay_01jzzzzzzzzzzzzzzzzzzzzzzz"
+MONEY = {
+    "payments": (),
+    "payments list": (),
+    "payments show": (PAYMENT,),
+    "payments refund": (PAYMENT, *WHO),
+    "payments refund-sent": (PAYMENT, "ref_1", "--reference", "txid", *WHO),
+    "payments refund-failed": (PAYMENT, "ref_1", *WHO),
+    "suspense": (),
+    "suspense list": (),
+    "suspense accept": (PAYMENT, "x:1", *WHO),
+    "suspense assign": (PAYMENT, "x:1", "--credits", "1", *WHO),
+    "suspense return": (PAYMENT, "x:1", *WHO),
+    "disputes": (),
+    "disputes list": (),
+    "debts": (),
+    "debts list": (),
+    "adjust": ("acct_1", "--credits", "1", *WHO),
+    "forgive": ("acct_1", "--credits", "1", *WHO),
+    "operators": (),
+    "operators list": (),
+    "operators add": ("ada@example.com", "--actor", "grace"),
+    "operators remove": ("ada@example.com", "--actor", "grace"),
+}
 WANTS_ALL = {
     "erase": ("acct_01jzzzzzzzzzzzzzzzzzzzzzzz", "--yes"),
     "objects": (),
     "mail test": ("ada@llamas.art",),
+    **MONEY,
     "check-config": (),
     "workers token": (),
     "prepare-database": (),

@@ -305,6 +305,14 @@ async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     await until(condition, lambda holds: holds, what, seconds_max=SECONDS_MAX)
 
 
+async def operator_of(gateway: Gateway, email: str = "operator@example.com") -> httpx.AsyncClient:
+    """Somebody whom the command line let in."""
+    client = await gateway.person(email)
+    account_id = (await client.get("/v1/account")).json()["id"]
+    await gateway.services.identity.operators.add(account_id, "test")
+    return client
+
+
 async def credits_of(client: httpx.AsyncClient) -> dict[str, int]:
     """Posted, held, available and debt."""
     shown: dict[str, int] = (await client.get("/v1/account")).json()["credits"]

@@ -13,10 +13,19 @@ from pydantic import BaseModel
 from gateway.reference.openapi import ROUTERS
 from gateway.routes.events import FRAMES
 from ledger.identifiers import PaymentId
-from ledger.money import USD, Money
+from ledger.money import USD, USDT, Money
+from rails.contract import ReceiptState
 from tests.gateway.conftest import Open
 from tests.gateway.golden import golden
-from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture, registration, soon
+from tests.gateway.stack import (
+    FakeWorker,
+    Gateway,
+    generation_request,
+    operator_of,
+    picture,
+    registration,
+    soon,
+)
 from tests.gateway.streaming import jpeg, watching
 from tests.gateway.surface import fields_of
 
@@ -55,7 +64,7 @@ class Answers:
         method, _, path = operation.partition(" ")
         names = {
             name: request.pop(name)
-            for name in ("job_id", "topup_id", "session_id", "rail")
+            for name in ("job_id", "topup_id", "session_id", "rail", "payment_id", "account_id", "refund_id")
             if name in request
         }
         answer = await client.request(method, path.format(**names), **request)
@@ -89,6 +98,7 @@ async def test_every_answer_is_the_declared_one(open_gateway: Open) -> None:
         answers = Answers()
         await of_accounts(gateway, answers)
         await of_payments(gateway, answers)
+        await of_operators(gateway, answers)
         await of_links(gateway, answers)
         await of_images(gateway, answers)
         await of_workers(gateway, answers)
@@ -136,6 +146,61 @@ async def of_payments(gateway: Gateway, answers: Answers) -> None:
     code = {"recovery_code": opened["recovery_code"]}
     await answers.ask(await gateway.visitor(), "POST /v1/session/recover", json=code)
     await answers.ask(await gateway.person("bob@example.org"), "POST /v1/session/recover", json=code)
+
+
+async def of_operators(gateway: Gateway, answers: Answers) -> None:
+    client, payer = await operator_of(gateway), await gateway.visitor()
+    quiet = {"rail": "quiet", "credits": 100, "pay_asset": "USD"}
+    opened = (await payer.post("/v1/topups", json=quiet)).json()
+    await gateway.quiet.network.pay(opened["instructions"]["text"], Money(100, USD))
+
+    async def paid() -> bool:
+        return bool((await payer.get(f"/v1/topups/{opened['id']}")).json()["state"] == "paid")
+
+    await soon(paid, "the top-up was paid")
+    payment, account = opened["id"], (await payer.get("/v1/account")).json()["id"]
+    await payer.get("/v1/statement")
+
+    async def write(path: str, **more: Any) -> Any:
+        ids = {name: more.pop(name) for name in ("payment_id", "account_id", "refund_id") if name in more}
+        key = {"Idempotency-Key": path}
+        return await answers.ask(
+            client, f"POST /v1/operator/{path}", **ids, headers=key, json={"reason": "a test", **more}
+        )
+
+    refunded = await write("payments/{payment_id}/refund", payment_id=payment, credits=5)
+    await answers.ask(client, "GET /v1/operator/attention")
+    await write(
+        "payments/{payment_id}/refunds/{refund_id}",
+        payment_id=payment,
+        refund_id=refunded["refunds"][0]["id"],
+        sent=True,
+        reference="txid",
+    )
+    money = await gateway.quiet.network.pay(opened["instructions"]["text"], Money(5_000_000_000, USDT))
+
+    async def suspended() -> bool:
+        shown = await answers.ask(client, "GET /v1/operator/payments/{payment_id}", payment_id=payment)
+        return bool(shown["suspended"])
+
+    await soon(suspended, "the money was in suspense")
+    await answers.ask(client, "GET /v1/operator/attention")
+    await write(
+        "payments/{payment_id}/suspense", payment_id=payment, money_ref=money, action="assign", credits=5
+    )
+    await write("accounts/{account_id}/adjust", account_id=account, credits=5)
+    reference = opened["instructions"]["text"]
+    await gateway.spend(account, (await payer.get("/v1/account")).json()["credits"]["available"])
+    for known in list(gateway.quiet.network.way(reference).receipts.values()):
+        await gateway.quiet.network.change(reference, known.money_ref, ReceiptState.DISPUTED)
+
+    async def owes() -> bool:
+        return bool((await payer.get("/v1/account")).json()["credits"]["debt"] > 0)
+
+    await soon(owes, "the account owed something")
+    await answers.ask(client, "GET /v1/operator/attention")
+    await write("accounts/{account_id}/forgive", account_id=account, credits=1)
+    await answers.ask(client, "GET /v1/operator/payments")
 
 
 async def of_links(gateway: Gateway, answers: Answers) -> None:

@@ -237,6 +237,7 @@ COLUMNS: dict[str, str] = {
     "mail_choices": "what the person chose; guests get no mail",
     "rail_link_openings": "places that are bounded for whoever opened the payment",
     "rail_openings": "places that are bounded for whoever opened the payment",
+    "operators": "people alone are let in, and nobody merges a person",
     "people": "the person",
     "guests": "a recovery code opens nothing any more, and says whose the credits are",
     "ended_sessions": "tokens that were ended, each the account's that it names",

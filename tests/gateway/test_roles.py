@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from gateway.routes.direct import FREQUENT, DirectRoutes
 from rails.recurring import Offer
-from tests.gateway.stack import Gateway, generation_request
+from tests.gateway.stack import Gateway, generation_request, operator_of
 
 
 class Access(Enum):
@@ -24,6 +24,7 @@ class Access(Enum):
     ACCOUNT = "visitors and people, each their own; 401 without a valid token"
     PERSON = "people who are signed in; 403 for visitors, 401 without a valid token"
     OWN = "as ACCOUNT, and 404 for what belongs to somebody else"
+    OPERATOR = "people whom the command line let in; 401 for nobody, 403 for everybody else"
     WORKER = "registered workers; 401 for everybody else"
     ONCE = "whoever brings a one-time registration token"
     LINK = "whoever brings a link to top up an account; 403 for everybody else, its owner included"
@@ -69,6 +70,14 @@ TABLE: dict[str, Access] = {
         f"POST /v1/subscriptions/{{subscription_id}}/{what}": A.OWN
         for what in ("preview", "change", "cancel", "resume", "portal")
     },
+    "GET /v1/operator/payments": A.OPERATOR,
+    "GET /v1/operator/payments/{payment_id}": A.OPERATOR,
+    "GET /v1/operator/attention": A.OPERATOR,
+    "POST /v1/operator/payments/{payment_id}/refund": A.OPERATOR,
+    "POST /v1/operator/payments/{payment_id}/refunds/{refund_id}": A.OPERATOR,
+    "POST /v1/operator/payments/{payment_id}/suspense": A.OPERATOR,
+    "POST /v1/operator/accounts/{account_id}/adjust": A.OPERATOR,
+    "POST /v1/operator/accounts/{account_id}/forgive": A.OPERATOR,
     "GET /v1/topup-link": A.LINK,
     "POST /v1/topup-link/topups": A.LINK,
     "GET /v1/topup-link/topups/{topup_id}": A.LINK,
@@ -108,6 +117,7 @@ TABLE: dict[str, Access] = {
             "/topup",
             "/mail/{token}",
             "/images/{job_id}",
+            "/operator",
             "/offline",
             "/sandbox/wallet",
             "/static/{path:path}",
@@ -218,13 +228,22 @@ async def test_a_route_serves_exactly_its_roles(
         "path": "js/none.js",
         "token": "lsm1.acct_" + "0" * 26 + ".x",
     }
+    ids |= {"payment_id": ids["topup_id"], "refund_id": "ref_1", "account_id": "acct_1"}
     roles = {"owner": owner, "nobody": gateway.client(), **others, **await fresh(gateway, name)}
+    if TABLE[name] is A.OPERATOR:
+        roles["operator"] = await operator_of(gateway)
     found = {role: await ask(client, name, ids) for role, client in roles.items()}
+    check(TABLE[name], found)
+    assert all(status < 500 for status, _ in found.values()), found
+
+
+def check(access: Access, found: dict[str, tuple[int, str]]) -> None:
+    """Who may ask, and what the others are told."""
     allowed = {role for role, (status, _) in found.items() if status not in (401, 403)}
     holders = {"owner", "visitor", "person"}
-    match TABLE[name]:
+    match access:
         case A.PAGE:
-            assert allowed == set(roles), found
+            assert allowed == set(found), found
         case A.EVERYBODY:
             assert allowed >= holders | {"nobody"}, found
             assert {found[role][0] for role in holders} <= {200, 201}, found
@@ -236,6 +255,9 @@ async def test_a_route_serves_exactly_its_roles(
             assert allowed == holders, found
             assert {found[role][0] for role in ("visitor", "person")} == {404}, found
             assert found["owner"][0] < 400 or found["owner"][1] in ("no_image", "nothing_to_refund"), found
+        case A.OPERATOR:
+            assert allowed == {"operator"}, found
+            assert {found[role] for role in holders} == {(403, "operators_only")}, found
         case A.WORKER:
             assert allowed == {"worker"}, found
         case A.MAILING:
@@ -245,5 +267,4 @@ async def test_a_route_serves_exactly_its_roles(
         case A.SIGNED:
             assert {status for status, _ in found.values()} == {403}, found
         case A.LINK | A.VERIFIED:
-            assert set(found.values()) == {ANSWERED[TABLE[name]]}, found
-    assert all(status < 500 for status, _ in found.values()), found
+            assert set(found.values()) == {ANSWERED[access]}, found
