@@ -231,6 +231,11 @@ class Capabilities:
     refund_to: RefundTo | None = None
     """Where money is sent back to; None if that is for an operator to find out. A rail without `Refunds` names
     it, too, if an operator can send money there by hand."""
+    refund_fee_per_mille: int = 0
+    """What sending a refund may cost us, of its amount. Kept back from what people ask for themselves: who owns the
+    way there would earn it with every refund."""
+    refund_fee_least: int = 0
+    """The same at least, in minor units."""
 
 
 class Rail(Protocol):

@@ -85,12 +85,13 @@ async def refund_offers(
             RefundOfferOut(
                 lot_id=lot.lot_id,
                 credits=lot.credits,
-                amount_minor=lot.amount.minor,
+                amount_minor=amount.minor,
                 asset=lot.amount.asset.code,
                 until=until.isoformat(),
             )
             for lot in found
             if now <= (until := lot.lot.terms.granted_at + timedelta(days=days))
+            and (amount := payments.refunds.on_request(own.rail, lot.amount)).minor > 0
         ],
     )
 

@@ -43,7 +43,12 @@ class RefundingLightningRail(LightningRail):
 
     def __init__(self, *arguments: Any, payouts: Payouts) -> None:
         super().__init__(*arguments)
-        self.capabilities = replace(self.capabilities, refund_to=RefundTo.INVOICE)
+        self.capabilities = replace(
+            self.capabilities,
+            refund_to=RefundTo.INVOICE,
+            refund_fee_per_mille=FEE_LIMIT_PER_MILLE,
+            refund_fee_least=FEE_LIMIT_FLOOR_MSAT,
+        )
         self._payouts = payouts
 
     async def refund(

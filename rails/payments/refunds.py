@@ -7,9 +7,10 @@ refunds.resolve(…)  what came of it, or what an operator says who sent it by h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ledger.domain.applying import act_in
@@ -22,6 +23,7 @@ from ledger.errors import Refusal
 from ledger.followups.sweeper import SweepRules
 from ledger.identifiers import CommandKey, Identifiers
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
+from ledger.money import Money
 from rails.contract import (
     Rail,
     RailError,
@@ -39,6 +41,7 @@ from rails.domain.refunding import (
     RequestRefund,
     ResolveRefund,
     is_going_back,
+    payable,
     refundable_lots,
 )
 from rails.domain.refusals import (
@@ -116,6 +119,16 @@ class RefundService:
         chosen = self._rails.get(rail)
         return None if chosen is None else chosen.capabilities.refund_to
 
+    def on_request(self, rail: str, worth: Money) -> Money:
+        """What is sent for credits of this worth to who asks for it: without what sending it may cost."""
+        chosen = self._rails.get(rail)
+        if chosen is None:
+            return worth
+        capabilities = chosen.capabilities
+        share = -(-worth.minor * capabilities.refund_fee_per_mille // 1_000)
+        kept = max(share, capabilities.refund_fee_least)
+        return payable(Money(max(worth.minor - kept, 0), worth.asset))
+
     async def refundable(self, payment_id: str, account: Account, now: datetime) -> Sequence[RefundableLot]:
         """What can be refunded now of a payment whose credits are in this account. Raises `PaymentNotFound`."""
         payment = await self._payment(payment_id)
@@ -178,7 +191,8 @@ class RefundService:
         payment_id = asked.payment_id
 
         def decide(uow: UnitOfWork) -> Any:
-            command = _held(uow, account_id, refund_id, asked, by_hand=by_hand)
+            within = None if asked.days_max is None else partial(self.on_request, rail)
+            command = _held(uow, account_id, refund_id, asked, by_hand=by_hand, within=within)
             happened = domain.decide(uow.state(payment_id), command, uow.now)
             uow.append(payment_id, happened)
             self._recorder.put_row(uow, payment_id, None)
@@ -287,7 +301,13 @@ class RefundService:
 
 
 def _held(
-    uow: UnitOfWork, account_id: str, refund_id: str, asked: RefundAsked, *, by_hand: bool
+    uow: UnitOfWork,
+    account_id: str,
+    refund_id: str,
+    asked: RefundAsked,
+    *,
+    by_hand: bool,
+    within: Callable[[Money], Money] | None,
 ) -> RequestRefund:
     """Hold the credits, if it is about any, and say what is to be sent for them."""
     account: Account = uow.state(account_id)
@@ -297,7 +317,7 @@ def _held(
     chosen, held = None, None
     if asked.money_ref is None:
         chosen = _chosen(payment, account, asked, uow.now)
-        held = _hold(uow, account_id, refund_id, chosen, asked)
+        held = _hold(uow, account_id, refund_id, chosen, asked, within)
     return RequestRefund(
         refund_id=refund_id,
         account_id=account_id,
@@ -310,13 +330,21 @@ def _held(
 
 
 def _hold(
-    uow: UnitOfWork, account_id: str, refund_id: str, chosen: RefundableLot, asked: RefundAsked
+    uow: UnitOfWork,
+    account_id: str,
+    refund_id: str,
+    chosen: RefundableLot,
+    asked: RefundAsked,
+    within: Callable[[Money], Money] | None,
 ) -> RefundOpened:
     wanted, minor = asked.credits, asked.amount_minor
     if wanted is None:
         wanted = chosen.credits if minor is None else chosen.credits_for(minor)
     if minor is None and 0 < wanted <= chosen.credits:
-        minor = chosen.worth_of(wanted).minor
+        worth = chosen.worth_of(wanted)
+        minor = worth.minor if within is None else within(worth).minor
+        if minor <= 0:
+            raise NothingToRefund
     command = OpenRefund(
         refund_id=refund_id, lot_id=chosen.lot.terms.lot_id, credits=wanted, amount_minor=minor
     )

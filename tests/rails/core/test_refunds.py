@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -150,6 +151,29 @@ async def test_where_money_goes_is_named_where_the_rail_needs_it_and_only_there(
     await request(platform, topup, destination="lnbc1")
     await send_all(platform)
     assert [where for _, _, where in platform.network.refunded] == ["lnbc1"]
+
+
+async def test_what_sending_may_cost_is_kept_back_from_whoever_asks_for_a_refund(platform: Platform) -> None:
+    """Else who owns the last hop of a route would earn its fee with every top-up that is refunded."""
+    dear = replace(
+        fake_capabilities((BTC,), refund_to=RefundTo.INVOICE),
+        refund_fee_per_mille=10,
+        refund_fee_least=10_000,
+    )
+    platform.rails["fake"] = FakeRail(platform.network, capabilities=dear)
+    for credits_, sent in ((500, 4_950_000), (2, 10_000)):
+        topup = await opened(platform, wanted=credits_, pay_asset="BTC")
+        await platform.pay(topup.payment_id)
+        await settled(platform, topup)
+        await request(platform, topup, destination="lnbc1", days_max=14)
+        await send_all(platform)
+        assert platform.network.refunded[-1][1] == Money(sent, BTC)
+    worth_its_fee = await opened(platform, wanted=1, pay_asset="BTC")
+    await platform.pay(worth_its_fee.payment_id)
+    await settled(platform, worth_its_fee)
+    with pytest.raises(NothingToRefund):
+        await request(platform, worth_its_fee, destination="lnbc1", days_max=14)
+    await request(platform, worth_its_fee, destination="lnbc1")
 
 
 # --- what comes of it ------------------------------------------------------------------------------

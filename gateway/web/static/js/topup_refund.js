@@ -40,7 +40,7 @@ function Known({ refund, to }) {
 
 /** @type {Record<string, {label: string, hint: (sum: string) => string, placeholder: string}>} */
 const FIELDS = {
-  invoice: { label: "Your Lightning invoice", hint: (sum) => `Make an invoice for exactly ${sum} in your wallet, good for an hour or more, and paste it here.`, placeholder: "lnbc…" },
+  invoice: { label: "Your Lightning invoice", hint: (sum) => `Make an invoice for exactly ${sum} in your wallet, good for an hour or more, and paste it here. What sending it may cost is taken off already.`, placeholder: "lnbc…" },
   address: { label: "Your address", hint: (sum) => `${sum} goes there. A person sends it by hand, within a few days.`, placeholder: "Liquid address" },
 };
 
