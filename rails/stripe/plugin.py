@@ -124,9 +124,29 @@ def build_rail(
     deadline_seconds: float = DEADLINE_SECONDS,
     retries: int = NETWORK_RETRIES,
 ) -> CardRail:
-    """The rail with all its parts. A loopback address never goes through a proxy."""
+    """The rail with all its parts."""
+    sdk, transport = _sdk(base, key, min(PHASE_SECONDS, deadline_seconds), retries)
+    rules = WebhookRules(secrets=secrets, api_version=API_VERSION, livemode=key.startswith(_LIVE))
+    calls = BillingCalls(sdk, transport, deadline_seconds=deadline_seconds)
+    return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
+
+
+def sdk_of(environ: Mapping[str, str]) -> tuple[stripe.StripeClient, HttpxTransport]:
+    """Stripe's client by the settings of the rail, for commands. Raises `ValueError` without a key."""
+    key = environ.get("STRIPE_SECRET_KEY", "").strip()
+    if not key:
+        raise ValueError("STRIPE_SECRET_KEY is not given, so there is no Stripe to ask.")
+    base = environ.get("STRIPE_API_BASE", "").strip().rstrip("/") or STRIPE_API
+    stripe.enable_telemetry = False
+    return _sdk(base, key, PHASE_SECONDS, NETWORK_RETRIES)
+
+
+def _sdk(
+    base: str, key: str, phase_seconds: float, retries: int
+) -> tuple[stripe.StripeClient, HttpxTransport]:
+    """A loopback address never goes through a proxy."""
     client = httpx.AsyncClient(
-        timeout=httpx.Timeout(min(PHASE_SECONDS, deadline_seconds)),
+        timeout=httpx.Timeout(phase_seconds),
         limits=httpx.Limits(max_connections=20, max_keepalive_connections=10),
         trust_env=urlsplit(base).hostname not in _LOOPBACK,
     )
@@ -138,9 +158,7 @@ def build_rail(
         http_client=transport,
         max_network_retries=retries,
     )
-    rules = WebhookRules(secrets=secrets, api_version=API_VERSION, livemode=key.startswith(_LIVE))
-    calls = BillingCalls(sdk, transport, deadline_seconds=deadline_seconds)
-    return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
+    return sdk, transport
 
 
 plugin = CardPlugin()

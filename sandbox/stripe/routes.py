@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.stripe import billing, checkout, payments, queries, schedules, shapes, updates
+from sandbox.stripe import catalogue, checkout, payments, queries, schedules, shapes, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.faults import Faults
@@ -37,56 +37,6 @@ def _create_customer(call: Call) -> Json:
     return customer
 
 
-def _create_product(call: Call) -> Json:
-    call.params.allow("id", "name", "description", "metadata", "active", "expand")
-    given: Json = {"name": call.params.need("name"), "description": call.params.text("description")}
-    wanted = call.params.text("id")
-    if wanted is not None:
-        if call.context.store.find("product", wanted) is not None:
-            raise StripeFault("Product already exists.", code="resource_already_exists", param="id")
-        given["id"] = wanted
-    product = shapes.product(call.context, **given, metadata=call.params.metadata())
-    call.context.store.insert(product)
-    call.context.emit("product.created", product)
-    return product
-
-
-def _create_price(call: Call) -> Json:
-    params = call.params
-    params.allow(
-        "currency", "unit_amount", "product", "recurring", "nickname", "lookup_key", "metadata", "expand"
-    )
-    product = call.context.store.get("product", params.need("product"), "product")
-    amount = params.integer("unit_amount")
-    if amount is None or amount < 0:
-        raise invalid("unit_amount", "Invalid non-negative integer")
-    key = params.text("lookup_key")
-    if key is not None and call.context.store.where("price", lookup_key=key):
-        raise invalid("lookup_key", f"A price already uses the lookup key `{key}`.")
-    price = shapes.price(
-        call.context,
-        product["id"],
-        params.need("currency").lower(),
-        amount,
-        recurring=billing.recurring(params),
-        nickname=params.text("nickname"),
-        lookup_key=key,
-        metadata=params.metadata(),
-    )
-    call.context.store.insert(price)
-    call.context.emit("price.created", price)
-    return price
-
-
-def _list_prices(call: Call) -> Json:
-    keys = call.params.strings("lookup_keys")
-    values = {name: value for name, value in call.params.values.items() if name != "lookup_keys"}
-    if keys:
-        found = [price for key in keys for price in call.context.store.where("price", lookup_key=key)]
-        return queries.listing(found, call.path)
-    return queries.page(call.context, "price", Params(values), call.path, "product")
-
-
 def _of(kind: str, work: Callable[[Call, Json], Json]) -> Handler:
     """Does something with the object whose id is in the path."""
     return lambda call: work(call, call.context.store.get(kind, call.identifier))
@@ -94,6 +44,22 @@ def _of(kind: str, work: Callable[[Call, Json], Json]) -> Handler:
 
 def _on_context(work: Callable[[Context, Json], Json]) -> Callable[[Call, Json], Json]:
     return lambda call, value: work(call.context, value)
+
+
+def _on_call(work: Callable[[Context, Params], Json]) -> Handler:
+    return lambda call: work(call.context, call.params)
+
+
+def _list_prices(call: Call) -> Json:
+    return catalogue.list_prices(call.context, call.params, call.path)
+
+
+def _update_product(call: Call, product: Json) -> Json:
+    return catalogue.update_product(call.context, product, call.params)
+
+
+def _update_price(call: Call, price: Json) -> Json:
+    return catalogue.update_price(call.context, price, call.params)
 
 
 def _line_items(call: Call, session: Json) -> Json:
@@ -175,8 +141,10 @@ def _lister(kind: str, *filters: str) -> Handler:
 def _table() -> list[tuple[str, str, Handler]]:
     rows: list[tuple[str, str, Handler]] = [
         ("POST", "customers", _create_customer),
-        ("POST", "products", _create_product),
-        ("POST", "prices", _create_price),
+        ("POST", "products", _on_call(catalogue.create_product)),
+        ("POST", "products/:id", _of("product", _update_product)),
+        ("POST", "prices", _on_call(catalogue.create_price)),
+        ("POST", "prices/:id", _of("price", _update_price)),
         ("GET", "prices", _list_prices),
         ("POST", "checkout/sessions", lambda call: checkout.create_session(call.context, call.params)),
         (

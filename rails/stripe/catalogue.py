@@ -1,0 +1,182 @@
+"""The catalogue at Stripe: a product for each plan, pack and pass, and its prices by lookup key.
+
+What is there is compared with what should be, and only the difference is done; a second time there is none. A price
+never changes at Stripe: a new one takes over the lookup key, and the old one is sold no more but goes on serving
+those who subscribed at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import stripe
+
+from ledger.plans import Pack, Plan
+from rails.recurring import Offer
+from rails.stripe.calls import PAGE_SIZE, Json
+from rails.stripe.reading_subscriptions import lookup_key
+
+CURRENCY = "usd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedPrice:
+    """A price as it should be; `interval` is empty for what is paid once."""
+
+    lookup_key: str
+    unit_amount: int
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedProduct:
+    """A product as it should be."""
+
+    product_id: str
+    name: str
+    metadata: Mapping[str, str]
+    prices: Sequence[WantedPrice]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing to be done at Stripe, in words for its operator."""
+
+    says: str
+    product: WantedProduct
+    price: WantedPrice | None = None
+    old_price: str = ""
+    """The price that is sold no more once the new one is there."""
+    is_new: bool = False
+
+
+def wanted(plans: Iterable[Plan], packs: Iterable[Pack]) -> Iterator[WantedProduct]:
+    """What should be at Stripe; a plan that costs nothing is not sold."""
+    for plan in plans:
+        if plan.price_usd_minor <= 0:
+            continue
+        lengths = (("month", plan.price_usd_minor), ("year", plan.year_usd_minor))
+        yield WantedProduct(
+            product_id=f"plan_{plan.name}",
+            name=plan.label,
+            metadata={"plan": plan.name},
+            prices=[
+                WantedPrice(
+                    lookup_key=lookup_key(Offer(plan=plan.name, length=length)),
+                    unit_amount=amount,
+                    interval=length,
+                )
+                for length, amount in lengths
+                if amount > 0
+            ],
+        )
+    for pack in packs:
+        yield WantedProduct(
+            product_id=f"{pack.kind}_{pack.name}",
+            name=pack.label,
+            metadata={pack.kind: pack.name},
+            prices=[WantedPrice(lookup_key=f"{pack.kind}_{pack.name}", unit_amount=pack.price_usd_minor)],
+        )
+
+
+def difference(
+    products: Iterable[WantedProduct], known: Mapping[str, Json], prices: Mapping[str, Json]
+) -> Iterator[Change]:
+    """What has to be done. `known` is by product id, `prices` by lookup key."""
+    for product in products:
+        there = known.get(product.product_id)
+        if there is None:
+            yield Change(
+                says=f"create product {product.product_id} “{product.name}”", product=product, is_new=True
+            )
+        elif _differs(there, product):
+            yield Change(says=f"update product {product.product_id} “{product.name}”", product=product)
+        for price in product.prices:
+            yield from _price_change(product, price, prices.get(price.lookup_key))
+
+
+def _differs(there: Json, product: WantedProduct) -> bool:
+    metadata = {name: there["metadata"].get(name) for name in product.metadata}
+    return there["name"] != product.name or not there["active"] or metadata != dict(product.metadata)
+
+
+def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None) -> Iterator[Change]:
+    cost = f"{price.unit_amount} US cents" + (f" a {price.interval}" if price.interval else "")
+    if there is None:
+        yield Change(says=f"create price {price.lookup_key}: {cost}", product=product, price=price)
+        return
+    rule = there["recurring"] or {"interval": "", "interval_count": 1}
+    same = (
+        there["active"]
+        and there["currency"] == CURRENCY
+        and there["unit_amount"] == price.unit_amount
+        and (rule["interval"], rule["interval_count"]) == (price.interval, 1)
+        and there["product"] == product.product_id
+        and all(there["metadata"].get(name) == value for name, value in product.metadata.items())
+    )
+    if not same:
+        yield Change(
+            says=f"replace price {price.lookup_key}: {there['unit_amount']} by {cost};"
+            " whoever subscribed at the old one keeps it",
+            product=product,
+            price=price,
+            old_price=str(there["id"]),
+        )
+
+
+class StripeCatalogue:
+    """Reads what is at Stripe and does changes, by the official client."""
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._v1 = client.v1
+
+    async def changes(self, products: Sequence[WantedProduct]) -> Sequence[Change]:
+        """What has to be done. Raises `stripe.StripeError`."""
+        known = {}
+        for product in products:
+            try:
+                found = await self._v1.products.retrieve_async(product.product_id)
+            except stripe.InvalidRequestError as error:
+                if error.code != "resource_missing":
+                    raise
+            else:
+                known[product.product_id] = found.to_dict()
+        keys = [price.lookup_key for product in products for price in product.prices]
+        prices: dict[str, Json] = {}
+        for start in range(0, len(keys), 10):  # Stripe takes ten lookup keys at once
+            page = await self._v1.prices.list_async(
+                {"lookup_keys": keys[start : start + 10], "limit": PAGE_SIZE}
+            )
+            prices |= {str(price.lookup_key): price.to_dict() for price in page.data}
+        return list(difference(products, known, prices))
+
+    async def apply(self, change: Change) -> None:
+        """Do one change. Doing it again, as after a crash, finds it done. Raises `stripe.StripeError`."""
+        product = change.product
+        if change.price is not None:
+            await self._new_price(change, change.price)
+        elif change.is_new:
+            await self._v1.products.create_async(
+                {"id": product.product_id, "name": product.name, "metadata": dict(product.metadata)}
+            )
+        else:
+            await self._v1.products.update_async(
+                product.product_id,
+                {"name": product.name, "metadata": dict(product.metadata), "active": True},
+            )
+
+    async def _new_price(self, change: Change, price: WantedPrice) -> None:
+        params: Json = {
+            "product": change.product.product_id,
+            "currency": CURRENCY,
+            "unit_amount": price.unit_amount,
+            "lookup_key": price.lookup_key,
+            "transfer_lookup_key": True,
+            "metadata": dict(change.product.metadata),
+        }
+        if price.interval:
+            params["recurring"] = {"interval": price.interval}
+        await self._v1.prices.create_async(params)  # type: ignore[arg-type]
+        if change.old_price:
+            await self._v1.prices.update_async(change.old_price, {"active": False})
