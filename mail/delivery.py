@@ -146,7 +146,9 @@ class Delivery:
             # Under the account that it was sent to it counts for the person's day, and is found by an erasure.
             "account_id": row["account_id"] if recipient is None else recipient.account_id,
         }
-        ended = sa.update(OUTBOX_ROWS).where(OUTBOX_ROWS.c.mail_id == row["mail_id"]).values(**values)
+        # What was put anew while this was sent waits for its own time.
+        mine = (OUTBOX_ROWS.c.mail_id == row["mail_id"], OUTBOX_ROWS.c.caused_at == row["caused_at"])
+        ended = sa.update(OUTBOX_ROWS).where(*mine).values(**values)
         async with self._engine.begin() as connection:
             await connection.execute(ended)
         return now + KEPT

@@ -27,6 +27,18 @@ def put(uow: UnitOfWork, letter: AnyLetter, *, account_id: str, cause: str) -> N
     uow.put(OUTBOX, mail_row(letter, account_id=account_id, cause=cause, now=uow.now))
 
 
+def put_later(uow: UnitOfWork, letter: AnyLetter, *, account_id: str, cause: str, due_at: datetime) -> None:
+    """Send this letter then, in place of what was put for the same cause before, sent or not."""
+    row = mail_row(letter, account_id=account_id, cause=cause, now=uow.now)
+    fresh = {"state": "waiting", "sent_at": None, "attempts": 0, "last_problem": None}
+    uow.put(OUTBOX, {**row, **fresh, "due_at": due_at})
+
+
+def drop(uow: UnitOfWork, letter: type[AnyLetter], *, cause: str) -> None:
+    """What was put for this cause is not sent, if it has not been."""
+    uow.delete(OUTBOX, f"{letter.__struct_config__.tag}:{cause}")
+
+
 def mail_row(letter: AnyLetter, *, account_id: str, cause: str, now: datetime) -> dict[str, Any]:
     """The row of `mail_outbox`, for who writes it without a log's transaction."""
     return {

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ledger.domain.consideration import total
-from ledger.domain.events import RefundFailed, RefundSent
+from ledger.domain.events import (
+    PeriodRestored,
+    PeriodRevoked,
+    RefundFailed,
+    RefundSent,
+    SubscriptionRenewed,
+    SubscriptionStarted,
+)
+from ledger.domain.prepaying import PREFIX
 from ledger.domain.state import Account
 from ledger.log.model import Event, UnitOfWork
 from ledger.plans import PLANS
 from mail.domain import letters
-from mail.outbox import put
+from mail.outbox import drop, put, put_later
 from rails.domain.events import PaymentOpened, PaymentSettled
 from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
 from rails.domain.state import Payment
 from rails.recurring import SubscriptionStatus
 from rails.subscriptions.record import SubscriptionRecord
+
+REMINDED_BEFORE = timedelta(days=3)
+"""So long before the end of what is paid ahead its owner is reminded."""
 
 
 def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, payment: Payment) -> None:
@@ -86,6 +97,24 @@ def on_account_event(uow: UnitOfWork, stream: str, version: int, event: Event, a
             )
         case RefundFailed():
             letter = letters.RefundFailed(refund_id=event.refund_id, credits=total(event.returned))
+        case SubscriptionStarted() | SubscriptionRenewed() | PeriodRevoked() | PeriodRestored():
+            if event.subscription_id.startswith(PREFIX):
+                _remind(uow, stream, event.subscription_id, account)
+            return
         case _:
             return
     put(uow, letter, account_id=stream, cause=f"{stream}:{version}")
+
+
+def _remind(uow: UnitOfWork, account_id: str, subscription_id: str, account: Account) -> None:
+    """One reminder for each account, ahead of the end of all that is paid ahead: paying again moves it."""
+    subscription = account.status.find_subscription(subscription_id)
+    bringing = [] if subscription is None else [p for p in subscription.periods if p.revoked_at is None]
+    last = max(bringing, key=lambda period: period.until, default=None)
+    if last is None or last.until <= uow.now:
+        drop(uow, letters.PlanEnds, cause=account_id)
+        return
+    label = last.plan if last.terms is None else last.terms.label
+    letter = letters.PlanEnds(plan=last.plan, label=label, ends_at=last.until)
+    due_at = max(uow.now, last.until - REMINDED_BEFORE)
+    put_later(uow, letter, account_id=account_id, cause=account_id, due_at=due_at)

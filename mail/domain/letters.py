@@ -90,7 +90,19 @@ class SignInLink(Letter, frozen=True, kw_only=True, tag="sign_in_link"):
     """When the link, and so the letter, is worth nothing any more."""
 
 
-AnyLetter: TypeAlias = Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink
+class PlanEnds(Letter, frozen=True, kw_only=True, tag="plan_ends"):
+    """A plan that was paid ahead ends soon, and nothing renews it."""
+
+    optional: ClassVar[bool] = True
+    plan: str
+    """Its name in the catalogue."""
+    label: str
+    ends_at: datetime
+
+
+AnyLetter: TypeAlias = (
+    Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink | PlanEnds
+)
 """Every letter."""
 
 

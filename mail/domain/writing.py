@@ -16,6 +16,7 @@ from mail.domain.amounts import money, number, plural
 from mail.domain.letters import (
     AnyLetter,
     PaymentFailed,
+    PlanEnds,
     Receipt,
     RefundFailed,
     RefundSent,
@@ -84,6 +85,8 @@ def _subject(letter: AnyLetter) -> str:
             return f"{label} renews on {_date(renews_at)}"
         case SignInLink():
             return "Your link to sign in to LlamaSketch"
+        case PlanEnds(label=label):
+            return f"{label} ends soon"
         case _:
             assert_never(letter)
 

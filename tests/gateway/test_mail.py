@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from gateway.commands.erase import erase_person
 from ledger.plans import PLANS
 from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
 from processes.renewals import Renewals
+from rails.contract import ReceiptState
 from rails.store.tables import SUBSCRIPTION_ROWS
 from rails.testing.fake_subscriptions import FakeSubscriptions
 from sandbox.embedded.ports import free_port
@@ -22,6 +24,7 @@ from sandbox.mail.app import Stand
 from sandbox.mail.reception import Door
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway
+from tests.gateway.test_purchases import bought
 from tests.gateway.test_subscriptions import PRICES, reference, subscribed
 from tests.waiting import eventually, until
 
@@ -271,3 +274,57 @@ async def test_who_is_charged_again_soon_is_told_once_and_who_has_cancelled_is_n
     assert not [mail for mail in found if other in mail]
     subject = f"Starter renews on {ends.astimezone(UTC).day} {ends.astimezone(UTC):%B %Y}"
     await eventually(lambda: subject in world.mail_to("may@llamas.art"), "the letter")
+
+
+async def reminder(world: World, account_id: str) -> dict[str, Any] | None:
+    """The row that waits to remind somebody that their plan ends."""
+    query = sa.select(OUTBOX_ROWS).where(OUTBOX_ROWS.c.mail_id == f"plan_ends:{account_id}")
+    async with world.gateway.services.base.engine.connect() as connection:
+        row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+async def test_whoever_paid_a_plan_ahead_is_reminded_once_before_its_end_which_paying_again_moves(
+    world: World,
+) -> None:
+    zoe = await world.gateway.person("zoe@llamas.art")
+    account = (await zoe.get("/v1/account")).json()["id"]
+    dues = []
+    for count in (1, 2):
+        await bought(world.gateway, zoe, plan="unlimited")
+        shown = (await zoe.get("/v1/account")).json()["subscription"]
+        row = await reminder(world, account)
+        assert row is not None
+        until = datetime.fromisoformat(shown["lasts_until"])
+        assert (row["state"], row["due_at"]) == ("waiting", until - timedelta(days=3))
+        assert row["letter"]["label"] == "Unlimited"
+        dues.append(row["due_at"])
+        await world.receipted("zoe@llamas.art", count)
+    assert dues[0] < dues[1]
+    assert world.mail_to("zoe@llamas.art") == ["Receipt: $40.00 for Unlimited"] * 2
+    async with world.gateway.services.base.engine.begin() as connection:
+        mine = OUTBOX_ROWS.c.mail_id == f"plan_ends:{account}"
+        await connection.execute(sa.update(OUTBOX_ROWS).where(mine).values(due_at=sa.func.now()))
+    await world.receipted("zoe@llamas.art", 3)
+    assert "Unlimited ends soon" in world.mail_to("zoe@llamas.art")
+    await bought(world.gateway, zoe, plan="unlimited")
+    row = await reminder(world, account)
+    assert row is not None
+    assert (row["state"], row["sent_at"], row["due_at"] > dues[1]) == ("waiting", None, True)
+
+
+async def test_a_plan_whose_money_went_back_reminds_nobody(world: World) -> None:
+    max_ = await world.gateway.person("max@llamas.art")
+    account = (await max_.get("/v1/account")).json()["id"]
+    topup = await bought(world.gateway, max_, plan="starter")
+    assert await reminder(world, account) is not None
+    network = world.gateway.fake.network
+    payments = world.gateway.services.payments.payments
+    reference = await payments.store.reference(topup["id"])
+    assert reference is not None
+    await network.change(str(reference.reference), topup["received"][0]["reference"], ReceiptState.REVERSED)
+
+    async def nobody() -> bool:
+        return await reminder(world, account) is None
+
+    await until(nobody, bool, "the reminder is gone")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from mail.domain.letters import (
     AnyLetter,
     PaymentFailed,
+    PlanEnds,
     Receipt,
     RefundFailed,
     RefundSent,
@@ -77,6 +78,7 @@ LETTERS: dict[str, AnyLetter] = {
         rail="lightning",
         sent_at=MOMENT,
     ),
+    "plan that ends": PlanEnds(plan="pro", label="Pro", ends_at=MOMENT),
     "refund failed": RefundFailed(refund_id="re_01kb7", credits=350),
     "receipt of a plan": PLAN,
     "payment failed": FAILED,
