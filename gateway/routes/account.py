@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from gateway.auth.authentication import new_visitor, set_visitor_cookie
 from gateway.auth.identity import Role
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
-from gateway.routes.plan_shapes import PackOut, PlanOut, PlansOut
-from gateway.routes.presenting import account_state, shaped, written
+from gateway.routes.plan_shapes import PlansOut
+from gateway.routes.presenting import account_state, written
 from gateway.routes.shapes import (
     AccountOut,
     PersonOut,
@@ -27,13 +28,17 @@ from gateway.wiring.dependencies import (
     LedgerDep,
     LimiterDep,
     OptionalCaller,
+    PaymentsDep,
     PeopleDep,
     ProjectionsDep,
     SettingsDep,
     StatementsDep,
     VisitorTokensDep,
 )
+from ledger.money import USD, Rate
 from ledger.plans import PACKS, PLANS
+from rails.domain.pricing import PACK, amount_up
+from rails.domain.topup import money_json
 
 router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["account"])
 ReferenceType = Literal["generation", "topup", "plan", "adjustment", "refund", "account"]
@@ -56,6 +61,7 @@ EntryKind = Literal[
     "moved_in",
 ]
 """See `ledger.domain.movements`."""
+PARITY = Rate(1, 1, USD, USD)
 STATEMENT_PARAMETERS = frozenset({"cursor", "limit", "type", "kind", "reference"})
 
 
@@ -161,9 +167,26 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/plans", summary="Plans and packs", **answers(PlansOut))
-async def plans() -> PlansOut:
-    """Prices in US cents without tax."""
-    return PlansOut(
-        plans=[shaped(PlanOut, plan) for plan in PLANS.values()],
-        packs=[shaped(PackOut, pack) for pack in PACKS.values()],
+async def plans(payments: PaymentsDep) -> PlansOut:
+    """Prices in US cents without tax, and what that is now by each payment method."""
+
+    def now(usd_minor: int) -> list[dict[str, Any]]:
+        found = payments.prices(usd_minor) if usd_minor > 0 else ()
+        return [{"rail": rail, **money_json(due)} for rail, due in found]
+
+    return PlansOut.model_validate(
+        {
+            "plans": [
+                {
+                    **msgspec.to_builtins(plan),
+                    "prices": now(plan.price_usd_minor),
+                    "year_prices": now(plan.year_usd_minor),
+                }
+                for plan in PLANS.values()
+            ],
+            "packs": [
+                {**msgspec.to_builtins(pack), "prices": now(pack.price_usd_minor)} for pack in PACKS.values()
+            ],
+            "image_prices": now(amount_up(1, PARITY, PACK).minor),
+        }
     )

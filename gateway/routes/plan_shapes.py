@@ -6,7 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.routes.shapes import Shape
+from gateway.routes.shapes import MoneyOut, Shape
+
+
+class PriceOut(MoneyOut):
+    """What it costs at the moment by one rail in one of its assets."""
+
+    rail: str
 
 
 class PlanOut(Shape):
@@ -22,6 +28,8 @@ class PlanOut(Shape):
     overage_limit: int = 0
     grace_seconds: int = 0
     year_usd_minor: int = Field(default=0, description="For twelve months at once; 0: not sold by the year.")
+    prices: list[PriceOut] = Field(description="Of a month paid ahead, now, where that much can be paid.")
+    year_prices: list[PriceOut] = Field(description="Of twelve months paid ahead.")
 
 
 class PackOut(Shape):
@@ -33,6 +41,7 @@ class PackOut(Shape):
     credits: int
     kind: Literal["pack", "pass"] = "pack"
     lasts_seconds: int | None = None
+    prices: list[PriceOut] = Field(description="Now, where that much can be paid.")
 
 
 class PlansOut(Shape):
@@ -40,3 +49,6 @@ class PlansOut(Shape):
 
     plans: list[PlanOut]
     packs: list[PackOut]
+    image_prices: list[PriceOut] = Field(
+        description="Of one image alone, where so little can be paid; see `funding` of a generation."
+    )

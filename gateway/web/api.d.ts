@@ -284,6 +284,7 @@ export interface PackOut {
   credits: number;
   kind?: "pack" | "pass";
   lasts_seconds?: number | null;
+  prices: (PriceOut)[];
 }
 
 /** Everything about one payment. */
@@ -341,17 +342,27 @@ export interface PlanOut {
   overage_limit?: number;
   grace_seconds?: number;
   year_usd_minor?: number;
+  prices: (PriceOut)[];
+  year_prices: (PriceOut)[];
 }
 
 /** Plans, packs and passes. */
 export interface PlansOut {
   plans: (PlanOut)[];
   packs: (PackOut)[];
+  image_prices: (PriceOut)[];
 }
 
 /** A page of the payment provider, for a few minutes. */
 export interface PortalOut {
   url: string;
+}
+
+/** What it costs at the moment by one rail in one of its assets. */
+export interface PriceOut {
+  amount_minor: number;
+  asset: string;
+  rail: string;
 }
 
 /** Where a waiting job stands, or how far a running one is; true for the moment only. */

@@ -239,6 +239,10 @@ class Payments:
         """The body of `GET /v1/rails`."""
         return self._quoter.rails_json(self._rails.values(), self.health)
 
+    def prices(self, usd_minor: int) -> Sequence[tuple[str, Money]]:
+        """What a price in US cents is now, by rail and asset, where that much can be paid."""
+        return self._quoter.prices(self._rails.values(), usd_minor)
+
     # --- news ----------------------------------------------------------------------------------
 
     async def observe(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:

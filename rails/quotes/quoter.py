@@ -107,6 +107,20 @@ class Quoter:
             ],
         }
 
+    def prices(self, rails: Iterable[Rail], usd_minor: int) -> Sequence[tuple[str, Money]]:
+        """What a price in US cents is now by each rail and asset that can be paid that much with, in their order."""
+        found: list[tuple[str, Money]] = []
+        for rail in sorted(rails, key=lambda rail: rail.capabilities.order):
+            for asset in rail.capabilities.assets:
+                spot = self._rates.spot(asset)
+                if spot is None:
+                    continue
+                due = spot.rate.inverse().convert_up(Money(usd_minor, USD))
+                capabilities = rail.capabilities
+                if capabilities.minimum[asset.code] <= due.minor <= capabilities.maximum[asset.code]:
+                    found.append((rail.name, due))
+        return found
+
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:
         capabilities = rail.capabilities
         priced = [asset for asset in capabilities.assets if self._rates.spot(asset) is not None]

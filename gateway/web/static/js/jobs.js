@@ -82,7 +82,22 @@ async function send(request) {
 
 /** Open the top-up; the picture that waits is painted by itself once it is paid. */
 export function askForCredits() {
-  topupRequest.value = { reason: unpaid ? "picture" : "low", onPaid: retryUnpaid };
+  topupRequest.value = { reason: unpaid ? "picture" : "low", onPaid: retryUnpaid, ...(unpaid ? { alone: payForIt } : {}) };
+}
+
+/**
+ * Ask for the picture that waits with a payment of its own, instead of with credits.
+ * @param {{rail: string, asset: string}} way
+ */
+async function payForIt(way) {
+  const request = unpaid;
+  if (!request) throw new Error("no picture waits");
+  const body = { ...request.body, funding: { rail: way.rail, pay_asset: way.asset } };
+  const answer = await api("POST", "/v1/generations", { body, key: newKey() });
+  unpaid = null;
+  update({ phase: "waiting", ...known(answer), state: answer.state });
+  if (!answer.topup) throw new Error("no way to pay came");
+  return answer.topup;
 }
 
 export function retryUnpaid() {

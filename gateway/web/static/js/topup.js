@@ -1,8 +1,9 @@
 // The top-up: amount, way to pay, payment, result. One component, in a modal or on its own page.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
+import { buyAgain, buyPack, catalogue, loadCatalogue } from "./catalogue.js";
 import { on, poll, stream } from "./events.js";
-import { number, plural } from "./money.js";
+import { money, number, plural } from "./money.js";
 import { keepRecovery } from "./recovery.js";
 import { loadAccount, loadRails, online, balance, rails, topupRequest } from "./store.js";
 import { Pay } from "./topup_pay.js";
@@ -10,10 +11,12 @@ import { html, Icon, Modal } from "./ui.js";
 
 const SLOW_MS = 3_000;
 
+/** @typedef {import("./catalogue.js").Buy} Buy */
+
 /**
  * Whose top-up this is: how one is read and opened, what follows when it is paid, and what is said where none is found.
  * @typedef {{read: (id: string) => Promise<import("../../api.d.ts").TopupOut>,
- *   open: (body: {rail: string, credits: number, pay_asset: string}) => Promise<import("../../api.d.ts").TopupOut>,
+ *   open: (body: any) => Promise<import("../../api.d.ts").TopupOut>,
  *   paid: () => void, byLink: boolean, unknown: string}} Source
  */
 
@@ -59,20 +62,47 @@ function Amounts({ offer, credits, choose }) {
   </fieldset>`;
 }
 
-/** @param {{reason?: string, credits: number, setCredits: (credits: number) => void, pick: (way: any) => void, problem: any}} props */
-function Choose({ reason, credits, setCredits, pick, problem }) {
+/** What is bought, in place of a number of images. @param {{buy: Buy}} props */
+const Bought = ({ buy }) => html`<div class="bought"><p class="bought-title">${buy.title}</p><p class="bought-price num">${usd(buy.usd_minor)}</p>
+  ${buy.detail && html`<p class="hint">${buy.detail}</p>`}</div>`;
+
+/** What else helps where a picture waits. @param {{setBuy: (buy: Buy) => void, alone: boolean}} props */
+function Instead({ setBuy, alone }) {
+  useEffect(() => { if (!catalogue.value) loadCatalogue().catch(() => {}); }, []);
+  const known = catalogue.value;
+  const single = known?.image_prices ?? [];
+  if (!known) return null;
+  return html`<div class="instead"><p class="label">Or instead</p><div class="pay-buttons">
+    <a class="button" href="/plans">A plan, from ${usd(Math.min(...known.plans.filter((plan) => plan.price_usd_minor > 0).map((plan) => plan.price_usd_minor)))} a month</a>
+    ${alone && single.length > 0 && html`<button type="button" class="button" onClick=${() => setBuy({ body: /** @type {any} */ ({}), title: "Just this image", detail: "It is painted once you have paid. If it does not come, you pay nothing or keep the credit.", usd_minor: 1, prices: single })}>Just this image</button>`}
+    ${known.packs.filter((pack) => pack.kind === "pass").slice(0, 1).map((pack) => html`<button type="button" class="button" onClick=${() => setBuy(buyPack(pack))}>${pack.label}, ${usd(pack.price_usd_minor)}</button>`)}</div></div>`;
+}
+
+/**
+ * @param {{reason?: string, credits: number, setCredits: (credits: number) => void, pick: (way: any) => void, problem: any,
+ *   buy: Buy | null, setBuy: (buy: Buy | null) => void, alone: boolean, fixed: boolean}} props
+ */
+function Choose({ reason, credits, setCredits, pick, problem, buy, setBuy, alone, fixed }) {
   const offer = rails.value;
   if (!offer) return html`<div class="skeleton skeleton-tall"></div>`;
-  const enough = credits >= 1;
+  const enough = buy !== null || credits >= 1;
+  /** @param {any} way */
+  const price = (way) => buy?.prices?.find((one) => one.rail === way.rail && one.asset === way.asset);
   return html`<div class="choose">
     ${reason === "picture" && html`<p class="note note-calm"><${Icon} name="spark" /><span><strong>Your picture is waiting.</strong> It is painted by itself once you have paid.</span></p>`}
     ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
-    <${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />
+    ${buy ? html`<${Bought} buy=${buy} />` : html`<${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />`}
     <div class="ways" role="group" aria-labelledby="ways-title"><p id="ways-title" class="label">Pay with</p>
-      ${ways(offer).map((way) => html`<button type="button" class="way" disabled=${!way.open || !enough} onClick=${() => pick(way)}>
-        <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
-        <span class="way-arrow" aria-hidden="true">→</span></button>`)}
+      ${ways(offer).map((way) => {
+        const costs = price(way);
+        const little = way.open && buy?.prices && !costs;
+        return html`<button type="button" class="way" disabled=${!way.open || !enough || little} onClick=${() => pick(way)}>
+        <${Icon} name=${way.icon} /><span class="way-words"><span class="way-label">${way.label}</span><span class="hint">${little ? "Not for this sum" : way.open ? way.hint : way.reason ?? "Closed just now"}</span></span>
+        <span class="way-arrow num">${costs ? money(costs) : html`<span aria-hidden="true">→</span>`}</span></button>`;
+      })}
     </div>
+    ${buy && !fixed && html`<button type="button" class="button button-quiet" onClick=${() => setBuy(null)}><${Icon} name="back" />Choose a number of images</button>`}
+    ${!buy && reason && html`<${Instead} setBuy=${setBuy} alone=${alone} />`}
     <p class="hint">Images that fail, are cancelled or are blocked cost nothing.</p></div>`;
 }
 
@@ -126,14 +156,19 @@ function useTopup(id, first, source) {
   return { topup, missing };
 }
 
-/** @param {{id?: string, reason?: string, credits?: number, page?: boolean, source?: Source, onPaid?: () => void, onClose?: () => void, onId?: (id: string | null) => void}} props */
-export function TopUp({ id: firstId, reason, credits: wanted, page, source = OWN, onPaid, onClose, onId }) {
+/**
+ * @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: (way: any) => Promise<import("../../api.d.ts").TopupOut>, page?: boolean, source?: Source,
+ *   onPaid?: () => void, onClose?: () => void, onId?: (id: string | null) => void}} props
+ */
+export function TopUp({ id: firstId, reason, credits: wanted, buy: first, alone, page, source = OWN, onPaid, onClose, onId }) {
+  const [buy, setBuy] = useState(/** @type {Buy | null} */ (first ?? null));
   const [id, setId] = useState(firstId);
   const [fresh, setFresh] = useState(/** @type {any} */ (null));
   const [credits, setCredits] = useState(wanted ?? 100);
   const [way, setWay] = useState(/** @type {any} */ (null));
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
   const attempt = useRef(0);
+  const latest = useRef(/** @type {(way: any) => void} */ (() => {}));
   const { topup, missing } = useTopup(id, fresh, source);
   useEffect(() => { if (!rails.value) loadRails().catch((error) => setProblem(error.message)); }, []);
   useEffect(() => {
@@ -142,15 +177,15 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, source = OWN
     onPaid?.();
   }, [topup?.state]);
 
-  const again = () => { attempt.current += 1; if (source.byLink) onId?.(null); setId(undefined); setFresh(null); setWay(null); setProblem(null); if (topup?.credits) setCredits(topup.credits); };
+  const again = () => { attempt.current += 1; if (source.byLink) onId?.(null); setId(undefined); setFresh(null); setWay(null); setProblem(null); if (topup?.purchase) setBuy(buyAgain(topup.purchase)); else if (topup?.credits) setCredits(topup.credits); };
   /** @param {any} choice */
   const pick = async (choice) => {
     const mine = ++attempt.current;
     setProblem(null);
     setWay(choice);
     try {
-      const body = { rail: choice.rail, credits, pay_asset: choice.asset };
-      const answer = await source.open(body);
+      const single = alone && buy && Object.keys(buy.body).length === 0;
+      const answer = single ? await alone(choice) : await source.open({ rail: choice.rail, pay_asset: choice.asset, ...(buy ? buy.body : { credits }) });
       if (mine !== attempt.current) return;
       keepRecovery(answer.recovery_code);
       setFresh(answer);
@@ -163,13 +198,16 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, source = OWN
       setProblem(error instanceof Problem ? error.message : "That did not work. Please try again.");
     }
   };
+  // After the next render: what is picked then knows what is bought again.
+  latest.current = pick;
   const requote = () => {
     if (!topup) return;
     const offer = rails.value && ways(rails.value).find((one) => one.rail === topup.rail && one.asset === topup.amount_due.asset && one.open);
     const amount = topup.credits;
+    const same = topup.purchase ? buyAgain(topup.purchase) : null;
     again();
-    if (amount) setCredits(amount);
-    if (offer) setTimeout(() => pick(offer));
+    if (amount && !same) setCredits(amount);
+    if (offer) setTimeout(() => latest.current(offer));
   };
 
   if (missing && !topup) return html`<div class="choose"><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This top-up cannot be shown.</strong>${missing.status === 404 ? source.unknown : missing.message}</span></p>
@@ -180,10 +218,10 @@ export function TopUp({ id: firstId, reason, credits: wanted, page, source = OWN
       byLink=${source.byLink} connection=${online.value ? (source.byLink ? "live" : stream.value) : "offline"} balance=${balance.value ? number(balance.value.available) : null} />`;
   }
   if (way) return html`<${Opening} way=${way} back=${again} />`;
-  return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} />`;
+  return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} buy=${buy} setBuy=${setBuy} alone=${Boolean(alone)} fixed=${Boolean(first)} />`;
 }
 
-/** @param {{id?: string, reason?: string, credits?: number, onPaid?: () => void}} props */
+/** @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: (way: any) => Promise<import("../../api.d.ts").TopupOut>, onPaid?: () => void}} props */
 export function TopUpModal(props) {
   const home = useRef(location.href);
   const close = () => {
@@ -194,6 +232,6 @@ export function TopUpModal(props) {
     addEventListener("popstate", close);
     return () => removeEventListener("popstate", close);
   }, []);
-  return html`<${Modal} title="Top up" onClose=${close} class="topup-modal">
+  return html`<${Modal} title=${props.buy ? "Pay" : "Top up"} onClose=${close} class="topup-modal">
     <${TopUp} ...${props} onClose=${close} onId=${(/** @type {string} */ id) => history.replaceState(null, "", `/topups/${id}`)} /></${Modal}>`;
 }

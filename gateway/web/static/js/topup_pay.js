@@ -1,7 +1,8 @@
 // Paying, and what became of it: the code, the clock, the state, the receipt.
 import { generate } from "lean-qr";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { clock, money, number, walletAmount } from "./money.js";
+import { forWhat, mine } from "./catalogue.js";
+import { clock, day, money, number, walletAmount } from "./money.js";
 import { forgetRecovery, recovery } from "./recovery.js";
 import { Refunds } from "./topup_refund.js";
 import { isRefunded, missing, payUri, settled, view } from "./topup_state.js";
@@ -95,7 +96,9 @@ function Recovery() {
 /** @param {{topup: import("../../api.d.ts").TopupOut, balance: string | null, waitingPicture: boolean, byLink: boolean, onClose?: () => void}} props */
 function Receipt({ topup, balance, waitingPicture, byLink, onClose }) {
   const credits = topup.credited ?? topup.credits;
-  const sum = html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>`;
+  const plan = topup.purchase?.kind === "plan" && topup.purchase.granted > 0 ? mine(topup.purchase.name) : undefined;
+  const sum = html`${credits > 0 && html`<p class="receipt-credits num">+${number(credits)} <span>${credits === 1 ? "credit" : "credits"}</span></p>`}
+    ${plan && html`<p class="receipt-plan">${topup.purchase?.label} is yours until <strong>${day(plan.lasts_until)}</strong>. It ends by itself.</p>`}`;
   if (byLink) return html`${sum}<p class="receipt-end"><strong>Credits added. Go back to your program.</strong> This page can be closed.</p>`;
   return html`${sum}
     ${balance !== null && html`<p class="muted">New balance: <strong class="num">${balance}</strong></p>`}
@@ -129,7 +132,7 @@ export function Pay({ topup, returned, waitingPicture, again, requote, onClose, 
     <div class=${`pay-head ${shown.tone ? `pay-head-${shown.tone}` : ""} ${plain ? "pay-head-plain" : ""}`} role="status" aria-live="polite">
       ${!plain && html`<span class="pay-mark" aria-hidden="true">${shown.busy ? html`<span class="spinner"></span>` : html`<${Icon} name=${MARKS[shown.tone]} />`}</span>`}
       <div><p class="pay-title">${opening ? "Opening the card page" : shown.title}</p>
-        ${plain && topup.credits && html`<p class="muted num">for ${number(topup.credits)} images</p>`}
+        ${plain && (topup.credits > 0 || topup.purchase) && html`<p class="muted num">${forWhat(topup)}</p>`}
         ${(opening || shown.text) && html`<p class="pay-text">${opening ? `${money(topup.amount_due)} on the card processor's own page. You come back here afterwards.` : shown.text}</p>`}
         ${shown.code && html`<p class="hint">Code: <span class="mono">${shown.code}</span></p>`}</div></div>
     ${shown.pay && uri && kind !== "redirect" && html`<${Qr} text=${uri} />`}

@@ -1,5 +1,5 @@
 // What a top-up's state means to the person who pays. Pure: from the API's answer to words and actions.
-import { money, sumOf } from "./money.js";
+import { moment, money, plural, sumOf } from "./money.js";
 
 /**
  * @typedef {{tone: "" | "good" | "warn" | "bad" | "calm", title: string, text: string, pay: boolean, busy?: boolean,
@@ -22,7 +22,7 @@ const DECLINES = {
 
 /** Money that is there or on its way, of the asset asked for. @param {import("../../api.d.ts").TopupOut} topup */
 export function arrived(topup) {
-  const good = (topup.received ?? []).filter((one) => ["seen", "held", "settled"].includes(one.state));
+  const good = (topup.received ?? []).filter((one) => ["seen", "held", "settled", "short"].includes(one.state));
   return sumOf(good, topup.amount_due.asset);
 }
 
@@ -56,6 +56,14 @@ function seen(topup) {
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function underpaid(topup) {
   const sum = `Got ${got(topup)} of ${money(topup.amount_due)}.`;
+  const buys = topup.purchase;
+  if (buys && buys.granted === 0) {
+    if (topup.credited > 0) return { tone: "warn", title: "It became credits", pay: false, again: "quote",
+      text: `${sum} That is less than the price, and the rest did not come in time: it is ${plural(topup.credited, "credit")} now. Nothing is lost.` };
+    const until = buys.rest_awaited_until ? ` until ${moment(buys.rest_awaited_until)}` : "";
+    return { tone: "warn", title: `Send ${money(missing(topup))} more`, pay: true,
+      text: `${sum} ${buys.label} is yours when the rest is here. Without it, what arrived waits${until} and then becomes credits.` };
+  }
   if (topup.quote.expired) return { tone: "warn", title: "This quote has ended", pay: false, again: "quote",
     text: `${sum} What arrived is credited in proportion; what still comes is credited too.` };
   return { tone: "warn", title: `Send ${money(missing(topup))} more`, pay: true,
