@@ -74,8 +74,8 @@ WANTS_ALL = {
     "prepare-database": (),
     "run": (),
 }
-ITS_OWN = {"demo", "bench"}
-"""These start a stack of their own, whatever is set: `tests/cli/test_demo.py`."""
+ITS_OWN = {"demo", "bench", "stripe", "stripe sync"}
+"""These start a stack of their own, or ask nobody but Stripe: `tests/cli/test_demo.py`, `tests/rails/stripe/test_catalogue.py`."""
 
 
 def _names(app: typer.Typer, before: str = "") -> Iterator[str]:
