@@ -1,4 +1,4 @@
-"""The catalogue at Stripe: what differs is said first and then done, once; who subscribed before keeps the old price."""
+"""The catalogue at Stripe: what differs is printed first and then done, once; who subscribed before keeps the old price."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def synced(catalogue: StripeCatalogue, products: Sequence[WantedProduct]) 
 async def test_everything_is_created_once_and_then_nothing_differs(sdk: stripe.StripeClient) -> None:
     plan, pack, session = somewhere_new()
     catalogue, products = StripeCatalogue(sdk), products_of(plan, pack, session)
-    said = await synced(catalogue, products)
-    assert [words.split(":")[0].split(" “")[0] for words in said] == [
+    printed = await synced(catalogue, products)
+    assert [words.split(":")[0].split(" “")[0] for words in printed] == [
         f"create product plan_{plan.name}",
         f"create price {plan.name}_month",
         f"create price {plan.name}_year",
@@ -76,9 +76,9 @@ async def test_a_new_price_takes_over_the_lookup_key_and_the_old_one_goes_on_ser
     await synced(catalogue, products_of(plan))
     [old] = (await sdk.v1.prices.list_async({"lookup_keys": [f"{plan.name}_month"]})).data
     dearer = msgspec.structs.replace(plan, price_usd_minor=2_500, label="Pro, renamed")
-    said = await synced(catalogue, products_of(dearer))
-    assert [words.split(" ")[0] for words in said] == ["update", "replace"]
-    assert "whoever subscribed at the old one keeps it" in said[1]
+    printed = await synced(catalogue, products_of(dearer))
+    assert [words.split(" ")[0] for words in printed] == ["update", "replace"]
+    assert "whoever subscribed at the old one keeps it" in printed[1]
     assert await catalogue.changes(products_of(dearer)) == []
     [new] = (await sdk.v1.prices.list_async({"lookup_keys": [f"{plan.name}_month"]})).data
     kept = await sdk.v1.prices.retrieve_async(old.id)
@@ -153,15 +153,15 @@ async def test_the_command_says_what_it_would_do_and_does_it_when_asked(
         result = CliRunner().invoke(command_line(), ["stripe", "sync", *words])
         return result.exit_code, result.output
 
-    code, said = await asyncio.to_thread(run)
-    assert (code, "Nothing was changed; --apply does it." in said) == (0, True)
-    code, said = await asyncio.to_thread(run, "--apply", "--json")
+    code, printed = await asyncio.to_thread(run)
+    assert (code, "Nothing was changed; --apply does it." in printed) == (0, True)
+    code, printed = await asyncio.to_thread(run, "--apply", "--json")
     assert code == 0
-    assert json.loads(said)["applied"]
-    assert json.loads(said)["changes"]
+    assert json.loads(printed)["applied"]
+    assert json.loads(printed)["changes"]
     assert await asyncio.to_thread(run) == (0, "Stripe has the catalogue as it is here.\n")
     monkeypatch.delenv("STRIPE_SECRET_KEY")
-    code, said = await asyncio.to_thread(run)
-    assert (code, "STRIPE_SECRET_KEY is not given" in said) == (1, True)
+    code, printed = await asyncio.to_thread(run)
+    assert (code, "STRIPE_SECRET_KEY is not given" in printed) == (1, True)
     with pytest.raises(ValueError, match="not given"):
         sdk_of({})
