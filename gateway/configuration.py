@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from ledger.catalogue import CatalogueInvalid, load_catalogue
 from mail.domain.message import Sender
 from mail.errors import NotAnAddress
 from mail.server import PLAIN, Server
@@ -99,7 +100,30 @@ def _gets_mail(value: str) -> bool:
     return not any(domain == nobodys or domain.endswith(f".{nobodys}") for nobodys in NOBODYS_DOMAINS)
 
 
+def _wrong_in_catalogue(path: str) -> str:
+    try:
+        load_catalogue(path)
+    except CatalogueInvalid as error:
+        return str(error)
+    except OSError:
+        return "the file cannot be read"
+    return ""
+
+
+CATALOGUE = "LLAMASKETCH_CATALOGUE"
 SETTINGS: Sequence[Setting] = (
+    Setting(
+        name=CATALOGUE,
+        rules=(
+            Rule(
+                code="catalogue_invalid",
+                says="name a file of plans and packs as docs/operators.md describes it",
+                holds=lambda path: not _wrong_in_catalogue(path),
+                when=When.ALWAYS,
+                why=_wrong_in_catalogue,
+            ),
+        ),
+    ),
     Setting(name=ENVIRONMENT, rules=(one_of(EMBEDDED, PRODUCTION),)),
     Setting(
         name="DATABASE_URL",

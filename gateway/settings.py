@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr
     public_url: str = "http://127.0.0.1:8000"
     data: Path = Path("var")
+    catalogue: str = ""
+    """A file with the plans, packs and passes that are for sale; empty means those built in."""
     metrics_token: SecretStr = SecretStr("")
     """What Prometheus sends; without it `/metrics` is answered on this machine while trying out, else nowhere."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()

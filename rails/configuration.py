@@ -49,6 +49,8 @@ class Rule:
     says: str
     holds: Callable[[str], bool]
     when: When = When.PRODUCTION
+    why: Callable[[str], str] | None = None
+    """What exactly is wrong with a value that breaks it, where a sentence for all does not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,8 @@ def _broken(setting: Setting, value: str, *, production: bool) -> list[Finding]:
         if rule.when.applies(production=production) and not _holds(rule, value):
             where = "in production it" if rule.when is When.PRODUCTION else "it"
             # The first broken rule says it all: a value that is no address is also not https.
-            return [Finding(setting.name, rule.code, f"{setting.name}: {where} must {rule.says}")]
+            why = f": {rule.why(value)}" if rule.why is not None else ""
+            return [Finding(setting.name, rule.code, f"{setting.name}: {where} must {rule.says}{why}")]
     return []
 
 

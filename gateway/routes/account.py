@@ -24,6 +24,7 @@ from gateway.routes.shapes import (
 )
 from gateway.wiring.dependencies import (
     Caller,
+    CatalogueDep,
     IdentifiersDep,
     LedgerDep,
     LimiterDep,
@@ -36,7 +37,6 @@ from gateway.wiring.dependencies import (
     VisitorTokensDep,
 )
 from ledger.money import USD, Rate
-from ledger.plans import PACKS, PLANS
 from rails.domain.pricing import PACK, amount_up
 from rails.domain.topup import money_json
 
@@ -167,7 +167,7 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/plans", summary="Plans and packs", **answers(PlansOut))
-async def plans(payments: PaymentsDep) -> PlansOut:
+async def plans(payments: PaymentsDep, catalogue: CatalogueDep) -> PlansOut:
     """Prices in US cents without tax, and what that is now by each payment method."""
 
     def now(usd_minor: int) -> list[dict[str, Any]]:
@@ -182,10 +182,11 @@ async def plans(payments: PaymentsDep) -> PlansOut:
                     "prices": now(plan.price_usd_minor),
                     "year_prices": now(plan.year_usd_minor),
                 }
-                for plan in PLANS.values()
+                for plan in catalogue.plans.values()
             ],
             "packs": [
-                {**msgspec.to_builtins(pack), "prices": now(pack.price_usd_minor)} for pack in PACKS.values()
+                {**msgspec.to_builtins(pack), "prices": now(pack.price_usd_minor)}
+                for pack in catalogue.packs.values()
             ],
             "image_prices": now(amount_up(1, PARITY, PACK).minor),
         }

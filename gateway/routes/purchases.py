@@ -10,10 +10,10 @@ from fastapi import Depends
 
 from gateway.auth.identity import Principal, Role
 from gateway.http.problems import Problem
-from gateway.wiring.dependencies import ClockDep, LedgerDep
+from gateway.wiring.dependencies import CatalogueDep, ClockDep, LedgerDep
+from ledger.catalogue import Catalogue
 from ledger.clock import Clock
 from ledger.domain.prepaying import PREFIX, prepaid_subscription
-from ledger.plans import PACKS, PLANS
 from ledger.service import Ledger
 from rails.domain.purchases import PackSold, PlanSold, Purchase
 
@@ -23,22 +23,23 @@ MONTHS = {"month": 1, "year": 12}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class Purchases:
     """Finds what is for sale, as it is sold now."""
 
+    sold: Catalogue
     ledger: Ledger
     clock: Clock
 
     def pack(self, name: str) -> Purchase:
         """A pack or a pass. Raises `Problem` 422."""
-        pack = PACKS.get(name)
+        pack = self.sold.packs.get(name)
         if pack is None:
             raise Problem("unknown_product")
         return PackSold(pack=pack)
 
     async def plan(self, caller: Principal, name: str, length: str) -> Purchase:
         """A period of a plan for this person. Raises `Problem` 403, 409 or 422."""
-        plan, months = PLANS.get(name), MONTHS[length]
+        plan, months = self.sold.plans.get(name), MONTHS[length]
         if plan is None or plan.sold_for(months).price_usd_minor <= 0:
             raise Problem("unknown_product")
         if caller.role is Role.VISITOR:
@@ -55,8 +56,8 @@ class Catalogue:
         )
 
 
-async def _catalogue(ledger: LedgerDep, clock: ClockDep) -> Catalogue:
-    return Catalogue(ledger=ledger, clock=clock)
+async def _purchases(sold: CatalogueDep, ledger: LedgerDep, clock: ClockDep) -> Purchases:
+    return Purchases(sold=sold, ledger=ledger, clock=clock)
 
 
-CatalogueDep: TypeAlias = Annotated[Catalogue, Depends(_catalogue)]
+PurchasesDep: TypeAlias = Annotated[Purchases, Depends(_purchases)]

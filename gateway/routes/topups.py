@@ -15,7 +15,7 @@ from gateway.http.idempotency import IdempotencyKey, IdempotencyKeys, Mapped
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.presenting import topup_shown
-from gateway.routes.purchases import CatalogueDep
+from gateway.routes.purchases import PurchasesDep
 from gateway.routes.shapes import RailsOut, StoredOut, TopupOut, TopupsOut, answers
 from gateway.wiring.dependencies import (
     Caller,
@@ -216,7 +216,7 @@ async def open_topup(
     body: TopupIn,
     caller: Caller,
     opening: TopupOpeningDep,
-    catalogue: CatalogueDep,
+    purchases: PurchasesDep,
     people: PeopleDep,
     settings: SettingsDep,
     idempotency_key: IdempotencyKey = None,
@@ -227,9 +227,9 @@ async def open_topup(
     the rest, and what is left over becomes plain credits. A plan paid again before its end is longer by a period.
     A guest's top-up carries `recovery_code`, the same each time: it opens this balance on another device.
     """
-    purchase = None if body.pack is None else catalogue.pack(body.pack)
+    purchase = None if body.pack is None else purchases.pack(body.pack)
     if body.plan is not None:
-        purchase = await catalogue.plan(caller, body.plan, body.length or "month")
+        purchase = await purchases.plan(caller, body.plan, body.length or "month")
     view = await opening.open(
         request,
         caller.account_id,

@@ -33,6 +33,7 @@ from generation.images.object_store import LinkSigner, ObjectStore
 from generation.images.uploads import Uploads
 from generation.jobs.service import Generations
 from generation.queueing.signals import RedisSignals
+from ledger.catalogue import Catalogue
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, Identifiers
 from ledger.log.postgres_reader import PostgresLogReader
@@ -88,6 +89,10 @@ async def _signals(request: Request) -> RedisSignals:
 async def http_of(request: Request) -> httpx.AsyncClient:
     """Dependency, also for routers that are plugged in."""
     return _services(request).base.http
+
+
+async def _catalogue(request: Request) -> Catalogue:
+    return _services(request).base.catalogue
 
 
 async def _ledger(request: Request) -> Ledger:
@@ -230,6 +235,7 @@ EngineDep: TypeAlias = Annotated[AsyncEngine, Depends(_engine)]
 LogReaderDep: TypeAlias = Annotated[PostgresLogReader, Depends(_reader)]
 SequencerDep: TypeAlias = Annotated[Sequencer, Depends(_sequencer)]
 SignalsDep: TypeAlias = Annotated[RedisSignals, Depends(_signals)]
+CatalogueDep: TypeAlias = Annotated[Catalogue, Depends(_catalogue)]
 LedgerDep: TypeAlias = Annotated[Ledger, Depends(_ledger)]
 GuestsDep: TypeAlias = Annotated[Guests, Depends(_guests)]
 ProjectionsDep: TypeAlias = Annotated[ProjectionRunner, Depends(_projections)]

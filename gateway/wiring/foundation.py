@@ -19,6 +19,7 @@ from generation.domain.job import JOBS
 from generation.queueing.signals import RedisSignals
 from generation.store.batching import answered
 from ledger.cancelling import end_tasks
+from ledger.catalogue import Catalogue, load_catalogue
 from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
 from ledger.identifiers import Identifiers
@@ -56,6 +57,8 @@ class Foundation:
     redis: redis.Redis
     signals: RedisSignals
     http: httpx.AsyncClient
+    catalogue: Catalogue
+    """What is for sale."""
 
 
 async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
@@ -104,6 +107,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
     stack.push_async_callback(answered)
     return Foundation(
         settings=settings,
+        catalogue=load_catalogue(settings.catalogue),
         clock=clock,
         identifiers=Identifiers(clock),
         engine=engine,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.wiring.foundation import Foundation
-from ledger.plans import PACKS, PLANS
 from processes.mails import on_subscription_change
 from rails.configuration import given
 from rails.contract import RailContext, RailPlugin
@@ -54,7 +53,7 @@ def build_payments(
         rails=rails,
         ids=base.identifiers,
         clock=base.clock,
-        plans=PLANS,
+        plans=base.catalogue.plans,
         changed=on_subscription_change if base.settings.sends_mail else None,
     )
     payments = Payments(
@@ -65,7 +64,7 @@ def build_payments(
         ids=base.identifiers,
         clock=base.clock,
         elsewhere=subscriptions.deal_with,
-        offers=[pack.credits for pack in PACKS.values() if pack.kind == "pack"],
+        offers=[pack.credits for pack in base.catalogue.packs.values() if pack.kind == "pack"],
     )
     supervision = Supervision(
         payments,

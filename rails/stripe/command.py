@@ -36,7 +36,7 @@ def _sync(*, apply: bool, as_json: bool) -> int:
 
     try:
         changes = asyncio.run(run_sync(os.environ, apply=apply))
-    except (ValueError, stripe.StripeError) as error:
+    except (ValueError, OSError, stripe.StripeError) as error:
         typer.echo(f"Stripe: {error}", err=True)
         return 1
     if as_json:

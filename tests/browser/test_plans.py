@@ -53,7 +53,7 @@ async def test_everything_for_sale_has_its_price_in_dollars_sats_and_usdt(
     pro = visitor.page.locator("[data-plan=pro]")
     await expect(pro).to_contain_text("$20 a month")
     await expect(pro).to_contain_text("or 20,480 sats or 20.00 USDT")
-    await expect(pro.get_by_role("link", name="Sign in to buy it")).to_be_visible()
+    await expect(pro.get_by_role("link", name="Sign in to subscribe")).to_be_visible()
     await visitor.page.get_by_label("By the year").check()
     await expect(pro).to_contain_text("$200 a year")
     await expect(visitor.page.locator("[data-pack=pack_500]")).to_contain_text("5,120 sats or 5.00 USDT")

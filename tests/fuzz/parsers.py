@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 PARSERS: Mapping[str, Sequence[str]] = {
+    "test_a_catalogue_is_read_or_refused": ("ledger/catalogue.py:read_catalogue",),
     "test_a_token_that_we_did_not_make_is_nobodys": (
         "gateway/auth/identity.py:VisitorTokens.read",
         "gateway/auth/mail_links.py:MailLinks.read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,8 @@ from ledger.domain.periods import months_after
 from ledger.identifiers import AccountId
 from ledger.plans import PACKS, PLANS
 from tests.gateway.conftest import Open
-from tests.gateway.stack import Gateway, soon
+from tests.gateway.stack import Gateway, settings_for, soon
+from tests.ledger.test_catalogue import FILE
 
 
 async def opened(client: httpx.AsyncClient, status: int = 201, **body: Any) -> dict[str, Any]:
@@ -130,3 +132,46 @@ async def test_nobody_pays_for_more_than_a_year_ahead(open_gateway: Open) -> Non
         for _ in range(2):
             await bought(gateway, person, plan="starter", length="year")
         assert (await opened(person, 409, plan="starter"))["code"] == "plan_paid_ahead"
+
+
+async def test_what_an_operators_file_names_is_for_sale_at_its_price(
+    open_gateway: Open, tmp_path: Path
+) -> None:
+    written = tmp_path / "catalogue.toml"
+    written.write_text(FILE)
+    async with open_gateway(catalogue=str(written)) as gateway:
+        person = await gateway.person("buyer@example.com")
+        sold = (await person.get("/v1/plans")).json()
+        assert [plan["name"] for plan in sold["plans"]] == ["free", "gold", "daily"]
+        dollars = next(price for price in sold["packs"][0]["prices"] if price["asset"] == "USD")
+        assert dollars == {"rail": "fake", "amount_minor": 60, "asset": "USD"}
+        assert (await bought(gateway, person, pack="pack_50"))["credited"] == 50
+        assert (await bought(gateway, person, plan="gold"))["credited"] == 5_000
+        mine = await account_of(person)
+        assert (mine["plan"], mine["plan_label"], mine["priority"]) == ("gold", "Gold", True)
+        assert (await opened(person, 422, plan="pro"))["code"] == "unknown_product"
+
+
+async def test_who_has_a_plan_keeps_it_when_the_file_has_it_no_more(
+    open_gateway: Open, tmp_path: Path
+) -> None:
+    written = tmp_path / "catalogue.toml"
+    written.write_text(FILE)
+    async with open_gateway(catalogue=str(written)) as gateway:
+        person = await gateway.person("keeper@example.com")
+        await bought(gateway, person, plan="daily")
+        account_id = AccountId((await account_of(person))["id"])
+        database = gateway.services.base.settings.database_url
+    async with open_gateway(database=database) as gateway:
+        mine = await gateway.services.ledger.ledger.account(account_id)
+        assert (mine.plan, mine.plan_label, mine.available) == ("daily", "Every day", 300)
+
+
+@pytest.mark.parametrize("text", [FILE.replace("credits = 5000", "credits = 0"), "[[plans"])
+def test_a_file_that_is_no_catalogue_stops_the_start_and_says_why(tmp_path: Path, text: str) -> None:
+    written = tmp_path / "catalogue.toml"
+    written.write_text(text)
+    with pytest.raises(
+        ValueError, match=r"LLAMASKETCH_CATALOGUE: it must name a file .*: (Expected|it is not TOML)"
+    ):
+        settings_for("postgresql://nowhere/none", "redis://nowhere", tmp_path, catalogue=str(written))

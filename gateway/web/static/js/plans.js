@@ -6,7 +6,7 @@ import { on, poll } from "./events.js";
 import { day, money } from "./money.js";
 import { mount } from "./shell.js";
 import { account, loadRails, loadSession, online, session, start, topupRequest } from "./store.js";
-import { loadSubscriptions, SubscribeButton } from "./subscription.js";
+import { loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
 const failed = signal(false);
@@ -33,7 +33,7 @@ function Ahead({ plan }) {
   const paid = mine(plan.name);
   const has = account.value?.subscriptions ?? [];
   const renews = has.some((one) => !isPrepaid(one) && !one.cancels);
-  if (session.value?.kind !== "person") return html`<a class="button" href="/sign-in">Sign in to buy it</a>`;
+  if (session.value?.kind !== "person") return subscriptions.value?.rails.length ? html`<${SubscribeButton} plan=${plan} />` : html`<a class="button" href="/sign-in">Sign in to buy it</a>`;
   if (renews) return html`<${SubscribeButton} plan=${plan} />
     ${paid && html`<p class="hint">It renews by itself. Cancel it first, and you can pay ahead from its end on.</p>`}`;
   if (!buy.usd_minor) return html`<p class="hint">Not sold by the year.</p>`;

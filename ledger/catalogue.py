@@ -1,0 +1,118 @@
+"""What is for sale, as data: the plans, packs and passes built in, or those of an operator's file.
+
+The file is TOML: `[[plans]]` and `[[packs]]`, with the fields of `ledger.plans.Plan` and `Pack`. What it names replaces
+what is built in, but for the free plan, which everybody has. Who bought something has it as it was sold.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ledger.plans import FREE, PACKS, PLANS, Pack, Plan
+
+BYTES_MAX = 100_000
+_DAY = 86_400
+_NAME = re.compile(r"[a-z0-9_]{1,40}")
+
+Name = Annotated[str, Meta(pattern=f"^{_NAME.pattern}$")]
+Label = Annotated[str, Meta(min_length=1, max_length=60)]
+Cents = Annotated[int, Meta(ge=1, le=10_000_000)]
+Credits = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class CatalogueInvalid(ValueError):
+    """The file is no catalogue. Its text says where, and never quotes what is there."""
+
+
+class Catalogue(NamedTuple):
+    """What is for sale, by name."""
+
+    plans: Mapping[str, Plan]
+    packs: Mapping[str, Pack]
+
+
+BUILT_IN = Catalogue(PLANS, PACKS)
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    label: Label
+    price_usd_minor: Cents
+    credits: Credits
+
+
+class _PlanRow(_Row, frozen=True, kw_only=True):
+    period: Literal["day", "month"]
+    rank: Annotated[int, Meta(ge=1, le=1_000)]
+    priority: bool = False
+    overage_limit: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    grace_seconds: Annotated[int, Meta(ge=0, le=31 * _DAY)] = _DAY
+    year_usd_minor: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+
+
+class _PackRow(_Row, frozen=True, kw_only=True):
+    kind: Literal["pack", "pass"] = "pack"
+    lasts_seconds: Annotated[int, Meta(ge=60, le=366 * _DAY)] | None = None
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    plans: Annotated[list[_PlanRow], Meta(max_length=20)]
+    packs: Annotated[list[_PackRow], Meta(max_length=50)]
+
+
+def load_catalogue(path: str) -> Catalogue:
+    """The catalogue of a file; what is built in for an empty path. Raises `CatalogueInvalid`, `OSError`."""
+    if not path:
+        return BUILT_IN
+    with Path(path).open("rb") as file:
+        return read_catalogue(file.read(BYTES_MAX + 1))
+
+
+def read_catalogue(data: bytes) -> Catalogue:
+    """The catalogue of a file's bytes. Raises `CatalogueInvalid`."""
+    if len(data) > BYTES_MAX:
+        raise CatalogueInvalid(f"it has more than {BYTES_MAX} bytes")
+    try:
+        found = msgspec.convert(tomllib.loads(data.decode()), _File)
+    except UnicodeDecodeError:
+        raise CatalogueInvalid("it is not UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CatalogueInvalid(f"it is not TOML: {_place(str(error))}") from None
+    except msgspec.ValidationError as error:
+        raise CatalogueInvalid(str(error)) from None
+    _require_sense(found)
+    plans = {FREE: PLANS[FREE]} | {
+        row.name: msgspec.convert(row, Plan, from_attributes=True) for row in found.plans
+    }
+    packs = {row.name: msgspec.convert(row, Pack, from_attributes=True) for row in found.packs}
+    return Catalogue(MappingProxyType(plans), MappingProxyType(packs))
+
+
+def _require_sense(found: _File) -> None:
+    names = Counter(row.name for row in (*found.plans, *found.packs))
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        raise CatalogueInvalid(f"the name {twice[0]} is there twice")
+    if FREE in names:
+        raise CatalogueInvalid(f"the plan {FREE} is built in and is not sold")
+    ranks = Counter(plan.rank for plan in found.plans)
+    if any(count > 1 for count in ranks.values()):
+        raise CatalogueInvalid("two plans have the same rank: the higher one is the better plan")
+    for pack in found.packs:
+        if (pack.kind == "pass") != (pack.lasts_seconds is not None):
+            raise CatalogueInvalid(f"{pack.name}: a pass has lasts_seconds, and a pack has none")
+
+
+def _place(problem: str) -> str:
+    """Where TOML broke off, without what stands there."""
+    place = re.search(r"\(at [^)]*\)", problem)
+    return place[0] if place else "it breaks off"
