@@ -18,7 +18,6 @@ from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
 from ledger.followups.sweeper import Sweeper
-from ledger.plans import PLANS
 from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions, sweepers_of_accounts
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
@@ -92,7 +91,7 @@ def _periodic_tasks(
         unreferenced_objects=UnreferencedObjects(
             engine=base.engine, store=generation.store, clock=base.clock
         ),
-        renewals=Renewals(base.engine, base.clock, PLANS) if base.settings.sends_mail else None,
+        renewals=Renewals(base.engine, base.clock, base.catalogue.plans) if base.settings.sends_mail else None,
         queue=generation.queue,
         clock=base.clock,
     )

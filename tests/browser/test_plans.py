@@ -132,7 +132,9 @@ async def test_whose_plan_renews_by_itself_is_told_to_cancel_it_first(arrive: Ar
     )
     await gateway.services.ledger.ledger.act(account_id, renewing)
     await visitor.visit("/plans")
-    await expect(visitor.page.locator("[data-plan=starter]")).to_contain_text("renews by itself. Cancel it first")
+    await expect(visitor.page.locator("[data-plan=starter]")).to_contain_text(
+        "renews by itself. Cancel it first"
+    )
     await expect(visitor.page.get_by_role("button", name="Pay Pro ahead for a month")).to_have_count(0)
 
 
