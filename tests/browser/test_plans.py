@@ -68,7 +68,7 @@ async def test_a_plan_is_paid_ahead_in_sats_and_shows_until_when_it_lasts(
     arrive: Arrive, theme: str, width: int
 ) -> None:
     visitor = await person(arrive, f"ahead-{width}", theme=theme, width=width)
-    await visitor.page.get_by_role("button", name="Pay Pro ahead for a month").click()
+    await visitor.page.get_by_role("button", name="Pay a month ahead: Pro").click()
     modal = visitor.page.locator(".topup-modal")
     await expect(modal).to_contain_text("Pro for a month")
     await expect(modal).to_contain_text("nothing renews by itself")
@@ -85,7 +85,7 @@ async def test_a_plan_is_paid_ahead_in_sats_and_shows_until_when_it_lasts(
     mine = visitor.page.locator("[data-plan=pro]")
     await expect(mine).to_contain_text("Your plan")
     await expect(mine).to_contain_text("Paid until")
-    await expect(mine.get_by_role("button", name="Pay Pro ahead for a month")).to_have_text("Add a month")
+    await expect(mine.get_by_role("button", name="Add a month: Pro")).to_be_visible()
 
 
 @SIZES
@@ -135,7 +135,7 @@ async def test_whose_plan_renews_by_itself_is_told_to_cancel_it_first(arrive: Ar
     await expect(visitor.page.locator("[data-plan=starter]")).to_contain_text(
         "renews by itself. Cancel it first"
     )
-    await expect(visitor.page.get_by_role("button", name="Pay Pro ahead for a month")).to_have_count(0)
+    await expect(visitor.page.get_by_role("button", name="Pay a month ahead: Pro")).to_have_count(0)
 
 
 @SIZES

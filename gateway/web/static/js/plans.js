@@ -31,14 +31,15 @@ function followReminder() {
 function Ahead({ plan }) {
   const buy = buyPlan(plan, length.value);
   const paid = mine(plan.name);
+  const words = paid ? `Add a ${length.value}` : `Pay a ${length.value} ahead`;
   const has = account.value?.subscriptions ?? [];
   const renews = has.some((one) => !isPrepaid(one) && !one.cancels);
   if (session.value?.kind !== "person") return subscriptions.value?.rails.length ? html`<${SubscribeButton} plan=${plan} />` : html`<a class="button" href="/sign-in">Sign in to buy it</a>`;
   if (renews) return html`<${SubscribeButton} plan=${plan} />
     ${paid && html`<p class="hint">It renews by itself. Cancel it first, and you can pay ahead from its end on.</p>`}`;
   if (!buy.usd_minor) return html`<p class="hint">Not sold by the year.</p>`;
-  return html`${!has.some(isPrepaid) && length.value === "month" && html`<${SubscribeButton} plan=${plan} />`}<button type="button" class="button" aria-label=${`Pay ${plan.label} ahead for a ${length.value}`}
-    onClick=${() => { topupRequest.value = { buy, onPaid: loadCatalogue }; }}>${paid ? `Add a ${length.value}` : `Pay a ${length.value} ahead`}</button>`;
+  return html`${!has.some(isPrepaid) && length.value === "month" && html`<${SubscribeButton} plan=${plan} />`}<button type="button" class="button" aria-label=${`${words}: ${plan.label}`}
+    onClick=${() => { topupRequest.value = { buy, onPaid: loadCatalogue }; }}>${words}</button>`;
 }
 
 /** @param {{plan: import("../../api.d.ts").PlanOut}} props */
