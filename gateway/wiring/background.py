@@ -91,7 +91,9 @@ def _periodic_tasks(
         unreferenced_objects=UnreferencedObjects(
             engine=base.engine, store=generation.store, clock=base.clock
         ),
-        renewals=Renewals(base.engine, base.clock, base.catalogue.plans) if base.settings.sends_mail else None,
+        renewals=Renewals(base.engine, base.clock, base.catalogue.plans)
+        if base.settings.sends_mail
+        else None,
         queue=generation.queue,
         clock=base.clock,
     )
