@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -103,6 +104,36 @@ def test_payment_requests_that_are_open_keep_their_places(engine: sa.Engine) -> 
     (row,) = kept
     openings = Openings.of("acct_a", row, datetime.now(UTC))
     assert (row["account_id"], openings.until) == ("acct_a", {"pay_1": until, "pay_2": until})
+
+
+def test_payments_with_money_in_suspense_are_found_by_operators(engine: sa.Engine) -> None:
+    migrate(address_of(engine), "0021")
+
+    def receipts(**known: tuple[str, int]) -> str:
+        held = {name: {"status": status, "taken_minor": taken} for name, (status, taken) in known.items()}
+        return json.dumps({"receipts": held})
+
+    payments = {
+        "pay_none": receipts(),
+        "pay_paid": receipts(a=("settled", 0)),
+        "pay_small": receipts(a=("settled", 0), b=("too_small", 0)),
+        "pay_other": receipts(a=("mismatched", 0)),
+        "pay_back": receipts(a=("mismatched", 500)),
+    }
+    with engine.begin() as connection:
+        for payment_id, payment in payments.items():
+            connection.execute(
+                sa.text(
+                    "INSERT INTO rail_payments (payment_id, account_id, rail, root_id, state, unpaid, unpriced,"
+                    " quote_expires_at, opened_at, payment) VALUES (:id, 'acct_1', 'fake', :id, 'paid', false,"
+                    " false, now(), now(), :payment)"
+                ),
+                {"id": payment_id, "payment": payment},
+            )
+    migrate(address_of(engine))
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT payment_id FROM rail_payments WHERE suspended ORDER BY 1"))
+        assert found.scalars().all() == ["pay_other", "pay_small"]
 
 
 def test_jobs_that_wait_for_payments_of_their_own_keep_their_places(engine: sa.Engine) -> None:
