@@ -114,11 +114,25 @@ def prepare_database() -> None:
 
 
 @app.command()
-def followups(as_json: AsJson = False) -> None:
+def followups(
+    parked: Annotated[
+        bool, typer.Option("--parked", help="List notifications of ours that were set aside, and why.")
+    ] = False,
+    replay: Annotated[
+        list[int] | None,
+        typer.Option("--replay", help="Deal with this one again; may be given several times."),
+    ] = None,
+    replay_all: Annotated[
+        bool, typer.Option("--replay-all", help="Deal with all that were set aside again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """What waits to be done after the fact, what of it fails, and why."""
-    from gateway.commands.followups import show_followups
+    from gateway.commands.followups import replay_parked, show_followups, show_parked
 
-    raise typer.Exit(show_followups(as_json=as_json))
+    if replay or replay_all:
+        raise typer.Exit(replay_parked(None if replay_all else replay or [], as_json=as_json))
+    raise typer.Exit(show_parked(as_json=as_json) if parked else show_followups(as_json=as_json))
 
 
 @app.command()

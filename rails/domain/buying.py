@@ -26,7 +26,7 @@ from ledger.domain.state import Account
 from ledger.log.model import Event
 from rails.domain import events
 from rails.domain.crediting import bringing, ledger_commands, paid, reverse
-from rails.domain.invoiced import PeriodInvoiced
+from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
 from rails.domain.purchases import PackSold, PlanSold
 from rails.domain.state import Payment
 
@@ -153,6 +153,9 @@ def _reinstated(
     match facts.purchase or facts.invoiced:
         case PeriodInvoiced(plan=plan, starts_at=starts_at, ends_at=ends_at):
             over = now + (ends_at - starts_at) + timedelta(seconds=plan.grace_seconds)
+            return [_again(event, money, Source.RESTORED, over)]
+        case ChangeInvoiced(target=plan):
+            over = months_after(now, 1) + timedelta(seconds=plan.grace_seconds)
             return [_again(event, money, Source.RESTORED, over)]
         case PlanSold(plan=plan, months=months):
             over = months_after(now, months) + timedelta(seconds=plan.grace_seconds)

@@ -32,6 +32,7 @@ from rails.contract import Health, Notification, Rail, RailError, RailUnavailabl
 from rails.payments.postponing import Place
 from rails.payments.service import Payments, UnknownReference
 from rails.store.port import StoredNotification
+from rails.store.tables import UNMATCHED
 
 _OUTAGES = (RailUnavailable, LogUnavailable, OutcomeUnknown, TooBusy, TimeoutError)
 """Somebody does not answer. That says nothing about the notification, however long it lasts."""
@@ -168,18 +169,21 @@ class RailRunner:
                 self._log.error(
                     "notification_set_aside", notification=notification.id, error=type(error).__name__
                 )
-                await store.close_notification(notification.id, await self._set_aside_as(notification))
+                await store.close_notification(notification.id, await self._set_aside_as(notification, error))
                 return
             due_at = self._clock() + self._rules.backoff.wait(notification.attempts + 1, self._randomness)
             await store.postpone_notification(notification.id, due_at, problem_of(error))
         else:
             await store.close_notification(notification.id, "done")
 
-    async def _set_aside_as(self, notification: StoredNotification) -> str:
-        """`unmatched` if it is about a payment of ours; what it says of all payments, the sweep asks anyway."""
+    async def _set_aside_as(self, notification: StoredNotification, error: Exception) -> str:
+        """`unmatched` if it is about something of ours; what it says of all payments, the sweep asks anyway."""
         reference, find = notification.reference, self._payments.store.find
-        ours = reference is not None and await find(notification.rail, reference) is not None
-        return "unmatched" if ours else "done"
+        if reference is None:
+            return "done"
+        # Whatever else went wrong, the rail has answered about it, or could not.
+        known = not isinstance(error, UnknownReference)
+        return UNMATCHED if known or await find(notification.rail, reference) is not None else "done"
 
     # --- sweeping ------------------------------------------------------------------------------
 

@@ -168,6 +168,9 @@ NOTIFICATION_ROWS = sa.Table(
 )
 """Verified notifications, stored before they are answered. States: waiting, done, unmatched."""
 
+UNMATCHED = "unmatched"
+"""The state of a notification about something of ours that could not be dealt with. It is never forgotten."""
+
 RETRY_ROWS = sa.Table(
     "rail_retries",
     METADATA,

@@ -105,6 +105,36 @@ def test_follow_ups_are_listed_by_kind_with_what_is_wrong(llamasketch: Llamasket
         connection.execute("DELETE FROM account_merges")
 
 
+def test_notifications_that_were_set_aside_are_listed_and_dealt_with_again(
+    llamasketch: Llamasketch, lived: Lived
+) -> None:
+    with psycopg.connect(lived.database) as connection:
+        (first,), (second,) = (
+            connection.execute(
+                "INSERT INTO rail_notifications (rail, notification_id, reference, state, attempts, due_at,"
+                " received_at, last_problem) VALUES ('nowhere', %s, 'sub_1', 'unmatched', 12, now(), now(),"
+                " 'rail_protocol_broken') RETURNING id",
+                (name,),
+            ).fetchone()
+            or ()
+            for name in ("evt_parked_1", "evt_parked_2")
+        )
+    parked = llamasketch("followups", "--parked", "--json").json["parked"]
+    assert [(row["id"], row["reference"], row["last_problem"]) for row in parked] == [
+        (first, "sub_1", "rail_protocol_broken"),
+        (second, "sub_1", "rail_protocol_broken"),
+    ]
+    assert "rail_protocol_broken" in llamasketch("followups", "--parked").text
+    assert llamasketch("followups", "--replay", str(first), "--json").json == {"replayed": [first]}
+    assert "1 will be dealt with again" in llamasketch("followups", "--replay-all").text
+    with psycopg.connect(lived.database) as connection:
+        rows = connection.execute(
+            "DELETE FROM rail_notifications WHERE rail = 'nowhere' RETURNING state, attempts"
+        ).fetchall()
+    assert rows == [("waiting", 0)] * 2
+    assert "No notification is set aside." in llamasketch("followups", "--parked").text
+
+
 def test_stored_objects_are_counted_and_only_deleted_if_asked(llamasketch: Llamasketch, lived: Lived) -> None:
     found = llamasketch("objects", "--json").json
     assert found["seen"] >= 3, "a sketch, an image and its thumbnail"

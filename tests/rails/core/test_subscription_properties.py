@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +18,10 @@ from ledger.domain.account import ACCOUNTS
 from ledger.domain.events import CreditsGranted, SubscriptionRenewed, SubscriptionStarted
 from ledger.identifiers import Identifiers
 from ledger.testing.memory_log import MemoryLog
-from rails.contract import RailUnavailable
+from rails.contract import RailUnavailable, ReceiptState
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import payment_of
+from rails.payments.service import UnknownReference
 from rails.recurring import (
     ChangeRefused,
     Invoice,
@@ -62,7 +65,8 @@ class Subscribers(RuleBasedStateMachine):
         network = FakeNetwork(clock)
         network.subscriptions.prices = {STARTER: 800, PRO: 2_000, UNLIMITED: 4_000}
         log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
-        self.town: Town = town_on(clock, network, log, Identifiers(clock).account())
+        ids = Identifiers(clock, random.Random(1).randbytes)
+        self.town: Town = town_on(clock, network, log, ids.account(), ids)
         self.keys = 0
 
     def teardown(self) -> None:
@@ -157,6 +161,19 @@ class Subscribers(RuleBasedStateMachine):
     @rule(place=PLACES, offer=OFFERS)
     def the_dashboard_switches_without_charging(self, place: int, offer: Any) -> None:
         self.at_provider(self.one(place), "switch_at_once", offer)
+
+    @precondition(lambda self: self.paid())
+    @rule(
+        place=PLACES,
+        state=st.sampled_from([ReceiptState.DISPUTED, ReceiptState.REVERSED, ReceiptState.SETTLED]),
+    )
+    def money_goes_or_comes_back(self, place: int, state: ReceiptState) -> None:
+        paid = self.paid()
+        _, invoice = paid[place % len(paid)]
+        for money_ref in list(self.town.network.way(invoice.reference).receipts):
+            self.do(self.town.network.change(invoice.reference, money_ref, state))
+        with contextlib.suppress(UnknownReference):  # where it has not been looked at yet
+            self.do(self.town.payments.deal_with("fake", invoice.reference))
 
     # --- us ------------------------------------------------------------------------------------
 

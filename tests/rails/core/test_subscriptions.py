@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from ledger.domain.view import plan_in_force
 from ledger.identifiers import AccountId, Identifiers
 from ledger.plans import PLANS
 from ledger.testing.memory_log import MemoryLog
-from rails.contract import RailUnavailable, ReceiptState
+from rails.contract import RailProtocolError, RailUnavailable, ReceiptState
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState
-from rails.payments.runner import Supervision
+from rails.payments.runner import RailRunner, RunnerRules, Supervision
 from rails.payments.service import Payments, UnknownReference
 from rails.recurring import Offer, SubscriptionStatus
 from rails.subscriptions.record import SubscriptionRecord
@@ -54,6 +55,7 @@ class Town:
     subscriptions: Subscriptions
     payments: Payments
     account_id: AccountId
+    ids: Identifiers
 
     async def account(self) -> Account:
         state: Account = (await self.log.state(self.account_id)).state
@@ -88,11 +90,13 @@ class Town:
 
     def again(self) -> Town:
         """The platform after a crash: nothing is kept but the log and its rows."""
-        return town_on(self.clock, self.network, self.log, self.account_id)
+        return town_on(self.clock, self.network, self.log, self.account_id, self.ids)
 
 
-def town_on(clock: ManualClock, network: FakeNetwork, log: MemoryLog, account_id: AccountId) -> Town:
-    ids, rails = Identifiers(clock), {"fake": FakeRail(network)}
+def town_on(
+    clock: ManualClock, network: FakeNetwork, log: MemoryLog, account_id: AccountId, ids: Identifiers
+) -> Town:
+    rails = {"fake": FakeRail(network)}
     subscriptions = Subscriptions(
         log=log,
         reader=log,
@@ -111,7 +115,7 @@ def town_on(clock: ManualClock, network: FakeNetwork, log: MemoryLog, account_id
         clock=clock,
         elsewhere=subscriptions.deal_with,
     )
-    return Town(clock, network, log, subscriptions, payments, account_id)
+    return Town(clock, network, log, subscriptions, payments, account_id, ids)
 
 
 @pytest.fixture
@@ -120,7 +124,8 @@ def town() -> Town:
     network = FakeNetwork(clock)
     network.subscriptions.prices = {STARTER: 800, PRO: 2_000, UNLIMITED: 4_000}
     log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
-    return town_on(clock, network, log, Identifiers(clock).account())
+    ids = Identifiers(clock)
+    return town_on(clock, network, log, ids.account(), ids)
 
 
 def page_of(record: SubscriptionRecord) -> str:
@@ -271,6 +276,32 @@ async def test_somebody_elses_subscription_is_none_of_ours(town: Town) -> None:
     assert await town.credits() == 0
 
 
+async def test_a_message_that_cannot_be_understood_is_set_aside_with_its_reason_and_replayed(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(reference: str) -> None:
+        raise RailProtocolError("an invoice of ours is in 'eur'")
+
+    rail = town.subscriptions._rails["fake"]
+    record = await town.open()
+    await town.network.subscriptions.pay(page_of(record))
+    rules = RunnerRules(notification_tries_max=2)
+    runner = RailRunner(town.payments, rail, clock=town.clock, rules=rules, randomness=random.Random(1))
+    webhook = town.network.webhook(page_of(record), "evt_1")
+    await town.payments.accept_notification("fake", *webhook)
+    with monkeypatch.context() as broken:
+        broken.setattr(rail, "observe_subscription", unreadable)
+        for _ in range(2):
+            assert await runner.work_once() == 1
+            town.clock.advance(timedelta(minutes=5))
+    (row,) = town.payments.store._notifications.values()  # type: ignore[attr-defined]
+    assert (row.state, row.problem.partition(":")[0]) == ("unmatched", "rail_protocol_broken")
+    assert (await town.account(), runner.unmatched) == (Account(), 1)
+    row.state = "waiting"  # as `llamasketch followups --replay` does
+    assert await runner.work_once() == 1
+    assert (await town.credits(), row.state) == (2_000, "done")
+
+
 # --- time ------------------------------------------------------------------------------------------
 
 
@@ -386,6 +417,33 @@ async def test_a_disputed_period_brings_nothing_and_earns_nothing_until_it_is_wo
         assert schedule.consideration.worth.net_minor > 0
     else:
         assert await town.credits() == 2_000
+
+
+async def test_the_money_of_a_plan_with_daily_images_goes_and_comes_back(town: Town) -> None:
+    record = await town.begin(UNLIMITED)
+    invoice, account = await invoice_of(town, record), await town.account()
+    assert (await town.plan(), len(account.status.schedules)) == ("unlimited", 1)
+    town.clock.advance(timedelta(days=3))
+    (money_ref,) = town.network.way(invoice).receipts
+    await town.network.change(invoice, money_ref, ReceiptState.DISPUTED)
+    await town.payments.deal_with("fake", invoice)
+    assert (await town.plan(), (await town.account()).status.schedules) == ("free", ())
+    await town.network.change(invoice, money_ref, ReceiptState.SETTLED)
+    await town.payments.deal_with("fake", invoice)
+    assert (await town.plan(), len((await town.account()).status.schedules)) == ("unlimited", 1)
+
+
+async def test_a_won_dispute_about_a_period_brings_its_credits_back(town: Town) -> None:
+    record = await town.begin()
+    invoice = await invoice_of(town, record)
+    (money_ref,) = town.network.way(invoice).receipts
+    for state, left, plan in (
+        (ReceiptState.DISPUTED, 0, "free"),
+        (ReceiptState.SETTLED, 2_000, "starter"),
+    ):
+        await town.network.change(invoice, money_ref, state)
+        await town.payments.deal_with("fake", invoice)
+        assert (await town.credits(), await town.plan()) == (left, plan)
 
 
 # --- changes ---------------------------------------------------------------------------------------

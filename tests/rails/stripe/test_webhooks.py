@@ -19,11 +19,13 @@ from rails.contract import (
     Rail,
     RailUnavailable,
     ReceiptState,
+    RejectionReason,
 )
 from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardRail
 from rails.stripe.webhooks import EVENT_TYPES, LISTED_TYPES, MAX_TYPES
 from rails.testing.harness import RailHarness, only_receipt
+from rails.testing.memory_references import MemoryReferences
 from tests.rails.stripe.outside import SECRET, WAIT_SECONDS_MAX, CardWorld, Inbox, Sandbox, running_sandbox
 
 
@@ -67,6 +69,73 @@ async def test_a_signed_message_names_its_session(rail: CardRail) -> None:
 async def test_a_message_signed_with_another_secret_is_refused(rail: CardRail) -> None:
     with pytest.raises(NotificationRejected):
         rail.verify_notification(*signed(event(), secret="whsec_of_someone_else"))
+
+
+async def test_while_a_secret_is_exchanged_both_count(world: CardWorld) -> None:
+    rail = await world.start(MemoryReferences(), secrets=("whsec_of_yesterday", SECRET))
+    for secret in ("whsec_of_yesterday", SECRET):
+        assert rail.verify_notification(*signed(event(), secret=secret))
+    with pytest.raises(NotificationRejected) as refused:
+        rail.verify_notification(*signed(event(), secret="whsec_of_the_day_before"))
+    assert refused.value.reason is RejectionReason.SIGNATURE
+    await rail.close()
+
+
+async def test_a_signature_of_the_future_is_refused_beyond_the_tolerance(rail: CardRail) -> None:
+    with pytest.raises(NotificationRejected, match="in the future"):
+        rail.verify_notification(*signed(event(), age_seconds=-302))
+    assert rail.verify_notification(*signed(event(), age_seconds=-280))
+
+
+OURS = {"subscription_id": "subscr_01jd3z9k4w7q8r5s6t7v8x9y0z"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reference"),
+    [
+        ("customer.subscription.updated", {"object": "subscription", "id": "sub_1"}, "sub_1"),
+        ("customer.subscription.deleted", {"object": "subscription", "id": "sub_1"}, "sub_1"),
+        ("customer.subscription.paused", {"object": "subscription", "id": "sub_1"}, "sub_1"),
+        ("checkout.session.completed", {}, "cs_test_1"),
+        ("checkout.session.expired", {}, "cs_test_1"),
+        *(
+            (
+                f"invoice.{what}",
+                {
+                    "object": "invoice",
+                    "id": "in_1",
+                    "parent": {"subscription_details": {"subscription": "sub_1", "metadata": OURS}},
+                },
+                "sub_1",
+            )
+            for what in ("paid", "payment_failed", "payment_action_required", "voided")
+        ),
+    ],
+)
+async def test_a_message_about_a_subscription_names_what_to_ask_about(
+    rail: CardRail, kind: str, value: dict[str, Any], reference: str
+) -> None:
+    found = rail.verify_notification(*signed(event(kind, value={**value, "metadata": OURS})))
+    assert [notification.reference for notification in found] == [reference]
+    for metadata in ({}, {"subscription_id": "theirs"}, {"subscription_id": 7}, None):
+        foreign = {**value, "metadata": metadata, "parent": {"subscription_details": {"metadata": metadata}}}
+        assert list(rail.verify_notification(*signed(event(kind, value=foreign)))) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"object": "subscription", "id": 5},
+        {"object": "subscription", "id": "sub_" + "x" * 400},
+        {"object": "subscription", "id": "sub_1; DROP TABLE rail_notifications"},
+        {"object": "invoice", "parent": {"subscription_details": {"metadata": OURS}}},
+        {"object": "invoice", "parent": {"subscription_details": {"metadata": OURS, "subscription": ["a"]}}},
+    ],
+)
+async def test_a_message_that_names_no_name_is_refused(rail: CardRail, value: dict[str, Any]) -> None:
+    message = event("invoice.paid", value={"metadata": OURS, **value})
+    with pytest.raises(NotificationRejected):
+        rail.verify_notification(*signed(message))
 
 
 async def test_an_old_signature_is_refused_and_a_recent_one_taken(rail: CardRail) -> None:
