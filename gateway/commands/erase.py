@@ -21,7 +21,7 @@ from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
 from ledger.ownership import accounts_of as accounts_of_merges
 from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
-from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS
+from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS, SUBSCRIPTION_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
 SPARE_LEASES = 3
@@ -91,6 +91,9 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         ),
         "sign_in_letters": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id.in_(_links_of(account_id))),
         "sign_in_links": sa.delete(sign_in_links).where(sign_in_links.c.link_id.in_(_links_of(account_id))),
+        "subscription_links": sa.update(SUBSCRIPTION_ROWS)
+        .where(SUBSCRIPTION_ROWS.c.account_id == account_id)
+        .values(page_url=None, pay_url=None),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
         "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),

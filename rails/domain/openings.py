@@ -1,6 +1,6 @@
 """Which payment requests of an account are open. Pure.
 
-Each takes one of the account's places from the transaction that stores its intent until it is paid, cancelled or
+Each, and each open page to subscribe on, takes one of the account's places from the transaction that stores its intent until it is paid, cancelled or
 expired, and never beyond the end of its quote: what is left behind by a crash frees its place by time alone.
 """
 

@@ -16,6 +16,8 @@ from rails.recurring import (
     SubscriptionStatus,
 )
 
+PREFIX = "subscr"
+"""Of our own ids of subscriptions."""
 NOT_OPENED = timedelta(minutes=10)
 """For so long a page that was asked for may not be there yet: then whoever asked has given up."""
 PAGE_GRACE = timedelta(minutes=5)

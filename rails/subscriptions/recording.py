@@ -12,7 +12,7 @@ from functools import partial
 from ledger.domain.account import decide as decide_account
 from ledger.domain.state import Account
 from ledger.domain.subscriptions import credits_of_upgrade
-from ledger.identifiers import CommandKey, Identifiers, PaymentId, encode_crockford
+from ledger.identifiers import CommandKey, Identifiers, PaymentId, encode_crockford, is_identifier
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.money import USD
 from ledger.plans import Plan
@@ -20,14 +20,15 @@ from rails.contract import Instructions, Observation
 from rails.domain import events
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, bringing
 from rails.domain.invoiced import ChangeInvoiced, Invoiced, PeriodInvoiced
+from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
 from rails.domain.pricing import PACK, credits_down
 from rails.domain.reading import lots_needed_max
 from rails.payments.unasked import Unasked, open_unasked
 from rails.quotes.rates import rate_to_usd
-from rails.recurring import Invoice, SubscriptionObservation
-from rails.store.tables import MONEY_TABLE, ORDINAL_TABLE, SUBSCRIPTION_TABLE
+from rails.recurring import Invoice, SubscriptionObservation, SubscriptionStatus
+from rails.store.tables import MONEY_TABLE, OPENING_TABLE, ORDINAL_TABLE, SUBSCRIPTION_TABLE
 from rails.subscriptions.reading import Bought, PeriodBought, PlanBought, bought, changes
-from rails.subscriptions.record import SubscriptionRecord, record_of, with_observation
+from rails.subscriptions.record import PREFIX, SubscriptionRecord, record_of, with_observation
 from rails.subscriptions.refusals import SubscriptionUnknown
 
 Changed = Callable[[UnitOfWork, str, SubscriptionRecord, SubscriptionRecord], None]
@@ -64,11 +65,17 @@ class SubscriptionRecorder:
         self._plans = plans
         self._changed = changed
 
-    async def open(self, opened: SubscriptionRecord, *, key: str | None) -> str:
-        """Store the intent to subscribe; returns the id of the first that came with this key."""
+    async def open(self, opened: SubscriptionRecord, *, key: str | None, pages_max: int) -> str:
+        """Store the intent to subscribe; returns the id of the first that came with this key.
+
+        Raises `NoPlaceLeft`, and nothing is recorded, if the account has as many pages open as it may.
+        """
 
         def decide(uow: UnitOfWork) -> str:
-            uow.put(SUBSCRIPTION_TABLE, opened.to_row())
+            places = Openings.of(opened.account_id, uow.get(OPENING_TABLE, opened.account_id), uow.now)
+            if sum(is_identifier(name, PREFIX) for name in places.until) >= pages_max:
+                raise NoPlaceLeft
+            _put(uow, opened)
             return opened.subscription_id
 
         body = ["subscribe", opened.account_id, opened.rail, opened.plan, opened.length]
@@ -78,6 +85,7 @@ class SubscriptionRecorder:
                 actor=opened.account_id,
                 body=body,
                 streams=(),
+                rows=((OPENING_TABLE, opened.account_id),),
                 decide=decide,
             )
         )
@@ -100,7 +108,7 @@ class SubscriptionRecorder:
         def decide(uow: UnitOfWork) -> None:
             row = uow.get(SUBSCRIPTION_TABLE, record.subscription_id)
             if row is not None and record_of(row).asked_at <= record.asked_at:
-                uow.put(SUBSCRIPTION_TABLE, record.to_row())
+                _put(uow, record)
 
         await self._log.submit(
             Transaction(
@@ -108,7 +116,7 @@ class SubscriptionRecorder:
                 actor=f"rail:{record.rail}",
                 body=["subscription", record.subscription_id, record.status.value],
                 streams=(),
-                rows=((SUBSCRIPTION_TABLE, record.subscription_id),),
+                rows=((SUBSCRIPTION_TABLE, record.subscription_id), (OPENING_TABLE, record.account_id)),
                 decide=decide,
             )
         )
@@ -170,7 +178,7 @@ class SubscriptionRecorder:
                 for command in changes(uow.state(account_id), seen, self._plans):
                     uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
             after = with_observation(known, seen, asked_at)
-            uow.put(SUBSCRIPTION_TABLE, after.to_row())
+            _put(uow, after)
             if self._changed is not None:
                 self._changed(uow, account_id, known, after)
 
@@ -183,6 +191,7 @@ class SubscriptionRecorder:
                 streams=(account_id, *(paid.payment_id for paid in news)),
                 rows=(
                     (SUBSCRIPTION_TABLE, record.subscription_id),
+                    (OPENING_TABLE, record.account_id),
                     *(((ORDINAL_TABLE, record.rail),) if news else ()),
                     *((MONEY_TABLE, money_ref) for money_ref in money),
                 ),
@@ -248,6 +257,17 @@ class SubscriptionRecorder:
                 return ChangeInvoiced(subscription_id=name, current=current, target=target, credits=more)
             case _:
                 return None
+
+
+def _put(uow: UnitOfWork, record: SubscriptionRecord) -> None:
+    """Write the row. An open page takes one of the places of the account's open payment requests."""
+    uow.put(SUBSCRIPTION_TABLE, record.to_row())
+    page = {
+        "payment_id": record.subscription_id,
+        "quote_expires_at": record.page_expires_at,
+        "unpaid": record.status is SubscriptionStatus.OPENING,
+    }
+    take_or_free(uow, OPENING_TABLE, record.account_id, page)
 
 
 def _facts(

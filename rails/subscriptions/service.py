@@ -26,6 +26,7 @@ from ledger.log.model import LogWriter
 from ledger.log.reader import LogReader
 from ledger.plans import FREE, Plan
 from rails.contract import Rail, RailUnavailable
+from rails.domain.openings import NoPlaceLeft
 from rails.domain.refusals import UnknownRail
 from rails.recurring import (
     ChangePreview,
@@ -38,6 +39,7 @@ from rails.recurring import (
 )
 from rails.store.subscriptions import SubscriptionStore
 from rails.subscriptions.record import (
+    PREFIX,
     SubscriptionRecord,
     never_opened,
     opened_record,
@@ -112,9 +114,12 @@ class Subscriptions:
         await self._require_no_other(account_id)
         now = self._clock()
         opened = opened_record(
-            self._ids.new("subscr"), account_id, rail, offer, now=now, page_expires_at=now + PAGE_LASTS
+            self._ids.new(PREFIX), account_id, rail, offer, now=now, page_expires_at=now + PAGE_LASTS
         )
-        subscription_id = await self._recorder.open(opened, key=key)
+        try:
+            subscription_id = await self._recorder.open(opened, key=key, pages_max=PAGES_MAX)
+        except NoPlaceLeft:
+            raise TooManyPages(limit=PAGES_MAX) from None
         return await self.page(subscription_id, return_url)
 
     async def page(self, subscription_id: str, return_url: str) -> SubscriptionRecord:
@@ -130,15 +135,11 @@ class Subscriptions:
         paid = [known for known in view.status.subscriptions() if known.lasts_until > self._clock()]
         if paid:
             raise SubscriptionExists(plan=paid[0].plan)
-        pages = 0
         for record in await self.of_account(account_id):
             if record.status in _RUNNING:
                 raise SubscriptionExists(plan=record.plan)
             if record.status is SubscriptionStatus.OPENING and record.page_reference is not None:
                 await self._leave_page(record)
-                pages += 1
-        if pages >= PAGES_MAX:
-            raise TooManyPages(limit=PAGES_MAX)
 
     async def _leave_page(self, record: SubscriptionRecord) -> None:
         """Close a page that its payer has left for another. What was paid there meanwhile wins."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.commands.erase import erase_person
 from rails.recurring import Offer
+from rails.subscriptions.service import PAGES_MAX
 from rails.testing.fake_subscriptions import FakeSubscriptions
 from tests.gateway.stack import Gateway, credits_of, soon
 
@@ -274,3 +277,30 @@ async def test_what_nobody_notified_is_found_by_the_sweep(
 
     await soon(is_active, "the sweep never asked")
     assert (await client.get("/v1/account")).json()["plan"] == "starter"
+
+
+async def test_erasing_a_person_leaves_no_link_to_their_pages(
+    gateway: Gateway, outside: FakeSubscriptions
+) -> None:
+    client = await gateway.person("erased-subscriber@example.com")
+    opened = await subscribe(client)
+    account_id = (await client.get("/v1/account")).json()["id"]
+    services = gateway.services
+    counts = await erase_person(services.base.settings.sqlalchemy_url, services.generation.store, account_id)
+    assert counts["subscription_links"] == 1
+    assert (await services.payments.subscriptions.known(opened["id"])).page_url is None
+
+
+async def test_many_requests_at_once_open_no_more_pages_than_may_be(
+    gateway: Gateway, outside: FakeSubscriptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stays_open(page: str) -> None:
+        """The provider does not close it."""
+
+    monkeypatch.setattr(outside, "close", stays_open)
+    client = await gateway.person("eager@example.com")
+    body = {"rail": "fake", "plan": "starter"}
+    answers = await asyncio.gather(*(client.post("/v1/subscriptions", json=body) for _ in range(12)))
+    found = sorted((answer.status_code, answer.json().get("code")) for answer in answers)
+    assert found == [(201, None)] * PAGES_MAX + [(429, "too_many_subscription_pages")] * (12 - PAGES_MAX)
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 429)

@@ -268,7 +268,8 @@ async def test_an_unknown_plan_and_the_free_one_are_refused(town: Town) -> None:
 
 
 async def test_somebody_elses_subscription_is_none_of_ours(town: Town) -> None:
-    stranger = town_on(town.clock, town.network, MemoryLog([ACCOUNTS, PAYMENTS], town.clock), town.account_id)
+    log = MemoryLog([ACCOUNTS, PAYMENTS], town.clock)
+    stranger = town_on(town.clock, town.network, log, town.account_id, town.ids)
     theirs = await stranger.begin()
     assert not await town.subscriptions.deal_with("fake", name_of(theirs))
     with pytest.raises(UnknownReference):

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
+import { on } from "./events.js";
 import { day, moment, money, plural } from "./money.js";
 import { account, loadAccount, loadSession, session } from "./store.js";
 import { html, Icon, Modal, toast } from "./ui.js";
@@ -212,6 +213,7 @@ export function PlanSection() {
   useEffect(() => {
     api("GET", "/v1/plans").then((answer) => { plans.value = answer.plans; }, () => {});
     loadSubscriptions().catch(() => {});
+    on("account", () => loadSubscriptions().catch(() => {}));
     const query = new URLSearchParams(location.search);
     const id = query.get("subscription");
     if (id && /^subscr_[0-9a-z]{26}$/.test(id)) {
