@@ -13,9 +13,10 @@ from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
 from ledger.domain.view import plan_in_force
 from ledger.identifiers import AccountId, Identifiers
+from ledger.money import USD, Money
 from ledger.plans import PLANS
 from ledger.testing.memory_log import MemoryLog
-from rails.contract import RailProtocolError
+from rails.contract import RailProtocolError, Refund
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState
 from rails.payments.runner import RunnerRules, Supervision
@@ -209,6 +210,29 @@ async def test_a_dispute_about_a_period_moves_its_credits(shop: Shop, world: Car
         await shop.has_credits(0)
         await world.sandbox.control("dispute", {"payment_intent": intent, "status": "won" if won else "lost"})
         await shop.has_credits(2_000 if won else 0)
+
+
+async def test_a_refund_of_ours_goes_to_the_card_that_paid_the_invoice_once(
+    shop: Shop, world: CardWorld
+) -> None:
+    record = await shop.begin()
+    seen = await shop.rail.observe_subscription(str(record.reference))
+    assert seen is not None
+    reference = seen.invoices[0].reference
+    for _ in range(2):
+        assert await shop.rail.refund(reference, Money(300, USD), None, "refund_1") is Refund.SENT
+    observed = await shop.rail.observe(reference)
+    assert [(back.key, back.outcome) for back in observed.refunds] == [("refund_1", Refund.SENT)]
+    assert observed.receipts[0].reversed_amount is None, "what we sent back ourselves was booked before"
+
+
+async def test_a_payment_of_an_invoice_is_shown_and_closed_like_any_other(
+    shop: Shop, world: CardWorld
+) -> None:
+    await shop.begin()
+    (topup,) = await shop.payments.topups_of(shop.account_id)
+    again = await shop.payments.cancel(topup.payment_id)
+    assert (again.state, again.credited, again.instructions) == (TopupState.PAID, 2_000, None)
 
 
 async def intent_of(shop: Shop, record: SubscriptionRecord) -> str:
