@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         public_url=(arguments.public_url or f"http://{HOST}:{arguments.port}").rstrip("/"),
         webhook_url=arguments.webhook_url,
         webhook_secret=secret,
+        catalogue=os.environ.get("SANDBOX_CATALOGUE") or "[]",
         first_retry_ms=arguments.first_retry_ms,
     )
     asyncio.run(run(options, arguments.port))

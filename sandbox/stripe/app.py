@@ -21,6 +21,7 @@ from sandbox.stripe.control import Control
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.pages import Pages, static_files
 from sandbox.stripe.portal import PortalPages
+from sandbox.stripe.stock import stock
 from sandbox.stripe.store import Store
 from sandbox.stripe.webhooks import Deliverer
 
@@ -36,6 +37,8 @@ class Options:
     public_url: str
     webhook_url: str | None
     webhook_secret: str
+    catalogue: str = "[]"
+    """What is sold by subscription: see `stock`."""
     first_retry_ms: int = 500
 
 
@@ -47,6 +50,7 @@ async def run(options: Options, port: int) -> None:
     deliverer = Deliverer(context, faults, first_retry_ms=options.first_retry_ms)
     context.wake = deliverer.wake
     _configure_endpoint(context, options)
+    stock(context, options.catalogue)
     app = Starlette(
         routes=[
             Route("/v1/{path:path}", Api(context, faults).handle, methods=["GET", "POST", "DELETE"]),

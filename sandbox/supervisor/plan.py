@@ -21,6 +21,7 @@ from sandbox.embedded.command import EmbeddedError, ServerCommand, bound_to_pare
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.embedded.valkey import EmbeddedValkey
 from sandbox.service import Describe, PortBook, Ready, Service, TcpReady
+from sandbox.supervisor.catalogue import CATALOGUE, catalogue
 from sandbox.supervisor.errors import SetupMissing, SupervisorError
 from sandbox.supervisor.folder import DataFolder
 from sandbox.supervisor.ports import PortFile
@@ -51,6 +52,7 @@ def make_plan(folder: DataFolder, given: Mapping[str, str], host: str, port: int
     # This is the try-out stack, and it says so: nothing else takes itself for one.
     plan.environment.setdefault(ENVIRONMENT, EMBEDDED)
     plan.environment["PYTHONUNBUFFERED"] = "1"
+    plan.environment.setdefault(CATALOGUE, catalogue())
     _add_servers(plan, folder, ports)
     _add_sandboxes(plan, folder, ports)
     _add_product(plan, folder, host, port)
