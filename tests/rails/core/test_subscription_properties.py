@@ -70,7 +70,14 @@ class Subscribers(RuleBasedStateMachine):
         self.keys = 0
 
     def teardown(self) -> None:
+        # Money that had gone back before anybody looked was never ours: in the end all of it is there.
+        for _, invoice in self.paid():
+            for money_ref in list(self.town.network.way(invoice.reference).receipts):
+                self.do(self.town.network.change(invoice.reference, money_ref, ReceiptState.SETTLED))
         self.look_at_all()
+        for _, invoice in self.paid():
+            if invoice.due.minor:
+                self.runner.run(self.town.payments.deal_with("fake", invoice.reference))
         self.all_that_was_paid_is_booked()
         self.runner.close()
 
