@@ -19,7 +19,7 @@ from ledger.domain.commands import (
 )
 from ledger.domain.consideration import NOTHING, Consideration
 from ledger.domain.granting import pack_grant
-from ledger.domain.lots import Source
+from ledger.domain.lots import Source, find
 from ledger.domain.periods import months_after
 from ledger.domain.prepaying import next_period
 from ledger.domain.state import Account
@@ -76,6 +76,8 @@ def purchase_commands(
             return [LoseDispute(reversal_id=reversal_id) for reversal_id in ids if reversal_id in known]
         case events.PaymentReinstated() if payment.receipts[event.money_ref].bought is not None:
             return [*_reinstated(payment_id, payment, event, now), *_restored(payment_id, payment)]
+        case events.RefundReturned():
+            return [*ledger_commands(payment_id, rail, event), *_restored(payment_id, payment)]
         case _:
             return ledger_commands(payment_id, rail, event)
 
@@ -198,6 +200,15 @@ def _money_is_gone(payment: Payment) -> bool:
 def _revoked(payment_id: str, payment: Payment) -> Sequence[Command]:
     name = _period_of(payment)
     if name is None or not _money_is_gone(payment):
+        return []
+    return [RevokePeriod(subscription_id=name, payment_id=payment_id)]
+
+
+def ended_by_refund(payment_id: str, payment: Payment, lot_id: str, account: Account) -> Sequence[Command]:
+    """What follows from a refund that was sent: a plan ends with the last of its unspent credits."""
+    name = _period_of(payment)
+    lots = [receipt.bought.lot_id for receipt in payment.receipts.values() if receipt.bought is not None]
+    if name is None or lot_id not in lots or find(account.lots, lot_id) is not None:
         return []
     return [RevokePeriod(subscription_id=name, payment_id=payment_id)]
 

@@ -34,6 +34,7 @@ from rails.contract import (
     RefundTo,
 )
 from rails.domain import payment as domain
+from rails.domain.buying import ended_by_refund
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges
 from rails.domain.receipts import ReceiptStatus
 from rails.domain.refunding import (
@@ -275,6 +276,10 @@ class RefundService:
             if asked.credits:
                 held = ResolveHeld(refund_id=command.refund_id, outcome=command.outcome.value)
                 act_in(uow, asked.account_id, held)
+                if command.outcome is Refund.SENT:
+                    account, paid = uow.state(asked.account_id), uow.state(payment_id)
+                    for ends in ended_by_refund(payment_id, paid, asked.lot_id, account):
+                        act_in(uow, asked.account_id, ends)
             self._recorder.put_row(uow, payment_id, None)
             if command.outcome is not Refund.UNKNOWN:
                 uow.delete(REFUND_TABLE, command.refund_id)

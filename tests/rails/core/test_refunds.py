@@ -13,6 +13,7 @@ import pytest
 from ledger.domain.commands import ExpireLots, GrantCredits, HoldCredits
 from ledger.domain.consideration import Consideration, Worth
 from ledger.domain.journal import postings
+from ledger.domain.prepaying import prepaid_subscription
 from ledger.domain.refusals import (
     InsufficientCredits,
     InvalidAmount,
@@ -20,14 +21,17 @@ from ledger.domain.refusals import (
     LotNotFound,
     RefundTooLarge,
 )
+from ledger.domain.view import plan_in_force
 from ledger.errors import IdempotencyConflict
 from ledger.followups.sweeper import Sweeper
 from ledger.identifiers import AccountId
 from ledger.money import BTC, USD, USDT, Money
+from ledger.plans import PLANS
 from ledger.service import Ledger
 from rails.contract import ReceiptState, Refund, RefundTo
 from rails.domain import events
 from rails.domain.payment import MoneyNotInSuspense
+from rails.domain.purchases import PlanSold
 from rails.domain.refunding import RefundState, ResolveRefund
 from rails.domain.refusals import (
     DestinationMissing,
@@ -461,3 +465,22 @@ async def test_two_processes_that_sweep_and_are_asked_at_once_send_each_refund_o
         assert len(one.network.refunded) == 5
         for topup in topups:
             assert await one.posted(topup.account_id) == 0
+
+
+async def test_a_plan_ends_with_the_last_of_its_credits_that_is_refunded(either: Platform) -> None:
+    person = either.ids.account()
+    plan = PlanSold(plan=PLANS["pro"].sold_for(1), months=1, subscription_id=prepaid_subscription(person))
+    topup = await opened(either, person, purchase=plan)
+    await either.pay(topup.payment_id)
+    topup = await settled(either, topup)
+
+    async def in_force() -> str:
+        return plan_in_force(await either.account(person), either.clock()).name
+
+    await request(either, topup, credits=3_000)
+    await send_all(either)
+    assert await in_force() == "pro", "some of it is still there"
+    await request(either, topup)
+    assert await in_force() == "pro", "it is not sent yet"
+    await send_all(either)
+    assert await in_force() == "free"
