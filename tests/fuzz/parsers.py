@@ -190,6 +190,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
 
 OTHERWISE: Mapping[str, str] = {
     "gateway/http/request_keys.py:RequestKeys.find": "the log's answer to a command of ours",
+    "gateway/routes/direct.py:DirectRoute._read": "the route's own model, which the framework reads alike: test_direct",
     "gateway/routes/subscriptions.py:subscribe": "the log's answer to a command of ours",
     "gateway/routes/topups.py:TopupOpening._opened_before": "the log's answer to a command of ours",
     "generation/domain/deciding.py:_conclude_settlement": "a settlement that is in the log",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +18,9 @@ from gateway.routes.events import FRAMES
 from ledger.identifiers import PaymentId
 from ledger.money import USD, USDT, Money
 from rails.contract import ReceiptState
+from sandbox.embedded.ports import free_port
+from sandbox.mail.app import Stand
+from sandbox.mail.reception import Door
 from tests.gateway.conftest import Open
 from tests.gateway.golden import golden
 from tests.gateway.stack import (
@@ -28,7 +34,21 @@ from tests.gateway.stack import (
 )
 from tests.gateway.streaming import jpeg, watching
 from tests.gateway.surface import fields_of
+from tests.gateway.test_subscriptions import PRICES
+from tests.waiting import eventually
 
+NAMES = (
+    "job_id",
+    "topup_id",
+    "session_id",
+    "rail",
+    "payment_id",
+    "account_id",
+    "refund_id",
+    "subscription_id",
+    "token",
+)
+"""What paths name."""
 NOT_JSON = {
     "GET /v1/generations/{job_id}/image": "a redirect to the image",
     "GET /v1/events": "a stream, whose frames are declared in FRAMES",
@@ -62,11 +82,7 @@ class Answers:
     async def ask(self, client: httpx.AsyncClient, operation: str, **request: Any) -> Any:
         """One answer; the names in the path are taken from `request`."""
         method, _, path = operation.partition(" ")
-        names = {
-            name: request.pop(name)
-            for name in ("job_id", "topup_id", "session_id", "rail", "payment_id", "account_id", "refund_id")
-            if name in request
-        }
+        names = {name: request.pop(name) for name in NAMES if name in request}
         answer = await client.request(method, path.format(**names), **request)
         assert answer.is_success, (operation, answer.status_code, answer.text)
         return self.check(operation, answer)
@@ -93,12 +109,14 @@ def test_the_frames_of_the_stream_are_the_promised_ones() -> None:
     )
 
 
-async def test_every_answer_is_the_declared_one(open_gateway: Open) -> None:
+async def test_every_answer_is_the_declared_one(open_gateway: Open, tmp_path: Path) -> None:
+    answers = Answers()
+    await of_mail(open_gateway, tmp_path, answers)
     async with open_gateway() as gateway:
-        answers = Answers()
         await of_accounts(gateway, answers)
         await of_payments(gateway, answers)
         await of_operators(gateway, answers)
+        await of_subscriptions(gateway, answers)
         await of_links(gateway, answers)
         await of_images(gateway, answers)
         await of_workers(gateway, answers)
@@ -201,6 +219,53 @@ async def of_operators(gateway: Gateway, answers: Answers) -> None:
     await answers.ask(client, "GET /v1/operator/attention")
     await write("accounts/{account_id}/forgive", account_id=account, credits=1)
     await answers.ask(client, "GET /v1/operator/payments")
+
+
+async def of_subscriptions(gateway: Gateway, answers: Answers) -> None:
+    client, outside = await gateway.person("carol@example.org"), gateway.fake.network.subscriptions
+    outside.prices = PRICES
+    wanted = {"rail": "fake", "plan": "starter"}
+    opened = await answers.ask(client, "POST /v1/subscriptions", json=wanted)
+    one, name = "/v1/subscriptions/{subscription_id}", opened["id"]
+    await outside.pay(opened["page_url"].rpartition("/")[2])
+
+    async def is_active() -> bool:
+        shown = await answers.ask(client, f"GET {one}", subscription_id=name)
+        return bool(shown["status"] == "active")
+
+    await soon(is_active, "the subscription began")
+    await answers.ask(client, "GET /v1/subscriptions")
+    shown = await answers.ask(client, f"POST {one}/preview", subscription_id=name, json={"plan": "pro"})
+    larger = {"plan": "pro", "prorated_at": shown["prorated_at"]}
+    await answers.ask(client, f"POST {one}/change", subscription_id=name, json=larger)
+    for what in ("cancel", "resume", "portal"):
+        await answers.ask(client, f"POST {one}/{what}", subscription_id=name)
+    await answers.ask(client, "GET /v1/account")
+
+
+async def of_mail(open_gateway: Open, folder: Path, answers: Answers) -> None:
+    stand = Stand(folder / "mail", product_url="", now=lambda: datetime.now(UTC))
+    port = free_port()
+    settings = {
+        "smtp_url": f"smtp+plain://127.0.0.1:{port}",
+        "mail_from": "LlamaSketch <mail@llamas.art>",
+        "sign_in": "link",
+    }
+    async with stand.receiving(port, Door()), open_gateway(**settings) as gateway:
+        browser, address = gateway.browser(), {"email": "ada@llamas.art"}
+        await answers.ask(browser, "POST /v1/session/links", json=address)
+        await eventually(lambda: bool(stand.mailbox.all()), "a letter")
+        (letter,) = stand.mailbox.all()
+        text = letter.parsed().get_body(("plain",)).get_content()  # type: ignore[union-attr]
+        (link,) = re.findall(r"/sign-in#(\S+)", text)
+        await answers.ask(browser, "GET /v1/session/links", headers={"Authorization": f"Bearer {link}"})
+        await answers.ask(browser, "POST /v1/session", json={"link": link})
+        shown = await answers.ask(browser, "GET /v1/mail")
+        choice = {"token": shown["url"].rpartition("/")[2]}
+        await answers.ask(gateway.client(), "GET /v1/mail/{token}", **choice)
+        await answers.ask(gateway.client(), "PUT /v1/mail/{token}", json={"optional": True}, **choice)
+        clicked = {"List-Unsubscribe": "One-Click"}
+        await answers.ask(gateway.client(), "POST /v1/mail/{token}", data=clicked, **choice)
 
 
 async def of_links(gateway: Gateway, answers: Answers) -> None:
