@@ -64,6 +64,7 @@ async def test_the_life_of_an_image_does_not_go_the_frameworks_way(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, worker = await gateway.visitor(), await gateway.worker()
+    await worker.drain_queue()
     with framework_solved(monkeypatch) as solved:
         asked = await client.post("/v1/generations", json=generation_request())
         assert asked.status_code == 202

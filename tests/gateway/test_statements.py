@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import structlog
 
+from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, generation_request
 
 MANY = 3
@@ -29,6 +30,13 @@ def questions_of_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     with monkeypatch.context() as patch:
         patch.setattr(psycopg.AsyncCursor, "execute", noting)
         yield sent
+
+
+@pytest.fixture(scope="module")
+async def gateway(open_gateway: Open) -> AsyncIterator[Gateway]:
+    """One where no worker waits for jobs: what it asks then is asked while a request of its own is answered."""
+    async with open_gateway() as gateway:
+        yield gateway
 
 
 async def test_an_accepted_request_without_a_key_asks_nothing(

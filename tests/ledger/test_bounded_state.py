@@ -182,7 +182,7 @@ class Life:
                 period_start=start,
                 period_end=start + self.dice.choice([5, 31]) * DAY,
                 lot_id=self.new("lot"),
-                consideration=paid(plan.price_usd_minor, tax=9),
+                consideration=paid(plan.price_usd_minor, tax=9, payment_id=self.new("pay")),
             )
         )
         return self.turn()
@@ -199,6 +199,13 @@ class Life:
             c.EndSubscription(subscription_id=name),
         ]
         self.ask(self.dice.choice(turns))
+        for period in [] if mine is None else mine.periods:
+            if self.dice.random() < 0.2:
+                revoke = c.RevokePeriod(subscription_id=mine.subscription_id, payment_id=period.payment_id)
+                self.ask(revoke)
+            elif period.revoked_at is not None and self.dice.random() < 0.5:
+                restore = c.RestorePeriod(subscription_id=mine.subscription_id, payment_id=period.payment_id)
+                self.ask(restore)
         for schedule in self.account.status.schedules[:-1]:
             if self.dice.random() < 0.3:
                 self.ask(c.StopEarning(schedule_id=schedule.schedule_id, worth=Worth(5)))

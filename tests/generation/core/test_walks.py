@@ -18,7 +18,7 @@ async def test_a_reservation_and_a_completion_are_read_from_top_to_bottom(
             walk.begin()
             await world.ask(person)
             reservation = str(walk)
-            assert len(walk.stays) <= 15, reservation
+            assert len(walk.stays) <= 17, reservation
             job = await scripted.take()
             report = await scripted.upload(job)
             walk.begin()
