@@ -253,6 +253,10 @@ _bench(
 _bench("crash", "kill -9 of PostgreSQL and of writers under load (--rounds 50, --json).")
 _bench("streams", "How many event streams one API process bears (--json, --streams 2000, --seconds 6).")
 _bench(
+    "live",
+    "How soon a drawing is painted while ten people draw (--json, --people 10, --rate 10, --workers 4).",
+)
+_bench(
     "http",
     "What an accepted request costs over HTTP, beside one that does next to nothing (--json, --callers 64, --seconds 4).",
 )
