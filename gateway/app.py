@@ -20,24 +20,11 @@ from gateway.auth.networks import Origins
 from gateway.bounds.bodies import BodyLimit, HeldBodies
 from gateway.http.middleware import RequestContext
 from gateway.http.problems import Problem, install_problem_handlers, problem_of_http
+from gateway.reference.openapi import ROUTERS
 from gateway.reference.page import install_reference
 from gateway.routes import (
-    account,
-    events,
-    generations,
-    health,
-    live,
-    mail,
     metrics,
     objects,
-    operator,
-    refunds,
-    session,
-    sign_in_links,
-    subscriptions,
-    topup_links,
-    topups,
-    worker,
 )
 from gateway.routes.direct import DirectRoutes
 from gateway.settings import Settings
@@ -120,24 +107,8 @@ def create_app(
 
 
 def _include_routes(app: FastAPI, settings: Settings) -> None:
-    for module in (
-        account,
-        generations,
-        live,
-        topups,
-        refunds,
-        subscriptions,
-        operator,
-        topup_links,
-        events,
-        session,
-        sign_in_links,
-        mail,
-        worker,
-        health,
-        metrics,
-    ):
-        app.include_router(module.router)
+    for router in (*ROUTERS, metrics.router):
+        app.include_router(router)
     if not settings.object_store_url:
         app.include_router(objects.router)
     if settings.embedded:

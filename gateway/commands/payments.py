@@ -19,7 +19,7 @@ from gateway.commands.operators import show_table
 from gateway.operators_view import event_shown, payment_row_shown
 from gateway.wiring.operating import Operating, open_operating
 from ledger.errors import IdempotencyConflict, LedgerError, OutcomeUnknown, Refusal
-from ledger.identifiers import CommandKey, is_identifier
+from ledger.identifiers import AccountId, CommandKey, is_identifier
 from rails.domain.topup import TopupView
 from rails.payments.refunds import RefundAsked
 from rails.payments.registry import installed_plugins
@@ -317,7 +317,7 @@ def _shown(view: TopupView, *, as_json: bool) -> int:
 
 def _balance(account: str, *, as_json: bool) -> int:
     async def work(operating: Operating) -> dict[str, Any]:
-        owner = await operating.ledger.ownership.owner_of(account)  # type: ignore[arg-type]
+        owner = await operating.ledger.ownership.owner_of(AccountId(account))
         view = await operating.ledger.ledger.account(owner)
         return {"account_id": owner, "available": view.available, "debt": view.debt}
 
