@@ -213,10 +213,12 @@ async def test_half_an_upload_makes_room_for_newcomers(served: Served) -> None:
     for _ in range(10):
         await served.honest()
     outcome = await holding
-    # On a busy machine some of the crowd come before the first of it were read: they are refused, not those.
+    # On a busy machine some of the crowd come before the first of it were read: they are refused, not those. And
+    # where the program itself gets no turn for HEADER_SECONDS, their heads are late: closed, and told nothing.
     refused = outcome.codes.pop("too_many_connections", 0)
     assert outcome.closed + refused >= 50
-    assert set(outcome.codes) == {"body_too_slow"}
+    assert set(outcome.codes) <= {"body_too_slow"}
+    assert outcome.closed + refused + outcome.codes["body_too_slow"] == crowd
 
 
 async def test_whoever_reads_no_answers_is_cut_off(served: Served) -> None:
