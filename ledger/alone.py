@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from psycopg_pool import AsyncConnectionPool
-
 from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
 from ledger.log.categories import Categories
+from ledger.log.connections import ReadingPool
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
@@ -43,9 +42,7 @@ async def open_ledger(
         sequencer = Sequencer(LogRecorder(datastore), categories, clock)
         sequencer.start()
         try:
-            async with AsyncConnectionPool(
-                database_url, min_size=1, max_size=readers_max, open=False
-            ) as pool:
+            async with ReadingPool(database_url, min_size=1, max_size=readers_max, open=False) as pool:
                 yield Ledger(sequencer, PostgresLogReader(pool, categories), clock=clock, plans=plans)
         finally:
             await asyncio.to_thread(sequencer.stop)

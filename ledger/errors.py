@@ -92,7 +92,7 @@ class OutcomeUnknown(LedgerError):
 
 
 class TooBusy(LedgerError):
-    """Too many commands are waiting; nothing was decided. Try again shortly."""
+    """Too many commands are waiting, or every connection is in use; nothing was decided. Try again shortly."""
 
     code = "too_busy"
     message = "Too many commands are waiting; nothing was decided. Try again shortly."

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ledger.errors import LogUnavailable
+from ledger.errors import LogUnavailable, TooBusy
 from ledger.log.model import Envelope
 from ledger.log.reader import LogReader
 from projections.tables import positions
@@ -26,6 +26,15 @@ PAGE = 500
 PAGES_APART_SECONDS = 0.04
 """Between the beginnings of two pages that are not full: where much happens, many events share the statements of one.
 What happens after a while without events is applied at once."""
+_PASSING = (
+    psycopg.OperationalError,
+    sa.exc.OperationalError,
+    sa.exc.TimeoutError,
+    LogUnavailable,
+    TooBusy,
+    OSError,
+)
+"""The database is away, or too many others use it. Neither says anything about a projection."""
 _LEADER = 5_151_908_220
 _ADVANCE = b"""
 INSERT INTO projection_positions (projection, position) SELECT name, %s::bigint FROM unnest(%s::text[]) AS name
@@ -70,7 +79,7 @@ class ProjectionRunner:
         self._log = structlog.get_logger("projections.runner")
 
     async def run(self) -> None:
-        """Follow the log for ever. A lost database is waited for; any other failure stops here."""
+        """Follow the log for ever. A database that is lost or busy is waited for; any other failure stops here."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._follow())
@@ -80,7 +89,7 @@ class ProjectionRunner:
             try:
                 async with self._leadership():
                     await self._work()
-            except (psycopg.OperationalError, sa.exc.OperationalError, LogUnavailable, OSError) as error:
+            except _PASSING as error:
                 self._log.warning("projections_wait_for_database", error=type(error).__name__)
                 await asyncio.sleep(0.5)
             except Exception as error:

@@ -185,6 +185,11 @@ OWN: Mapping[str, Meaning] = {
         "Too many notifications",
         "So many notifications wait that no more are taken just now. Send it again later.",
     ),
+    "too_busy": Meaning(
+        503,
+        "Too busy",
+        "More is asked at the moment than can be answered. Nothing is lost; send the same request again.",
+    ),
     "too_many_connections": Meaning(
         503, "Too many connections", "There are as many connections as may be. Try again in a moment."
     ),
@@ -215,7 +220,7 @@ OWN: Mapping[str, Meaning] = {
 }
 """Problems that are no refusal: of requests, credentials, uploads, and of what we depend on."""
 
-BUSY = frozenset({"too_many_connections", "bodies_busy", "streams_busy", "uploads_busy"})
+BUSY = frozenset({"too_busy", "too_many_connections", "bodies_busy", "streams_busy", "uploads_busy"})
 """Answers with 503 that are meant: a bound was reached, nothing is broken."""
 
 MET: Mapping[str, Answer] = {
@@ -315,6 +320,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "database_unavailable": 2,
     "ledger_unavailable": 2,
     "notifications_full": 30,
+    "too_busy": 2,
     "too_many_connections": 5,
     "bodies_busy": 2,
     "streams_busy": 10,

@@ -33,17 +33,20 @@ from rails.recurring import ChangeRefused
 TYPE_BASE = "https://llamasketch.com/problems/"
 MEDIA_TYPE = "application/problem+json"
 
+_TOO_BUSY = (TooBusy, psycopg_pool.TooManyRequests, sqlalchemy.exc.TimeoutError)
+"""Everything answers, and more is asked than can be answered: all connections of a pool are in use."""
+
 _DATABASE_AWAY = (
     psycopg.OperationalError,
     psycopg_pool.PoolTimeout,
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,
 )
 
 STANDS_FOR: Sequence[tuple[tuple[type[Exception], ...], str]] = (
     ((IdempotencyConflict,), "idempotency_conflict"),
-    ((TooBusy, LogUnavailable, OutcomeUnknown), "ledger_unavailable"),
+    (_TOO_BUSY, "too_busy"),
+    ((LogUnavailable, OutcomeUnknown), "ledger_unavailable"),
     ((InvariantViolated,), "invariant_violated"),
     (_DATABASE_AWAY, "database_unavailable"),
     ((WorkerNotAllowed,), "worker_not_allowed"),
@@ -175,6 +178,6 @@ def install_problem_handlers(app: FastAPI) -> None:
         detail = "; ".join(f"{'.'.join(f['location'][1:])}: {f['message']}" for f in found[:3])
         return Problem("invalid_request", detail or None, errors=found).response()
 
-    for kind in (Problem, LedgerError, GenerationError, RailError, *_DATABASE_AWAY):
+    for kind in (Problem, LedgerError, GenerationError, RailError, *_TOO_BUSY, *_DATABASE_AWAY):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)

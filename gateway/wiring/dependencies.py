@@ -74,6 +74,10 @@ async def _engine(request: Request) -> AsyncEngine:
     return _services(request).base.engine
 
 
+async def _reserved(request: Request) -> AsyncEngine:
+    return _services(request).base.reserved
+
+
 async def _reader(request: Request) -> PostgresLogReader:
     return _services(request).base.reader
 
@@ -232,6 +236,7 @@ SettingsDep: TypeAlias = Annotated[Settings, Depends(_settings)]
 ClockDep: TypeAlias = Annotated[Clock, Depends(_clock)]
 IdentifiersDep: TypeAlias = Annotated[Identifiers, Depends(_identifiers)]
 EngineDep: TypeAlias = Annotated[AsyncEngine, Depends(_engine)]
+ReservedDep: TypeAlias = Annotated[AsyncEngine, Depends(_reserved)]
 LogReaderDep: TypeAlias = Annotated[PostgresLogReader, Depends(_reader)]
 SequencerDep: TypeAlias = Annotated[Sequencer, Depends(_sequencer)]
 SignalsDep: TypeAlias = Annotated[RedisSignals, Depends(_signals)]

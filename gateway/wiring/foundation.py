@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import redis.asyncio as redis
-from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.settings import Settings
@@ -24,6 +23,7 @@ from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
+from ledger.log.connections import ReadingPool
 from ledger.log.database_clock import DatabaseClock
 from ledger.log.model import Category
 from ledger.log.postgres_reader import PostgresLogReader
@@ -50,8 +50,10 @@ class Foundation:
     clock: Clock
     identifiers: Identifiers
     engine: AsyncEngine
+    reserved: AsyncEngine
+    """One connection that no request uses: whether the database answers must not depend on how many ask it."""
     sequencer: Sequencer
-    pool: AsyncConnectionPool[Any]
+    pool: ReadingPool
     """For questions that are asked with every request."""
     reader: PostgresLogReader
     redis: redis.Redis
@@ -63,34 +65,18 @@ class Foundation:
 
 async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Foundation:
     """Open everything; `stack` closes it again, in reverse."""
-    engine = create_async_engine(
-        settings.sqlalchemy_url,
-        pool_size=CONNECTIONS_MAX,
-        # One beyond that would be opened for one question and closed behind it.
-        max_overflow=0,
-        pool_timeout=10,
-        # Errors quote no parameters: they may be prompts, addresses or digests of secrets.
-        hide_parameters=True,
-        # Rows are locked in some of these transactions, and the sequencer may want one of them: a process that
-        # is stopped or cut off in between must not hold up everybody.
-        connect_args={
-            "options": f"-c idle_in_transaction_session_timeout={STALLED_SECONDS}s",
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
-    )
-    stack.push_async_callback(engine.dispose)
+    engine = _engine(settings, CONNECTIONS_MAX, stack)
+    reserved = _engine(settings, 1, stack)
     await _open_some(engine)
     if clock is system_clock:  # any other is simulated time
-        clock = await _database_clock(engine, stack)
+        clock = await _database_clock(reserved, stack)
     datastore = open_datastore(settings.database_url)
     stack.callback(datastore.close)
     categories = Categories(categories_for(settings))
     sequencer = Sequencer(LogRecorder(datastore), categories, clock, clock_ahead_max=CLOCK_AHEAD_MAX)
     sequencer.start()
     stack.push_async_callback(asyncio.to_thread, sequencer.stop)
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+    pool = ReadingPool(
         settings.database_url,
         min_size=CONNECTIONS_READY,
         max_size=READING_CONNECTIONS_MAX,
@@ -111,6 +97,7 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
         clock=clock,
         identifiers=Identifiers(clock),
         engine=engine,
+        reserved=reserved,
         sequencer=sequencer,
         pool=pool,
         reader=PostgresLogReader(pool, categories),
@@ -129,6 +116,28 @@ def categories_for(settings: Settings) -> Sequence[Category[Any]]:
         replace(PAYMENTS, on_event=mails.on_payment_event),
         JOBS,
     )
+
+
+def _engine(settings: Settings, connections: int, stack: contextlib.AsyncExitStack) -> AsyncEngine:
+    engine = create_async_engine(
+        settings.sqlalchemy_url,
+        pool_size=connections,
+        # One beyond that would be opened for one question and closed behind it.
+        max_overflow=0,
+        pool_timeout=10,
+        # Errors quote no parameters: they may be prompts, addresses or digests of secrets.
+        hide_parameters=True,
+        # Rows are locked in some of these transactions, and the sequencer may want one of them: a process that
+        # is stopped or cut off in between must not hold up everybody.
+        connect_args={
+            "options": f"-c idle_in_transaction_session_timeout={STALLED_SECONDS}s",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+    stack.push_async_callback(engine.dispose)
+    return engine
 
 
 async def _open_some(engine: AsyncEngine) -> None:

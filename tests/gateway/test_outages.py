@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import redis.asyncio as redis
 
 from gateway.database.schema import migrate_async
 from sandbox.embedded.ports import free_port
@@ -58,6 +59,35 @@ async def test_without_redis_everything_goes_on_and_health_says_so(
                 await client.post("/v1/generations", json=generation_request("asked afterwards"))
             ).raise_for_status()
             await worker.paint()
+
+
+async def test_where_redis_takes_no_more_connections_everything_goes_on_as_without_it(
+    open_gateway: Open, server_folder: Path
+) -> None:
+    valkey = EmbeddedValkey(server_folder / "full", free_port())
+    with RunningServer(valkey.command(), server_folder / "full.log") as server:
+        async with open_gateway(redis_url=server.url) as gateway, redis.Redis.from_url(server.url) as only:
+            client, worker = await gateway.visitor(), await gateway.worker()
+            await only.config_set("maxclients", 1)
+            await only.client_kill_filter(skipme=True)
+
+            async def lost() -> bool:
+                return str((await health(client))["wake_ups"]).startswith("slower")
+
+            await soon(lost, "the loss was never said")
+            claim = asyncio.create_task(worker.claim(10))
+            asked = await client.post("/v1/generations", json=generation_request("asked in a crowd"))
+            assert asked.status_code == 202
+            job = await claim
+            assert job is not None
+            (await worker.deliver(job)).raise_for_status()
+            assert (await credits_of(client))["posted"] == 19
+            await only.config_set("maxclients", 100)
+
+            async def found() -> bool:
+                return (await health(client))["wake_ups"] == "ok"
+
+            await soon(found, "Redis was never found again")
 
 
 async def test_without_postgresql_the_answer_is_a_503_that_may_be_repeated(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ledger.clock import ManualClock
@@ -74,7 +75,7 @@ class World:
     def __init__(self, url: str, engine: AsyncEngine) -> None:
         self.url = url
         self.log = MemoryLog([PURSES], ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
-        self._engine = engine
+        self.engine = engine
         self._keys = 0
 
     async def happens(self, times: int = 1) -> int:
@@ -88,7 +89,7 @@ class World:
         self, *projections: Projection, applied: Callable[[Sequence[Envelope]], None] = lambda _: None
     ) -> ProjectionRunner:
         return ProjectionRunner(
-            engine=self._engine,
+            engine=self.engine,
             database_url=self.url,
             reader=self.log,
             projections=projections,
@@ -139,6 +140,23 @@ async def test_every_event_is_applied_once_however_often_the_runner_is_started(w
         async with running(runner):
             assert await runner.wait_for(last, 10)
     assert world.committed() == (each("a", 5) + each("b", 5), {"a": 5, "b": 5})
+
+
+async def test_a_runner_waits_for_a_connection_that_others_use_and_goes_on(world: World) -> None:
+    last = await world.happens()
+    url = world.url.replace("postgresql://", "postgresql+psycopg://", 1)
+    crowded = World(world.url, create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.01))
+    crowded.log = world.log
+    runner = crowded.runner(Rows("a"))
+    with structlog.testing.capture_logs() as lines:
+        async with crowded.engine.connect(), running(runner):
+            await eventually(lambda: len(lines) > 1, "it tried, and tried again")
+        assert {line["event"] for line in lines} == {"projections_wait_for_database"}
+        assert runner.failed is None
+        async with running(runner):
+            assert await runner.wait_for(last, 10)
+    assert crowded.committed() == (each("a", 1), {"a": 1})
+    await crowded.engine.dispose()
 
 
 async def test_more_than_a_page_is_applied_page_by_page(world: World) -> None:
