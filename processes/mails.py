@@ -12,9 +12,12 @@ from ledger.domain.events import (
     RefundSent,
     SubscriptionRenewed,
     SubscriptionStarted,
+    UsageWarned,
 )
 from ledger.domain.prepaying import PREFIX
-from ledger.domain.state import Account
+from ledger.domain.state import MARKS, Account
+from ledger.domain.usage import subscription_of_usage
+from ledger.domain.view import plan_in_force
 from ledger.log.model import Event, UnitOfWork
 from ledger.plans import PLANS
 from mail.domain import letters
@@ -101,9 +104,35 @@ def on_account_event(uow: UnitOfWork, stream: str, version: int, event: Event, a
             if event.subscription_id.startswith(PREFIX):
                 _remind(uow, stream, event.subscription_id, account)
             return
+        case UsageWarned():
+            reached = usage_reached(event, account, uow.now)
+            if reached is not None:
+                put(uow, reached, account_id=stream, cause=f"{stream}:{version}")
+            return
         case _:
             return
     put(uow, letter, account_id=stream, cause=f"{stream}:{version}")
+
+
+def usage_reached(event: UsageWarned, account: Account, now: datetime) -> letters.UsageReached | None:
+    """The letter for a mark of a paid period, if one is sent.
+
+    None for a day's allowance, which would be a letter every day; of two marks that one image crosses together
+    only the last is mailed.
+    """
+    next_mark = min((mark for mark in MARKS if mark > event.percent), default=None)
+    if next_mark is not None and event.used * 100 >= event.granted * next_mark:
+        return None
+    subscription = subscription_of_usage(account)
+    if subscription is None or event.period != account.usage.period or subscription.newest_until <= now:
+        return None
+    return letters.UsageReached(
+        plan_label=plan_in_force(account, now).label,
+        percent=event.percent,
+        used=event.used,
+        granted=event.granted,
+        ends_at=subscription.newest_until,
+    )
 
 
 def _remind(uow: UnitOfWork, account_id: str, subscription_id: str, account: Account) -> None:

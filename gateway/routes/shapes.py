@@ -67,11 +67,15 @@ class FreeTodayOut(Shape):
 class UsageOut(Shape):
     """Use of the present period's allowance."""
 
-    period: str = Field(default="", description="The UTC day, or the start of the paid period.")
-    granted: int = 0
+    period: str = Field(
+        default="",
+        description="The UTC day, or the start of the paid period; empty if the plan brings nothing now.",
+    )
+    granted: int = Field(default=0, description="Less what was refunded or made up for a debt.")
     used: int = 0
     warned_percent: int = Field(default=0, description="The last share announced.")
     overage: int = Field(default=0, description="Used beyond the allowance, and billed.")
+    ends_at: str | None = Field(default=None, description="When the next period begins.")
 
 
 class SubscriptionOut(Shape):

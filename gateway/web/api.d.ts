@@ -634,6 +634,7 @@ export interface UsageOut {
   used?: number;
   warned_percent?: number;
   overage?: number;
+  ends_at?: string | null;
 }
 
 /** A new visitor and its token. */

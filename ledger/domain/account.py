@@ -99,6 +99,6 @@ ACCOUNTS: Category[Account] = Category(
     upcasts=UPCASTS,
     check=check_touched,
     snapshot_type=Account,
-    snapshot_version=5,
+    snapshot_version=6,
 )
 """Streams of credit accounts."""

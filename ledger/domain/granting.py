@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -38,6 +38,7 @@ from ledger.domain.state import (
     with_lots,
     with_subscription,
 )
+from ledger.domain.usage import period_name, with_less_granted
 from ledger.log.model import Event
 from ledger.plans import Pack, Plan
 
@@ -219,11 +220,6 @@ def due_allowance(account: Account, plan: Plan, now: datetime, *, account_id: st
     ]
 
 
-def period_name(start: datetime) -> str:
-    """What a paid period is called in its lots and in the usage of its credits."""
-    return start.astimezone(UTC).isoformat()
-
-
 def terms_of(event: CreditsGranted) -> LotTerms:
     """The terms of the lot that a grant made."""
     return LotTerms(
@@ -291,6 +287,7 @@ def withdrawn(account: Account, event: CreditsWithdrawn) -> Account:
 
 def withdraw_all(account: Account, slices: tuple[Slice, ...]) -> Account:
     """Unheld slices go away."""
+    account = with_less_granted(account, slices)
     for portion in slices:
         account = replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, portion), portion))
     return account
@@ -303,6 +300,7 @@ def debt_incurred(account: Account, event: DebtIncurred) -> Account:
 
 def debt_repaid(account: Account, event: DebtRepaid) -> Account:
     """Paid credits were used to make up for a debt."""
+    account = with_less_granted(account, event.slices)
     for portion in event.slices:
         account = replace_lot(account, lots_.spent_left(lot_or_ghost(account, portion), portion))
     return _with_debt(account, account.debt - total(event.slices))

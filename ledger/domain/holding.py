@@ -38,6 +38,7 @@ from ledger.domain.refusals import (
     OverageNotAllowed,
 )
 from ledger.domain.state import MARKS, Account, Usage, lot_or_ghost, replace_lot
+from ledger.domain.usage import is_of_period, with_less_granted
 from ledger.log.model import Event
 
 
@@ -181,17 +182,11 @@ def _warnings(account: Account, slices: tuple[Slice, ...]) -> list[Event]:
 
 
 def _of_this_period(account: Account, slices: tuple[Slice, ...]) -> int:
-    """Credits out of the allowance of the present period.
-
-    What is left of an earlier one (held over its end, or used in its grace) does not count: its
-    period is over, and nothing of the present one has been used.
-    """
+    """Credits out of the allowance of the present period."""
     spent = 0
     for portion in slices:
-        if portion.source in CAPPED:
-            lot = lots_.find(account.lots, portion.lot_id)
-            if lot is not None and lot.terms.period == account.usage.period:
-                spent += portion.credits
+        if portion.source in CAPPED and is_of_period(account, portion):
+            spent += portion.credits
     return spent
 
 
@@ -327,6 +322,8 @@ def give_back(account: Account, returned: tuple[Slice, ...], revoked: tuple[Slic
     """Held slices return to their lots, or are gone if their money is."""
     for portion in returned:
         account = replace_lot(account, lots_.returned_to(lot_or_ghost(account, portion), portion))
+    if revoked:
+        account = with_less_granted(account, revoked)
     for portion in revoked:
         account = replace_lot(account, lots_.withdrawn_held(lot_or_ghost(account, portion), portion))
     return account

@@ -29,6 +29,7 @@ from ledger.domain.refusals import (
     ReversalNotFound,
 )
 from ledger.domain.state import Account, Dispute, replace_lot, with_status
+from ledger.domain.usage import with_less_granted
 from ledger.log.model import Event
 from ledger.money import ASSETS, Asset
 
@@ -231,6 +232,7 @@ def reversed_credits(account: Account, event: CreditsReversed) -> Account:
     if lot is None:
         return _closed_reversed(account, event)
     if event.left is not None:
+        account = with_less_granted(account, (event.left,))
         lot = lots_.withdrawn_left(lot, event.left)
     if event.spent_credits:
         lot = msgspec.structs.replace(lot, reversed=lot.reversed + event.spent_credits)

@@ -33,7 +33,7 @@ from ledger.domain.events import (
     SubscriptionResumed,
     SubscriptionStarted,
 )
-from ledger.domain.granting import period_name, require_amount, with_debt_repaid
+from ledger.domain.granting import require_amount, with_debt_repaid
 from ledger.domain.lots import PRIORITY, Source
 from ledger.domain.refusals import (
     InvalidPeriod,
@@ -52,6 +52,7 @@ from ledger.domain.state import (
     with_status,
     with_subscription,
 )
+from ledger.domain.usage import period_name
 from ledger.log.model import Event
 from ledger.plans import Plan
 

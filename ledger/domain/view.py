@@ -11,7 +11,8 @@ from ledger.domain import granting
 from ledger.domain import lots as lots_
 from ledger.domain.consideration import Consideration
 from ledger.domain.events import CreditsGranted
-from ledger.domain.state import Account, Period, Subscription, Usage
+from ledger.domain.state import Account, Period, Subscription
+from ledger.domain.usage import UsageView, usage_now
 from ledger.plans import FREE, PLANS, Plan
 
 
@@ -63,7 +64,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     claimable: int
     overage_owed: int
     lots: tuple[LotView, ...]
-    usage: Usage
+    usage: UsageView
     subscription: SubscriptionView | None
     """The one that brings the plan in force."""
     subscriptions: tuple[SubscriptionView, ...]
@@ -123,7 +124,7 @@ def view(account: Account, plan: Plan, now: datetime, *, account_id: str = "") -
         claimable=claimable,
         overage_owed=account.status.overage_owed,
         lots=tuple(lots),
-        usage=account.usage,
+        usage=usage_now(account, plan, claimable, now),
         subscription=next(
             (seen for seen in paid_plans if seen.plan == plan.name and seen.period_start <= now), None
         ),

@@ -100,8 +100,22 @@ class PlanEnds(Letter, frozen=True, kw_only=True, tag="plan_ends"):
     ends_at: datetime
 
 
+class UsageReached(Letter, frozen=True, kw_only=True, tag="usage_reached"):
+    """So much of a paid period's images is used."""
+
+    optional: ClassVar[bool] = True
+    plan_label: str
+    percent: int
+    """80 or 100."""
+    used: int
+    granted: int
+    """Of the period, in credits."""
+    ends_at: datetime
+    """When the next period begins, if it is paid."""
+
+
 AnyLetter: TypeAlias = (
-    Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink | PlanEnds
+    Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink | PlanEnds | UsageReached
 )
 """Every letter."""
 

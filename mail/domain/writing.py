@@ -22,6 +22,7 @@ from mail.domain.letters import (
     RefundSent,
     RenewalAhead,
     SignInLink,
+    UsageReached,
     name_of,
 )
 
@@ -87,6 +88,8 @@ def _subject(letter: AnyLetter) -> str:
             return "Your link to sign in to LlamaSketch"
         case PlanEnds(label=label):
             return f"{label} ends soon"
+        case UsageReached(percent=percent, plan_label=label):
+            return f"{percent} % of your {label} images are used"
         case _:
             assert_never(letter)
 

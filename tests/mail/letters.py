@@ -13,6 +13,7 @@ from mail.domain.letters import (
     RefundSent,
     RenewalAhead,
     SignInLink,
+    UsageReached,
 )
 
 MOMENT = datetime(2026, 11, 29, 16, 20, tzinfo=UTC)
@@ -86,5 +87,9 @@ LETTERS: dict[str, AnyLetter] = {
     "renewal ahead": RenewalAhead(
         subscription_id="sub_01kb7", plan_label="Pro", length="month", renews_at=MOMENT
     ),
+    "four fifths used": UsageReached(
+        plan_label="Starter", percent=80, used=1_600, granted=2_000, ends_at=MOMENT
+    ),
+    "all used": UsageReached(plan_label="Starter", percent=100, used=2_000, granted=2_000, ends_at=MOMENT),
     "sign-in link": SignInLink(link_id=LINK, expires_at=MOMENT),
 }

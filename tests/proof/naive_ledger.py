@@ -115,6 +115,11 @@ class Book(NaiveAccount):
         while self.warned and self.period_used * 100 < self.period_granted * self.warned:
             self.warned = 80 if self.warned == 100 else 0
 
+    def count_less(self, gone: list[Credit]) -> None:
+        """Credits that nobody will use were not granted for use."""
+        less = sum(self.allowance_of.get(credit.lot) == self.period for credit in gone)
+        self.period_granted = max(0, self.period_granted - less)
+
     def put_in(self, lot: str, amount: int, terms: Terms, source: str) -> None:
         self.sources[lot] = source
         self.add(lot, amount, terms)
@@ -182,7 +187,35 @@ class Book(NaiveAccount):
     def set_off(self, now: datetime) -> None:
         before = [c for c in self.credits if c.where == "left"]
         super().set_off(now)
-        self.repaid += [c for c in before if c.where == "spent"]
+        repaid = [c for c in before if c.where == "spent"]
+        self.repaid += repaid
+        self.count_less(repaid)
+
+    def add(self, lot: str, amount: int, terms: Terms) -> None:
+        super().add(lot, amount, terms)
+        if self.gone_to or lot not in self.allowance_of:
+            return
+        self.count_less([c for c in self.credits if c.lot == lot and c.where == "spent"])
+
+    def reverse(self, ref: str, lot: str, amount: int, now: datetime, *, dispute: bool) -> None:
+        left = [c for c in self.credits if c.lot == lot and c.where == "left" and not self.over(lot, now)]
+        super().reverse(ref, lot, amount, now, dispute=dispute)
+        self.count_less([c for c in left if c.where == "gone"])
+
+    def put_back(self, credits_: list[Credit], now: datetime) -> None:
+        self.count_less([c for c in credits_ if c.revoked])
+        super().put_back(credits_, now)
+
+    def resolve_refund(self, name: str, outcome: str, now: datetime) -> None:
+        holder = self.holders.get(name)
+        super().resolve_refund(name, outcome, now)
+        if outcome == "sent" and holder is not None:
+            self.count_less(holder.credits)
+
+    def withdraw(self, amount: int, now: datetime) -> None:
+        usable = self.usable(now)[:amount]
+        super().withdraw(amount, now)
+        self.count_less(usable)
 
     # Time
 
@@ -280,8 +313,8 @@ class Book(NaiveAccount):
             if is_newest:
                 self.count_granted(name, amount)
                 mine.granted += amount
-            self.put_in(lot, amount, terms, "subscription")
             self.allowance_of[lot] = name
+            self.put_in(lot, amount, terms, "subscription")
         elif money is not None:
             first = max(begins, min(now, until)).astimezone(UTC).date()
             days = max(1, (until.astimezone(UTC).date() - first).days)
@@ -394,6 +427,7 @@ class Book(NaiveAccount):
         person.credits += [Credit(name, "spent") for _ in used]
         for credit in left:
             credit.where = "gone"
+        self.count_less(left)
 
     def remember(self, lot: str, guest: Book) -> None:
         self.lots[lot], self.sources[lot] = guest.lots[lot], guest.sources[lot]

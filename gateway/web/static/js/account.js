@@ -10,6 +10,7 @@ import { account, isFree, loadAccount, loadSession, session, start, topupRequest
 import { Entry, readStatement } from "./statement.js";
 import { PlanSection } from "./subscription.js";
 import { html, Icon } from "./ui.js";
+import { Usage } from "./usage.js";
 
 const query = new URLSearchParams(location.search);
 const entries = signal(/** @type {import("../../api.d.ts").EntryOut[] | null} */ (null));
@@ -127,7 +128,7 @@ function Account() {
   }, []);
   return html`<h1>Account</h1>
     <div class="account-top"><${Balance} />${session.value && html`<${SignInPanel} done=${() => { loadAccount(); load(false); }} />`}</div>
-    ${session.value?.kind === "person" && html`<${PlanSection} /><${Mail} />`}<${Lots} /><${Statement} />`;
+    <${Usage} />${session.value?.kind === "person" && html`<${PlanSection} /><${Mail} />`}<${Lots} /><${Statement} />`;
 }
 
 mount(html`<${Account} />`, "account");

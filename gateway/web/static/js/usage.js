@@ -1,0 +1,36 @@
+// How much of the plan's images of this period, or of today's free ones, is used.
+import { day, number } from "./money.js";
+import { account, topupRequest } from "./store.js";
+import { html, Icon } from "./ui.js";
+
+/** Percent from which somebody is told; the letter says the same. */
+const NEARLY = 80;
+
+/** @param {import("../../api.d.ts").UsageOut} usage */
+function percentOf(usage) {
+  return Math.floor((usage.used ?? 0) * 100 / (usage.granted ?? 1));
+}
+
+/** @param {{usage: import("../../api.d.ts").UsageOut, daily: boolean}} props */
+function Notice({ usage, daily }) {
+  const percent = percentOf(usage);
+  if (percent < NEARLY) return null;
+  const all = percent >= 100;
+  const back = daily ? "New ones come at midnight UTC." : usage.ends_at ? `New ones come on ${day(usage.ends_at)}.` : "";
+  return html`<p class="note note-warn" role="status"><${Icon} name="warn" /><span><strong>${all ? "All of them are used" : `${percent} % of them are used`}</strong>
+    ${back} ${all ? "What you have bought besides is used now." : "Nothing is charged when they are used up."}
+    ${" "}<button type="button" class="link-button" onClick=${() => { topupRequest.value = {}; }}>Top up</button> or <a href="/plans">see the plans</a></span></p>`;
+}
+
+export function Usage() {
+  const usage = account.value?.usage;
+  if (!usage?.period || !usage.granted) return null;
+  const daily = usage.period.length === 10;
+  const used = usage.used ?? 0;
+  return html`<section id="usage" class="usage" aria-labelledby="usage-title"><h2 id="usage-title">${daily ? "Used today" : "Used in this period"}</h2>
+    <div class="card usage-card">
+      <p class="num"><strong>${number(used)}</strong> of ${number(usage.granted)} images${!daily && usage.ends_at && html`, <span class="muted">until ${day(usage.ends_at)}</span>`}</p>
+      <meter min="0" max=${usage.granted} value=${Math.min(used, usage.granted)} aria-label=${`${used} of ${usage.granted} images used`}></meter>
+      <${Notice} usage=${usage} daily=${daily} />
+    </div></section>`;
+}
