@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger.money import Money, Rate
+from rails.domain.pricing import credits_down
 from rails.domain.purchases import PackSold, Purchase
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
 from rails.domain.refunding import RefundState
@@ -82,9 +83,18 @@ def _by_amount(payment: Payment, statuses: set[ReceiptStatus]) -> TopupState:
         receipt.status is ReceiptStatus.SETTLED and receipt.amount.asset != due.asset
         for receipt in payment.receipts.values()
     )
-    if gross < due.minor and not accepted:
+    if gross < due.minor and not accepted and _is_worth_asking_for(payment, due.minor - gross):
         return TopupState.UNDERPAID
     return TopupState.SEEN if statuses & set(_ON_ITS_WAY) else TopupState.PAID
+
+
+def _is_worth_asking_for(payment: Payment, rest: int) -> bool:
+    """A rest that would buy no credit is forgiven, such as what an exchange takes out of what it sends. What is
+    bought as a whole wants its whole price."""
+    facts = payment.facts()
+    if facts.purchase is not None or facts.invoiced is not None:
+        return True
+    return credits_down(Money(rest, facts.amount_due.asset), facts.rate, facts.price) >= 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

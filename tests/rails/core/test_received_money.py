@@ -125,6 +125,21 @@ async def test_less_than_a_credit_waits_in_suspense(platform: Platform, account_
     assert await platform.posted(account_id) == 0
 
 
+async def test_a_rest_that_buys_no_credit_is_not_asked_for(platform: Platform, account_id: str) -> None:
+    topup = await opened(platform, account_id, wanted=500, pay_asset="BTC")
+    await platform.pay(topup.payment_id, 4_995_000)
+    most = await settled(platform, topup)
+    assert (most.state, most.credited) == (TopupState.PAID, 499)
+
+
+async def test_a_rest_that_buys_a_credit_is_asked_for(platform: Platform, account_id: str) -> None:
+    topup = await opened(platform, account_id, wanted=500, pay_asset="BTC")
+    await platform.pay(topup.payment_id, 4_990_000)
+    short = await settled(platform, topup)
+    assert (short.state, short.credited) == (TopupState.UNDERPAID, 499)
+    assert short.amount_missing == Money(10_000, BTC)
+
+
 async def test_money_that_vanishes_was_never_credited(platform: Platform, account_id: str) -> None:
     topup = await opened(platform, account_id)
     money_ref = await platform.pay(topup.payment_id)
