@@ -19,6 +19,10 @@ class _NoReferences:
         """See `ReferenceStore.all`."""
         return ()
 
+    async def cursor(self, rail: str) -> str | None:
+        """See `ReferenceStore.cursor`."""
+        return None
+
 
 def all_findings(environ: Mapping[str, str]) -> list[Finding]:
     """What the rules say, and what each rail itself refuses to be built with. Nothing is connected."""

@@ -319,6 +319,9 @@ class ReferenceStore(Protocol):
     async def all(self, rail: str) -> Sequence[OpenReference]:
         """Every reference ever opened on this rail, in order of `ordinal`."""
 
+    async def cursor(self, rail: str) -> str | None:
+        """The newest cursor that was kept of this rail's notifications; None before the first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RailContext:

@@ -18,13 +18,21 @@ OutputNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 Hex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2})*\Z")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
     """The newest block and what waits. The mempool is read before the tip, so that a transaction
     mined in between is in both and never in neither."""
 
     tip: str
+    height: int
+    """Of the newest block."""
     mempool: frozenset[str]
+    mempool_whole: bool = True
+    """False while the source still reads what waited before it was started."""
+    syncing: bool = False
+    """Whether the source says itself that it is behind the network."""
+    chain: str | None = None
+    """The network's name, if the source knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +56,14 @@ class Unspent:
     height: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainHealth:
-    """The source's own word about itself."""
-
-    chain: str | None
-    """The network's name if the source knows it."""
-    tip_time: datetime
-    syncing: bool
-
-
 class ChainSource(Protocol):
     """A way to read the chain. Every call may raise `RailUnavailable` and `RailProtocolError`."""
 
     async def pulse(self) -> Pulse:
-        """The newest block's hash and the ids of all waiting transactions."""
+        """The newest block and the ids of all waiting transactions."""
 
-    async def tip_height(self) -> int:
-        """The height of the newest block."""
+    async def tip_time(self) -> datetime:
+        """When the newest block was made, by its own word."""
 
     async def block_hash(self, height: int) -> str | None:
         """The active chain's block at a height; None above the tip."""
@@ -81,9 +79,6 @@ class ChainSource(Protocol):
 
     async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
         """Unspent outputs to any of these scripts, in the chain. May take minutes."""
-
-    async def health(self) -> ChainHealth:
-        """Whether the source follows the network."""
 
     async def close(self) -> None:
         """Let go of connections."""

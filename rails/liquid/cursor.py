@@ -25,6 +25,7 @@ class Carried(msgspec.Struct, frozen=True, array_like=True):
     asset_id: Hash | None
     value: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     first_seen_at: datetime
+    other: bool = False
 
     def sighting(self) -> Sighting:
         """As it was, in no block."""
@@ -35,25 +36,33 @@ class Carried(msgspec.Struct, frozen=True, array_like=True):
             script=bytes.fromhex(self.script),
             content=content,
             first_seen_at=self.first_seen_at.astimezone(UTC),
+            other=self.other,
         )
 
 
-class Cursor(msgspec.Struct, frozen=True, rename={"height": "h", "block_hash": "b", "carried": "c"}):
+class Cursor(
+    msgspec.Struct,
+    frozen=True,
+    rename={"height": "h", "block_hash": "b", "carried": "c", "genesis": "g"},
+    omit_defaults=True,
+):
     """A place in the chain."""
 
     height: Height
     block_hash: Hash
     carried: tuple[Carried, ...] = ()
+    genesis: Hash | None = None
+    """The chain's first block."""
 
     def text(self) -> str:
         """For the core to keep."""
         return msgspec.json.encode(self).decode()
 
 
-def make(height: int, block_hash: str, unsettled: Iterable[Sighting]) -> Cursor:
+def make(height: int, block_hash: str, unsettled: Iterable[Sighting], genesis: str | None = None) -> Cursor:
     """A cursor at a block. What waits is carried, so that its end is told even after a restart."""
     oldest = sorted(unsettled, key=lambda sighting: sighting.first_seen_at)[:MAX_CARRIED]
-    return Cursor(height, block_hash, tuple(_carry(sighting) for sighting in oldest))
+    return Cursor(height, block_hash, tuple(_carry(sighting) for sighting in oldest), genesis)
 
 
 def read(text: str) -> Cursor | None:
@@ -73,4 +82,5 @@ def _carry(sighting: Sighting) -> Carried:
         asset_id=None if content is None else content.asset_id,
         value=0 if content is None else content.value,
         first_seen_at=sighting.first_seen_at,
+        other=sighting.other,
     )

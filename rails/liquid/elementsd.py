@@ -1,6 +1,6 @@
 """A chain source on elementsd's JSON-RPC. It needs no wallet and no transaction index.
 
-Protocol: Elements 23 and later, batches of JSON-RPC 1.1 over HTTP with basic authentication.
+Protocol: Elements 23 and later, batches of JSON-RPC 1.0 over HTTP with basic authentication.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from rails.contract import RailProtocolError, RailUnavailable
-from rails.liquid.chain import Block, ChainHealth, Hash, Height, Hex, OutputNumber, Pulse, Seconds, Unspent
+from rails.liquid.chain import Block, Hash, Height, Hex, OutputNumber, Pulse, Seconds, Unspent
 from rails.liquid.integrity import whole_block
 from rails.reading import decoded, understood
 
@@ -63,8 +63,13 @@ class _Scan(msgspec.Struct):
 
 class _Info(msgspec.Struct):
     chain: str
+    blocks: Height
     bestblockhash: Hash
     initialblockdownload: bool
+
+
+class _Mempool(msgspec.Struct):
+    loaded: bool
 
 
 class RpcFault(Exception):
@@ -84,13 +89,31 @@ class ElementsdChain:
         self._ids = itertools.count(1)
 
     async def pulse(self) -> Pulse:
-        """The newest block's hash and the ids of all waiting transactions, in one round trip."""
-        mempool, tip = await self._batch([("getrawmempool", []), ("getbestblockhash", [])])
-        return Pulse(tip=_read(_result(tip), Hash), mempool=_read(_result(mempool), frozenset[Hash]))
+        """The newest block and the ids of all waiting transactions, in one round trip.
 
-    async def tip_height(self) -> int:
-        """The height of the newest block."""
-        return int(_read(await self._call("getblockcount"), Height))
+        Whether the mempool is whole is asked before it is read: it only ever becomes whole.
+        """
+        calls: list[tuple[str, list[Any]]] = [
+            ("getmempoolinfo", []),
+            ("getrawmempool", []),
+            ("getblockchaininfo", []),
+        ]
+        state, mempool, chain = await self._batch(calls)
+        info: _Info = _read(_result(chain), _Info)
+        return Pulse(
+            tip=info.bestblockhash,
+            height=info.blocks,
+            mempool=_read(_result(mempool), frozenset[Hash]),
+            mempool_whole=_read(_result(state), _Mempool).loaded,
+            syncing=info.initialblockdownload,
+            chain=info.chain,
+        )
+
+    async def tip_time(self) -> datetime:
+        """By the newest block's header."""
+        tip = _read(await self._call("getbestblockhash"), Hash)
+        header: _Entry = _read(await self._call("getblockheader", tip), _Entry)
+        return _instant(header.time)
 
     async def block_hash(self, height: int) -> str | None:
         """The active chain's block at a height; None above the tip."""
@@ -158,14 +181,6 @@ class ElementsdChain:
             for row in answer.unspents
         ]
 
-    async def health(self) -> ChainHealth:
-        """From `getblockchaininfo` and the newest block's header."""
-        info: _Info = _read(await self._call("getblockchaininfo"), _Info)
-        header: _Entry = _read(await self._call("getblockheader", info.bestblockhash), _Entry)
-        return ChainHealth(
-            chain=info.chain, tip_time=_instant(header.time), syncing=info.initialblockdownload
-        )
-
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -185,8 +200,9 @@ class ElementsdChain:
     async def _batch(self, calls: Sequence[tuple[str, list[Any]]], timeout: float | None = None) -> list[Any]:
         """Results in order; a call that failed gives its `RpcFault` in place of a result."""
         first = next(self._ids)
+        # Elements 28 refuses every other version but "2.0" (`src/rpc/request.cpp`), which has another envelope.
         body = [
-            {"jsonrpc": "1.1", "id": first + n, "method": method, "params": params}
+            {"jsonrpc": "1.0", "id": first + n, "method": method, "params": params}
             for n, (method, params) in enumerate(calls)
         ]
         for _ in body[1:]:

@@ -1,6 +1,6 @@
 """A chain source on an Esplora HTTP API, for those who run no node of their own.
 
-Protocol: Esplora's `/blocks/tip/…`, `/block-height/:h`, `/block/:hash`, `/mempool/txids`,
+Protocol: Esplora's `/blocks/tip/hash`, `/block-height/:h`, `/block/:hash`, `/mempool/txids`,
 `/tx/:txid/raw`, `/scripthash/:hash/utxo`. Prefer elementsd: Esplora learns which addresses
 are ours when asked for unspent outputs, and tells no mempool times.
 """
@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from rails.contract import RailProtocolError, RailUnavailable
-from rails.liquid.chain import Block, ChainHealth, Hash, Height, OutputNumber, Pulse, Seconds, Unspent
+from rails.liquid.chain import Block, Hash, Height, OutputNumber, Pulse, Seconds, Unspent
 from rails.liquid.integrity import whole_block
 from rails.reading import decoded, understood
 
@@ -52,15 +52,17 @@ class EsploraChain:
         """`client` has the API's URL as its base, such as `https://host/liquid/api`, and a timeout."""
         self._client = client
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._newest: Block | None = None
 
     async def pulse(self) -> Pulse:
         """Mempool first, then the tip."""
         mempool: frozenset[str] = decoded("Esplora", await self._found("/mempool/txids"), frozenset[Hash])
-        return Pulse(tip=await self._tip(), mempool=mempool)
+        tip = await self._tip()
+        return Pulse(tip=tip, height=(await self._known(tip)).height, mempool=mempool)
 
-    async def tip_height(self) -> int:
-        """The height of the newest block."""
-        return int(decoded("Esplora", await self._found("/blocks/tip/height"), Height))
+    async def tip_time(self) -> datetime:
+        """By the newest block."""
+        return (await self._known(await self._tip())).time
 
     async def block_hash(self, height: int) -> str | None:
         """The active chain's block at a height; None above the tip."""
@@ -110,16 +112,17 @@ class EsploraChain:
             if row.status.confirmed and row.status.block_height is not None
         ]
 
-    async def health(self) -> ChainHealth:
-        """The newest block's time; Esplora does not name its network."""
-        block = await self.block(await self._tip())
-        if block is None:
-            raise RailProtocolError("Esplora does not know its own newest block")
-        return ChainHealth(chain=None, tip_time=block.time, syncing=False)
-
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    async def _known(self, tip: str) -> Block:
+        """The newest block, asked for once."""
+        if self._newest is None or self._newest.hash != tip:
+            self._newest = await self.block(tip)
+        if self._newest is None:
+            raise RailProtocolError("Esplora does not know its own newest block")
+        return self._newest
 
     async def _tip(self) -> str:
         return _hash(await self._found("/blocks/tip/hash"))

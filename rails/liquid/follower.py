@@ -8,7 +8,6 @@ is no longer the chain's at its height: we walk back to the fork and forward aga
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from ledger.clock import Clock
 from rails.contract import RailError, RailProtocolError, RailUnavailable
 from rails.liquid.book import ScriptBook
 from rails.liquid.chain import Block, ChainSource, Pulse
+from rails.liquid.changes import Subscription
 from rails.liquid.cursor import Cursor, make
 from rails.liquid.integrity import is_transaction
+from rails.liquid.judging import KnownChain
 from rails.liquid.sightings import Sighting, Sightings
 from rails.liquid.unblind import Content, Output, outputs, unblind
 
@@ -31,9 +32,10 @@ RECENT_BLOCKS: Final = 12
 MAX_REORG: Final = 288
 _TXS_AT_ONCE: Final = 50
 _ATTEMPTS: Final = 8
+_PROGRESS_BLOCKS: Final = 1_000
 
 Worth = Callable[[Content], bool]
-"""Whether an output is worth noticing (the minimum credit)."""
+"""Whether an output is worth crediting: an asset that is taken, and not next to nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,17 @@ class Follower:
     """Keeps `Sightings` true. `refresh` may be called by any number of tasks at once."""
 
     def __init__(
-        self, chain: ChainSource, book: ScriptBook, clock: Clock, *, confirmations: int, worth: Worth
+        self,
+        chain: ChainSource,
+        known: KnownChain,
+        book: ScriptBook,
+        clock: Clock,
+        *,
+        confirmations: int,
+        worth: Worth,
     ) -> None:
         self._chain = chain
+        self._known = known
         self._book = book
         self._clock = clock
         self._confirmations = confirmations
@@ -64,6 +74,7 @@ class Follower:
         self._subscribers: set[Subscription] = set()
         self._base = 0
         self._begin_at: int | None = None
+        self._pulse: Pulse | None = None
         self.sightings = Sightings()
 
     # --- reading ---
@@ -89,17 +100,18 @@ class Follower:
     def cursor(self) -> Cursor:
         """Where we are now."""
         waiting = [sighting for sighting in self.sightings.young if not sighting.gone]
-        return make(self.tip.height, self.tip.hash, waiting)
+        return make(self.tip.height, self.tip.hash, waiting, self._known.genesis)
+
+    @property
+    def mempool_whole(self) -> bool:
+        """Whether the newest poll saw all that waits."""
+        return self._pulse is not None and self._pulse.mempool_whole
 
     def subscribe(self) -> Subscription:
         """Be told of every script whose money changes from now on."""
-        subscription = Subscription(self)
+        subscription = Subscription(self._subscribers)
         self._subscribers.add(subscription)
         return subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """No more."""
-        self._subscribers.discard(subscription)
 
     # --- polling ---
 
@@ -122,35 +134,56 @@ class Follower:
                 self._fault = error
                 raise
 
+    @property
+    def progress(self) -> str:
+        """How far the chain was read, for a sentence; empty before the first block."""
+        if self._pulse is None or not self._blocks:
+            return ""
+        return f": it has read block {self.tip.height:,} of {self._pulse.height:,}"
+
     async def _poll(self) -> None:
         """Read until what was read is one state of the chain: half a reorganisation would look like a loss."""
         for _ in range(_ATTEMPTS):
-            pulse = await self._chain.pulse()
+            pulse = await self._believed_pulse()
             if not self._blocks:
-                await self._begin()
+                await self._known.check_genesis(self._chain)
+                await self._begin(pulse.height)
             if pulse.tip != self.tip.hash:
-                await self._advance()
+                await self._known.check_genesis(self._chain)
+                await self._advance(pulse)
             if pulse.tip == self.tip.hash and await self._read_mempool(pulse):
                 return
         raise RailUnavailable("the chain changes faster than it can be read")
 
-    async def _begin(self) -> None:
-        height = max(await self._chain.tip_height() - RECENT_BLOCKS, 0)
+    async def _believed_pulse(self) -> Pulse:
+        pulse = await self._chain.pulse()
+        self._known.judge(pulse)
+        self._pulse = pulse
+        return pulse
+
+    def begin_from(self, height: int) -> None:
+        """Read every block from this height on, if reading has not begun."""
+        if not self._blocks:
+            self._begin_at = max(height - 1, 0)
+
+    async def _begin(self, tip_height: int) -> None:
+        height = max(tip_height - RECENT_BLOCKS, 0)
         if self._begin_at is not None:
             height, self._begin_at = min(height, self._begin_at), None
         block_hash = await self._chain.block_hash(height)
         if block_hash is None:
             raise RailUnavailable("the chain became shorter while we looked at it")
         self._blocks.append(Tip(height, block_hash))
+        self._known.expect(height, None)
         self._base = height + 1
 
-    async def _advance(self) -> None:
+    async def _advance(self, pulse: Pulse) -> None:
         forked = False
         while await self._chain.block_hash(self.tip.height) != self.tip.hash:
             forked = True
             self._drop_tip()
             if not self._blocks:
-                await self._begin()
+                await self._begin(pulse.height)
         if forked:
             self._notice_lost_depth()
         while True:
@@ -160,7 +193,10 @@ class Follower:
                 return  # At the tip, or in the middle of a reorganisation.
             await self._read_block(block)
             self._blocks.append(Tip(block.height, block.hash))
+            self._known.expect(block.height, None)
             self._notice_depth()
+            if block.height % _PROGRESS_BLOCKS == 0:
+                self._log.info("liquid_blocks_read", height=block.height, of=pulse.height)
 
     def _drop_tip(self) -> None:
         dropped = self._blocks.pop()
@@ -222,10 +258,13 @@ class Follower:
         return not missing or await self._give_up(missing)
 
     async def _give_up(self, missing: Sequence[Sighting]) -> bool:
-        """Outputs in no block and not waiting are gone, unless the chain moved while we looked."""
-        pulse = await self._chain.pulse()
+        """Outputs in no block and not waiting are gone, unless the chain moved while we looked, or the source does
+        not know yet what waits."""
+        pulse = await self._believed_pulse()
         if pulse.tip != self.tip.hash:
             return False  # They may be in blocks not read yet.
+        if not pulse.mempool_whole:
+            return True
         for sighting in missing:
             if sighting.txid not in pulse.mempool:
                 self._log.warning("liquid_payment_vanished", txid=sighting.txid, vout=sighting.vout)
@@ -277,26 +316,35 @@ class Follower:
         for output in hits:
             key = self._book.blinding_key(output.script)
             content = await asyncio.to_thread(unblind, output, key)
-            if content is not None and not self._worth(content):
-                self._log.info("liquid_output_below_minimum", txid=txid, vout=output.vout)
-                continue
             if content is None:
                 self._log.warning("liquid_output_not_unblindable", txid=txid, vout=output.vout)
             sighting = Sighting(
-                txid=txid, vout=output.vout, script=output.script, content=content, first_seen_at=seen_at
+                txid=txid,
+                vout=output.vout,
+                script=output.script,
+                content=content,
+                first_seen_at=seen_at,
+                other=content is None or not self._worth(content),
             )
             if self.sightings.add(sighting):
                 self._notify(sighting.script)
+            elif sighting.other and self.sightings.is_full(output.script):
+                self._log.warning(
+                    "liquid_too_many_other_outputs", txid=txid, vout=output.vout, script=output.script.hex()
+                )
 
     # --- what was before ---
 
     async def find_unspent(self, scripts: Sequence[bytes]) -> None:
-        """Read every unspent output of these scripts, however old."""
+        """Read every unspent output of these scripts, however old; each block once."""
+        by_height: dict[int, list[str]] = {}
         for unspent in await self._chain.unspent(scripts):
             if not self.sightings.knows(unspent.txid):
-                block_hash = await self._chain.block_hash(unspent.height)
-                if block_hash is not None:
-                    await self._read_old(block_hash, [unspent.txid])
+                by_height.setdefault(unspent.height, []).append(unspent.txid)
+        for height, txids in sorted(by_height.items(), reverse=True):
+            block_hash = await self._chain.block_hash(height)
+            if block_hash is not None:
+                await self._read_old(block_hash, list(dict.fromkeys(txids)))
 
     def look_again(self) -> None:
         """Look at the whole mempool anew with the next poll: a script was added."""
@@ -353,34 +401,3 @@ class Follower:
     def _notify(self, script: bytes) -> None:
         for subscriber in self._subscribers:
             subscriber.put(script)
-
-
-class Subscription:
-    """Scripts whose money changed, each once however often it changed."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self._changed: dict[bytes, None] = {}
-        self._event = asyncio.Event()
-
-    def put(self, script: bytes) -> None:
-        """This one changed."""
-        self._changed[script] = None
-        self._event.set()
-
-    async def next(self, wait_seconds_max: float) -> bytes | None:
-        """The script that has waited longest; waits for one, or gives None after a while."""
-        if not self._changed:
-            self._event.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_seconds_max):
-                    await self._event.wait()
-        if not self._changed:
-            return None
-        script = next(iter(self._changed))
-        del self._changed[script]
-        return script
-
-    def close(self) -> None:
-        """No more."""
-        self._follower.unsubscribe(self)

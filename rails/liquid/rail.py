@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +34,7 @@ from rails.liquid.book import ScriptBook
 from rails.liquid.chain import ChainSource
 from rails.liquid.descriptor import WatchOnlyDescriptor
 from rails.liquid.follower import RECENT_BLOCKS, Follower
+from rails.liquid.judging import KnownChain
 from rails.liquid.networks import Network
 from rails.liquid.sightings import Sighting
 from rails.liquid.unblind import Content
@@ -44,8 +44,9 @@ SCALE: Final = 8
 UNREADABLE: Final = Asset("UNREADABLE", SCALE)
 """The asset of an output to our address that cannot be unblinded. Its amount is 0: someone must look."""
 MINIMUM_CREDIT: Final[Mapping[str, int]] = {USDT.code: 1_000_000, LBTC.code: 100}
-"""Smaller outputs are not noticed: on Liquid a flood of dust costs next to nothing."""
+"""Of smaller outputs a bounded number is kept for an address: on Liquid a flood of dust costs next to nothing."""
 _READY_SECONDS: Final = 10
+_HEALTH_SECONDS: Final = 2
 _LARGEST_PAUSE_SECONDS: Final = 5.0
 _CURSOR_BLOCKS: Final = 360
 """On a quiet rail the cursor moves at least this often (six hours), and all pending is looked at."""
@@ -87,11 +88,19 @@ class LiquidRail:
         self._asset_ids = {asset.code: asset_id for asset_id, asset in settings.assets.items()}
         self._book = ScriptBook(descriptor)
         self._clock = clock
+        self._known = KnownChain(settings.network)
         self._follower = Follower(
-            chain, self._book, clock, confirmations=settings.confirmations, worth=self._is_worth_noticing
+            chain,
+            self._known,
+            self._book,
+            clock,
+            confirmations=settings.confirmations,
+            worth=self._is_worth_crediting,
         )
         self._log = structlog.get_logger()
         self._task: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self._scan: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self.capabilities = _capabilities(settings)
 
@@ -105,6 +114,7 @@ class LiquidRail:
         if asset_id is None:
             raise RailProtocolError(f"{order.amount_due.asset.code} is not taken here")
         await self._up_to_date()  # no one is told to pay while we could not see it
+        await self._require_young_tip()
         self._book.reach(order.ordinal)
         script = self._descriptor.script(order.ordinal)
         await self._watch(script)
@@ -158,26 +168,19 @@ class LiquidRail:
             subscription.close()
 
     async def health(self) -> Health:
-        """Whether the node follows the right chain and its newest block is young."""
+        """Whether a payment that is made now would be seen: the node is believed, and its newest block is young."""
         try:
-            chain = await self._chain.health()
+            await self._up_to_date(_HEALTH_SECONDS)
+            await self._require_young_tip()
         except RailError as error:
             return Health(ok=False, detail=str(error))
-        expected = self._settings.network.node_chain
-        if chain.chain not in (None, expected):
-            return Health(ok=False, detail=f"the node is on the chain {chain.chain}, not on {expected}")
-        if chain.syncing:
-            return Health(ok=False, detail="the node is still catching up with the network")
-        age_max, age = self._settings.tip_age_max, self._clock() - chain.tip_time
-        if age_max is not None and age > age_max:
-            return Health(ok=False, detail=f"the newest block is {int(age.total_seconds())} seconds old")
         return Health(ok=True)
 
     async def close(self) -> None:
         """Stop following and close the connections."""
-        task, self._task = self._task, None
-        if task is not None:
-            await end_tasks([task])
+        tasks = [task for task in (self._task, self._catching_up, self._scan) if task is not None]
+        self._task = self._catching_up = self._scan = None
+        await end_tasks(tasks)
         await self._chain.close()
 
     # --- following ---
@@ -191,7 +194,7 @@ class LiquidRail:
         while True:
             try:
                 if not self._ready.is_set():
-                    await self._catch_up()
+                    await self._caught_up(None)
                 await self._follower.refresh()
                 pause = self._settings.interval_seconds
             except RailError as error:
@@ -202,26 +205,70 @@ class LiquidRail:
                 pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause)
 
+    async def _caught_up(self, wait_seconds_max: int | None) -> None:
+        """Wait for the attempt that is under way, or begin one. Raises what went wrong with it."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.create_task(self._catch_up(), name="liquid-catch-up")
+        done, _ = await asyncio.wait([self._catching_up], timeout=wait_seconds_max)
+        if done:
+            self._catching_up.result()
+
     async def _catch_up(self) -> None:
-        """Learn our scripts and all unspent money on them, then say that we are ready."""
+        """Learn our scripts, and what was paid to them since the newest cursor; then say that we are ready.
+
+        Older money was told of before. Its outputs are read afterwards, so that a start takes as long as we were
+        down, and not as long as the list of what we own. Without a cursor there is no before: they are read first.
+        """
         known = await self._references.all(NAME)
+        text = await self._references.cursor(NAME)
+        cursor = None if text is None else cursors.read(text)
         scripts = [_script(row.reference) for row in known]
         newest = max((row.ordinal for row in known), default=0)
         await asyncio.to_thread(self._book.remember, scripts, newest)
+        if cursor is not None:
+            self._known.expect(cursor.height, cursor.genesis)
+            self._follower.begin_from(cursor.height - RECENT_BLOCKS)
         await self._follower.refresh()
-        await self._follower.find_unspent(scripts)
+        if not self._follower.mempool_whole:
+            raise RailUnavailable("the node is still reading what waited before it was started")
+        if cursor is None:
+            await self._follower.find_unspent(scripts)
+        elif self._scan is None:
+            self._scan = asyncio.create_task(self._find_unspent(scripts), name="liquid-unspent")
         self._log.info("liquid_follower_ready", scripts=len(self._book), height=self._follower.tip.height)
         self._ready.set()
 
-    async def _up_to_date(self) -> None:
+    async def _find_unspent(self, scripts: list[bytes]) -> None:
+        pause = self._settings.interval_seconds
+        while True:
+            try:
+                await self._follower.find_unspent(scripts)
+            except RailError as error:
+                self._log.warning("liquid_chain_unavailable", detail=str(error))
+                pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
+                await asyncio.sleep(pause)
+            else:
+                self._log.info("liquid_unspent_read", scripts=len(scripts))
+                return
+
+    async def _up_to_date(self, wait_seconds_max: int = _READY_SECONDS) -> None:
+        """The state of the chain as it is now. Raises `RailUnavailable` with the reason if it cannot be had."""
         self._start()
         if not self._ready.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_READY_SECONDS):
-                    await self._ready.wait()
+            await self._caught_up(wait_seconds_max)
             if not self._ready.is_set():
-                raise RailUnavailable("the Liquid rail is still catching up with the chain")
+                raise RailUnavailable(
+                    f"the Liquid rail is still catching up with the chain{self._follower.progress}"
+                )
         await self._follower.refresh()
+
+    async def _require_young_tip(self) -> None:
+        age_max = self._settings.tip_age_max
+        if age_max is None:
+            return
+        age = self._clock() - await self._chain.tip_time()
+        if age > age_max:
+            raise RailUnavailable(f"the newest block is {int(age.total_seconds())} seconds old")
 
     async def _watch(self, script: bytes) -> None:
         """A script that no one foresaw: watch it, and look for money that is there already."""
@@ -249,8 +296,10 @@ class LiquidRail:
             yield Notification(reference=reference, cursor=self._follower.cursor().text())
 
     async def _patiently_resume(self, cursor: cursors.Cursor) -> None:
+        self._known.expect(cursor.height, cursor.genesis)
         while True:
             try:
+                await self._follower.refresh()
                 await self._follower.read_back(cursor.height - RECENT_BLOCKS)
                 if not await self._follower.resume(cursor):
                     self._log.error("liquid_cursor_of_another_chain", height=cursor.height)
@@ -262,9 +311,9 @@ class LiquidRail:
 
     # --- pieces ---
 
-    def _is_worth_noticing(self, content: Content) -> bool:
+    def _is_worth_crediting(self, content: Content) -> bool:
         asset = self._settings.assets.get(content.asset_id)
-        return content.value >= (MINIMUM_CREDIT.get(asset.code, 1) if asset is not None else 1)
+        return asset is not None and content.value >= MINIMUM_CREDIT.get(asset.code, 1)
 
     def _receipt(self, sighting: Sighting) -> FundsReceipt:
         return FundsReceipt(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from rails.liquid.unblind import Content
 
-MAX_PER_SCRIPT = 200
-"""Outputs kept per address: an address is one payment's, and a flood of dust must not fill memory."""
+MAX_OTHERS_PER_SCRIPT = 200
+"""Outputs kept per address beside those worth crediting: an address is one payment's, and a flood of dust or of
+worthless assets, which costs its sender next to nothing, must not fill memory."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class Sighting:
     content: Content | None
     """None if it cannot be told what it holds."""
     first_seen_at: datetime
+    other: bool = False
+    """Another asset, next to nothing, or unreadable: for a person to look at, not to be credited as it is."""
     height: int | None = None
     """The height of its block in the active chain; None if it is in no block."""
     block_hash: str | None = None
@@ -41,16 +45,24 @@ class Sightings:
         self._by_txid: dict[str, list[Sighting]] = {}
         self._by_script: dict[bytes, list[Sighting]] = {}
         self._young: dict[tuple[str, int], Sighting] = {}
+        self._others: Counter[bytes] = Counter()
 
     def add(self, sighting: Sighting) -> bool:
-        """Keep an output. False if it is known or the script has too many already."""
-        mine = self._by_script.setdefault(sighting.script, [])
-        if len(mine) >= MAX_PER_SCRIPT or any(known.outpoint == sighting.outpoint for known in mine):
+        """Keep an output. False if it is known, or is one of too many others."""
+        if any(known.outpoint == sighting.outpoint for known in self.of_transaction(sighting.txid)):
             return False
-        mine.append(sighting)
+        if sighting.other:
+            if self.is_full(sighting.script):
+                return False
+            self._others[sighting.script] += 1
+        self._by_script.setdefault(sighting.script, []).append(sighting)
         self._by_txid.setdefault(sighting.txid, []).append(sighting)
         self._young[sighting.outpoint] = sighting
         return True
+
+    def is_full(self, script: bytes) -> bool:
+        """Whether no more outputs that are not worth crediting are kept of a script."""
+        return self._others[script] >= MAX_OTHERS_PER_SCRIPT
 
     def of_script(self, script: bytes) -> list[Sighting]:
         """Outputs paid to a script, in order of first sight."""

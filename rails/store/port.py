@@ -116,9 +116,6 @@ class RailStore(ReferenceStore, Protocol):
     async def forget_retries(self, now: datetime, limit: int) -> int:
         """Delete what need not be tried again, because the payment has ended; returns how many."""
 
-    async def cursor(self, rail: str) -> str | None:
-        """Where to go on listening."""
-
     async def keep_cursor(self, rail: str, cursor: str) -> None:
         """Remember where to go on."""
 

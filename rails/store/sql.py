@@ -154,7 +154,7 @@ class SqlRailStore:
             return len((await connection.execute(gone.returning(_T.payment_id))).all())
 
     async def cursor(self, rail: str) -> str | None:
-        """See `RailStore`."""
+        """See `ReferenceStore`."""
         row = await self._one(sa.select(CURSOR_ROWS.c.cursor).where(CURSOR_ROWS.c.rail == rail))
         return None if row is None else str(row["cursor"])
 

@@ -13,6 +13,7 @@ class MemoryReferences:
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, OpenReference]] = {}
+        self._cursors: dict[str, str] = {}
 
     def next_ordinal(self, rail: str) -> int:
         """1, 2, 3 … for each rail."""
@@ -22,6 +23,14 @@ class MemoryReferences:
         """Remember a payment request; adding the same one again changes nothing."""
         row = OpenReference(reference=reference, payment_id=payment_id, ordinal=ordinal)
         self._rows.setdefault(rail, {}).setdefault(reference, row)
+
+    def keep_cursor(self, rail: str, cursor: str) -> None:
+        """Remember how far the rail's notifications were followed."""
+        self._cursors[rail] = cursor
+
+    async def cursor(self, rail: str) -> str | None:
+        """The newest cursor that was kept of this rail's notifications."""
+        return self._cursors.get(rail)
 
     async def all(self, rail: str) -> Sequence[OpenReference]:
         """Every reference ever opened on this rail, in order of `ordinal`."""

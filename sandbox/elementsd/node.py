@@ -43,6 +43,11 @@ class Node:
         self._spent_by: dict[OutPoint, str] = {}
         self.mempool_sequence = 1
         self.started_at = now()
+        self.syncing = False
+        """Says that it is behind the network."""
+        self.mempool_loading = False
+        """Has not read yet what waited before a restart: it shows no waiting transaction."""
+        self._taken_off: list[str] = []
         if store.tip() is None:
             self._start_chain()
         for raw, time, height in store.mempool():
@@ -171,6 +176,7 @@ class Node:
         return hashes
 
     def _mine_one(self, transactions: Sequence[Tx]) -> str:
+        self._taken_off.clear()  # whose place this block takes
         previous, height = self.tip
         fees = sum(tx.fee_satoshi for tx in transactions)
         first = coinbase(height + 1, fees, transactions, self._random(8))
@@ -188,6 +194,9 @@ class Node:
 
     def _connect(self, header: Header, block: Sequence[Tx]) -> None:
         self.store.add_block(header, [(tx.txid, tx.raw) for tx in block])
+        self._apply(header, block)
+
+    def _apply(self, header: Header, block: Sequence[Tx]) -> None:
         for tx in block:
             for item in () if tx.coinbase else tx.inputs:
                 self.store.remove_coin(item.outpoint)
@@ -226,6 +235,26 @@ class Node:
             for item in () if tx.coinbase else tx.inputs:
                 self._restore_coin(item.outpoint)
         return [tx for tx in block if not tx.coinbase]
+
+    def rewind(self, depth: int) -> None:
+        """Know so many blocks less, and nothing of what waits: a node restored from an older copy of its data."""
+        with self.store.transaction():
+            for txid in list(self.mempool):
+                self._evict(txid)
+            for _ in range(min(depth, self.tip[1])):
+                self._taken_off.append(self.tip[0])
+                self._disconnect_tip()
+
+    def catch_up(self) -> None:
+        """Learn the blocks again that `rewind` took off."""
+        with self.store.transaction():
+            while self._taken_off:
+                block_hash = self._taken_off.pop()
+                found = self.store.header(block_hash)
+                assert found is not None
+                self.store.reactivate_block(block_hash)
+                block = [parse(self._raw(txid)) for txid in self.store.block_txids(block_hash)]
+                self._apply(found[0], block)
 
     def _restore_coin(self, outpoint: OutPoint) -> None:
         block_hash = self.store.active_block_of(outpoint.txid)

@@ -7,7 +7,7 @@ header from before dynamic federations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sandbox.elementsd.addresses import parse_destination
@@ -24,7 +24,7 @@ from sandbox.elementsd.arguments import (
     transaction_argument,
 )
 from sandbox.elementsd.blocks import Header, serialise_block
-from sandbox.elementsd.node import MempoolEntry, Node
+from sandbox.elementsd.node import MIN_RELAY_SATOSHI_PER_KVB, MempoolEntry, Node
 from sandbox.elementsd.params import CHAIN
 from sandbox.elementsd.render import amount, script_json, transaction_json
 from sandbox.elementsd.transactions import BadTransaction, OutPoint, parse
@@ -75,7 +75,7 @@ class Rpc:
             "time": header.time,
             "mediantime": self._node.median_time(height),
             "verificationprogress": 1,
-            "initialblockdownload": False,
+            "initialblockdownload": self._node.syncing,
             "size_on_disk": 0,
             "pruned": False,
             "current_params_root": "00" * 32,
@@ -162,7 +162,7 @@ class Rpc:
         if txid in self._store.block_txids(self.getblockhash(0)):
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _GENESIS)
         if blockhash is None:
-            entry = self._node.mempool.get(txid)
+            entry = self._waiting.get(txid)
             if entry is None:
                 raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NO_TX)
             return transaction_json(entry.tx) if verbose else entry.tx.raw.hex()
@@ -264,21 +264,42 @@ class Rpc:
 
     # --- the mempool ---
 
+    @property
+    def _waiting(self) -> Mapping[str, MempoolEntry]:
+        return {} if self._node.mempool_loading else self._node.mempool
+
+    def getmempoolinfo(self) -> dict[str, Any]:
+        """The mempool as a whole."""
+        waiting = self._waiting.values()
+        return {
+            "loaded": not self._node.mempool_loading,
+            "size": len(waiting),
+            "bytes": sum(entry.tx.vsize for entry in waiting),
+            "usage": sum(len(entry.tx.raw) for entry in waiting),
+            "total_fee": amount(sum(entry.tx.fee_satoshi for entry in waiting)),
+            "maxmempool": 300_000_000,
+            "mempoolminfee": amount(MIN_RELAY_SATOSHI_PER_KVB),
+            "minrelaytxfee": amount(MIN_RELAY_SATOSHI_PER_KVB),
+            "incrementalrelayfee": amount(MIN_RELAY_SATOSHI_PER_KVB),
+            "unbroadcastcount": 0,
+            "fullrbf": True,
+        }
+
     def getrawmempool(self, verbose: bool = False, mempool_sequence: bool = False) -> Any:
         """The transactions of the mempool."""
         if verbose:
             if mempool_sequence:
                 text = "Verbose results cannot contain mempool sequence values."
                 raise RpcError(RPC_INVALID_PARAMETER, text)
-            return {txid: self._entry(entry) for txid, entry in self._node.mempool.items()}
-        txids = list(self._node.mempool)
+            return {txid: self._entry(entry) for txid, entry in self._waiting.items()}
+        txids = list(self._waiting)
         return (
             {"txids": txids, "mempool_sequence": self._node.mempool_sequence} if mempool_sequence else txids
         )
 
     def getmempoolentry(self, txid: Any) -> dict[str, Any]:
         """One transaction of the mempool."""
-        entry = self._node.mempool.get(hash_argument("txid", txid))
+        entry = self._waiting.get(hash_argument("txid", txid))
         if entry is None:
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
         return self._entry(entry)

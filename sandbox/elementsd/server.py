@@ -19,7 +19,7 @@ from starlette.routing import Route
 from sandbox.common.control import Answer, Refused, Values, get, post, to_json, whole
 from sandbox.common.faults import Faults
 from sandbox.elementsd.addresses import parse_amount, parse_asset, parse_destination, parse_uri
-from sandbox.elementsd.arguments import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RpcError
+from sandbox.elementsd.arguments import RPC_IN_WARMUP, RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RpcError
 from sandbox.elementsd.node import Node
 from sandbox.elementsd.params import LBTC_ASSET, asset_id
 from sandbox.elementsd.rpc import Rpc
@@ -43,6 +43,10 @@ class RpcFaults(Faults):
     """The connection is cut without an answer and nothing is done."""
     drop: int = 0
     """That many calls are done, and their answers lost."""
+    busy: int = 0
+    """That many calls find the work queue full."""
+    warming_up: bool = False
+    """Every call is refused while the block index is read."""
 
 
 class Server:
@@ -69,6 +73,9 @@ class Server:
                 post("/sandbox/mine", self._on_thread(self._mine)),
                 post("/sandbox/reorg", self._on_thread(self._reorg)),
                 post("/sandbox/replace", self._on_thread(self._replace)),
+                post("/sandbox/rewind", self._on_thread(self._rewind)),
+                post("/sandbox/catch-up", self._on_thread(self._catch_up)),
+                post("/sandbox/state", self._on_thread(self._state)),
                 post("/sandbox/faults", lambda values: self.faults.change({"reset": True, **values})),
             ]
         )
@@ -90,6 +97,8 @@ class Server:
             return _CutConnection()
         if self.faults.take("error_500"):
             return Response(status_code=500)
+        if self.faults.take("busy"):
+            return Response("Work queue depth exceeded", status_code=503)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic" or not hmac.compare_digest(token.encode(), self._token):
             return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm="jsonrpc"'})
@@ -116,7 +125,24 @@ class Server:
     def _one(self, request: Any) -> tuple[dict[str, Any], int]:
         if not isinstance(request, dict):
             return _error(None, RPC_INVALID_REQUEST, "Invalid Request object"), 400
+        version = request.get("jsonrpc", "1.0")
+        if version not in ("1.0", "2.0"):
+            text = (
+                "JSON-RPC version not supported"
+                if isinstance(version, str)
+                else "jsonrpc field must be a string"
+            )
+            return _error(request.get("id"), RPC_INVALID_REQUEST, text), 400
+        answer, status = self._answer_one(request)
+        if version == "1.0":
+            return answer, status
+        kept = "result" if answer["error"] is None else "error"
+        return {"jsonrpc": "2.0", kept: answer[kept], "id": answer["id"]}, 200
+
+    def _answer_one(self, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
         request_id, method, params = request.get("id"), request.get("method"), request.get("params")
+        if self.faults.warming_up:
+            return _error(request_id, RPC_IN_WARMUP, "Loading block index…"), 500
         if not isinstance(method, str):
             text = "Missing method" if method is None else "Method must be a string"
             return _error(request_id, RPC_INVALID_REQUEST, text), 400
@@ -199,6 +225,22 @@ class Server:
             "returned": [txid for txid in returned if txid not in dropped],
             "dropped": dropped,
         }
+
+    def _rewind(self, values: Values) -> dict[str, Any]:
+        """Know `depth` blocks less than before, and nothing of what waits."""
+        self._node.rewind(whole(values, "depth", 1, least=1, most=1000))
+        return self._info(values)
+
+    def _catch_up(self, values: Values) -> dict[str, Any]:
+        """Learn them again."""
+        self._node.catch_up()
+        return self._info(values)
+
+    def _state(self, values: Values) -> dict[str, Any]:
+        """What a starting node says of itself: `syncing`, `mempool_loading`."""
+        self._node.syncing = bool(values.get("syncing"))
+        self._node.mempool_loading = bool(values.get("mempool_loading"))
+        return {"syncing": self._node.syncing, "mempool_loading": self._node.mempool_loading}
 
     def _replace(self, values: Values) -> dict[str, Any]:
         return {"txid": self._wallet.replace(str(values.get("txid", "")))}

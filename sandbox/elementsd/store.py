@@ -88,6 +88,10 @@ class Store(Database):
         """The block is no longer part of the active chain; it stays readable by its hash."""
         self.connection.execute("UPDATE block SET active = 0 WHERE hash = ?", (block_hash,))
 
+    def reactivate_block(self, block_hash: str) -> None:
+        """The block is part of the active chain again."""
+        self.connection.execute("UPDATE block SET active = 1 WHERE hash = ?", (block_hash,))
+
     def header(self, block_hash: str) -> tuple[Header, bool] | None:
         """A header, and whether it is in the active chain."""
         query = "SELECT previous, merkle_root, time, height, active FROM block WHERE hash = ?"

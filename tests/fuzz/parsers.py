@@ -109,7 +109,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     ),
     "test_an_answer_of_esplora_is_understood_or_refused": (
         "rails/liquid/esplora.py:EsploraChain._found",
-        "rails/liquid/esplora.py:EsploraChain.health",
+        "rails/liquid/esplora.py:EsploraChain._known",
         "rails/liquid/esplora.py:_hash",
         "rails/reading.py:decoded",
         "rails/reading.py:understood",

@@ -408,7 +408,9 @@ def test_a_kept_place_in_the_chain_is_read_or_forgotten(body: bytes) -> None:
 
 BLOCK = {"hash": HASH, "height": 7, "time": 1_790_000_000, "tx": [HASH], "merkleroot": HASH}
 SCAN = {"unspents": [{"txid": HASH, "vout": 0, "scriptPubKey": "51", "height": 5}]}
-INFO = {"chain": "liquidv1", "bestblockhash": HASH, "initialblockdownload": False, "time": 1}
+INFO = {
+    "chain": "liquidv1", "blocks": 7, "bestblockhash": HASH, "initialblockdownload": False, "time": 1, "loaded": True,
+}  # fmt: skip
 
 
 @fuzzed(
@@ -421,8 +423,7 @@ def test_an_answer_of_elementsd_is_understood_or_refused(
     chain = ElementsdChain(server(junk if junk is not None else lambda request: rpc_answer(request, result)))
     questions: list[Question] = [
         chain.pulse,
-        chain.tip_height,
-        chain.health,
+        chain.tip_time,
         lambda: chain.block_hash(7),
         lambda: chain.block(HASH),
         lambda: chain.transactions([HASH], None),
@@ -442,8 +443,7 @@ def test_an_answer_of_esplora_is_understood_or_refused(loop: asyncio.Runner, bod
     chain = EsploraChain(server(body))
     questions: list[Question] = [
         chain.pulse,
-        chain.tip_height,
-        chain.health,
+        chain.tip_time,
         lambda: chain.block_hash(7),
         lambda: chain.block(HASH),
         lambda: chain.unspent([b"Q"]),

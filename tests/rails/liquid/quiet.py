@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rails.contract import RailUnavailable
-from rails.liquid.chain import Block, ChainHealth, ChainSource, Pulse, Unspent
+from rails.liquid.chain import Block, ChainSource, Pulse, Unspent
+from rails.liquid.networks import LIQUID
 
 
 @dataclass
@@ -18,17 +19,20 @@ class QuietChain:
 
     chain: str = "liquidv1"
     syncing: bool = False
-    tip_time: datetime | None = None
+    newest: datetime | None = None
+    genesis: str = str(LIQUID.genesis)
     down: bool = False
 
     async def pulse(self) -> Pulse:
-        return Pulse(tip="00" * 32, mempool=frozenset())
+        if self.down:
+            raise RailUnavailable("all is quiet")
+        return Pulse(tip=self.genesis, height=0, mempool=frozenset(), syncing=self.syncing, chain=self.chain)
 
-    async def tip_height(self) -> int:
-        return 0
+    async def tip_time(self) -> datetime:
+        return self.newest or datetime.now(UTC)
 
     async def block_hash(self, height: int) -> str | None:
-        return "00" * 32 if height == 0 else None
+        return self.genesis if height == 0 else None
 
     async def block(self, block_hash: str) -> Block | None:
         return None
@@ -41,12 +45,6 @@ class QuietChain:
 
     async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
         return []
-
-    async def health(self) -> ChainHealth:
-        if self.down:
-            raise RailUnavailable("all is quiet")
-        tip_time = self.tip_time or datetime.now(UTC)
-        return ChainHealth(chain=self.chain, tip_time=tip_time, syncing=self.syncing)
 
     async def close(self) -> None:
         pass

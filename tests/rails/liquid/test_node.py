@@ -132,6 +132,34 @@ def test_only_the_right_password_opens(node: SandboxNode):
         assert response.headers["www-authenticate"] == 'Basic realm="jsonrpc"'
 
 
+def test_the_version_of_json_rpc_is_checked_as_elements_28_does(node: SandboxNode):
+    def ask(version: object) -> httpx.Response:
+        call = {"jsonrpc": version, "id": 1, "method": "getblockhash", "params": [10**6]}
+        return httpx.post(node.url, json=call, auth=("sandbox", "sandbox"))
+
+    assert ask("1.0").status_code == 500
+    new = ask("2.0")
+    assert (new.status_code, new.json().keys()) == (200, {"jsonrpc", "error", "id"})
+    for version, text in [("1.1", "not supported"), ("3", "not supported"), (2, "must be a string")]:
+        refused = ask(version)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == -32600
+        assert text in refused.json()["error"]["message"]
+    batch = httpx.post(
+        node.url,
+        json=[
+            {"jsonrpc": "1.1", "id": 1, "method": "uptime"},
+            {"jsonrpc": "2.0", "id": 2, "method": "uptime"},
+        ],
+        auth=("sandbox", "sandbox"),
+    )
+    assert batch.status_code == 200
+    assert [set(answer) for answer in batch.json()] == [
+        {"result", "error", "id"},
+        {"jsonrpc", "result", "id"},
+    ]
+
+
 def test_a_batch_answers_each_call_apart(node: SandboxNode):
     calls = [{"id": "a", "method": "getblockcount"}, {"id": "b", "method": "nope"}, 7]
     response = httpx.post(node.url, json=calls, auth=("sandbox", "sandbox"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import lwk
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ledger.money import LBTC, USDT, Asset, Money
 from rails.contract import PaymentRequestStatus, ReceiptState
 from rails.liquid.rail import UNREADABLE
+from rails.liquid.sightings import MAX_OTHERS_PER_SCRIPT, Sighting, Sightings
 from tests.rails.liquid.outside import Till
 
 
@@ -75,12 +77,34 @@ async def test_a_range_proof_that_claims_usdt_over_a_junk_asset_is_worth_nothing
     assert (await till.receipt(instructions)).amount == Money(0, UNREADABLE)
 
 
-async def test_dust_is_not_noticed(till: Till):
+async def test_the_smallest_rest_of_a_payment_is_noticed(till: Till):
     instructions = await till.ask()
-    till.pay(instructions, amount="0.00999999")
-    assert await till.receipts(instructions) == []
-    till.pay(instructions, amount="0.01")
-    assert (await till.receipt(instructions)).amount == Money(1_000_000, USDT)
+    till.pay(instructions, amount="4.99999901")
+    till.pay(instructions, amount="0.00000099")
+    till.mine(2)
+    amounts = [receipt.amount.minor for receipt in await till.receipts(instructions)]
+    assert sorted(amounts) == [99, 4_99999901]
+
+
+def output(n: int, *, other: bool) -> Sighting:
+    return Sighting(
+        txid=f"{n:064x}",
+        vout=0,
+        script=b"s",
+        content=None,
+        first_seen_at=datetime(2026, 1, 1, tzinfo=UTC),
+        other=other,
+    )
+
+
+def test_worthless_outputs_are_kept_up_to_a_bound_and_money_always():
+    sightings = Sightings()
+    kept = [sightings.add(output(n, other=True)) for n in range(MAX_OTHERS_PER_SCRIPT + 5)]
+    assert kept == [True] * MAX_OTHERS_PER_SCRIPT + [False] * 5
+    assert sightings.is_full(b"s")
+    assert all(sightings.add(output(n, other=False)) for n in range(1_000, 1_300))
+    assert not sightings.add(output(1_000, other=False)), "it is known"
+    assert len(sightings.of_script(b"s")) == MAX_OTHERS_PER_SCRIPT + 300
 
 
 async def test_money_that_comes_twice_and_late_is_two_receipts(till: Till):

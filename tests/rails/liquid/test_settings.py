@@ -111,7 +111,8 @@ def quiet_rail(
     [
         (QuietChain(chain="liquidtestnet"), "liquidtestnet"),
         (QuietChain(syncing=True), "catching up"),
-        (QuietChain(tip_time=datetime.now(UTC) - timedelta(hours=1)), "seconds old"),
+        (QuietChain(genesis="ab" * 32), "another chain"),
+        (QuietChain(newest=datetime.now(UTC) - timedelta(hours=1)), "seconds old"),
         (QuietChain(down=True), "quiet"),
     ],
 )
