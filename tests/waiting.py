@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
+"""For what takes no time on a machine that is at rest. It may stall for seconds, and run twenty times as slowly."""
 POLL_SECONDS = 0.01
 
 Answer = TypeVar("Answer")

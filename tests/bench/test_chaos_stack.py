@@ -10,9 +10,7 @@ from pathlib import Path
 
 from bench.chaos_stack import Balancer, Program
 from sandbox.embedded.ports import free_port
-from tests.waiting import eventually
-
-SECONDS_MAX = 20.0
+from tests.waiting import SECONDS_MAX, eventually
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.rails import CHECKOUT
 from tests.browser.states import Bring
+from tests.waiting import SECONDS_MAX
 
 pytestmark = pytest.mark.browser
 FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
@@ -262,6 +263,6 @@ async def test_an_answer_that_comes_late_does_not_turn_paid_back_into_waiting(vi
     await visitor.product.pay(topup)
     await expect(visitor.page.locator(".receipt-credits")).to_be_visible()
     released.set()
-    await asyncio.wait_for(seen.wait(), 10)
+    await asyncio.wait_for(seen.wait(), SECONDS_MAX)
     await visitor.page.evaluate(FRAMES)
     await expect(visitor.page.locator(".receipt-credits")).to_be_visible()

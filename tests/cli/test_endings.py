@@ -17,9 +17,8 @@ from gateway.cli import bench_app
 from sandbox.containment import LOCK, PREFIX
 from sandbox.embedded.ports import free_port
 from tests.e2e.stack import ROOT
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
-SECONDS_MAX = 60.0
 KEPT = ("PATH", "HOME", "LANG")
 
 LLAMASKETCH = (sys.executable, "-m", "gateway.cli")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.conftest import gateway, logged, migrated, open_gateway
 from tests.gateway.stack import Gateway, generation_request
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 __all__ = ["gateway", "logged", "migrated", "open_gateway"]
 
@@ -24,7 +24,7 @@ async def lived_in(gateway: Gateway) -> Gateway:
     services = gateway.services
     view = await services.payments.payments.topup(topup["id"])
     await gateway.fake.network.pay(reference, view.amount_due)
-    await asyncio.wait_for(_paid(gateway, topup["id"]), 20)
+    await asyncio.wait_for(_paid(gateway, topup["id"]), SECONDS_MAX)
     head = await services.base.reader.head()
     await eventually(lambda: services.ledger.projections.position >= head, "the read models are up to date")
     return gateway

@@ -16,6 +16,7 @@ import pytest
 from gateway.routes import plan_shapes, shapes
 from tests.docs.texts import ROOT, blocks
 from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture
+from tests.waiting import SECONDS_MAX
 
 ACCOUNTANTS = ROOT / "docs" / "accountants.md"
 HERE = "http://127.0.0.1:8000"
@@ -31,7 +32,7 @@ async def run(*command: str, folder: Path, **environment: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    printed, _ = await asyncio.wait_for(process.communicate(), 30)
+    printed, _ = await asyncio.wait_for(process.communicate(), SECONDS_MAX)
     assert process.returncode == 0, printed.decode()
     return printed.decode()
 

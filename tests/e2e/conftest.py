@@ -11,8 +11,8 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from tests.e2e.people import Person
 from tests.e2e.stack import Stack
+from tests.waiting import SECONDS_MAX
 
-SECONDS_MAX = 20.0
 Arrive: TypeAlias = Callable[..., Awaitable[Person]]
 
 

@@ -16,12 +16,11 @@ import httpx
 
 from tests.e2e.people import scribble
 from tests.e2e.stack import Stack
-from tests.waiting import Answer, eventually, until
+from tests.waiting import SECONDS_MAX, Answer, eventually, until
 
 FREE = 20
 PACK = 50
 PAUSE_SECONDS = 0.1
-WAIT_SECONDS_MAX = 60.0
 ENDED = frozenset({"completed", "failed", "cancelled", "superseded", "expired", "blocked"})
 PASSING = frozenset({429, 500, 502, 503, 504})
 RAILS = ("lightning", "liquid", "card")
@@ -200,7 +199,7 @@ class Customer:
 async def _patiently(
     ask: Callable[[], Awaitable[Answer]], wanted: Callable[[Answer], bool], what: str
 ) -> Answer:
-    return await until(ask, wanted, what, seconds_max=WAIT_SECONDS_MAX, pause_seconds=PAUSE_SECONDS)
+    return await until(ask, wanted, what, seconds_max=SECONDS_MAX, pause_seconds=PAUSE_SECONDS)
 
 
 def _asset(rail: str) -> dict[str, str]:

@@ -15,11 +15,9 @@ from gateway.commands.running import RunningStack, find
 from sandbox.embedded.ports import free_port
 from tests.folders import HeldFolder
 from tests.living import living
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 QUICK_AND_GENEROUS = {
     "SANDBOX_COMFYUI_PAINT_SECONDS": "0.2",
@@ -86,7 +84,7 @@ class Stack:
         await eventually(
             lambda: process.returncode is not None or self.running() is not None,
             "the stack is ready",
-            READY_SECONDS_MAX,
+            SECONDS_MAX,
         )
         assert process.returncode is None, self.reported()
         return loop.time() - began
@@ -134,7 +132,7 @@ class Stack:
         old = self.children()[name]
         os.kill(old, signal.SIGKILL)
         await eventually(
-            lambda: self.children().get(name, old) != old, f"{name} is started again", READY_SECONDS_MAX
+            lambda: self.children().get(name, old) != old, f"{name} is started again", SECONDS_MAX
         )
         return self.children()[name]
 
@@ -143,7 +141,7 @@ class Stack:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(number)
-        async with asyncio.timeout(STOP_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             return await self._process.wait()
 
     async def dispose(self) -> None:

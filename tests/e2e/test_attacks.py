@@ -13,10 +13,10 @@ import pytest
 from tests.e2e.stack import Stack
 from tests.hostile import attacks
 from tests.hostile.attacks import Outcome, Target, cpu_seconds, head, rss_bytes
+from tests.waiting import SECONDS_MAX
 
 pytestmark = pytest.mark.slow
 MEGABYTE = 1_000_000
-HONEST_SECONDS_MAX = 30
 SOURCE = "127.0.0.9"
 """Whoever else is tested here comes from another address than the attacker."""
 
@@ -43,7 +43,7 @@ async def honest(target: Target, source: str = SOURCE) -> None:
     """A newcomer gets an answer, also from the attacker's own address."""
     # In a thread: the loop here is busy with attacking, and somebody honest sends at once.
     there = replace(target, source=source)
-    assert await asyncio.to_thread(attacks.asked, there, "/v1/session", HONEST_SECONDS_MAX) == 200
+    assert await asyncio.to_thread(attacks.asked, there, "/v1/session", SECONDS_MAX) == 200
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -11,10 +11,9 @@ import pytest_asyncio
 
 from tests.e2e.program import Customer, Load
 from tests.e2e.stack import PROCESSES, Stack
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-RECOVERY_SECONDS_MAX = 60.0
 LIKE_LND = {"rates", "stripe", "elementsd"}
 """What payments ask over the network."""
 
@@ -44,7 +43,7 @@ async def load(shaken: Stack) -> AsyncIterator[Load]:
 async def test_the_stack_recovers_by_itself_from_the_death_of(name: str, shaken: Stack, load: Load) -> None:
     await load.under_way()
     await shaken.kill_child(name)
-    async with Customer(shaken) as somebody, asyncio.timeout(RECOVERY_SECONDS_MAX):
+    async with Customer(shaken) as somebody, asyncio.timeout(SECONDS_MAX):
         await somebody.begin()
         await somebody.paint_until_it_ends("a llama after the storm")
         await somebody.top_up("lightning")
@@ -52,7 +51,7 @@ async def test_the_stack_recovers_by_itself_from_the_death_of(name: str, shaken:
 
 
 async def test_every_job_ended_once_and_every_payment_was_credited_once(shaken: Stack, load: Load) -> None:
-    async with asyncio.timeout(RECOVERY_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         await load.finish()
     assert load.painted + load.failed > 0
     for customer in load.customers:
@@ -76,7 +75,7 @@ async def test_after_the_death_of_the_supervisor_nothing_runs_on_and_nothing_is_
         await shaken.stop(signal.SIGKILL)
         await eventually(lambda: not shaken.belongings(), "no process outlives the supervisor")
         await shaken.start()
-        async with asyncio.timeout(RECOVERY_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             assert await customer.image(job) == before
             await customer.ends(running_job)
             await customer.credited(pending)

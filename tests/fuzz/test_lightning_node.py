@@ -25,6 +25,7 @@ from sandbox.lnd import certificate
 from sandbox.lnd.macaroons import Op, mint
 from tests.fuzz.fuzzing import fuzzed
 from tests.fuzz.hostile import TEXTS, Question
+from tests.waiting import SECONDS_MAX
 
 NAMED = (RailProtocolError, RailUnavailable)
 HASH = "ab" * 32
@@ -170,7 +171,7 @@ def test_pages_that_do_not_go_on_are_no_answer(loop: asyncio.Runner, reached: Re
     reached.node.answer = Answer((page.SerializeToString(),))
 
     async def ask() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS_MAX):
             await _all(LndClient(reached.connection).pages())
 
     with pytest.raises(RailUnavailable, match="does not go on"):
@@ -207,7 +208,7 @@ async def _all(invoices: AsyncIterator[Any]) -> None:
 def _answered(runner: asyncio.Runner, question: Question) -> Any:
     async def ask() -> Any:
         with contextlib.suppress(*NAMED):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS_MAX):
                 return await question()
 
     return runner.run(ask())

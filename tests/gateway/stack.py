@@ -40,9 +40,8 @@ from rails.contract import (
 )
 from rails.testing.fake_rail import FakeNetwork, FakeRail
 from sandbox.embedded.ports import free_port
-from tests.waiting import eventually, until
+from tests.waiting import SECONDS_MAX, eventually, until
 
-SECONDS_MAX = 20.0
 SECRET_KEY = "only-for-tests-" + "x" * 32
 
 
@@ -128,7 +127,7 @@ class Gateway:
         return services
 
     def client(self, **headers: str) -> httpx.AsyncClient:
-        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, verify=self.tls)
+        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=SECONDS_MAX, verify=self.tls)
         self.opened.append(client)
         return client
 

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from tests.waiting import SECONDS_MAX
+
 
 @dataclass
 class Frame:
@@ -33,7 +35,7 @@ class Stream:
 
     async def next(self) -> Frame:
         fields: dict[str, str] = {}
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SECONDS_MAX):
             async for line in self._lines:
                 if line.startswith(":"):
                     continue

@@ -14,7 +14,7 @@ from generation.queueing.signals import WATCHED_MAX
 from tests.gateway.conftest import Logged, Open
 from tests.gateway.stack import Gateway, generation_request
 from tests.gateway.streaming import jpeg, watching
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 async def test_a_stream_begins_with_the_account_and_is_kept_by_no_proxy(gateway: Gateway) -> None:
@@ -114,7 +114,7 @@ async def test_two_streams_of_one_account_see_the_same_and_a_third_persons_nothi
 
 async def test_one_account_cannot_open_streams_without_end(gateway: Gateway) -> None:
     client = await gateway.visitor()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(SECONDS_MAX), asyncio.TaskGroup() as group:
         held = [asyncio.Event() for _ in range(gateway.settings.streams_account)]
         leave = asyncio.Event()
 
@@ -142,7 +142,7 @@ async def test_streams_and_long_polls_end_when_the_server_stops(open_gateway: Op
             await eventually(lambda: len(gateway.server.server_state.tasks) == 2, "both wait at the server")
             gateway.services.base.signals.close()
             gateway.server.should_exit = True
-            async with asyncio.timeout(4):
+            async with asyncio.timeout(25):
                 assert await claim is None
                 with pytest.raises(EOFError):
                     await stream.until("never")
@@ -203,7 +203,7 @@ async def test_a_reader_who_does_not_read_is_cut_off_and_piles_up_nothing(
         await eventually(lambda: account_id in services.base.signals.watched(), "the stream is open")
         (waiting,) = services.base.signals._watchers[account_id]
         longest, sent = 0, 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             while services.streams.of(account_id):
                 message = {
                     "event": "progress",

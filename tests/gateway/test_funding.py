@@ -11,13 +11,14 @@ import sqlalchemy as sa
 from generation.store.tables import job_funding
 from ledger.money import USD, Money
 from tests.gateway.stack import Gateway, generation_request
+from tests.waiting import SECONDS_MAX
 
 BODY = generation_request("a llama in the rain", funding={"rail": "fake", "pay_asset": "USD"})
 
 
 async def state_of(client: httpx.AsyncClient, job_id: str, wanted: str) -> dict[str, Any]:
     """Follow a generation until it is in this state."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         while True:
             shown = (await client.get(f"/v1/generations/{job_id}")).json()
             if shown["state"] == wanted:
@@ -50,7 +51,7 @@ async def test_money_of_a_cancelled_image_goes_back(gateway: Gateway) -> None:
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
     await state_of(client, asked["id"], "queued")
     assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         while "release" not in gateway.fake.network.calls:
             await asyncio.sleep(0)
     assert (await client.get(f"/v1/topups/{payment_id}")).json()["credited"] == 0
@@ -71,7 +72,7 @@ async def test_money_goes_back_of_an_image_that_ended_before_a_crash_let_its_pay
         )
     assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         while "release" not in gateway.fake.network.calls:
             await asyncio.sleep(0)
         while True:

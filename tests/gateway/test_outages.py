@@ -15,6 +15,7 @@ from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
 from tests.gateway.conftest import Logged, Open
 from tests.gateway.stack import credits_of, generation_request, soon
+from tests.waiting import SECONDS_MAX
 
 
 async def health(client: httpx.AsyncClient) -> dict[str, object]:
@@ -48,7 +49,7 @@ async def test_without_redis_everything_goes_on_and_health_says_so(
             assert job is not None
             async with client.stream("GET", "/v1/events") as stream:
                 (await worker.deliver(job)).raise_for_status()
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(SECONDS_MAX):
                     async for line in stream.aiter_lines():
                         if later.json()["id"] in line and '"completed"' in line:
                             break

@@ -14,6 +14,7 @@ from gateway.http.middleware import TRANSPORT_SECURITY
 from tests.configuration.environments import SOUND
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, generation_request
+from tests.waiting import SECONDS_MAX
 
 PUBLIC = "https://sketch.llamas.art"
 TOKEN = SOUND["LLAMASKETCH_METRICS_TOKEN"]
@@ -92,7 +93,7 @@ async def status_of(gateway: Gateway, lines: list[str]) -> int:
     url = httpx.URL(gateway.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         line = await reader.readline()
     writer.close()
     return int(line.split()[1])

@@ -14,6 +14,7 @@ from gateway.database.tables import ended_sessions
 from ledger.identifiers import AccountId
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, LateClock, soon
+from tests.waiting import SECONDS_MAX
 
 
 async def role_of(client: httpx.AsyncClient) -> int:
@@ -113,7 +114,7 @@ async def test_a_stream_ends_with_its_session(gateway: Gateway) -> None:
     browser, token = await sign_in(gateway, "stream@example.com")
     async with gateway.bearer(token).stream("GET", "/v1/events") as answer:
         lines = answer.aiter_lines()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS_MAX):
             assert await anext(lines)
             await sign_out(browser)
             async for _ in lines:
@@ -127,7 +128,7 @@ async def test_a_stream_ends_with_its_token(open_gateway: Open) -> None:
         visitor = await gateway.visitor()
         async with visitor.stream("GET", "/v1/events") as answer:
             lines = answer.aiter_lines()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS_MAX):
                 assert await anext(lines)
                 clock.ahead = VISITOR_LIFETIME + timedelta(seconds=1)
                 async for _ in lines:

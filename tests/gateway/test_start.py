@@ -18,6 +18,7 @@ from sandbox.embedded.ports import free_port
 from sandbox.embedded.running import RunningServer
 from tests.gateway.conftest import Open
 from tests.gateway.stack import generation_request
+from tests.waiting import SECONDS_MAX
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +121,6 @@ async def test_without_redis_a_gateway_starts_and_works(open_gateway: Open) -> N
 
 
 async def test_stopped_as_soon_as_it_has_started_it_ends(open_gateway: Open) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         async with open_gateway():
             pass

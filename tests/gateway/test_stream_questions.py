@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ledger.identifiers import AccountId
 from tests.gateway.stack import Gateway, generation_request
 from tests.gateway.streaming import watching
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ async def test_what_moved_is_told_although_the_notice_of_it_was_lost(
     monkeypatch.setattr("gateway.streams.news.LOOK_SECONDS", 0.3)
     monkeypatch.setattr(gateway.services.ledger.projections, "_applied", lambda _: None)
     client = await gateway.visitor()
-    async with asyncio.timeout(30), watching(client) as stream:
+    async with asyncio.timeout(SECONDS_MAX), watching(client) as stream:
         await stream.next()
         job_id = (await client.post("/v1/generations", json=generation_request())).json()["id"]
         await stream.until("generation", id=job_id)
@@ -105,7 +105,7 @@ async def test_a_stream_follows_a_guest_that_is_merged_while_it_is_open(gateway:
     await worker.drain_queue()
     job_id = (await guest.post("/v1/generations", json=generation_request())).json()["id"]
     mine, theirs = [(await one.get("/v1/account")).json()["id"] for one in (client, guest)]
-    async with asyncio.timeout(30), watching(client) as stream:
+    async with asyncio.timeout(SECONDS_MAX), watching(client) as stream:
         await stream.next()
         await gateway.services.ledger.guests.merge(AccountId(theirs), AccountId(mine))
         await eventually(

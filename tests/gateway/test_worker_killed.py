@@ -23,7 +23,7 @@ from ledger.identifiers import JobId
 from sandbox.embedded.ports import free_port
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, credits_of, generation_request, sketch
-from tests.waiting import eventually, until
+from tests.waiting import SECONDS_MAX, eventually, until
 from tests.worker.comfyui.pictures import sketch as drawing
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.program import program
@@ -215,10 +215,10 @@ async def test_killed_while_it_uploads(
     uplink.closed.clear()
     with program(tmp_path / "first.log", environment) as first:
         job_id = await ask(client)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             await uplink.stopped.wait()
         kill(first)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             await uplink.closed.wait()
     assert await credits_of(client) == {"posted": 20, "held": 1, "available": 19, "debt": 0}
     with program(tmp_path / "second.log", environment):

@@ -25,6 +25,7 @@ from ledger.log.verify import verify
 from tests.log.conftest import CATEGORIES, START, StartSequencer, answers_to, log_held
 from tests.log.faulty import FaultyConnection, Watch
 from tests.log.purse import NOTES, PURSES, Purse, add, evolve, note, overdraw
+from tests.waiting import SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
 Coins = Callable[[str], Awaitable[int]]
@@ -88,7 +89,7 @@ async def test_what_a_future_cannot_carry_is_told_as_a_fault_and_disturbs_nobody
     with log_held(log_database):
         waiting = asyncio.create_task(answers_to(sequencer, commands))
         await asyncio.sleep(0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         one, bad, other = await waiting
     assert isinstance(bad, RuntimeError)
     assert [type(one), type(other)] == [Receipt, Receipt]
@@ -127,7 +128,7 @@ async def test_a_full_disk_for_the_log_file_costs_nobody_an_answer(
     await sequencer.submit(add("k0", "purse_a", 1))
     monkeypatch.setattr(sequencer, "_log", FullDisk())
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         answers = await answers_to(sequencer, [overdraw("bad", "purse_a", 9), add("k1", "purse_a", 1)])
         assert [type(answer) for answer in answers] == [InvariantViolated, Receipt]
         (failed,) = await answers_to(sequencer, [note("k2", "row", step=100)])
@@ -152,7 +153,7 @@ async def test_a_connection_that_cannot_even_be_rolled_back_costs_nobody_an_answ
 
     monkeypatch.setattr(sequencer, "_catch_up", broken)
     monkeypatch.setattr(FaultyConnection, "rollback", stuck)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         with pytest.raises(OutcomeUnknown):
             await sequencer.submit(add("k1", "purse_a", 1))
 
@@ -176,7 +177,7 @@ async def test_answers_that_nobody_waits_for_any_more_are_dropped_and_the_others
             await asyncio.to_thread(ask_and_leave)
             mine = asyncio.create_task(sequencer.submit(add("mine", "purse_a", 1)))
             await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             await mine
     assert await coins("purse_a") == 3
     dropped = [entry for entry in reported if entry["event"] == "answers_dropped"]

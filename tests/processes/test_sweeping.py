@@ -22,7 +22,7 @@ from ledger.followups.figures import Figures, figures_of, figures_query
 from ledger.followups.rows import DueRows, FollowUps, failing_index, problem_of, retry_columns
 from ledger.followups.sweeper import Sweeper, SweepRules
 from rails.domain.refusals import CannotHold
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -304,7 +304,7 @@ async def test_work_that_swallows_a_cancellation_does_not_keep_the_process_from_
     sweeper = Sweeper(
         KIND, connect, engine=house.engine, clock=house.clock, randomness=random.Random(1), rules=RULES
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         async with sweeping(sweeper):
             await eventually(lambda: house.worked_on == ["oven"], "it was begun")
     assert cancelled == 2

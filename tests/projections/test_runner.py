@@ -19,7 +19,7 @@ from ledger.testing.memory_log import MemoryLog
 from projections.runner import PAGE, PAGES_APART_SECONDS, Projection, ProjectionRunner
 from projections.tables import positions
 from tests.log.purse import PURSES, add
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 rows = sa.table(
     "rows_of_a_projection", sa.column("projection", sa.Text), sa.column("position", sa.BigInteger)
@@ -122,7 +122,7 @@ async def running(runner: ProjectionRunner) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await asyncio.wait([task], timeout=10)
+        await asyncio.wait([task], timeout=SECONDS_MAX)
 
 
 def each(name: str, last: int) -> list[tuple[str, int]]:
@@ -138,7 +138,7 @@ async def test_every_event_is_applied_once_however_often_the_runner_is_started(w
         last = await world.happens(times)
         runner = world.runner(Rows("a"), Rows("b"))
         async with running(runner):
-            assert await runner.wait_for(last, 10)
+            assert await runner.wait_for(last, SECONDS_MAX)
     assert world.committed() == (each("a", 5) + each("b", 5), {"a": 5, "b": 5})
 
 
@@ -164,7 +164,7 @@ async def test_more_than_a_page_is_applied_page_by_page(world: World) -> None:
     pages: list[int] = []
     runner = world.runner(Rows("a"), applied=lambda entries: pages.append(len(entries)))
     async with running(runner):
-        assert await runner.wait_for(last, 10)
+        assert await runner.wait_for(last, SECONDS_MAX)
     assert pages == [PAGE, 1]
     assert world.committed() == (each("a", last), {"a": last})
 
@@ -199,7 +199,7 @@ async def test_a_failure_stops_the_runner_and_leaves_neither_rows_nor_positions(
     returned: list[Sequence[Envelope]] = []
     runner = world.runner(Rows("a"), Broken("b"), applied=returned.append)
     with pytest.raises(ExceptionGroup) as stopped:
-        await asyncio.wait_for(runner.run(), 10)
+        await asyncio.wait_for(runner.run(), SECONDS_MAX)
     assert stopped.group_contains(ZeroDivisionError)
     assert runner.failed == "ZeroDivisionError()"
     assert (runner.position, returned) == (0, [])
@@ -210,12 +210,12 @@ async def test_a_process_that_dies_between_row_and_position_leaves_neither(world
     last = await world.happens(2)
     stuck = Stuck("b")
     async with running(world.runner(Rows("a"), stuck)):
-        await asyncio.wait_for(stuck.written.wait(), 10)
+        await asyncio.wait_for(stuck.written.wait(), SECONDS_MAX)
         assert world.committed() == ([], {}), "nobody sees a part of it"
     assert world.committed() == ([], {})
     again = world.runner(Rows("a"), Rows("b"))
     async with running(again):
-        assert await again.wait_for(last, 10)
+        assert await again.wait_for(last, SECONDS_MAX)
     assert world.committed() == (each("a", 2) + each("b", 2), {"a": 2, "b": 2})
 
 
@@ -224,7 +224,7 @@ async def test_rows_whose_position_cannot_be_written_are_not_kept(world: World) 
     with psycopg.connect(world.url, autocommit=True) as connection:
         connection.execute(f"ALTER TABLE projection_positions ADD CHECK (position < {last})")
     with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(world.runner(Rows("a")).run(), 10)
+        await asyncio.wait_for(world.runner(Rows("a")).run(), SECONDS_MAX)
     assert world.committed() == ([], {})
 
 
@@ -235,7 +235,7 @@ async def test_nobody_is_told_of_what_could_not_be_committed(world: World) -> No
     returned: list[Sequence[Envelope]] = []
     runner = world.runner(Rows("a"), applied=returned.append)
     with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(runner.run(), 10)
+        await asyncio.wait_for(runner.run(), SECONDS_MAX)
     assert (runner.position, returned) == (0, [])
     assert world.committed() == ([], {})
 
@@ -245,7 +245,7 @@ async def test_whoever_is_told_finds_rows_and_position_committed(world: World) -
     seen: list[object] = []
     runner = world.runner(Rows("a"), applied=lambda _: seen.append((world.committed(), runner.position)))
     async with running(runner):
-        assert await runner.wait_for(last, 10)
+        assert await runner.wait_for(last, SECONDS_MAX)
         assert world.committed() == (each("a", 2), {"a": 2})
     assert seen == [((each("a", 2), {"a": 2}), 2)]
 
@@ -254,22 +254,22 @@ async def test_a_new_projection_begins_at_the_first_event(world: World) -> None:
     last = await world.happens(2)
     first = world.runner(Rows("a"))
     async with running(first):
-        assert await first.wait_for(last, 10)
+        assert await first.wait_for(last, SECONDS_MAX)
     second = world.runner(Rows("new"))
     async with running(second):
-        assert await second.wait_for(last, 10)
+        assert await second.wait_for(last, SECONDS_MAX)
     assert world.committed()[0] == each("a", 2) + each("new", 2)
 
 
 async def test_a_second_process_notes_how_far_the_first_is_and_takes_over_when_it_ends(world: World) -> None:
     leader, follower = world.runner(Rows("a")), world.runner(Rows("a"))
     async with running(leader):
-        assert await leader.wait_for(await world.happens(), 10)
+        assert await leader.wait_for(await world.happens(), SECONDS_MAX)
         async with running(follower):
-            assert await follower.wait_for(await world.happens(), 10)
+            assert await follower.wait_for(await world.happens(), SECONDS_MAX)
             assert world.committed() == (each("a", 2), {"a": 2})
     async with running(follower):
-        assert await follower.wait_for(await world.happens(), 10)
+        assert await follower.wait_for(await world.happens(), SECONDS_MAX)
     assert world.committed() == (each("a", 3), {"a": 3})
 
 
@@ -283,9 +283,9 @@ async def test_a_projection_that_is_ahead_of_a_new_one_is_never_said_to_be_behin
     """Its rows are those of the further position all the time; `verify` may look at any moment."""
     last = await world.happens(2 * PAGE)
     async with running(runner := world.runner(Rows("a"))):
-        assert await runner.wait_for(last, 10)
+        assert await runner.wait_for(last, SECONDS_MAX)
     places: list[int] = []
     runner = world.runner(Rows("a"), Rows("b"), applied=lambda _: places.append(world.committed()[1]["a"]))
     async with running(runner):
-        assert await runner.wait_for(last, 10)
+        assert await runner.wait_for(last, SECONDS_MAX)
     assert places == [last, last]

@@ -22,6 +22,7 @@ from ledger.log.sequencer import Sequencer
 from ledger.log.verify import Report, verify
 from ledger.verification import AccountAudit
 from tests.proof.killing import KillableRecorder, Killer, kill_backends
+from tests.waiting import SECONDS_MAX
 
 EPOCH = datetime(2028, 2, 26, 12, tzinfo=UTC)
 CATEGORIES = Categories([ACCOUNTS])
@@ -114,7 +115,7 @@ class Harness:
 
     async def _gather(self, transactions: Sequence[tuple[int, Transaction]]) -> list[Answer]:
         waiting = [self.processes[number].sequencer.submit(t) for number, t in transactions]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             return await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _one_batch(self, number: int, transactions: Sequence[Transaction]) -> list[Answer]:
@@ -123,7 +124,7 @@ class Harness:
         with self._lock.transaction():
             self._lock.execute("SELECT pg_advisory_xact_lock(%s)", (LOG_LOCK,))
             first = asyncio.ensure_future(sequencer.submit(self._barrier()))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(SECONDS_MAX):
                 await asyncio.sleep(0)
                 while sequencer.waiting:
                     await asyncio.sleep(0)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from sandbox.common.process import listen
+from tests.waiting import SECONDS_MAX
 
 
 async def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement():
@@ -20,7 +21,7 @@ async def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement()
         port = server.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SECONDS_MAX):
                 assert await options.get() != 0
         finally:
             writer.close()

@@ -16,9 +16,9 @@ import pytest
 from sandbox.embedded.ports import free_port
 from tests.folders import held_folder
 from tests.living import living
+from tests.waiting import SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_MAX = 30.0
 
 
 class SmallStack:

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from ledger.clock import system_clock
+from tests.waiting import SECONDS_MAX
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.gateway import ONE_TIME_TOKEN, FakeGateway
 from worker.api import WorkerApi
@@ -98,6 +99,6 @@ async def start_worker(
         yield start
         for worker, task in running:
             worker.shutdown.set()
-            await asyncio.wait({task}, timeout=20)
+            await asyncio.wait({task}, timeout=SECONDS_MAX)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.conftest import StartWorker
 from tests.worker.gateway import FakeGateway
@@ -100,7 +100,7 @@ async def test_nothing_is_claimed_until_the_files_are_there(
             )
         assert not gateway.calls
         server.missing = frozenset()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS_MAX):
             await gateway.claiming.wait()
     assert gateway.registrations[0].capabilities.graphs == ["invert@1", "sketch@1"]
 

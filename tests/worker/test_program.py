@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 from tests.worker.comfyui.pictures import sketch
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.gateway import ONE_TIME_TOKEN, FakeGateway
@@ -58,7 +58,7 @@ async def test_a_second_worker_on_the_same_comfyui_is_refused_and_the_first_goes
 ) -> None:
     environment = settings(gateway, comfyui, tmp_path)
     with program(tmp_path / "log", environment):
-        await asyncio.wait_for(gateway.claiming.wait(), 30)
+        await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
         second = environment | {"LLAMASKETCH_WORKER_DATA_DIR": str(tmp_path / "second")}
         with program(tmp_path / "second.log", second) as process:
             await eventually(lambda: process.poll() is not None, "the second one ended")

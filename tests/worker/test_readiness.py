@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 from tests.worker.comfyui.pictures import sketch
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.conftest import StartWorker
@@ -38,7 +38,7 @@ async def test_a_worker_that_lost_a_node_or_a_model_fails_one_job_and_then_offer
     code: str,
 ) -> None:
     await start_worker(gate_graph="invert@1")
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(**lost)
     await comfyui.forget()
     gateway.claiming.clear()
@@ -58,7 +58,7 @@ async def test_a_failure_that_says_nothing_about_the_machine_withdraws_no_graph(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     await start_worker(gate_graph="invert@1")
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(error_next=1)
     gateway.offer(sketch())
     _, report = await gateway.report()
@@ -72,12 +72,12 @@ async def test_a_restarted_worker_says_again_what_it_can_run(
     gateway: FakeGateway, start_worker: StartWorker
 ) -> None:
     worker, task = await start_worker(gate_graph="invert@1")
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     worker.shutdown.set()
     await task
     gateway.claiming.clear()
     await start_worker(registration_token=None, gate_graph="invert@1", graphs=("sketch@1",))
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert gateway.offers == [["sketch@1"]]
 
 
@@ -91,7 +91,7 @@ async def test_a_worker_that_cannot_send_images_claims_nothing(
     await eventually(lambda: gateway.calls["trial"] >= 2, "it tries again")
     assert gateway.calls["claim"] == 0
     gateway.store_is_deaf = False
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
 
 
 async def test_a_gpu_without_the_memory_that_a_graph_needs_does_not_pass(comfyui: ComfyServer) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 from tests.worker.comfyui.pictures import blank, sketch
 from tests.worker.comfyui.server import ComfyServer
 from tests.worker.conftest import StartWorker
@@ -142,7 +142,7 @@ async def test_a_black_image_is_not_delivered(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     await start_worker()
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(black_image=1)
     gateway.offer(sketch())
     _, report = await gateway.report()
@@ -155,7 +155,7 @@ async def test_out_of_memory_is_reported_and_comfyui_restarted(
 ) -> None:
     process = CountingProcess(comfyui)
     await start_worker(process)
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(oom=1)
     gateway.offer(sketch())
     _, report = await gateway.report()
@@ -169,7 +169,7 @@ async def test_a_hanging_comfyui_is_reported_and_gets_no_job_until_it_is_well(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     await start_worker()
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(hang=True)
     gateway.offer(sketch())
     _, report = await gateway.report()
@@ -185,7 +185,7 @@ async def test_a_comfyui_that_dies_is_waited_for(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     await start_worker()
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.faults(die=1)
     gateway.offer(sketch())
     _, report = await gateway.report()
@@ -204,7 +204,7 @@ async def test_a_cancelled_job_is_interrupted_and_given_back(
     comfyui.faults(slow=30)  # four steps of 1.5 s: time to answer a heartbeat on a busy machine
     await start_worker(gate_graph="invert@1")
     gateway.offer(sketch())
-    await asyncio.wait_for(gateway.moved.wait(), 20)
+    await asyncio.wait_for(gateway.moved.wait(), SECONDS_MAX)
     gateway.command = "cancel"
     what, _ = await gateway.report()
     assert what == "give-back"
@@ -216,12 +216,12 @@ async def test_a_lost_lease_is_dropped_without_a_word(
 ) -> None:
     comfyui.faults(slow=30)  # four steps of 1.5 s: time to answer a heartbeat on a busy machine
     await start_worker(gate_graph="invert@1")
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     gateway.claiming.clear()
     gateway.offer(sketch())
-    await asyncio.wait_for(gateway.moved.wait(), 20)
+    await asyncio.wait_for(gateway.moved.wait(), SECONDS_MAX)
     gateway.command = "lost"
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert not gateway.reports
     assert not gateway.stored
 
@@ -233,14 +233,14 @@ async def test_the_upload_ends_with_the_lease(
     gateway: FakeGateway, start_worker: StartWorker, command: str, reported: list[str]
 ) -> None:
     await start_worker(gate_graph="invert@1")
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     gateway.store_is_deaf = True
     gateway.offer(sketch(), graph="invert@1")
     await eventually(lambda: gateway.calls["store"] == 1, "the upload began")
     gateway.claiming.clear()
     gateway.command = command
-    await asyncio.wait_for(gateway.hung_up.wait(), 20)
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.hung_up.wait(), SECONDS_MAX)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert [what for what, _, _ in gateway.reports] == reported
 
 
@@ -268,7 +268,7 @@ async def test_a_comfyui_that_was_restarted_is_warmed_before_the_next_claim(
     gateway: FakeGateway, start_worker: StartWorker, comfyui: ComfyServer
 ) -> None:
     await start_worker(claim_seconds=0.5)
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     comfyui.kill()
     await comfyui.start()
     await eventually(lambda: "UNETLoader" in comfyui.history(), "a picture was made that nobody asked for")
@@ -277,10 +277,10 @@ async def test_a_comfyui_that_was_restarted_is_warmed_before_the_next_claim(
 async def test_a_stale_completion_is_terminal(gateway: FakeGateway, start_worker: StartWorker) -> None:
     gateway.stale = True
     await start_worker()
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     gateway.claiming.clear()
     gateway.offer(sketch())
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert gateway.calls["complete"] == 1
 
 
@@ -309,7 +309,7 @@ async def test_the_worker_token_is_kept_private_and_used_again(
     gateway: FakeGateway, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     worker, task = await start_worker()
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     worker.shutdown.set()
     await task
     file = tmp_path / "worker" / "worker-token.json"
@@ -317,7 +317,7 @@ async def test_the_worker_token_is_kept_private_and_used_again(
     assert gateway.drained.is_set()
     gateway.claiming.clear()
     await start_worker(registration_token=None)
-    await asyncio.wait_for(gateway.claiming.wait(), 20)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert gateway.calls["register"] == 1
     assert not gateway.drained.is_set(), "a worker that starts again takes back that it was leaving"
 
@@ -336,7 +336,7 @@ async def test_a_used_registration_token_ends_the_worker_with_a_reason(
     gateway.used_tokens.add("reg_" + "x" * 20)
     _, task = await start_worker(gate_graph="invert@1")
     with pytest.raises(RegistrationRefused, match="worker_not_allowed"):
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, SECONDS_MAX)
 
 
 async def test_a_job_that_has_hardly_begun_is_given_back_on_shutdown(
@@ -348,7 +348,7 @@ async def test_a_job_that_has_hardly_begun_is_given_back_on_shutdown(
     await eventually(lambda: len(gateway.beats) > 0, "the job began")
     worker.shutdown.set()
     what, _ = await gateway.report()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, SECONDS_MAX)
     assert what == "give-back"
     assert gateway.calls["drain"] >= 1
 
@@ -365,7 +365,7 @@ async def test_a_job_that_is_nearly_done_is_finished_on_shutdown(
     )
     worker.shutdown.set()
     what, _ = await gateway.report()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, SECONDS_MAX)
     assert what == "complete"
 
 
@@ -389,7 +389,7 @@ async def test_a_worker_that_fails_its_gate_does_not_register_until_it_passes(
     await eventually(lambda: left(comfyui) < 99, "the gate was tried twice")
     assert not gateway.calls
     comfyui.faults(reset=True)
-    await asyncio.wait_for(gateway.claiming.wait(), 30)
+    await asyncio.wait_for(gateway.claiming.wait(), SECONDS_MAX)
     assert gateway.calls["register"] == 1
 
 

@@ -16,6 +16,7 @@ from generation.domain.errors import ObjectMissing
 from generation.images.checking import Result, verify_result
 from generation.images.executors import Executor, ExecutorLost, ProcessExecutor, ThreadExecutor
 from generation.images.files import read_file, use_file
+from tests.waiting import SECONDS_MAX
 
 
 def double(data: bytes) -> bytes:
@@ -107,7 +108,7 @@ async def test_a_killed_process_does_its_work_again(
     process_executor: ProcessExecutor, tmp_path: Path
 ) -> None:
     calls = [asyncio.create_task(process_executor.run(note_and_wait, str(tmp_path))) for _ in range(5)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         while not list(tmp_path.iterdir()):
             await asyncio.sleep(0)
     first = process_executor.pid
@@ -123,12 +124,12 @@ async def test_work_that_kills_its_process_is_given_up_and_its_neighbours_are_do
     process_executor: ProcessExecutor, tmp_path: Path
 ) -> None:
     neighbours = [asyncio.create_task(process_executor.run(note_and_wait, str(tmp_path))) for _ in range(3)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         while len(list(tmp_path.iterdir())) < 1:
             await asyncio.sleep(0)
     first = process_executor.pid
     killer = asyncio.create_task(process_executor.run(die))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         while process_executor.pid == first:
             await asyncio.sleep(0)
     (tmp_path / "end").touch()
@@ -142,7 +143,7 @@ async def test_an_answer_that_makes_no_sense_concerns_its_call_alone(
     process_executor: ProcessExecutor, tmp_path: Path
 ) -> None:
     call = asyncio.create_task(process_executor.run(note_and_wait, str(tmp_path)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS_MAX):
         while not list(tmp_path.iterdir()):
             await asyncio.sleep(0)
     process = process_executor._process

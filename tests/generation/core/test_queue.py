@@ -19,6 +19,7 @@ from generation.queueing.claiming import ClaimBatcher
 from generation.store.tables import job_inputs, job_queue, live_sessions
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import World
+from tests.waiting import SECONDS_MAX
 
 HOG = Tier(weight=1, bonus_slots=0, in_flight_max=100_000)
 
@@ -200,7 +201,7 @@ async def test_a_waiting_claim_is_woken_by_new_work(world: World) -> None:
     worker = await world.worker()
     waiting = asyncio.create_task(worker.claim(wait_seconds=20))
     job_id = await world.ask(await world.person())
-    job = await asyncio.wait_for(waiting, 5)
+    job = await asyncio.wait_for(waiting, SECONDS_MAX)
     assert job is not None
     assert job.claim.job_id == job_id
 
@@ -311,7 +312,7 @@ async def test_a_worker_that_waits_in_a_long_claim_is_still_heard_of(world: Worl
     try:
         await asyncio.sleep(0)
         world.pass_time(seconds=16)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SECONDS_MAX):
             while worker_id not in await seen_lately(world, SEEN_WITHIN):
                 await asyncio.sleep(0)
     finally:

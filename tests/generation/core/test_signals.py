@@ -12,7 +12,7 @@ import redis.asyncio as redis
 from generation.queueing.signals import RedisSignals
 from ledger.cancelling import end_tasks
 from sandbox.embedded.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 MOVED = {"event": "moved"}
 
@@ -45,7 +45,7 @@ async def test_all_accounts_that_moved_are_told_of_in_one_message_in_every_proce
     await client.config_resetstat()
     await ours.moved(["acct_a", "acct_b"])
     for queue in (*queues[0:2], *queues[3:5]):
-        assert await asyncio.wait_for(queue.get(), 10) == MOVED
+        assert await asyncio.wait_for(queue.get(), SECONDS_MAX) == MOVED
     assert queues[2].empty()
     assert queues[5].empty()
     assert (await client.info("commandstats"))["cmdstat_publish"]["calls"] == 1
@@ -71,8 +71,8 @@ async def test_work_that_arrives_in_quick_succession_is_told_of_in_few_messages_
         own, news = ours.news(), others.news()
         await ours.work_arrived()
         assert own.is_set(), "this process is woken at once"
-    await asyncio.wait_for(news.wait(), 10)
+    await asyncio.wait_for(news.wait(), SECONDS_MAX)
     assert (await client.info("commandstats"))["cmdstat_publish"]["calls"] <= 3
     news = others.news()
     await ours.work_arrived()
-    await asyncio.wait_for(news.wait(), 10)
+    await asyncio.wait_for(news.wait(), SECONDS_MAX)

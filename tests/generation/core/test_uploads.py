@@ -18,7 +18,7 @@ from generation.images.executors import ProcessExecutor
 from generation.images.uploads import Turns, UploadProcesses
 from tests.generation.core.test_executors import double, endless, who
 from tests.hostile.pictures import PNG, drawing
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 def niceness(_sketch: bytes) -> int:
@@ -199,7 +199,7 @@ async def test_who_stops_waiting_leaves_no_place_taken() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with asyncio.timeout(5), turns.place("b"), asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS_MAX), turns.place("b"), asyncio.timeout(SECONDS_MAX):
         pass
 
 

@@ -34,6 +34,7 @@ from rails.store.sql import SqlRailStore
 from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
 from rails.testing.fixed_rates import FixedRates
 from rails.testing.memory_store import MemoryRailStore
+from tests.waiting import SECONDS_MAX
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULES = RunnerRules()
@@ -158,7 +159,7 @@ async def notifications_waiting(store: Any, rail: str = "fake") -> int:
 
 async def until_state(platform: Platform, topup: TopupView, state: TopupState) -> TopupView:
     """Look again whenever the loop has run everything that is ready."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS_MAX):
         while True:
             seen = await platform.payments.topup(topup.payment_id)
             if seen.state is state:

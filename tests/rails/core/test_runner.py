@@ -32,10 +32,11 @@ from tests.rails.core.platform import (
     runner_of,
     until_state,
 )
+from tests.waiting import SECONDS_MAX
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS_MAX):
         while not await condition():
             await asyncio.sleep(0)
 
@@ -52,7 +53,7 @@ async def test_a_notification_becomes_credits_without_polling(
     platform: Platform, supervision: Supervision
 ) -> None:
     topup = await opened(platform)
-    await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), 10)
+    await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), SECONDS_MAX)
     await platform.pay(topup.payment_id)
     await until_state(platform, topup, TopupState.SEEN)
     await platform.network.settle()
@@ -96,7 +97,7 @@ async def only_listening(platform: Platform) -> AsyncIterator[None]:
         yield
     finally:
         listening.cancel()
-        await asyncio.wait([listening], timeout=10)
+        await asyncio.wait([listening], timeout=SECONDS_MAX)
 
 
 async def dies_while_it_asks(platform: Platform) -> None:
@@ -104,7 +105,7 @@ async def dies_while_it_asks(platform: Platform) -> None:
     answering, silent = platform.rails["fake"], SilentRail(platform.network)
     platform.rails["fake"] = silent
     async with only_listening(platform):
-        await asyncio.wait_for(silent.asked.wait(), 10)
+        await asyncio.wait_for(silent.asked.wait(), SECONDS_MAX)
     platform.rails["fake"] = answering
 
 
@@ -137,9 +138,9 @@ async def test_a_stored_notification_is_closed_only_after_it_was_dealt_with(plat
     await platform.payments.accept_notification("fake", *platform.network.webhook(reference, "evt_1"))
     silent = platform.rails["fake"] = SilentRail(platform.network)
     working = asyncio.create_task(runner_of(platform).work_once())
-    await asyncio.wait_for(silent.asked.wait(), 10)
+    await asyncio.wait_for(silent.asked.wait(), SECONDS_MAX)
     working.cancel()
-    await asyncio.wait([working], timeout=10)
+    await asyncio.wait([working], timeout=SECONDS_MAX)
     assert await notifications_waiting(platform.store) == 1
 
 
@@ -183,7 +184,7 @@ async def test_duplicated_notifications_credit_once(platform: Platform, supervis
 async def test_a_webhook_is_dealt_with_at_once(platform: Platform, supervision: Supervision) -> None:
     platform.network.notifications_per_change = 0
     topup = await opened(platform)
-    await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), 10)
+    await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), SECONDS_MAX)
     await platform.pay(topup.payment_id)
     await platform.network.settle()
     await platform.payments.accept_notification(
@@ -291,7 +292,7 @@ async def test_a_lost_connection_is_taken_up_again_where_it_was(platform: Platfo
     async with Supervision(
         platform.payments, platform.rails, clock=platform.clock, rules=rules
     ) as supervision:
-        await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), 10)
+        await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), SECONDS_MAX)
         await platform.network.set_down(True)
         reference = await platform.reference(topup.payment_id)
         await platform.network.pay(reference, topup.amount_due)
@@ -346,7 +347,7 @@ async def test_the_inbox_stops_also_when_a_notification_comes_at_that_very_momen
         await asyncio.sleep(0)
     stored.set()
     working.cancel()
-    done, _ = await asyncio.wait([working], timeout=10)
+    done, _ = await asyncio.wait([working], timeout=SECONDS_MAX)
     assert done == {working}
     assert working.cancelled()
 
@@ -384,7 +385,7 @@ async def test_a_rail_that_swallows_a_cancellation_does_not_keep_the_process_fro
     platform: Platform,
 ) -> None:
     rail = Connecting(platform.network)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS_MAX):
         async with Supervision(platform.payments, {"fake": rail}, clock=platform.clock):
             await rail.listened.wait()
     assert rail.cancelled == 2
@@ -422,7 +423,7 @@ async def test_rates_are_kept_fresh_as_long_as_payments_are_taken(platform: Plat
     async with Supervision(
         platform.payments, platform.rails, clock=platform.clock, keep_rates_fresh=keep_fresh
     ):
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), SECONDS_MAX)
         assert not stopped.is_set()
     assert stopped.is_set()
 
@@ -461,5 +462,5 @@ async def test_the_wait_for_a_new_connection_grows_until_something_is_heard(plat
 
     await until(broke_for_the_last_time)
     listening.cancel()
-    await asyncio.wait([listening], timeout=10)
+    await asyncio.wait([listening], timeout=SECONDS_MAX)
     assert CountedWaits.asked == [1, 2, 3, 1, 2]

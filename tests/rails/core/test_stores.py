@@ -14,6 +14,7 @@ from rails.domain.topup import TopupState
 from rails.payments.runner import Supervision
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
 from tests.rails.core.platform import RETURN_URL, START, Platform, notifications_waiting, on_postgres
+from tests.waiting import SECONDS_MAX
 
 
 @pytest.fixture
@@ -270,10 +271,10 @@ async def test_notifications_become_credits_on_every_store(platform: Platform) -
     account_id = platform.ids.account()
     payment_id = await opened(platform, account_id)
     async with Supervision(platform.payments, platform.rails, clock=platform.clock) as supervision:
-        await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), 10)
+        await asyncio.wait_for(supervision.runners["fake"].caught_up.wait(), SECONDS_MAX)
         await platform.pay(payment_id)
         await platform.network.settle()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS_MAX):
             while await platform.posted(account_id) == 0:
                 await asyncio.sleep(0)
     assert await platform.posted(account_id) == 500

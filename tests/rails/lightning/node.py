@@ -24,8 +24,8 @@ from rails.lightning.rail import LightningRail, Settings
 from rails.lightning.refunds import Payouts, RefundingLightningRail
 from rails.lightning.throttle import Throttle
 from sandbox.embedded.ports import free_port
+from tests.waiting import SECONDS_MAX
 
-START_SECONDS = 20
 QUICK = Pace(retry_ms=50, first_sweep_ms=200, sweep_ms=500)
 
 
@@ -65,7 +65,7 @@ class SandboxNode:
         stderr = self._process.stderr
         assert stderr is not None
         reported = b""
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(SECONDS_MAX):
             while b"sandbox_lnd_ready" not in reported:
                 line = await stderr.readline()
                 assert line, reported.decode()
@@ -84,7 +84,7 @@ class SandboxNode:
         process, self._process = self._process, None
         if process is not None:
             getattr(process, how)()
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(SECONDS_MAX):
                 await process.wait()
             assert self._draining is not None
             await self._draining

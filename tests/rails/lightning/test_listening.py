@@ -12,8 +12,7 @@ import pytest
 from rails.contract import Notification, RailProtocolError, ReceiptState
 from rails.lightning.rail import LightningRail
 from tests.rails.lightning.node import SandboxNode
-
-WAIT_SECONDS_MAX = 15
+from tests.waiting import SECONDS_MAX
 
 
 class Ear:
@@ -26,7 +25,7 @@ class Ear:
 
     async def notification(self) -> Notification:
         """The next notification."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             notification = await anext(self._notifications)
         self.reported_by.append(notification)
         self.cursor = notification.cursor or self.cursor

@@ -22,8 +22,7 @@ from lndgrpc.compiled import router_pb2 as router
 
 from sandbox.lnd import certificate
 from tests.rails.lightning.node import Refused, SandboxNode
-
-SECONDS = 15
+from tests.waiting import SECONDS_MAX
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Raw:
     metadata: tuple[tuple[str, str], ...]
 
     async def unary(self, stub: Any, method: str, request: Any) -> Any:
-        return await getattr(stub(self.channel), method)(request, metadata=self.metadata, timeout=SECONDS)
+        return await getattr(stub(self.channel), method)(request, metadata=self.metadata, timeout=SECONDS_MAX)
 
     async def lightning(self, method: str, request: Any) -> Any:
         return await self.unary(lightning_pb2_grpc.LightningStub, method, request)
@@ -44,7 +43,7 @@ class Raw:
         return await self.unary(invoices_pb2_grpc.InvoicesStub, method, request)
 
     def stream(self, stub: Any, method: str, request: Any) -> Any:
-        return getattr(stub(self.channel), method)(request, metadata=self.metadata, timeout=SECONDS)
+        return getattr(stub(self.channel), method)(request, metadata=self.metadata, timeout=SECONDS_MAX)
 
     def subscribe(self, add_index: int = 0, settle_index: int = 0) -> Any:
         request = ln.InvoiceSubscription(add_index=add_index, settle_index=settle_index)

@@ -28,8 +28,7 @@ from rails.testing.worlds import Impossible
 from sandbox.elementsd.confidential import Secret, Spend, Target, build
 from sandbox.elementsd.transactions import parse
 from sandbox.elementsd.treasury import watch_only_descriptor
-
-WAIT_SECONDS_MAX = 20
+from tests.waiting import SECONDS_MAX
 
 
 class SandboxNode:
@@ -53,9 +52,9 @@ class SandboxNode:
         # Calls are not repeated by themselves: only connecting is.
         self._client.close()
         self._client = httpx.Client(
-            timeout=WAIT_SECONDS_MAX, transport=httpx.HTTPTransport(retries=100), base_url=self.url
+            timeout=SECONDS_MAX, transport=httpx.HTTPTransport(retries=100), base_url=self.url
         )
-        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        deadline = time.monotonic() + SECONDS_MAX
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.data / "log").read_text()
             try:
@@ -70,7 +69,7 @@ class SandboxNode:
         assert self._process is not None
         self._client.close()
         self._process.send_signal(number)
-        return self._process.wait(WAIT_SECONDS_MAX)
+        return self._process.wait(SECONDS_MAX)
 
     def control(self, path: str, **body: Any) -> dict[str, Any]:
         """Ask the control API. Raises `httpx.HTTPStatusError`."""
@@ -269,7 +268,7 @@ class Till:
 
     async def notification_about(self, instructions: Instructions, cursor: str | None) -> str | None:
         """The cursor after the first notification about these instructions."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(self.notifications(cursor)) as notifications:
+        async with asyncio.timeout(SECONDS_MAX), aclosing(self.notifications(cursor)) as notifications:
             async for notification in notifications:
                 if notification.reference == instructions.reference:
                     return notification.cursor

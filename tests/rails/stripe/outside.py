@@ -25,10 +25,10 @@ from rails.stripe.rail import CardRail
 from rails.stripe.reading_subscriptions import lookup_key
 from rails.testing.worlds import Impossible
 from sandbox.embedded.ports import free_port
+from tests.waiting import SECONDS_MAX
 
 KEY = "sk_test_sandbox_of_the_tests"
 SECRET = "whsec_sandbox_of_the_tests"
-WAIT_SECONDS_MAX = 20
 
 
 class OffsetClock:
@@ -78,7 +78,7 @@ class Inbox:
 
     async def wait(self, is_so: Callable[[list[Message]], bool]) -> list[Message]:
         """Wait until the messages so far are as wanted."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX), self._changed:
+        async with asyncio.timeout(SECONDS_MAX), self._changed:
             await self._changed.wait_for(lambda: is_so(self.messages))
             return list(self.messages)
 
@@ -89,7 +89,7 @@ class Inbox:
 
     async def refusals(self, count: int) -> None:
         """Wait until that many messages were refused."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX), self._changed:
+        async with asyncio.timeout(SECONDS_MAX), self._changed:
             await self._changed.wait_for(lambda: self.refused >= count)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,7 +175,7 @@ class Sandbox:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen([sys.executable, "-m", "sandbox.stripe", *arguments], stderr=log)
         log.close()
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             while True:
                 with suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -187,12 +187,12 @@ class Sandbox:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self._process is not None
         self._process.send_signal(how)
-        return self._process.wait(WAIT_SECONDS_MAX)
+        return self._process.wait(SECONDS_MAX)
 
     async def control(self, path: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call the control API. Raises `Impossible` if the sandbox refuses."""
         async with httpx.AsyncClient(
-            base_url=self.url, trust_env=False, verify=False, timeout=WAIT_SECONDS_MAX
+            base_url=self.url, trust_env=False, verify=False, timeout=SECONDS_MAX
         ) as client:
             if values is None:
                 response = await client.get(f"/sandbox/{path}")
@@ -209,7 +209,7 @@ class Sandbox:
         """A raw API request, for what the SDK would not send."""
         headers = {"Authorization": f"Bearer {KEY}", **more.pop("headers", {})}
         async with httpx.AsyncClient(
-            base_url=self.url, trust_env=False, verify=False, timeout=WAIT_SECONDS_MAX
+            base_url=self.url, trust_env=False, verify=False, timeout=SECONDS_MAX
         ) as client:
             return await client.request(method, f"/v1/{path}", headers=headers, **more)
 

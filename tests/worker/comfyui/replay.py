@@ -19,9 +19,10 @@ from typing import Any
 import aiohttp
 from PIL import Image
 
+from tests.waiting import SECONDS_MAX
+
 RECORDINGS = Path(__file__).parent / "recordings"
 PACE = 0.25
-WAIT_SECONDS = 15.0
 FREE = {"traceback", "current_inputs", "current_outputs"}
 Json = dict[str, Any]
 
@@ -115,7 +116,7 @@ class Replay:
     async def _ask(self, entry: Json, path: str, options: Json) -> tuple[aiohttp.ClientResponse, bytes]:
         """Ask; where the recorded client let time pass before it looked, look until it is there."""
         late = path.startswith("/history/") and entry["response"]
-        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        deadline = asyncio.get_running_loop().time() + SECONDS_MAX
         while True:
             async with self._http.request(entry["method"], self._url + path, **options) as answer:
                 body = await answer.read()
@@ -150,7 +151,7 @@ class Replay:
 
     async def _next(self, tag: str) -> Json:
         while True:
-            message = await asyncio.wait_for(self._sockets[tag].receive(), WAIT_SECONDS)
+            message = await asyncio.wait_for(self._sockets[tag].receive(), SECONDS_MAX)
             assert message.type is aiohttp.WSMsgType.TEXT, f"socket {tag}: {message.type}"
             reported: Json = json.loads(message.data)
             if reported["type"] != "status" or "sid" in reported["data"]:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.waiting import SECONDS_MAX
 from tests.worker.comfyui.pictures import blank, sketch
 from tests.worker.comfyui.server import ComfyServer
 from worker.comfyui.client import ComfyClient
@@ -217,7 +218,7 @@ async def test_a_cancel_interrupts_even_if_the_first_interrupts_are_lost(
     started = asyncio.Event()
     run = GraphRun(client, cancel)
     task = asyncio.create_task(run(sleeping_graph(4.0), "9", lambda _: started.set()))
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), SECONDS_MAX)
     cancel.set()
     with pytest.raises(RunInterrupted):
         await task
