@@ -7,15 +7,17 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import httpx
 import psycopg
 import pytest
 import structlog
+from playwright.async_api import Browser
 from psycopg import sql
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -26,8 +28,10 @@ from sandbox.embedded.ports import free_port
 from sandbox.embedded.postgres import FAST_AND_FORGETFUL, EmbeddedPostgres
 from sandbox.embedded.running import RunningServer
 from sandbox.embedded.valkey import EmbeddedValkey
+from tests.chromium import running_chromium
 from tests.folders import MEMORY, held_folder, memory_or_disk, remove_abandoned
 from tests.tables import create_tables, database_name
+from tests.waiting import SECONDS_MAX
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.
 pytest.register_assert_rewrite(
@@ -114,6 +118,13 @@ def plain_tracebacks() -> Iterator[None]:
     structlog.configure(**before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> None:
+    """Who asks without saying how long waits as long as any test: httpx's five seconds pass while a machine stalls."""
+    for phase in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, phase, SECONDS_MAX)
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """The browser for playwright's `launch(executable_path=…)`."""
@@ -121,6 +132,13 @@ def chromium_path() -> str:
     if found is None:
         pytest.skip(NO_BROWSER)
     return found
+
+
+@pytest.fixture(scope="session")
+async def chromium(chromium_path: str) -> AsyncIterator[Browser]:
+    """One browser program for all tests of this process: give each person a context."""
+    async with running_chromium(chromium_path) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import structlog
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
 from gateway.database.schema import migrate_async
 from tests.browser.product import Product, running_product
 from tests.gateway.stack import settings_for
-from tests.waiting import until
+from tests.waiting import SECONDS_MAX, until
 
 NODE_MODULES = Path(__file__).parents[2] / "node_modules"
 EXPECTED = ("status of 402", "status of 404", "status of 422", "status of 503", "net::ERR_")
@@ -122,15 +122,6 @@ async def product(running_app: Product) -> AsyncIterator[Product]:
     await running_app.reset()
 
 
-@pytest_asyncio.fixture(scope="session")
-async def chromium(chromium_path: str) -> AsyncIterator[Browser]:
-    """One browser for all tests."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
 Arrive = Callable[..., Any]
 
 
@@ -150,7 +141,7 @@ async def arrive(chromium: Browser, product: Product) -> AsyncIterator[Arrive]:
             reduced_motion="reduce",
             **options,
         )
-        context.set_default_timeout(8_000)
+        context.set_default_timeout(SECONDS_MAX * 1000)
         page = await context.new_page()
         visitor = Visitor(context, page, product)
 

@@ -28,8 +28,8 @@ from tests.browser.conftest import Arrive
 from tests.browser.test_pages import faults
 from tests.gateway.stack import Gateway
 from tests.mail.letters import LETTERS, MOMENT
-from tests.screens import SCREENS
-from tests.waiting import eventually
+from tests.screens import AT_A_DESK, ON_A_PHONE, SCREENS
+from tests.waiting import SECONDS_MAX, eventually
 
 pytestmark = pytest.mark.browser
 SITE = "https://sketch.llamas.art"
@@ -50,7 +50,7 @@ async def open_page(chromium: Browser, theme: str, width: int) -> Page:
     context = await chromium.new_context(
         viewport={"width": width, "height": 820}, color_scheme="dark" if theme == "dark" else "light"
     )
-    context.set_default_timeout(8_000)
+    context.set_default_timeout(SECONDS_MAX * 1000)
     return await context.new_page()
 
 
@@ -77,7 +77,7 @@ async def test_every_letter_is_readable_and_fits(chromium: Browser, screen: tupl
     await page.context.close()
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_the_page_of_a_letter_turns_receipts_off_and_on(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
@@ -110,7 +110,7 @@ async def test_a_broken_link_says_so_and_offers_nothing(arrive: Arrive) -> None:
     visitor.faults.clear()  # the browser notes the 403
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_the_account_says_where_receipts_go_if_mail_is_sent(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
@@ -148,7 +148,7 @@ async def mailbox(tmp_path: Path) -> AsyncIterator[tuple[str, SmtpTransport]]:
         await serving
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_the_mailbox_shows_what_came_as_html_as_text_and_as_it_was_sent(
     chromium: Browser, mailbox: tuple[str, SmtpTransport], screen: tuple[str, int]
 ) -> None:
@@ -195,7 +195,7 @@ async def test_the_mailbox_shows_what_came_as_html_as_text_and_as_it_was_sent(
     await page.context.close()
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_a_mailed_link_signs_in_after_a_click_and_never_twice(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:

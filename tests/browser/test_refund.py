@@ -12,7 +12,7 @@ from rails.contract import Refund
 from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_pages import faults
-from tests.screens import SCREENS, THEMES
+from tests.screens import ON_A_PHONE, THEMES
 
 pytestmark = pytest.mark.browser
 INVOICE = "lnbcrt50u1pjluw"
@@ -36,7 +36,7 @@ async def picture(visitor: Visitor, name: str) -> None:
         await visitor.page.screenshot(path=file, full_page=True)
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_a_refund_is_asked_for_and_every_state_has_its_screen(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
@@ -55,7 +55,7 @@ async def test_a_refund_is_asked_for_and_every_state_has_its_screen(
     assert await faults(visitor.page) == []
     await picture(visitor, "refund-requested")
     visitor.product.refunds_end("card", Refund.SENT)
-    await expect(visitor.page.locator(".pay-title")).to_have_text("Refunded", timeout=15_000)
+    await expect(visitor.page.locator(".pay-title")).to_have_text("Refunded")
     await expect(refund).to_contain_text("five to ten days")
     assert await faults(visitor.page) == []
     await picture(visitor, "refund-sent")
@@ -103,7 +103,7 @@ async def test_a_refund_is_asked_for_by_keyboard_and_found_in_the_statement(visi
     await visitor.page.keyboard.press("Enter")
     await visitor.page.get_by_role("button", name="Refund $5.00").focus()
     await visitor.page.keyboard.press("Enter")
-    await expect(visitor.page.locator(".refund[data-state=sent]")).to_be_visible(timeout=15_000)
+    await expect(visitor.page.locator(".refund[data-state=sent]")).to_be_visible()
     await visitor.page.locator(".refund").get_by_role("link").click()
     await expect(visitor.page.locator(".entry").first).to_contain_text("Refunded")
     await expect(visitor.page.locator(".entry")).to_have_count(2)

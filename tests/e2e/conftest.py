@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser
 
 from tests.e2e.people import Person
 from tests.e2e.stack import Stack
@@ -27,23 +27,13 @@ async def stack() -> AsyncIterator[Stack]:
         await stack.dispose()
 
 
-@pytest_asyncio.fixture(scope="session")
-async def e2e_browser(chromium_path: str) -> AsyncIterator[Browser]:
-    """One browser program for all people."""
-    expect.set_options(timeout=SECONDS_MAX * 1000)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
 @pytest_asyncio.fixture
-async def arrive(e2e_browser: Browser, stack: Stack) -> AsyncIterator[Arrive]:
+async def arrive(chromium: Browser, stack: Stack) -> AsyncIterator[Arrive]:
     """`await arrive()`: somebody new. At the end no console may have shown a fault."""
     people: list[Person] = []
 
     async def make(**options: Any) -> Person:
-        context = await e2e_browser.new_context(
+        context = await chromium.new_context(
             **{"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce", **options}
         )
         context.set_default_timeout(SECONDS_MAX * 1000)

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from tests.rails.stripe.outside import CardWorld, Inbox, Sandbox
 from tests.screens import SCREENS
+from tests.waiting import SECONDS_MAX
 
 FORM = {
     "mode": "payment",
@@ -22,14 +23,6 @@ FORM = {
 }
 
 
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
 @pytest.fixture
 async def session(sandbox: Sandbox, inbox: Inbox, world: CardWorld) -> dict[str, Any]:
     shop = f"http://127.0.0.1:{inbox.port}"  # another origin than the sandbox, as the gateway is
@@ -38,9 +31,10 @@ async def session(sandbox: Sandbox, inbox: Inbox, world: CardWorld) -> dict[str,
 
 
 @pytest.fixture(params=SCREENS, ids=str)
-async def page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+async def page(chromium: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
     scheme, width = request.param
-    context = await browser.new_context(viewport={"width": width, "height": 760}, color_scheme=scheme)
+    context = await chromium.new_context(viewport={"width": width, "height": 760}, color_scheme=scheme)
+    context.set_default_timeout(SECONDS_MAX * 1000)
     page = await context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
