@@ -14,7 +14,7 @@ from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_pages import faults
 from tests.browser.test_refund import picture
-from tests.screens import SCREENS, THEMES
+from tests.screens import ON_A_PHONE, THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ async def test_others_are_told_that_it_is_for_operators(visitor: Visitor) -> Non
     assert await faults(visitor.page) == []
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_what_waits_is_shown_and_money_in_suspense_is_returned(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:

@@ -11,9 +11,9 @@ from playwright.async_api import Route, expect
 from generation.store.tables import workers
 from tests.browser.conftest import Arrive, Visitor
 from tests.gateway.stack import generation_request
+from tests.screens import AT_A_DESK, ON_A_PHONE
 
 pytestmark = pytest.mark.browser
-SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
 
 
 async def signed_in(visitor: Visitor, email: str) -> None:
@@ -23,10 +23,11 @@ async def signed_in(visitor: Visitor, email: str) -> None:
     await expect(visitor.page.locator(".who-name")).to_have_text(email)
 
 
-@SIZES
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_signing_out_everywhere_ends_the_sessions_of_every_browser(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     here, elsewhere = await arrive(theme=theme, width=width), await arrive()
     for browser in (here, elsewhere):
         await signed_in(browser, f"everywhere-{width}@example.com")
@@ -46,10 +47,11 @@ async def test_signing_out_here_leaves_the_other_browser_signed_in(arrive: Arriv
     await expect(elsewhere.page.locator(".who-name")).to_have_text("here@example.com")
 
 
-@SIZES
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_when_every_worker_is_quarantined_the_page_says_that_nobody_can_paint(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await arrive(theme=theme, width=width)
     gateway, scripted = visitor.product.gateway, visitor.product.worker
     async with scripted.silent():

@@ -16,9 +16,9 @@ from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_pages import faults
 from tests.browser.test_people import signed_in
+from tests.screens import AT_A_DESK, ON_A_PHONE
 
 pytestmark = pytest.mark.browser
-SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
 
 
 async def person(arrive: Arrive, name: str, **looks: object) -> Visitor:
@@ -44,10 +44,11 @@ async def newest(visitor: Visitor) -> str:
     return str((await visitor.get("/v1/topups"))["topups"][0]["id"])
 
 
-@SIZES
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_everything_for_sale_has_its_price_in_dollars_sats_and_usdt(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await arrive(theme=theme, width=width)
     await visitor.visit("/plans")
     pro = visitor.page.locator("[data-plan=pro]")
@@ -63,10 +64,11 @@ async def test_everything_for_sale_has_its_price_in_dollars_sats_and_usdt(
     await looks_well(visitor, "plans")
 
 
-@SIZES
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_a_plan_is_paid_ahead_in_sats_and_shows_until_when_it_lasts(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await person(arrive, f"ahead-{width}", theme=theme, width=width)
     await visitor.page.get_by_role("button", name="Pay a month ahead: Pro").click()
     modal = visitor.page.locator(".topup-modal")
@@ -88,10 +90,11 @@ async def test_a_plan_is_paid_ahead_in_sats_and_shows_until_when_it_lasts(
     await expect(mine.get_by_role("button", name="Add a month: Pro")).to_be_visible()
 
 
-@SIZES
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_a_plan_that_is_underpaid_says_what_is_missing_and_what_becomes_of_it(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await person(arrive, f"short-{width}", theme=theme, width=width)
     made = await visitor.post("/v1/topups", {"rail": "liquid", "pay_asset": "USDT", "plan": "starter"})
     await visitor.product.pay(made["id"], 500_000_000)
@@ -138,10 +141,11 @@ async def test_whose_plan_renews_by_itself_is_told_to_cancel_it_first(arrive: Ar
     await expect(visitor.page.get_by_role("button", name="Pay a month ahead: Pro")).to_have_count(0)
 
 
-@SIZES
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_where_credits_are_missing_a_plan_a_pass_and_just_this_image_are_offered(
-    arrive: Arrive, theme: str, width: int
+    arrive: Arrive, screen: tuple[str, int]
 ) -> None:
+    theme, width = screen
     visitor = await arrive(theme=theme, width=width)
     await visitor.has_free_images(0)
     await visitor.visit("/")

@@ -21,7 +21,7 @@ from tests.browser.conftest import Arrive, Visitor
 from tests.browser.worker import fail, show_and_wait
 from tests.generation.core.test_blank_sketches import BLANK, DRAWN, encoded
 from tests.pictures.kinds import COMPRESSED, difference, kinds, media_type
-from tests.screens import SCREENS
+from tests.screens import ON_A_PHONE
 
 pytestmark = pytest.mark.browser
 LINE = ((0.3, 0.3), (0.6, 0.35), (0.7, 0.7))
@@ -62,7 +62,7 @@ async def rub_out(visitor: Visitor) -> None:
         await visitor.stroke((0.3, row), (0.7, row))
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_an_erased_page_is_not_sent_and_the_button_says_why(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:

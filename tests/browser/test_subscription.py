@@ -14,7 +14,7 @@ from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_pages import faults
 from tests.browser.test_people import signed_in
 from tests.browser.test_refund import picture
-from tests.screens import SCREENS
+from tests.screens import AT_A_DESK, ON_A_PHONE
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
@@ -60,7 +60,7 @@ async def subscribed(visitor: Visitor, plan: str, email: str) -> dict[str, Any]:
     return dict(opened)
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_somebody_subscribes_by_card_and_the_page_waits_for_the_payment(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
@@ -95,7 +95,7 @@ async def test_somebody_subscribes_by_card_and_the_page_waits_for_the_payment(
     await expect(page.get_by_role("link", name="Change to it")).to_have_count(2)
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_a_change_shows_what_it_costs_now_and_then(arrive: Arrive, screen: tuple[str, int]) -> None:
     theme, width = screen
     visitor = await arrive(theme=theme, width=width)
@@ -122,7 +122,7 @@ async def test_a_change_shows_what_it_costs_now_and_then(arrive: Arrive, screen:
     await expect(card).to_contain_text("Renews on")
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_what_is_due_is_shown_with_the_way_to_pay_it(arrive: Arrive, screen: tuple[str, int]) -> None:
     theme, width = screen
     visitor = await arrive(theme=theme, width=width)

@@ -17,7 +17,7 @@ from tests.browser.conftest import Arrive, Visitor
 from tests.browser.rails import CHECKOUT
 from tests.browser.test_pages import faults
 from tests.gateway.stack import generation_request
-from tests.screens import SCREENS
+from tests.screens import ON_A_PHONE
 
 pytestmark = pytest.mark.browser
 
@@ -238,7 +238,7 @@ async def test_a_link_that_has_ended_says_so(visitor: Visitor) -> None:
     await expect(visitor.page.locator(".way")).to_have_count(0)
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_axe_finds_nothing_on_any_state_of_the_page(arrive: Arrive, screen: tuple[str, int]) -> None:
     theme, width = screen
     visitor = await arrive(theme=theme, width=width)
