@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from bench.http import bad, measured
 from bench.http_figures import Cpu, beside, row, wrong
 from bench.http_load import Ask, Found, Order, ask_all, in_own_process
@@ -120,6 +122,7 @@ def test_only_good_answers_count_and_ratios_compare_with_the_bare_frame() -> Non
     assert beside(bare, asked) == {"rate_to_bare": 0.1, "api_cpu_to_bare": 10.0}
 
 
+@pytest.mark.thorough
 async def test_a_short_run_on_a_real_stack_accepts_everything_and_loses_nothing() -> None:
     found = await measured(["closed", "mix", "open"], [1, 4], 0.3)
     assert bad(found) == []

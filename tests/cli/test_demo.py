@@ -1,4 +1,4 @@
-"""`llamasketch demo` against a whole stack of its own. (Against one that runs: `tests/e2e/test_demo.py`.)"""
+"""`llamasketch demo` against a whole stack of its own. (Against one that runs: `tests/e2e/test_demo.py`; its end: `test_endings.py`.)"""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def demo(data: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout or "{}")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_stack_of_its_own_is_started_shown_and_stopped(tmp_path: Path) -> None:
     sketch = tmp_path / "sketch.png"

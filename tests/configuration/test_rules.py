@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from gateway.configuration import findings_of, is_production, tables
 from rails.configuration import Setting, When
+from rails.contract import RailPlugin
 from rails.payments.registry import installed_plugins
 from tests.configuration.environments import SOUND, with_node
 
@@ -31,9 +34,15 @@ NUMBERS = [
 ]
 
 
+@cache
+def plugins() -> Sequence[RailPlugin]:
+    """Looked for once: all installed packages are asked."""
+    return installed_plugins()
+
+
 def found(environ: dict[str, str]) -> dict[str, str]:
     """The broken rule of each setting that breaks one."""
-    return {finding.setting: finding.rule for finding in findings_of(environ, installed_plugins())}
+    return {finding.setting: finding.rule for finding in findings_of(environ, plugins())}
 
 
 def test_a_sound_environment_breaks_no_rule(tmp_path: Path) -> None:
@@ -302,7 +311,7 @@ def test_a_store_needs_its_keys() -> None:
 
 def test_no_finding_repeats_the_value_that_it_refuses() -> None:
     wrong = {setting.name: "changeme-7261-changeme" for setting in EVERY}
-    for finding in findings_of({**wrong, "LLAMASKETCH_ENVIRONMENT": "production"}, installed_plugins()):
+    for finding in findings_of({**wrong, "LLAMASKETCH_ENVIRONMENT": "production"}, plugins()):
         assert "7261" not in finding.problem
 
 

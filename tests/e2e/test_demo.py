@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from tests.cli.test_demo import STEPS
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,7 @@ async def test_on_a_running_stack_a_balance_that_lies_is_a_discrepancy(
     stack: Stack, balance_that_lies: str
 ) -> None:
     code, returned = await stack.llamasketch("demo")
+    assert [step["step"] for step in returned["steps"]] == STEPS
     assert (code, returned["ok"], returned["own_stack"]) == (1, False, False)
     (problem,) = returned["problems"]
     assert f"{balance_that_lies} of balances is not what a fresh replay gives" in problem
