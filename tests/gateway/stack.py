@@ -232,7 +232,7 @@ class FakeWorker:
     client: httpx.AsyncClient
     worker_id: str
 
-    async def claim(self, wait_seconds: float = 5) -> dict[str, Any] | None:
+    async def claim(self, wait_seconds: float = 30) -> dict[str, Any] | None:
         answer = await self.client.post("/v1/worker/claim", json={"wait_seconds": wait_seconds})
         assert answer.status_code in (200, 204), answer.text
         return answer.json()["job"] if answer.status_code == 200 else None

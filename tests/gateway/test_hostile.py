@@ -20,7 +20,7 @@ from sandbox.embedded.ports import free_port
 from tests.gateway.stack import SECRET_KEY, generation_request
 from tests.hostile import attacks
 from tests.hostile.attacks import Target, connected, cpu_seconds, descriptors, head, read_answer, rss_bytes
-from tests.waiting import eventually, until
+from tests.waiting import SECONDS_MAX, eventually, until
 
 ROOT = Path(__file__).parents[2]
 HEADER_SECONDS = 2
@@ -40,10 +40,10 @@ class Served:
     pid: int
     log: Path
 
-    async def honest(self, seconds: float = 5.0) -> None:
+    async def honest(self) -> None:
         """A newcomer gets an answer."""
         # In a thread: the loop here is busy with attacking, and somebody honest sends at once.
-        assert await asyncio.to_thread(attacks.asked, self.target, "/v1/session", seconds) == 200
+        assert await asyncio.to_thread(attacks.asked, self.target, "/v1/session", SECONDS_MAX) == 200
 
     def faults(self) -> list[str]:
         """What the log calls our fault."""
@@ -93,7 +93,7 @@ def program(
         yield port, process.pid, log
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(SECONDS_MAX)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ async def test_a_thousand_streams_leave_room_for_the_rest(served: Served) -> Non
     )
     await eventually(lambda: len(opened) >= STREAMS_MAX, "the streams are open")
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{served.target.port}", trust_env=False, timeout=10
+        base_url=f"http://127.0.0.1:{served.target.port}", trust_env=False
     ) as client:
         token = (await client.post("/v1/visitors")).json()["token"]
         client.headers["Authorization"] = f"Bearer {token}"

@@ -108,8 +108,6 @@ async def test_a_stream_follows_a_guest_that_is_merged_while_it_is_open(gateway:
     async with asyncio.timeout(SECONDS_MAX), watching(client) as stream:
         await stream.next()
         await gateway.services.ledger.guests.merge(AccountId(theirs), AccountId(mine))
-        await eventually(
-            lambda: theirs in gateway.services.base.signals.watched(), "the guest is watched", 20
-        )
+        await eventually(lambda: theirs in gateway.services.base.signals.watched(), "the guest is watched")
         assert await worker.paint() == job_id
         await stream.until("generation", id=job_id, state="completed")

@@ -74,8 +74,9 @@ async def test_silence_after_the_message_is_no_refusal_and_the_next_copy_is_the_
     post: MailServer, fault: str
 ) -> None:
     post.fail(**{fault: 1})
-    with pytest.raises(Postponed):
-        await post.impatient.send(message())
+    while not post.came:  # a stalled machine is silent before the message, too
+        with pytest.raises(Postponed):
+            await post.impatient.send(message())
     await post.transport.send(message())
     assert [came["message"]["Message-ID"] for came in post.came] == [message()["Message-ID"]] * 2
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from sandbox.embedded.command import bound_to_parent
 from sandbox.embedded.postgres import EmbeddedPostgres
 from sandbox.service import FileReady, TcpReady
+from sandbox.supervisor import process
 from sandbox.supervisor.errors import SupervisorError
 from sandbox.supervisor.folder import DataFolder
 from sandbox.supervisor.life import supervise
@@ -44,6 +45,7 @@ def small_plan(folder: DataFolder, kind: str) -> Plan:
         case "broken":
             specs.append(child("middle", "raise SystemExit('no luck today')", FileReady(mark), ("first",)))
         case "stubborn":
+            process.STOP_SECONDS_MAX = 600.0  # longer than any test waits
             specs.append(child("middle", STUBBORN.format(path=str(mark)), FileReady(mark), ("first",)))
         case "postgres":
             command = EmbeddedPostgres(folder.path, ports("postgres")).command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 
 import psycopg
 import pytest
@@ -15,7 +14,7 @@ from sandbox.supervisor.process import ChildSpec
 from sandbox.supervisor.tree import in_order
 from tests.living import living
 from tests.supervisor.conftest import Launch, born
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 async def test_everything_starts_in_the_order_of_its_dependencies(launch: Launch) -> None:
@@ -85,12 +84,10 @@ async def test_asked_to_stop_it_stops_everything_and_says_so(launch: Launch, num
 async def test_a_second_ctrl_c_does_not_wait_for_the_stubborn(launch: Launch) -> None:
     stack = await launch("stubborn")
     await stack.ready()
-    began = time.monotonic()
     stack.process.send_signal(signal.SIGINT)
     await stack.until(lambda line: line.get("said") == "Stopping …")
     await eventually(lambda: len(stack.children()) == 2, "the last one is down")
-    assert await stack.end(signal.SIGINT) == 0
-    assert time.monotonic() - began < 4
+    assert await stack.end(signal.SIGINT) == 0, "long before the stubborn one's time is up"
 
 
 async def test_after_a_kill_the_next_start_works_on_the_same_data(launch: Launch) -> None:
@@ -98,7 +95,7 @@ async def test_after_a_kill_the_next_start_works_on_the_same_data(launch: Launch
     await stack.ready()
     await stack.end(signal.SIGKILL)
     again = await launch("postgres")
-    assert (await again.ready())["seconds"] < 10
+    assert (await again.ready())["seconds"] < SECONDS_MAX / 2
     assert await again.end() == 0
 
 

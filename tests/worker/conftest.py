@@ -69,7 +69,7 @@ async def start_worker(
         async def start(
             process: ComfyProcess | None = None, comfy: ComfyClient | None = None, **settings: Any
         ) -> tuple[Worker, asyncio.Task[None]]:
-            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=SECONDS_MAX))
             defaults: dict[str, Any] = {
                 "api_url": gateway.url,
                 "comfyui_url": comfyui.url,
@@ -77,11 +77,11 @@ async def start_worker(
                 "data_dir": tmp_path / "worker",
                 "comfyui_folder": comfyui.folder,
                 "claim_seconds": 5.0,
-                "grace_seconds": 5.0,
+                "grace_seconds": SECONDS_MAX,
             }
             config = WorkerConfig(**(defaults | settings))
             tools = Tools(
-                api=WorkerApi(gateway.url, http, request_seconds=5.0),
+                api=WorkerApi(gateway.url, http, request_seconds=SECONDS_MAX),
                 comfy=comfy or ComfyClient(comfyui.url, http, wait_max=BRISK),
                 graphs=load_graphs(),
                 config=config,

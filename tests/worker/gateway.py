@@ -21,6 +21,7 @@ from gateway.http.problems import problem_of
 from generation.domain.errors import StaleLease, WorkerNotAllowed
 from ledger.errors import LogUnavailable
 from sandbox.embedded.ports import free_port
+from tests.waiting import SECONDS_MAX
 from tests.worker.contract import wrong_with
 from worker.protocol import (
     WORKER_STATE,
@@ -128,7 +129,7 @@ class FakeGateway:
         self.jobs.put_nowait(job | changes)
         return job_id
 
-    async def report(self, seconds: float = 20.0) -> tuple[str, Any]:
+    async def report(self, seconds: float = SECONDS_MAX) -> tuple[str, Any]:
         """The next report: what it was, and its body."""
         await asyncio.wait_for(self.reported.wait(), seconds)
         self.reported.clear()

@@ -125,7 +125,7 @@ async def waits_or_ends(world: World, task: asyncio.Task[None]) -> None:
         async with world.engine.connect() as another:
             return task.done() or bool(await another.scalar(locks))
 
-    await until(so_it_is, bool, "it neither waited nor ended", seconds_max=10)
+    await until(so_it_is, bool, "it neither waited nor ended")
 
 
 async def test_what_is_forgiven_while_more_evidence_comes_is_decided_after_it(world: World) -> None:

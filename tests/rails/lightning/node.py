@@ -27,6 +27,8 @@ from sandbox.embedded.ports import free_port
 from tests.waiting import SECONDS_MAX
 
 QUICK = Pace(retry_ms=50, first_sweep_ms=200, sweep_ms=500)
+LOST_AFTER_SECONDS = 1
+"""After which a rail takes an answer for lost, where one is."""
 
 
 class Refused(Exception):
@@ -44,6 +46,7 @@ class SandboxNode:
     _process: asyncio.subprocess.Process | None = None
     _draining: asyncio.Task[bytes] | None = None
     _http: aiohttp.ClientSession | None = None
+    _connections: list[Connection] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -120,6 +123,12 @@ class SandboxNode:
         """Set faults."""
         await self.post("/sandbox/faults", **wanted)
 
+    async def lose_next_answer(self, method: str = "") -> None:
+        """The node does what it is asked and never answers."""
+        for connection in self._connections:  # they would wait for it as long as for anything
+            connection._deadline_seconds = LOST_AFTER_SECONDS
+        await self.faults(timeout_after_commit=1, method=method)
+
     async def advance(self, step: timedelta) -> None:
         """Time passes, for the node and for `clock`."""
         await self.post("/sandbox/clock", advance_seconds=step // timedelta(seconds=1))
@@ -127,21 +136,21 @@ class SandboxNode:
 
     # --- ours ----------------------------------------------------------------------------------
 
-    def connection(self, macaroon: str = "invoices.macaroon", deadline_seconds: int = 10) -> Connection:
+    def connection(self, macaroon: str = "invoices.macaroon") -> Connection:
         """A connection with one of the node's macaroons."""
         files = CredentialFiles(self.folder / "tls.cert", self.folder / macaroon)
-        return Connection(self.address, files, deadline_seconds)
+        connection = Connection(self.address, files, int(SECONDS_MAX))
+        self._connections.append(connection)
+        return connection
 
-    def client(self, macaroon: str = "invoices.macaroon", deadline_seconds: int = 10) -> LndClient:
+    def client(self, macaroon: str = "invoices.macaroon") -> LndClient:
         """A client with one of the node's macaroons."""
-        return LndClient(self.connection(macaroon, deadline_seconds))
+        return LndClient(self.connection(macaroon))
 
-    def rail(self, *, deadline_seconds: int = 10, **settings: Any) -> LightningRail:
+    def rail(self, **settings: Any) -> LightningRail:
         """A rail as the plugin builds it, but with a quicker pace."""
         settings = {"production": False, "pace": QUICK, **settings}
-        return LightningRail(
-            self.client(deadline_seconds=deadline_seconds), *self._rest(Settings(**settings))
-        )
+        return LightningRail(self.client(), *self._rest(Settings(**settings)))
 
     def refunding_rail(self) -> RefundingLightningRail:
         """A rail with the refund credential too."""

@@ -28,7 +28,7 @@ class LightningWorld:
 
     async def start(self, references: ReferenceStore) -> Rail:
         """A fresh rail."""
-        return self.node.rail(deadline_seconds=1)
+        return self.node.rail()
 
     async def pay(
         self,
@@ -60,7 +60,7 @@ class LightningWorld:
 
     async def lose_next_answer(self) -> None:
         """The node does what it is asked and never answers."""
-        await self.node.faults(timeout_after_commit=1)
+        await self.node.lose_next_answer()
 
 
 class TestLightningContract(RailContract):

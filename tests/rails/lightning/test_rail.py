@@ -173,8 +173,8 @@ async def test_the_same_payment_with_another_amount_is_refused(
 
 
 async def test_an_answer_lost_after_commit_does_not_make_a_second_invoice(node: SandboxNode) -> None:
-    rail, order = node.rail(deadline_seconds=1), node.order()
-    await node.faults(timeout_after_commit=1, method="AddInvoice")
+    rail, order = node.rail(), node.order()
+    await node.lose_next_answer("AddInvoice")
     with pytest.raises(RailUnavailable):
         await rail.open(order)
     instructions = await rail.open(order)
@@ -270,10 +270,10 @@ async def test_a_settlement_without_money_is_not_settled(node: SandboxNode, rail
 
 
 async def test_an_answer_lost_while_capturing_is_resolved_by_asking_again(node: SandboxNode) -> None:
-    rail = node.rail(deadline_seconds=1)
+    rail = node.rail()
     instructions = await rail.open(node.order(hold=True))
     await node.pay(instructions.text or "")
-    await node.faults(timeout_after_commit=1, method="SettleInvoice")
+    await node.lose_next_answer("SettleInvoice")
     with pytest.raises(RailUnavailable):
         await rail.capture(instructions.reference)
     assert state(await rail.observe(instructions.reference)) == [ReceiptState.SETTLED]
@@ -348,7 +348,7 @@ async def test_a_node_replaced_by_another_network_closes_the_rail(node: SandboxN
 
 async def test_nothing_secret_is_logged(node: SandboxNode) -> None:
     with capture_logs() as logs:
-        rail = node.rail(deadline_seconds=1)
+        rail = node.rail()
         order = node.order(hold=True)
         instructions = await rail.open(order)
         preimage = Preimages(read_preimage_key(node.folder / "preimage.key", create=False)).of(

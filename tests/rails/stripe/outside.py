@@ -233,6 +233,10 @@ async def running_sandbox(folder: Path, inbox: Inbox) -> AsyncIterator[Sandbox]:
     assert sandbox.stop() == 0
 
 
+LOST_AFTER_SECONDS = 2.0
+"""After which a rail takes an answer for lost, where one is."""
+
+
 class CardWorld:
     """The outside of the card rail, moved by the contract suite."""
 
@@ -241,6 +245,7 @@ class CardWorld:
         self.inbox = inbox
         self._relay = relay
         self._clock = OffsetClock()
+        self._rails: list[CardRail] = []
         self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
 
     @property
@@ -251,13 +256,15 @@ class CardWorld:
         context = RailContext(clock=self._clock, references=references, production=False)
         settings: dict[str, Any] = {
             "poll_seconds": 0.05,
-            "deadline_seconds": 2.5,
+            "deadline_seconds": SECONDS_MAX,
             "retries": 0,
             "secrets": (SECRET,),
             "key": KEY,
             **more,
         }
-        return build_rail(context, base=f"http://127.0.0.1:{self._relay.port}", **settings)
+        rail = build_rail(context, base=f"http://127.0.0.1:{self._relay.port}", **settings)
+        self._rails.append(rail)
+        return rail
 
     async def pay(
         self, instructions: Instructions, amount: int | None = None, asset: Asset | None = None
@@ -337,6 +344,8 @@ class CardWorld:
         self._relay.cut = False
 
     async def lose_next_answer(self) -> None:
+        for rail in self._rails:  # they would wait for it as long as for anything
+            rail._calls._deadline_seconds = LOST_AFTER_SECONDS
         await self.sandbox.control("faults", {"timeout_after_commit": 1})
 
     async def webhook(self, instructions: Instructions) -> tuple[Mapping[str, str], bytes]:

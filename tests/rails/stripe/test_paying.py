@@ -270,7 +270,7 @@ async def test_a_500_while_observing_is_an_outage_and_not_an_answer(
 
 
 async def test_the_sdk_tries_again_by_itself_when_it_may(harness: RailHarness, world: CardWorld) -> None:
-    patient = await world.start(harness.references, retries=2, deadline_seconds=15.0)
+    patient = await world.start(harness.references, retries=2)
     await world.sandbox.control("faults", {"refuse_500": 1})
     order = harness.order()
     await patient.open(order)
