@@ -31,7 +31,7 @@ class Customer:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._http = httpx.AsyncClient(base_url=stack.url, timeout=10)
+        self._http = httpx.AsyncClient(base_url=stack.url)
         self.jobs: dict[str, str] = {}
         """Acknowledged jobs, and the state each was first seen to end in."""
         self.paid: dict[str, int] = {}

@@ -17,6 +17,7 @@ from schemathesis.config import SchemathesisConfig
 
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway
+from tests.waiting import SECONDS_MAX
 
 QUICK, THOROUGH = 6, 450
 """Examples for each operation: those that fit, and as many that do not."""
@@ -138,7 +139,11 @@ def _open_stream(operation: Any, case: Any, headers: Mapping[str, str]) -> None:
     """A stream does not end: its status and type are looked at, and it is closed."""
     asked = case.as_transport_kwargs(headers=headers)
     with httpx.stream(
-        asked["method"], asked["url"], params=asked.get("params"), headers=dict(asked["headers"]), timeout=20
+        asked["method"],
+        asked["url"],
+        params=asked.get("params"),
+        headers=dict(asked["headers"]),
+        timeout=SECONDS_MAX,
     ) as answer:
         documented = operation.responses.find_by_status_code(answer.status_code)
         assert documented is not None, answer.status_code

@@ -321,16 +321,18 @@ async def test_whoever_has_been_refused_too_often_is_read_later_and_a_connection
     for _ in range(8):
         protocol, socket = opened(everybody)
         protocol.data_received(b"nonsense\r\n\r\n")
-    newcomer, socket = opened(everybody)
+    order: list[str] = []
+    newcomer, socket = opened(everybody, order=order)
+    socket.peer = "newcomer"
     assert not socket.reading
     newcomer.data_received(head("GET", "/"))  # the transport may have read that already
     assert not socket.written
     assert newcomer.has_unread(), "it is not the one to make room"
-    good_socket.written = b""
+    good_socket.written, good_socket.order, good_socket.peer = b"", order, "good"
     good.data_received(head("GET", "/"))
     await eventually(lambda: b" 200 " in good_socket.written, "it is answered at once")
-    assert not socket.written
     await eventually(lambda: b" 200 " in socket.written, "the newcomer is served, if later")
+    assert order == ["good", "newcomer"]
 
 
 async def test_a_refused_answer_is_followed_by_a_pause_and_a_good_one_is_not() -> None:

@@ -91,8 +91,6 @@ async def test_another_process_knows_within_its_bound_and_one_that_starts_later_
             await guest.get("/v1/account")
             visitor = guest.cookies[VISITOR_COOKIE]
             assert await role_of(two.bearer(visitor)) == 200
-            loop = asyncio.get_running_loop()
-            began = loop.time()
             await sign_out(browser)
             await sign_out(guest, "/v1/sessions")
 
@@ -101,7 +99,6 @@ async def test_another_process_knows_within_its_bound_and_one_that_starts_later_
 
             await soon(ended, "the other process went on believing the token")
             assert STALE_SECONDS_MAX == 2.0
-            assert loop.time() - began < 15, "however busy this machine is"
             (digest,) = one.services.identity.sessions._ended
             await two.services.identity.sessions.refresh()
             assert digest in two.services.identity.sessions._ended

@@ -187,6 +187,7 @@ async def test_work_that_does_not_end_is_given_up() -> None:
     process_executor = ProcessExecutor(call_seconds_max=3)
     with pytest.raises(ExecutorLost):
         await process_executor.run(endless)
+    process_executor._call_seconds_max = SECONDS_MAX
     assert await process_executor.run(double, b"a") == b"aa"
     await process_executor.close()
 

@@ -127,7 +127,7 @@ async def test_one_network_has_one_place_and_the_next_one_does_not_wait_for_it(
 
 
 async def test_waiting_is_bounded_for_all_together_and_is_not_counted_as_work(lock: Lock) -> None:
-    uploads = UploadProcesses(1, waiting_max=2, call_seconds_max=20)
+    uploads = UploadProcesses(1, waiting_max=2, call_seconds_max=SECONDS_MAX)
     first = [asyncio.create_task(uploads.run(name, wait_for, lock.name)) for name in "abc"]
     await asyncio.sleep(0)
     with pytest.raises(UploadsBusy):
@@ -217,7 +217,7 @@ async def test_time_spent_waiting_for_a_place_is_not_counted_against_a_call(
     monkeypatch: pytest.MonkeyPatch, lock: Lock
 ) -> None:
     monkeypatch.setattr("generation.images.executors.THREADS", 1)
-    executor = ProcessExecutor(call_seconds_max=20)
+    executor = ProcessExecutor(call_seconds_max=SECONDS_MAX)
     first = asyncio.create_task(executor.run(wait_for, lock.name))
     second = asyncio.create_task(executor.run(double, b"a"))
     await eventually(lambda: executor.pid is not None, "the process was started")

@@ -119,7 +119,7 @@ def source(kind: str, node: SandboxNode) -> ChainSource:
     if kind == "esplora":
         transport = httpx.MockTransport(EsploraFace(node))
         return EsploraChain(httpx.AsyncClient(transport=transport, base_url="http://esplora.test"))
-    return ElementsdChain(httpx.AsyncClient(base_url=node.url, auth=("sandbox", "sandbox"), timeout=10))
+    return ElementsdChain(httpx.AsyncClient(base_url=node.url, auth=("sandbox", "sandbox")))
 
 
 def rail_on(chain: ChainSource, world: LiquidWorld, references: MemoryReferences) -> LiquidRail:

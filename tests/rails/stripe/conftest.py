@@ -55,6 +55,6 @@ def rail(harness: RailHarness) -> CardRail:
 @pytest.fixture
 async def sdk(sandbox: Sandbox, world: CardWorld) -> AsyncIterator[stripe.StripeClient]:
     """Stripe's own client of the sandbox."""
-    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False, timeout=10))
+    transport = HttpxTransport(httpx.AsyncClient(trust_env=False, verify=False))
     yield stripe.StripeClient(KEY, base_addresses={"api": sandbox.url}, http_client=transport)
     await transport.close_async()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from sandbox.embedded.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 class ComfyServer:
@@ -43,7 +43,7 @@ class ComfyServer:
 
     def healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/sandbox/health", timeout=2.0).status_code == 200
+            return httpx.get(f"{self.url}/sandbox/health").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -58,7 +58,7 @@ class ComfyServer:
     def stop(self) -> int:
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(timeout=15)
+        return self._process.wait(SECONDS_MAX)
 
     async def forget(self) -> None:
         """Drop loaded models and results, as before the next prompt."""
