@@ -154,7 +154,7 @@ async def test_a_runner_waits_for_a_connection_that_others_use_and_goes_on(world
         assert {line["event"] for line in lines} == {"projections_wait_for_database"}
         assert runner.failed is None
         async with running(runner):
-            assert await runner.wait_for(last, 10)
+            assert await runner.wait_for(last, SECONDS_MAX)
     assert crowded.committed() == (each("a", 1), {"a": 1})
     await crowded.engine.dispose()
 
