@@ -43,6 +43,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, price_usd_minor=price, credits=credits_)
 
 
+def label_of(name: str, plans: Mapping[str, Plan]) -> str:
+    """What people call a plan; its name, if it is sold no more."""
+    return plans[name].label if name in plans else name
+
+
 class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Credits bought once. A pass is a pack that ends soon."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from ledger.domain.consideration import total
@@ -19,7 +20,7 @@ from ledger.domain.state import MARKS, Account
 from ledger.domain.usage import subscription_of_usage
 from ledger.domain.view import plan_in_force
 from ledger.log.model import Event, UnitOfWork
-from ledger.plans import PLANS
+from ledger.plans import Plan, label_of
 from mail.domain import letters
 from mail.outbox import drop, put, put_later
 from rails.domain.events import PaymentOpened, PaymentSettled
@@ -70,16 +71,19 @@ def bought(facts: PaymentOpened, event: PaymentSettled) -> tuple[str, datetime |
 
 
 def on_subscription_change(
-    uow: UnitOfWork, account_id: str, before: SubscriptionRecord, after: SubscriptionRecord
+    plans: Mapping[str, Plan],
+    uow: UnitOfWork,
+    account_id: str,
+    before: SubscriptionRecord,
+    after: SubscriptionRecord,
 ) -> None:
     """What a rail says of a subscription, when it is written down: somebody is told if a renewal was not paid."""
     failed = SubscriptionStatus.PAST_DUE
     if after.status is not failed or before.status is failed:
         return
-    plan = PLANS.get(after.plan)
     letter = letters.PaymentFailed(
         subscription_id=after.subscription_id,
-        plan_label=after.plan if plan is None else plan.label,
+        plan_label=label_of(after.plan, plans),
         next_attempt_at=after.next_attempt_at,
     )
     period = "" if after.period_end is None else after.period_end.isoformat()

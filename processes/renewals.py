@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.clock import Clock
-from ledger.plans import Plan
+from ledger.plans import Plan, label_of
 from mail.domain.letters import RenewalAhead
 from mail.outbox import mail_row
 from mail.tables import OUTBOX_ROWS
@@ -51,11 +51,10 @@ class Renewals:
 
     def _letter(self, row: sa.RowMapping) -> RenewalAhead:
         name = row["next_plan"] or row["plan"]
-        plan = self._plans.get(name)
         return RenewalAhead(
             subscription_id=row["subscription_id"],
-            plan_label=name if plan is None else plan.label,
-            length=row["length"],
+            plan_label=label_of(name, self._plans),
+            length=row["next_length"] or row["length"],
             renews_at=row["period_end"],
         )
 
@@ -79,7 +78,13 @@ def _renewing(now: datetime) -> sa.Select[tuple[object, ...]]:
     known = sa.select(sa.literal(1)).where(OUTBOX_ROWS.c.mail_id.startswith(key))
     return (
         sa.select(
-            rows.subscription_id, rows.account_id, rows.plan, rows.next_plan, rows.length, rows.period_end
+            rows.subscription_id,
+            rows.account_id,
+            rows.plan,
+            rows.next_plan,
+            rows.length,
+            rows.next_length,
+            rows.period_end,
         )
         .where(rows.status.in_(_RENEWS), ~rows.cancels, soon, ~known.exists())
         .order_by(rows.period_end)

@@ -58,6 +58,11 @@ class Offer:
     length: str
     """`month` or `year`."""
 
+    @property
+    def months(self) -> int:
+        """How long it is, in months."""
+        return 12 if self.length == "year" else 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionOrder:
@@ -141,6 +146,7 @@ class ChangePreview:
     due_next: Money
     """With the invoice of the next period."""
     next_at: datetime
+    """When that is. Another length begins a period anew: then it is the end of the new one."""
     at: datetime
     """The time by which parts of periods are counted."""
 
@@ -167,7 +173,8 @@ class Recurring(Protocol):
     async def change_plan(self, reference: str, offer: Offer, *, at: datetime | None, key: str) -> None:
         """Change at once, prorated as of `at`; or, with None, from the next period on. Once per `key`.
 
-        A change that needs money takes effect when it is paid. Raises `ChangeRefused`.
+        A change that needs money takes effect when it is paid. At once another length begins a period anew, and
+        what is left of the old one is credited on its invoice. Raises `ChangeRefused`.
         """
 
     async def cancel_subscription(self, reference: str) -> None:

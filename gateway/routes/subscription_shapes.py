@@ -40,7 +40,9 @@ class RecurringOut(Shape):
     period_end: str | None = Field(description="It renews or ends then.")
     cancels: bool = Field(description="It ends with its period.")
     next_plan: str | None = Field(description="What is charged for from the next period on.")
+    next_length: Literal["month", "year"] | None
     pending_plan: str | None = Field(description="A change that waits for its payment.")
+    pending_length: Literal["month", "year"] | None
     payment_due: PaymentDueOut | None
     opened_at: str
 
@@ -56,10 +58,13 @@ class ChangePreviewOut(Shape):
     """What a change of plan costs: now, and with the next period."""
 
     plan: str
+    length: Literal["month", "year"]
     when: Literal["now", "period_end"]
     due_now: MoneyOut
     due_next: MoneyOut
-    next_at: str
+    next_at: str = Field(
+        description="When that is due: the end of the period, or of the one that begins now."
+    )
     credits_now: int = Field(description="Images that it brings at once.")
     prorated_at: str = Field(description="Send it with the change: then exactly this is charged.")
 

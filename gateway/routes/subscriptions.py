@@ -23,6 +23,7 @@ from gateway.routes.subscription_shapes import (
 )
 from gateway.wiring.dependencies import (
     Caller,
+    CatalogueDep,
     IdempotencyKeysDep,
     IdentifiersDep,
     LogReaderDep,
@@ -30,9 +31,10 @@ from gateway.wiring.dependencies import (
     SettingsDep,
     SubscriptionsDep,
 )
+from ledger.catalogue import Catalogue
 from ledger.identifiers import is_identifier
 from ledger.money import Money
-from ledger.plans import PLANS
+from ledger.plans import label_of
 from rails.recurring import ChangePreview, Offer
 from rails.subscriptions.record import SubscriptionRecord
 
@@ -76,11 +78,20 @@ def _text(value: object) -> object:
     return value
 
 
-class ChangeIn(PlanIn):
-    """Which plan instead."""
+class PreviewIn(PlanIn):
+    """Which plan, for how long, instead."""
+
+    at_period_end: bool = Field(
+        default=False,
+        description="Begin after the period, although it could begin at once. What is smaller or shorter always does.",
+    )
+
+
+class ChangeIn(PreviewIn):
+    """Which plan instead, at what was shown for it."""
 
     prorated_at: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)] | None = Field(
-        default=None, description="From the preview; needed for a larger plan."
+        default=None, description="From the preview; needed for what begins at once."
     )
 
 
@@ -110,6 +121,7 @@ async def subscribe(
     identifiers: IdentifiersDep,
     reader: LogReaderDep,
     settings: SettingsDep,
+    catalogue: CatalogueDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RecurringOut:
     """Gives the address of a page to subscribe on. Coming back from it grants nothing: the payment does."""
@@ -128,19 +140,21 @@ async def subscribe(
     if known is not None and known.refusal is None:
         # What this key has opened is shown again, also now that nothing new could be.
         opened = msgspec.json.decode(known.detail, type=str)
-        return shown(await subscriptions.page(opened, return_url))
+        return shown(await subscriptions.page(opened, return_url), catalogue)
     record = await subscriptions.subscribe(
         caller.account_id, body.rail, body.offer, return_url=return_url, key=mapped.command_key
     )
-    return shown(record)
+    return shown(record, catalogue)
 
 
 @router.get("", summary="Your subscriptions", **answers(SubscriptionsOut))
-async def subscriptions_of(caller: Caller, subscriptions: SubscriptionsDep) -> SubscriptionsOut:
+async def subscriptions_of(
+    caller: Caller, subscriptions: SubscriptionsDep, catalogue: CatalogueDep
+) -> SubscriptionsOut:
     """The newest twenty, those that are over too."""
     found = await subscriptions.of_account(caller.account_id)
     return SubscriptionsOut(
-        subscriptions=[shown(record) for record in found], rails=list(subscriptions.rails())
+        subscriptions=[shown(record, catalogue) for record in found], rails=list(subscriptions.rails())
     )
 
 
@@ -163,9 +177,9 @@ OwnSubscription = Annotated[SubscriptionRecord, Depends(own_subscription)]
     summary="Where a subscription stands",
     **answers(RecurringOut, "subscription_unknown"),
 )
-async def subscription(own: OwnSubscription) -> RecurringOut:
+async def subscription(own: OwnSubscription, catalogue: CatalogueDep) -> RecurringOut:
     """As of when the payment method was last asked."""
-    return shown(own)
+    return shown(own, catalogue)
 
 
 @router.post(
@@ -175,10 +189,13 @@ async def subscription(own: OwnSubscription) -> RecurringOut:
         ChangePreviewOut, *CHANGE_PROBLEMS, "plan_unknown", "plan_unchanged", "change_waits_for_payment"
     ),
 )
-async def preview(body: PlanIn, own: OwnSubscription, subscriptions: SubscriptionsDep) -> ChangePreviewOut:
-    """Changes nothing. A larger plan begins at once, a smaller one with the next period."""
-    found, credits_now, is_larger = await subscriptions.preview(own.subscription_id, body.offer)
-    return preview_shown(body.plan, found, credits_now, is_larger=is_larger)
+async def preview(body: PreviewIn, own: OwnSubscription, subscriptions: SubscriptionsDep) -> ChangePreviewOut:
+    """Changes nothing. A larger plan or a year instead of a month begins at once, what is smaller or shorter with the
+    next period."""
+    found, credits_now, at_once = await subscriptions.preview(
+        own.subscription_id, body.offer, later=body.at_period_end
+    )
+    return preview_shown(body.offer, found, credits_now, at_once=at_once)
 
 
 @router.post(
@@ -202,10 +219,11 @@ async def change(
     subscriptions: SubscriptionsDep,
     keys: IdempotencyKeysDep,
     identifiers: IdentifiersDep,
+    catalogue: CatalogueDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RecurringOut:
-    """A larger plan at once, for what the preview showed; it takes effect when that is paid. A smaller one after
-    the period, for nothing now."""
+    """A larger plan, or a year instead of a month, at once for what the preview showed; it takes effect when that is
+    paid. What is smaller or shorter after the period, for nothing now."""
     mapped = await keys.map(
         principal=caller.account_id,
         route="POST /v1/subscriptions/{subscription_id}/change",
@@ -214,7 +232,10 @@ async def change(
         new_id=identifiers.command(),
     )
     key, at = mapped.resource_id, body.prorated_at
-    return shown(await subscriptions.change(own.subscription_id, body.offer, at=at, key=key))
+    changed = await subscriptions.change(
+        own.subscription_id, body.offer, at=at, key=key, later=body.at_period_end
+    )
+    return shown(changed, catalogue)
 
 
 @router.post(
@@ -222,9 +243,11 @@ async def change(
     summary="Cancel at the end of the period",
     **answers(RecurringOut, *CHANGE_PROBLEMS),
 )
-async def cancel(own: OwnSubscription, subscriptions: SubscriptionsDep) -> RecurringOut:
+async def cancel(
+    own: OwnSubscription, subscriptions: SubscriptionsDep, catalogue: CatalogueDep
+) -> RecurringOut:
     """What is paid for stays until then. Sending it again changes nothing."""
-    return shown(await subscriptions.cancel(own.subscription_id))
+    return shown(await subscriptions.cancel(own.subscription_id), catalogue)
 
 
 @router.post(
@@ -232,9 +255,11 @@ async def cancel(own: OwnSubscription, subscriptions: SubscriptionsDep) -> Recur
     summary="Take back a cancellation, a smaller plan to come, or a pause",
     **answers(RecurringOut, *CHANGE_PROBLEMS),
 )
-async def resume(own: OwnSubscription, subscriptions: SubscriptionsDep) -> RecurringOut:
+async def resume(
+    own: OwnSubscription, subscriptions: SubscriptionsDep, catalogue: CatalogueDep
+) -> RecurringOut:
     """It goes on as it is. Sending it again changes nothing."""
-    return shown(await subscriptions.resume(own.subscription_id))
+    return shown(await subscriptions.resume(own.subscription_id), catalogue)
 
 
 @router.post(
@@ -247,9 +272,8 @@ async def portal(own: OwnSubscription, subscriptions: SubscriptionsDep, settings
     return PortalOut(url=await subscriptions.portal(own.subscription_id, f"{settings.public_url}/account"))
 
 
-def shown(record: SubscriptionRecord) -> RecurringOut:
+def shown(record: SubscriptionRecord, catalogue: Catalogue) -> RecurringOut:
     """A subscription in the API's words."""
-    plan = PLANS.get(record.plan)
     is_due = record.pay_url is not None or record.next_attempt_at is not None
     due = PaymentDueOut(url=record.pay_url, next_attempt_at=_time(record.next_attempt_at))
     return RecurringOut.model_validate(
@@ -258,25 +282,28 @@ def shown(record: SubscriptionRecord) -> RecurringOut:
             "rail": record.rail,
             "status": record.status.value,
             "plan": record.plan,
-            "plan_label": record.plan if plan is None else plan.label,
+            "plan_label": label_of(record.plan, catalogue.plans),
             "length": record.length,
             "page_url": record.page_url,
             "period_start": _time(record.period_start),
             "period_end": _time(record.period_end),
             "cancels": record.cancels,
             "next_plan": record.next_plan,
+            "next_length": record.next_length,
             "pending_plan": record.pending_plan,
+            "pending_length": record.pending_length,
             "payment_due": due if is_due else None,
             "opened_at": record.opened_at.isoformat(),
         }
     )
 
 
-def preview_shown(plan: str, found: ChangePreview, credits_now: int, *, is_larger: bool) -> ChangePreviewOut:
+def preview_shown(offer: Offer, found: ChangePreview, credits_now: int, *, at_once: bool) -> ChangePreviewOut:
     """A preview in the API's words."""
     return ChangePreviewOut(
-        plan=plan,
-        when="now" if is_larger else "period_end",
+        plan=offer.plan,
+        length=offer.length,
+        when="now" if at_once else "period_end",
         due_now=_money(found.due_now),
         due_next=_money(found.due_next),
         next_at=found.next_at.isoformat(),

@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.wiring.foundation import Foundation
 from processes.mails import on_subscription_change
@@ -54,7 +55,7 @@ def build_payments(
         ids=base.identifiers,
         clock=base.clock,
         plans=base.catalogue.plans,
-        changed=on_subscription_change if base.settings.sends_mail else None,
+        changed=partial(on_subscription_change, base.catalogue.plans) if base.settings.sends_mail else None,
     )
     payments = Payments(
         log=base.sequencer,

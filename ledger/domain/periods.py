@@ -49,6 +49,11 @@ def share_of_time_floor(amount: int, start: datetime, end: datetime, now: dateti
     return amount * remaining // length
 
 
+def share_of_time_ceiling(amount: int, start: datetime, end: datetime, now: datetime) -> int:
+    """ceil(amount × what remains of the period at `now`); all before its start, none after its end."""
+    return -share_of_time_floor(-amount, start, end, now)
+
+
 def days_between(first: date, now: datetime) -> int:
     """How many whole UTC days from the beginning of `first` have passed at `now`; never negative."""
     return max(0, (now.astimezone(UTC).date() - first).days)

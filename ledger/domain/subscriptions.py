@@ -200,6 +200,17 @@ def credits_of_upgrade(subscription: Subscription, current: Plan, target: Plan, 
     return max(0, min(more, target.credits - subscription.granted))
 
 
+def credits_of_rest(subscription: Subscription, at: datetime) -> int:
+    """Credits that were granted for what remains of the newest period, rounded up; none if it began after `at`.
+
+    So many fewer does a period bring that begins within it, if what was left of it was credited in money.
+    """
+    start, end = subscription.period_start, subscription.period_end
+    if start >= at:
+        return 0
+    return periods.share_of_time_ceiling(subscription.granted, start, end, at)
+
+
 def decide_cancellation(account: Account, command: CancelSubscription, _now: datetime) -> list[Event]:
     """End with the period."""
     subscription = _active(account, command.subscription_id)

@@ -241,6 +241,13 @@ def _line(line: Json, offers: Offers) -> InvoiceLine:
     )
 
 
+def read_preview(shown: Json) -> tuple[Money, datetime | None]:
+    """What an invoice to come asks for, and when the whole period on it ends, if one is. Raises `RailProtocolError`."""
+    with understood("Stripe"):
+        whole = [_time(line["period"]["end"]) for line in shown["lines"]["data"] if not _is_proration(line)]
+        return Money(amount_of(shown["amount_due"]), USD), max(whole, default=None)
+
+
 def _is_proration(line: Json) -> bool:
     parent = line["parent"] or {}
     for name in ("subscription_item_details", "invoice_item_details"):

@@ -21,7 +21,7 @@ from rails.recurring import (
 )
 from rails.stripe.billing_calls import BillingCalls
 from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
-from rails.stripe.reading import amount_of, name_of
+from rails.stripe.reading import name_of
 from rails.stripe.reading_subscriptions import (
     Managed,
     intents_of,
@@ -31,6 +31,7 @@ from rails.stripe.reading_subscriptions import (
     read_managed,
     read_offer,
     read_phase_start,
+    read_preview,
     read_session_of_subscription,
     read_subscription,
     subscription_of_invoice,
@@ -186,19 +187,20 @@ class CardSubscriptions:
         try:
             managed = read_managed(await self._calls.subscription(reference))
             items = [{"id": managed.item, "price": await self._price(offer)}]
-            then = await self._preview(reference, {"items": items, "proration_behavior": "none"})
-            due_now = Money(0, USD)
+            then, _ = await self._preview(reference, {"items": items, "proration_behavior": "none"})
+            due_now, next_at = Money(0, USD), managed.period_end
             if now:
                 at_once = {"items": items, "proration_date": int(at.timestamp()), **_PRORATED}
-                due_now = await self._preview(reference, at_once)
+                due_now, period_end = await self._preview(reference, at_once)
+                # Another length begins a period anew; parts of periods leave it as it is.
+                next_at = period_end or next_at
         except Refused as refused:
             raise ChangeRefused(str(refused.code)) from refused
-        return ChangePreview(due_now=due_now, due_next=then, next_at=managed.period_end, at=at)
+        return ChangePreview(due_now=due_now, due_next=then, next_at=next_at, at=at)
 
-    async def _preview(self, reference: str, details: Json) -> Money:
+    async def _preview(self, reference: str, details: Json) -> tuple[Money, datetime | None]:
         shown = await self._calls.preview({"subscription": reference, "subscription_details": details})
-        with understood("Stripe"):
-            return Money(amount_of(shown["amount_due"]), USD)
+        return read_preview(shown)
 
     async def change_plan(self, reference: str, offer: Offer, *, at: datetime | None, key: str) -> None:
         """At once: prorated, and only if it is paid. Later: a schedule with a second phase."""

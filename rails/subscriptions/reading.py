@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from ledger.domain.commands import (
     CancelSubscription,
     ChangePlan,
@@ -19,7 +21,9 @@ from ledger.domain.commands import (
     ResumeSubscription,
 )
 from ledger.domain.state import Account, Subscription
-from ledger.plans import Plan
+from ledger.domain.subscriptions import credits_of_rest, credits_of_upgrade
+from ledger.plans import FREE, Plan
+from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
 from rails.recurring import Invoice, InvoiceLine, Offer, SubscriptionObservation, SubscriptionStatus
 
 Plans = Mapping[str, Plan]
@@ -33,6 +37,8 @@ class PeriodBought:
     offer: Offer
     starts_at: datetime
     ends_at: datetime
+    rest_credited: bool = False
+    """What was left of the period before is credited on the same invoice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,8 @@ def bought(invoice: Invoice, plans: Plans) -> Sequence[Bought]:
     whole = [line for line in invoice.lines if _is_of(line, plans) and not line.proration]
     if whole:
         latest = sorted(whole, key=lambda line: line.starts_at, reverse=True)
-        return [_period(line) for line in latest if line.ends_at > line.starts_at]
+        credited = any(line.proration and line.amount_minor < 0 for line in invoice.lines)
+        return [_period(line, credited) for line in latest if line.ends_at > line.starts_at]
     parts = [line for line in invoice.lines if _is_of(line, plans) and line.amount_minor > 0]
     if not parts:
         return []
@@ -71,9 +78,66 @@ def _rank(offer: Offer | None, plans: Plans) -> int:
     return -1 if offer is None else plans[offer.plan].rank
 
 
-def _period(line: InvoiceLine) -> PeriodBought:
+def _period(line: InvoiceLine, credited: bool) -> PeriodBought:
     assert line.offer is not None
-    return PeriodBought(offer=line.offer, starts_at=line.starts_at, ends_at=line.ends_at)
+    return PeriodBought(
+        offer=line.offer, starts_at=line.starts_at, ends_at=line.ends_at, rest_credited=credited
+    )
+
+
+def starts_at_once(present: Offer, wanted: Offer, plans: Plans) -> bool:
+    """Whether a change can begin now: neither the plan nor the length is a smaller one.
+
+    Anything else begins with the next period, so that no money has to be sent back.
+    """
+    rank = plans[present.plan].rank if present.plan in plans else -1
+    return plans[wanted.plan].rank >= rank and wanted.months >= present.months
+
+
+def invoiced_period(
+    name: str, what: PeriodBought, known: Subscription | None, plans: Plans
+) -> PeriodInvoiced:
+    """The period as it was sold for its length; less what was credited of the one within which it begins."""
+    plan = plans[what.offer.plan].sold_for(what.offer.months)
+    if what.rest_credited and known is not None and plan.period != "day":
+        left = plan.credits - credits_of_rest(known, what.starts_at)
+        plan = msgspec.structs.replace(plan, credits=max(0, left))
+    return PeriodInvoiced(subscription_id=name, plan=plan, starts_at=what.starts_at, ends_at=what.ends_at)
+
+
+def invoiced_change(
+    name: str, what: PlanBought, known: Subscription, plans: Plans, now: datetime
+) -> ChangeInvoiced | None:
+    """The larger plan for the rest of the period; None if it is not a larger one."""
+    current, target = _present(known, plans), plans[what.offer.plan]
+    if target.rank <= current.rank:
+        return None
+    current, target = (plan.sold_for(what.offer.months) for plan in (current, target))
+    more = credits_of_upgrade(known, current, target, now)
+    return ChangeInvoiced(subscription_id=name, current=current, target=target, credits=more)
+
+
+def _present(known: Subscription, plans: Plans) -> Plan:
+    """The plan of the newest period; as it was sold, if the catalogue has it no more."""
+    sold = [period.terms for period in known.periods if period.terms and period.plan == known.plan]
+    found = plans.get(known.plan) or next(iter(sold), None)
+    if found is None:
+        return plans[FREE]
+    return found
+
+
+def credits_at_once(
+    known: Subscription | None, present: Offer, wanted: Offer, plans: Plans, at: datetime
+) -> int:
+    """Credits that a change brings at once."""
+    if known is None:
+        return 0
+    target = plans[wanted.plan].sold_for(wanted.months)
+    if target.period == "day":
+        return 0
+    if wanted.length != present.length:
+        return max(0, target.credits - credits_of_rest(known, at))
+    return credits_of_upgrade(known, _present(known, plans).sold_for(wanted.months), target, at)
 
 
 def changes(account: Account, seen: SubscriptionObservation, plans: Plans) -> Sequence[Command]:

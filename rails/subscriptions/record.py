@@ -59,7 +59,9 @@ class SubscriptionRecord:
     period_end: datetime | None = None
     cancels: bool = False
     next_plan: str | None = None
+    next_length: str | None = None
     pending_plan: str | None = None
+    pending_length: str | None = None
     next_attempt_at: datetime | None = None
     pay_url: str | None = None
 
@@ -138,7 +140,9 @@ def with_observation(
         period_end=seen.period_end or record.period_end,
         cancels=seen.cancels,
         next_plan=None if seen.next_offer is None else seen.next_offer.plan,
+        next_length=None if seen.next_offer is None else seen.next_offer.length,
         pending_plan=None if seen.pending_offer is None else seen.pending_offer.plan,
+        pending_length=None if seen.pending_offer is None else seen.pending_offer.length,
         next_attempt_at=None if unpaid is None else unpaid.next_attempt_at,
         pay_url=None if unpaid is None else unpaid.pay_url,
     )

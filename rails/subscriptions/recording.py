@@ -11,7 +11,6 @@ from functools import partial
 
 from ledger.domain.account import decide as decide_account
 from ledger.domain.state import Account
-from ledger.domain.subscriptions import credits_of_upgrade
 from ledger.identifiers import CommandKey, Identifiers, PaymentId, encode_crockford, is_identifier
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.money import USD
@@ -19,7 +18,7 @@ from ledger.plans import Plan
 from rails.contract import Instructions, Observation
 from rails.domain import events
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, bringing
-from rails.domain.invoiced import ChangeInvoiced, Invoiced, PeriodInvoiced
+from rails.domain.invoiced import Invoiced
 from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
 from rails.domain.pricing import PACK, credits_down
 from rails.domain.reading import lots_needed_max
@@ -27,7 +26,15 @@ from rails.payments.unasked import Unasked, open_unasked
 from rails.quotes.rates import rate_to_usd
 from rails.recurring import Invoice, SubscriptionObservation, SubscriptionStatus
 from rails.store.tables import MONEY_TABLE, OPENING_TABLE, ORDINAL_TABLE, SUBSCRIPTION_TABLE
-from rails.subscriptions.reading import Bought, PeriodBought, PlanBought, bought, changes
+from rails.subscriptions.reading import (
+    Bought,
+    PeriodBought,
+    PlanBought,
+    bought,
+    changes,
+    invoiced_change,
+    invoiced_period,
+)
 from rails.subscriptions.record import PREFIX, SubscriptionRecord, record_of, with_observation
 from rails.subscriptions.refusals import SubscriptionUnknown
 
@@ -245,16 +252,9 @@ class SubscriptionRecorder:
         known = account.status.find_subscription(name)
         match what:
             case PeriodBought() if known is None or not known.has_granted(what.starts_at):
-                plan = self._plans[what.offer.plan]
-                return PeriodInvoiced(
-                    subscription_id=name, plan=plan, starts_at=what.starts_at, ends_at=what.ends_at
-                )
+                return invoiced_period(name, what, known, self._plans)
             case PlanBought() if known is not None and known.ended_at is None:
-                current, target = self._plans[known.plan], self._plans[what.offer.plan]
-                if target.rank <= current.rank:
-                    return None
-                more = credits_of_upgrade(known, current, target, now)
-                return ChangeInvoiced(subscription_id=name, current=current, target=target, credits=more)
+                return invoiced_change(name, what, known, self._plans, now)
             case _:
                 return None
 

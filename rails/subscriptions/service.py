@@ -20,7 +20,6 @@ from typing import Any
 import structlog
 
 from ledger.clock import Clock
-from ledger.domain.subscriptions import credits_of_upgrade
 from ledger.identifiers import AccountId, Identifiers
 from ledger.log.model import LogWriter
 from ledger.log.reader import LogReader
@@ -38,6 +37,7 @@ from rails.recurring import (
     SubscriptionStatus,
 )
 from rails.store.subscriptions import SubscriptionStore
+from rails.subscriptions.reading import credits_at_once, starts_at_once
 from rails.subscriptions.record import (
     PREFIX,
     SubscriptionRecord,
@@ -252,30 +252,35 @@ class Subscriptions:
 
     # --- changes -------------------------------------------------------------------------------
 
-    async def preview(self, subscription_id: str, offer: Offer) -> tuple[ChangePreview, int, bool]:
-        """What a change would cost, the credits that it brings at once, and whether it begins at once."""
-        record, is_larger = await self._changeable(subscription_id, offer)
+    async def preview(
+        self, subscription_id: str, offer: Offer, *, later: bool = False
+    ) -> tuple[ChangePreview, int, bool]:
+        """What a change would cost, the credits that it brings at once, and whether it begins at once.
+
+        `later`: only after the period, although it could begin at once.
+        """
+        record, now = await self._changeable(subscription_id, offer, later=later)
         async with self._in_time():
-            shown = await self._recurring(record.rail).preview_change(_name(record), offer, now=is_larger)
-        if not is_larger:
+            shown = await self._recurring(record.rail).preview_change(_name(record), offer, now=now)
+        if not now:
             return shown, 0, False
         account = (await self._reader.state(record.account_id)).state
         known = account.status.find_subscription(subscription_id)
-        if known is None:
-            return shown, 0, True
-        current, target = self._plans[known.plan], self._plans[offer.plan]
-        return shown, credits_of_upgrade(known, current, target, shown.at), True
+        return shown, credits_at_once(known, record.offer, offer, self._plans, shown.at), True
 
     async def change(
-        self, subscription_id: str, offer: Offer, *, at: datetime | None, key: str
+        self, subscription_id: str, offer: Offer, *, at: datetime | None, key: str, later: bool = False
     ) -> SubscriptionRecord:
-        """Another plan: a larger one at once, at the price shown for `at`; a smaller one after the period."""
-        record, is_larger = await self._changeable(subscription_id, offer)
-        if is_larger:
+        """Another plan or length: a larger one at once, at the price shown for `at`; a smaller one after the period.
+
+        `later`: after the period in any case.
+        """
+        record, at_once = await self._changeable(subscription_id, offer, later=later)
+        if at_once:
             now = self._clock()
             if at is None or not now - PREVIEW_LASTS <= at <= now:
                 raise PreviewStale(seconds_max=PREVIEW_LASTS // timedelta(seconds=1))
-        when = at if is_larger else None
+        when = at if at_once else None
         return await self._do(record, lambda rail, name: rail.change_plan(name, offer, at=when, key=key))
 
     async def cancel(self, subscription_id: str) -> SubscriptionRecord:
@@ -309,18 +314,20 @@ class Subscriptions:
             raise NotRunning(state=record.status.value)
         return record
 
-    async def _changeable(self, subscription_id: str, offer: Offer) -> tuple[SubscriptionRecord, bool]:
-        """The subscription, and whether the plan is a larger one."""
+    async def _changeable(
+        self, subscription_id: str, offer: Offer, *, later: bool
+    ) -> tuple[SubscriptionRecord, bool]:
+        """The subscription, and whether the change begins at once."""
         record = await self._running(subscription_id)
-        target, current = self._paid_plan(offer.plan), self._plans.get(record.plan)
+        self._paid_plan(offer.plan)
         if record.pending_plan is not None:
             raise ChangeWaits(plan=record.pending_plan)
-        if offer.plan == record.plan or offer.length != record.length:
+        if offer == record.offer:
             raise PlanUnchanged(plan=record.plan)
-        is_larger = current is None or target.rank > current.rank
-        if is_larger and record.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING):
+        at_once = not later and starts_at_once(record.offer, offer, self._plans)
+        if at_once and record.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING):
             raise NotRunning(state=record.status.value)
-        return record, is_larger
+        return record, at_once
 
     # -------------------------------------------------------------------------------------------
 

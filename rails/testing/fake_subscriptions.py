@@ -27,7 +27,6 @@ PAY_URL = "https://fake.test/invoices/"
 PORTAL_URL = "https://fake.test/portal/"
 TRIES_MAX = 4
 """After so many failures in a row a renewal has failed for good."""
-_MONTHS = {"month": 1, "year": 12}
 _RUNNING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.UNPAID)
 
 Announce = Callable[[str], Awaitable[None]]
@@ -93,7 +92,7 @@ class FakeSubscriptions:
             reference=known.reference,
             offer=known.order.offer,
             period_start=start,
-            period_end=months_after(start, _MONTHS[known.order.offer.length]),
+            period_end=months_after(start, known.order.offer.months),
         )
         self._bill(known, [self._whole(known)])
         await self._changed(known)
@@ -135,7 +134,7 @@ class FakeSubscriptions:
             offer=offer,
             next_offer=None,
             period_start=seen.period_end,
-            period_end=months_after(seen.period_end, _MONTHS[offer.length]),
+            period_end=months_after(seen.period_end, offer.months),
         )
         self._bill(known, [self._whole(known)])
         if not known.card_works:
@@ -187,11 +186,11 @@ class FakeSubscriptions:
         """What a change would cost."""
         known, at = self._running(reference), self._clock().replace(microsecond=0)
         assert known.seen.period_end is not None
-        due = sum(line.amount_minor for line in self._parts(known, offer, at)) if now else 0
+        lines = self._parts(known, offer, at) if now else []
         return ChangePreview(
-            due_now=Money(max(due, 0), USD),
+            due_now=Money(max(sum(line.amount_minor for line in lines), 0), USD),
             due_next=Money(self._price(offer), USD),
-            next_at=known.seen.period_end,
+            next_at=max([line.ends_at for line in lines], default=known.seen.period_end),
             at=at,
         )
 
@@ -258,13 +257,13 @@ class FakeSubscriptions:
         )
 
     def _parts(self, known: _Subscription, offer: Offer, at: datetime) -> list[InvoiceLine]:
-        """A credit for the time that is left, and the charge for it."""
+        """A credit for the time that is left, and the charge for it: the same time, or a period of another length."""
         seen = known.seen
         assert seen.offer is not None
         assert seen.period_start is not None
         assert seen.period_end is not None
         start, end = seen.period_start, seen.period_end
-        return [
+        credit, charge = (
             InvoiceLine(
                 offer=of,
                 starts_at=at,
@@ -273,7 +272,11 @@ class FakeSubscriptions:
                 amount_minor=sign * share_of_time_floor(self._price(of), start, end, at),
             )
             for sign, of in ((-1, seen.offer), (1, offer))
-        ]
+        )
+        if offer.length != seen.offer.length:
+            end, whole = months_after(at, offer.months), self._price(offer)
+            charge = replace(charge, ends_at=end, proration=False, amount_minor=whole)
+        return [credit, charge]
 
     def _bill(self, known: _Subscription, lines: list[InvoiceLine]) -> None:
         self._invoices += 1
@@ -296,6 +299,9 @@ class FakeSubscriptions:
         seen = replace(known.seen, invoices=kept, status=SubscriptionStatus.ACTIVE)
         if seen.pending_offer is not None and any(line.proration for line in invoice.lines):
             seen = replace(seen, offer=seen.pending_offer, pending_offer=None)
+            for line in invoice.lines:
+                if not line.proration:
+                    seen = replace(seen, period_start=line.starts_at, period_end=line.ends_at)
         known.seen, known.failures = seen, 0
         receipt = FundsReceipt(
             money_ref=f"{self._name}:{invoice.reference}",

@@ -262,6 +262,48 @@ class RecurringContract:
         assert (seen.offer, seen.next_offer) == (smaller, None)
         assert seen.invoices[-1].due == shown.due_next
 
+    async def test_a_month_becomes_a_year_at_once_and_its_rest_is_credited(
+        self, subscriber: Subscriber, world: RenewingWorld
+    ) -> None:
+        await subscriber.pay()
+        reference, year = await subscriber.reference(), Offer(plan=world.offers[0].plan, length="year")
+        shown = await subscriber.rail.preview_change(reference, year, now=True)
+        await subscriber.rail.change_plan(reference, year, at=shown.at, key="longer")
+        seen = await subscriber.seen()
+        assert (seen.offer, seen.pending_offer, seen.next_offer) == (year, None, None)
+        second = seen.invoices[-1]
+        (credit,) = [line for line in second.lines if line.proration]
+        (whole,) = [line for line in second.lines if not line.proration]
+        assert credit.amount_minor < 0 < whole.amount_minor
+        assert second.due == shown.due_now
+        assert second.due.minor == whole.amount_minor + credit.amount_minor
+        assert (whole.offer, whole.starts_at, whole.ends_at) == (year, seen.period_start, seen.period_end)
+        assert whole.ends_at - whole.starts_at > timedelta(days=364)
+        assert abs(shown.next_at - whole.ends_at) < timedelta(minutes=5)
+        assert shown.due_next.minor == whole.amount_minor
+
+    async def test_a_year_becomes_a_month_after_it(self, rail: RecurringRail, world: RenewingWorld) -> None:
+        month = world.offers[0]
+        subscriber = await subscriber_for(world, rail, Offer(plan=month.plan, length="year"))
+        first = await subscriber.pay()
+        reference = await subscriber.reference()
+        shown = await rail.preview_change(reference, month, now=False)
+        assert (shown.due_now.minor, shown.next_at) == (0, first.period_end)
+        await rail.change_plan(reference, month, at=None, key="shorter")
+        seen = await subscriber.seen()
+        assert (seen.offer, seen.next_offer, len(seen.invoices)) == (first.offer, month, 1)
+        for _ in range(12):  # a world may only know months
+            if seen.offer != month:
+                await world.next_period(reference)
+                seen = await subscriber.seen()
+        assert (seen.offer, seen.next_offer) == (month, None)
+        (line,) = seen.invoices[1].lines
+        assert (line.offer, line.starts_at, line.amount_minor) == (
+            month,
+            first.period_end,
+            shown.due_next.minor,
+        )
+
     async def test_a_cancelled_subscription_ends_with_its_period_unless_it_is_resumed(
         self, subscriber: Subscriber, world: RenewingWorld
     ) -> None:

@@ -97,7 +97,7 @@ class Renews(Protocol):
     """A world where people subscribe, and where time charges them again."""
 
     offers: tuple[Offer, Offer]
-    """Two plans of the rail's catalogue for the same length, the smaller one first."""
+    """Two plans of the rail's catalogue for a month, the smaller one first. The smaller one is sold by the year, too."""
 
     async def pay_page(self, instructions: Instructions) -> None:
         """The payer subscribes on the page."""

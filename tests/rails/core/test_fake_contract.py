@@ -25,7 +25,8 @@ class FakeWorld:
         self.network = FakeNetwork(self.clock)
         self.foreign_asset = USDT
         self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
-        self.network.subscriptions.prices = dict(zip(self.offers, (800, 2_000), strict=True))
+        year = Offer(plan="starter", length="year")
+        self.network.subscriptions.prices = dict(zip((*self.offers, year), (800, 2_000, 8_000), strict=True))
 
     async def start(self, references: ReferenceStore) -> Rail:
         return FakeRail(self.network)

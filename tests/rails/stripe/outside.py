@@ -298,7 +298,8 @@ class CardWorld:
 
     async def stock(self) -> None:
         """Put both plans into the catalogue, once."""
-        for offer, cents in zip(self.offers, ("800", "2000"), strict=True):
+        offers = (*self.offers, Offer(plan=self.offers[0].plan, length="year"))
+        for offer, cents in zip(offers, ("800", "2000", "8000"), strict=True):
             product = await self.sandbox.api("POST", "products", data={"name": offer.plan.title()})
             price = {
                 "product": product.json()["id"],
