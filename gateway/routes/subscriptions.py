@@ -300,15 +300,17 @@ def shown(record: SubscriptionRecord, catalogue: Catalogue) -> RecurringOut:
 
 def preview_shown(offer: Offer, found: ChangePreview, credits_now: int, *, at_once: bool) -> ChangePreviewOut:
     """A preview in the API's words."""
-    return ChangePreviewOut(
-        plan=offer.plan,
-        length=offer.length,
-        when="now" if at_once else "period_end",
-        due_now=_money(found.due_now),
-        due_next=_money(found.due_next),
-        next_at=found.next_at.isoformat(),
-        credits_now=credits_now,
-        prorated_at=found.at.isoformat(),
+    return ChangePreviewOut.model_validate(
+        {
+            "plan": offer.plan,
+            "length": offer.length,
+            "when": "now" if at_once else "period_end",
+            "due_now": _money(found.due_now),
+            "due_next": _money(found.due_next),
+            "next_at": found.next_at.isoformat(),
+            "credits_now": credits_now,
+            "prorated_at": found.at.isoformat(),
+        }
     )
 
 

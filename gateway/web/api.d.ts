@@ -83,6 +83,7 @@ export interface BuysOut {
 /** What a change of plan costs: now, and with the next period. */
 export interface ChangePreviewOut {
   plan: string;
+  length: "month" | "year";
   when: "now" | "period_end";
   due_now: MoneyOut;
   due_next: MoneyOut;
@@ -454,7 +455,9 @@ export interface RecurringOut {
   period_end: string | null;
   cancels: boolean;
   next_plan: string | null;
+  next_length: "month" | "year" | null;
   pending_plan: string | null;
+  pending_length: "month" | "year" | null;
   payment_due: PaymentDueOut | null;
   opened_at: string;
 }

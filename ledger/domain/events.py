@@ -277,7 +277,7 @@ class SubscriptionRenewed(Event, frozen=True, kw_only=True):
 
 
 class PeriodRevoked(Event, frozen=True, kw_only=True):
-    """A period brings its plan no more: its money went back."""
+    """A period, or a larger plan for the rest of it, brings its plan no more: its money went back."""
 
     subscription_id: str
     payment_id: str
@@ -286,13 +286,13 @@ class PeriodRevoked(Event, frozen=True, kw_only=True):
 
 
 class PeriodRestored(Event, frozen=True, kw_only=True):
-    """A revoked period brings its plan again: its money came back."""
+    """A revoked period, or larger plan, brings its plan again: its money came back."""
 
     subscription_id: str
     payment_id: str
     period_start: datetime
     until: datetime
-    """When it is over now: later by the time for which it was revoked."""
+    """When it is over now: later by the time for which it was revoked; of a larger plan, the end of its period."""
 
 
 class PlanUpgraded(Event, frozen=True, kw_only=True):
@@ -304,6 +304,8 @@ class PlanUpgraded(Event, frozen=True, kw_only=True):
     at: datetime
     terms: Plan | None = None
     """The larger plan as it was sold."""
+    payment_id: str = ""
+    """What paid for it; empty if it was paid out of what the provider kept, and in events of before."""
 
 
 class DowngradeScheduled(Event, frozen=True, kw_only=True):

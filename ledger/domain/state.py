@@ -42,8 +42,21 @@ PERIODS_KEPT = 24
 STARTS_KEPT = 24
 """How many starts of paid periods are remembered. What began before all of them counts as granted."""
 
+UPGRADES_KEPT = 8
+"""How many larger plans of one period are kept: there are as many as there are plans above it."""
+
 OTHERS_KEPT = 3
 """How many subscriptions are kept beside the newest."""
+
+
+class Upgrade(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A larger plan for the rest of a period."""
+
+    plan: str
+    payment_id: str = ""
+    terms: Plan | None = None
+    revoked_at: datetime | None = None
+    """Since when its money is not ours, and it brings nothing."""
 
 
 class Period(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -57,6 +70,16 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     payment_id: str = ""
     revoked_at: datetime | None = None
     """Since when its money is not ours, and it brings nothing."""
+    upgrades: tuple[Upgrade, ...] = ()
+    """Larger plans for the rest of it, in the order in which they were paid. `plan` and `terms` stay those it began with."""
+
+    @property
+    def brings(self) -> tuple[str, Plan | None]:
+        """The plan that it brings, and that as it was sold: the last upgrade whose money is ours."""
+        for upgrade in reversed(self.upgrades):
+            if upgrade.revoked_at is None:
+                return upgrade.plan, upgrade.terms
+        return self.plan, self.terms
 
 
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -45,10 +45,12 @@ from ledger.domain.refusals import (
 from ledger.domain.state import (
     PERIODS_KEPT,
     STARTS_KEPT,
+    UPGRADES_KEPT,
     Account,
     Period,
     Schedule,
     Subscription,
+    Upgrade,
     with_status,
     with_subscription,
 )
@@ -173,6 +175,7 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
         to_plan=target.name,
         at=now,
         terms=target,
+        payment_id="" if command.consideration is None else command.consideration.payment_id,
     )
     grants = _grants(
         subscription.subscription_id,
@@ -354,8 +357,9 @@ def changed(
 
 def _upgraded(old: Subscription, event: PlanUpgraded) -> tuple[Period, ...]:
     """The newest period brings the larger plan."""
+    upgrade = Upgrade(event.to_plan, event.payment_id, event.terms)
     return tuple(
-        msgspec.structs.replace(period, plan=event.to_plan, terms=event.terms)
+        msgspec.structs.replace(period, upgrades=(*period.upgrades, upgrade)[-UPGRADES_KEPT:])
         if period.start == old.period_start
         else period
         for period in old.periods

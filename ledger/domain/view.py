@@ -93,7 +93,8 @@ def _in_force(
     last = subscription.lasts_until
     goes_on = not subscription.cancels and subscription.ended_at is None
     for period in subscription.periods:
-        plan = period.terms or plans.get(period.plan)
+        name, terms = period.brings
+        plan = terms or plans.get(name)
         if plan is None or period.revoked_at is not None:
             continue
         grace = plan.grace_seconds if goes_on and period.until == last else 0
@@ -178,7 +179,7 @@ def _subscription_views(account: Account, now: datetime) -> tuple[SubscriptionVi
             plan, period = max(present, key=lambda found: (found[0].rank, found[1].start))
             views.append(_subscription_view(subscription, plan.name, period))
         elif ahead:
-            views.append(_subscription_view(subscription, ahead[0].plan, ahead[0]))
+            views.append(_subscription_view(subscription, ahead[0].brings[0], ahead[0]))
     return tuple(views)
 
 

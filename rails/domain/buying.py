@@ -182,10 +182,14 @@ def _again(
 
 
 def _period_of(payment: Payment) -> str | None:
-    """The subscription of which the payment buys a period; None if it buys something else."""
+    """The subscription of which the payment buys a period, or a larger plan for its rest; None if neither."""
     facts = payment.facts()
     match facts.purchase or facts.invoiced:
-        case PlanSold(subscription_id=name) | PeriodInvoiced(subscription_id=name):
+        case (
+            PlanSold(subscription_id=name)
+            | PeriodInvoiced(subscription_id=name)
+            | ChangeInvoiced(subscription_id=name)
+        ):
             return name
         case _:
             return None

@@ -119,11 +119,8 @@ def invoiced_change(
 
 def _present(known: Subscription, plans: Plans) -> Plan:
     """The plan of the newest period; as it was sold, if the catalogue has it no more."""
-    sold = [period.terms for period in known.periods if period.terms and period.plan == known.plan]
-    found = plans.get(known.plan) or next(iter(sold), None)
-    if found is None:
-        return plans[FREE]
-    return found
+    sold = (terms for name, terms in (period.brings for period in known.periods) if name == known.plan)
+    return plans.get(known.plan) or next(sold, None) or plans[FREE]
 
 
 def credits_at_once(

@@ -25,6 +25,7 @@ def outside(visitor: Visitor) -> FakeSubscriptions:
     """The provider, with its catalogue."""
     found = visitor.product.rails["card"].network.subscriptions
     found.prices = {Offer(plan=plan, length="month"): cents for plan, cents in PRICES.items()}
+    found.prices |= {Offer(plan=plan, length="year"): 10 * cents for plan, cents in PRICES.items()}
     return found
 
 
@@ -120,6 +121,39 @@ async def test_a_change_shows_what_it_costs_now_and_then(arrive: Arrive, screen:
     await picture(visitor, "subscription-becomes")
     await card.get_by_role("button", name="Keep Pro").click()
     await expect(card).to_contain_text("Renews on")
+
+
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
+async def test_a_month_becomes_a_year_and_back_with_what_it_costs(
+    arrive: Arrive, screen: tuple[str, int]
+) -> None:
+    theme, width = screen
+    visitor = await arrive(theme=theme, width=width)
+    await subscribed(visitor, "starter", f"longer-{theme}-{width}@example.com")
+    page, card = visitor.page, visitor.page.locator(".subscription")
+    dialog = page.get_by_role("dialog")
+    await card.get_by_role("button", name="Change plan").click()
+    await dialog.get_by_label("By the year").check()
+    await dialog.get_by_label("Starter").check()
+    await expect(dialog.locator(".preview")).to_contain_text("$80.00 a year")
+    await dialog.get_by_label("Not before this period ends").check()
+    await expect(dialog.locator(".preview")).to_contain_text("$0.00")
+    await expect(dialog.get_by_role("button", name="Change then")).to_be_visible()
+    await picture(visitor, "subscription-preview-year-later")
+    await dialog.get_by_label("Not before this period ends").uncheck()
+    await expect(dialog.locator(".preview")).to_contain_text("images more")
+    assert await faults(page) == []
+    await picture(visitor, "subscription-preview-year")
+    await dialog.get_by_role("button", name=re.compile(r"^Pay \$7[12]\.\d\d and change$")).click()
+    await expect(card).to_contain_text("by the year")
+    await picture(visitor, "subscription-by-the-year")
+    await card.get_by_role("button", name="Change plan").click()
+    await dialog.get_by_label("By the month").check()
+    await dialog.get_by_label("Pro").check()
+    await expect(dialog.locator(".preview")).to_contain_text("$20.00 a month")
+    await dialog.get_by_role("button", name="Change then").click()
+    await expect(card).to_contain_text("Becomes Pro, by the month on")
+    await picture(visitor, "subscription-becomes-monthly")
 
 
 @pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)

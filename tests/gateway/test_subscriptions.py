@@ -10,7 +10,11 @@ import httpx
 import pytest
 
 from gateway.commands.erase import erase_person
+from gateway.routes.subscriptions import shown
+from ledger.catalogue import Catalogue
+from ledger.plans import Plan
 from rails.recurring import Offer
+from rails.subscriptions.record import opened_record
 from rails.subscriptions.service import PAGES_MAX
 from rails.testing.fake_subscriptions import FakeSubscriptions
 from tests.gateway.stack import Gateway, credits_of, soon
@@ -25,7 +29,7 @@ PRICES = {
 def outside(gateway: Gateway) -> FakeSubscriptions:
     """The provider, with its catalogue."""
     found = gateway.fake.network.subscriptions
-    found.prices = PRICES
+    found.prices = dict(PRICES)
     return found
 
 
@@ -140,6 +144,33 @@ async def test_a_second_plan_is_refused_and_the_first_can_be_changed(
     assert resumed["next_plan"] is None
 
 
+async def test_a_month_becomes_a_year_and_another_change_may_wait_for_the_period(
+    gateway: Gateway, outside: FakeSubscriptions
+) -> None:
+    outside.prices |= {Offer(plan="starter", length="year"): 8_000}
+    client = await gateway.person("longer@example.com")
+    opened = await subscribed(gateway, outside, client)
+    base, year = f"/v1/subscriptions/{opened['id']}", {"plan": "starter", "length": "year"}
+    shown = (await client.post(f"{base}/preview", json=year)).json()
+    assert (shown["when"], shown["length"], shown["due_next"]["amount_minor"]) == ("now", "year", 8_000)
+    changed = await client.post(f"{base}/change", json={**year, "prorated_at": shown["prorated_at"]})
+    assert (changed.status_code, changed.json()["length"]) == (200, "year")
+    waits = {"plan": "pro", "length": "month"}
+    assert (await client.post(f"{base}/preview", json=waits)).json()["when"] == "period_end"
+    later = (await client.post(f"{base}/change", json=waits)).json()
+    assert (later["plan"], later["next_plan"], later["next_length"]) == ("starter", "pro", "month")
+
+
+async def test_plans_of_the_owners_catalogue_have_its_labels() -> None:
+    plan = Plan(name="atelier", label="Atelier", price_usd_minor=900, period="month", credits=1, rank=1)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    record = opened_record(
+        "subscr_1", "acct_1", "card", Offer(plan="atelier", length="month"), now=now, page_expires_at=now
+    )
+    assert shown(record, Catalogue({"atelier": plan}, {})).plan_label == "Atelier"
+    assert shown(record, Catalogue({}, {})).plan_label == "atelier", "it is sold no more"
+
+
 async def test_cancelling_and_resuming_are_the_same_however_often(
     gateway: Gateway, outside: FakeSubscriptions
 ) -> None:
@@ -212,7 +243,8 @@ async def test_bad_requests_to_subscribe_are_named_and_open_nothing(
         ({"plan": "pro", "prorated_at": "2026-01-01T00:00:00"}, "invalid_request"),
         ({"plan": "pro", "prorated_at": 5}, "invalid_request"),
         ({"plan": "starter"}, "plan_unchanged"),
-        ({"plan": "starter", "length": "year"}, "plan_unchanged"),
+        ({"plan": "starter", "length": "year"}, "preview_stale"),
+        ({"plan": "pro", "at_period_end": "yes"}, "invalid_request"),
         ({"plan": "nowhere"}, "plan_unknown"),
     ],
 )

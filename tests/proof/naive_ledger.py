@@ -32,6 +32,21 @@ class Stretch:
     plan: str
     start: datetime
     until: datetime
+    payment: str = ""
+    gone_since: datetime | None = None
+    """Since when its money is not ours."""
+    larger: list[Larger] = field(default_factory=list)
+    """Larger plans for the rest of it."""
+
+    def brings(self) -> str:
+        return next((one.plan for one in reversed(self.larger) if not one.gone), self.plan)
+
+
+@dataclass
+class Larger:
+    plan: str
+    payment: str
+    gone: bool = False
 
 
 @dataclass
@@ -84,9 +99,10 @@ class Book(NaiveAccount):
     def rules(self, now: datetime) -> Rules:
         found = [self.plans["free"]]
         for mine in self.memberships.values():
-            for stretch in mine.stretches:
-                rules = self.plans[stretch.plan]
-                is_last = all(stretch.until >= other.until for other in mine.stretches)
+            here = [stretch for stretch in mine.stretches if stretch.gone_since is None]
+            for stretch in here:
+                rules = self.plans[stretch.brings()]
+                is_last = all(stretch.until >= other.until for other in here)
                 more = rules.grace if is_last and not mine.cancels and not mine.ended else timedelta(0)
                 if stretch.start <= now < stretch.until + more:
                     found.append(rules)
@@ -275,20 +291,59 @@ class Book(NaiveAccount):
             raise No
         begins = start
         if now - start > rules.grace:  # late: for its whole length from now, and whole days behind others
-            ends = [stretch.until for stretch in mine.stretches] if mine is not None else []
+            ends = [s.until for s in mine.stretches if s.gone_since is None] if mine is not None else []
             last = max(ends, default=mine.start if mine is not None else now)
             begins = max(now, last) if rules.daily else now
-        stretch = Stretch(plan, start, begins + (end - start))
+        stretch = Stretch(plan, start, begins + (end - start), f"pay_{lot}")
         old = [] if mine is None else mine.stretches
         starts = [start] if mine is None else [*mine.paid_starts, start]
         is_newest = mine is None or start > mine.start
         if is_newest:
             mine = self.membership = self.memberships[name] = Membership(name, plan, start, end)
         assert mine is not None
-        mine.stretches, mine.paid_starts = [*old, stretch], starts
+        mine.stretches, mine.paid_starts = self._not_over([*old, stretch], now), starts
         self.bring(
             rules, rules.credits, lot, self.price(rules), now, mine, start, begins, stretch.until, is_newest
         )
+
+    @staticmethod
+    def _not_over(stretches: list[Stretch], now: datetime) -> list[Stretch]:
+        """What is over is forgotten when something is paid, but for the one that lasted longest."""
+        last = max((s for s in stretches if s.gone_since is None), key=lambda s: s.until)
+        return sorted((s for s in stretches if s.until > now or s is last), key=lambda s: s.start)
+
+    def money_of_a_plan_goes(self, name: str, payment: str, now: datetime) -> None:
+        mine = self.memberships.get(name)
+        for stretch in mine.stretches if mine else ():
+            if stretch.payment == payment:
+                stretch.gone_since = stretch.gone_since or now
+            for one in stretch.larger:
+                one.gone = one.gone or one.payment == payment
+        self._what_the_newest_brings(mine)
+
+    def money_of_a_plan_comes(
+        self, name: str, payment: str, lot: str, money: int | None, now: datetime
+    ) -> None:
+        mine, until = self.memberships.get(name), now
+        for stretch in mine.stretches if mine else ():
+            if stretch.payment == payment:
+                if stretch.gone_since is not None:
+                    stretch.until += max(now - stretch.gone_since, timedelta(0))
+                    stretch.gone_since = None
+                until = stretch.until
+            for one in stretch.larger:
+                if one.payment == payment:
+                    one.gone, until = False, stretch.until
+        self._what_the_newest_brings(mine)
+        if money is not None:
+            today, end = now.astimezone(UTC).date(), until.astimezone(UTC).date()
+            self.earnings[lot] = Earning(today, max(1, (end - today).days), money)
+
+    @staticmethod
+    def _what_the_newest_brings(mine: Membership | None) -> None:
+        for stretch in mine.stretches if mine else ():
+            if mine and stretch.start == mine.start:
+                mine.plan = stretch.brings()
 
     @staticmethod
     def price(rules: Rules) -> int:
@@ -341,7 +396,8 @@ class Book(NaiveAccount):
             until = mine.end
             for stretch in mine.stretches:
                 if stretch.start == mine.start:
-                    stretch.plan, until = target, max(until, stretch.until)
+                    stretch.larger.append(Larger(target, f"pay_{lot}" if money is not None else ""))
+                    until = max(until, stretch.until)
             self.bring(new, more, lot, money, now, mine, mine.start, mine.start, until)
 
     @staticmethod

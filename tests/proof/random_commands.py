@@ -377,6 +377,40 @@ class Ledger(Life):
         self.act(name, process, command, lambda now: book.change(subscription, to_plan, lot, money, now))
         self.flush(process)
 
+    @rule(who=WHO, process=PROCESS, pick=PICKS, comes=st.booleans(), money=st.none() | st.integers(1, 90))
+    def money_of_a_plan_goes_or_comes(
+        self, who: int, process: int, pick: int, comes: bool, money: int | None
+    ) -> None:
+        """Of a period, or of a larger plan for the rest of one; sometimes of none."""
+        name, lot = self.member(who), self.new("lot")
+        self.flush(process)
+        book = self.books[name]
+        mine = book.membership
+        subscription = "sub_0" if mine is None else mine.name
+        stretches = [] if mine is None else mine.stretches
+        payments = [s.payment for s in stretches] + [one.payment for s in stretches for one in s.larger]
+        payments = [payment for payment in payments if payment] or ["pay_none"]
+        payment = payments[-1 - pick % len(payments)]
+        if not comes:
+            command: c.Command = c.RevokePeriod(subscription_id=subscription, payment_id=payment)
+            self.act(
+                name, process, command, lambda now: book.money_of_a_plan_goes(subscription, payment, now)
+            )
+            return
+        command = c.RestorePeriod(
+            subscription_id=subscription,
+            payment_id=payment,
+            schedule_id=lot,
+            consideration=None if money is None else paid(money, payment_id=payment),
+        )
+        self.act(
+            name,
+            process,
+            command,
+            lambda now: book.money_of_a_plan_comes(subscription, payment, lot, money, now),
+        )
+        self.flush(process)
+
     @rule(who=WHO, process=PROCESS, what=st.sampled_from(["cancel", "resume", "cancel", "resume", "end"]))
     def turn_a_subscription(self, who: int, process: int, what: str) -> None:
         name = self.member(who)

@@ -184,6 +184,15 @@ class Walk:
                 ),
             ),
             (4, lambda: life.turn_a_subscription(**self.whom(), what=dice.choice(turns))),
+            (
+                5,
+                lambda: life.money_of_a_plan_goes_or_comes(
+                    **self.whom(),
+                    pick=below(3),
+                    comes=dice.random() < 0.4,
+                    money=dice.choice([None, None, 50]),
+                ),
+            ),
             (2, lambda: life.bill(**self.whom(), amount=below(4))),
             (1, lambda: life.an_earning_stops(**self.whom(), pick=below(100))),
             (2, self.a_plan_goes_up_twice),

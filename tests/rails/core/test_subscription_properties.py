@@ -39,9 +39,10 @@ from rails.subscriptions.refusals import (
     TooManyPages,
 )
 from rails.testing.fake_rail import FakeNetwork
+from tests.rails.core.test_subscription_lengths import PRO_YEAR, STARTER_YEAR
 from tests.rails.core.test_subscriptions import PRO, STARTER, UNLIMITED, Town, page_of, town_on
 
-OFFERS = st.sampled_from([STARTER, PRO, UNLIMITED])
+OFFERS = st.sampled_from([STARTER, PRO, UNLIMITED, STARTER_YEAR, PRO_YEAR])
 PLACES = st.integers(0, 3)
 REFUSED = (
     ChangeRefused,
@@ -63,7 +64,8 @@ class Subscribers(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         clock = ManualClock(datetime(2026, 1, 5, 12, tzinfo=UTC))
         network = FakeNetwork(clock)
-        network.subscriptions.prices = {STARTER: 800, PRO: 2_000, UNLIMITED: 4_000}
+        prices = {STARTER: 800, PRO: 2_000, UNLIMITED: 4_000, STARTER_YEAR: 8_000, PRO_YEAR: 20_000}
+        network.subscriptions.prices = prices
         log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
         ids = Identifiers(clock, random.Random(1).randbytes)
         self.town: Town = town_on(clock, network, log, ids.account(), ids)

@@ -6,7 +6,7 @@ import { on, poll } from "./events.js";
 import { day, money } from "./money.js";
 import { mount } from "./shell.js";
 import { account, loadRails, loadSession, online, session, start, topupRequest } from "./store.js";
-import { loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
+import { Lengths, loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
 const failed = signal(false);
@@ -34,11 +34,11 @@ function Ahead({ plan }) {
   const words = paid ? `Add a ${length.value}` : `Pay a ${length.value} ahead`;
   const has = account.value?.subscriptions ?? [];
   const renews = has.some((one) => !isPrepaid(one) && !one.cancels);
-  if (session.value?.kind !== "person") return subscriptions.value?.rails.length ? html`<${SubscribeButton} plan=${plan} />` : html`<a class="button" href="/sign-in">Sign in to buy it</a>`;
-  if (renews) return html`<${SubscribeButton} plan=${plan} />
+  if (session.value?.kind !== "person") return subscriptions.value?.rails.length ? html`<${SubscribeButton} plan=${plan} length=${length.value} />` : html`<a class="button" href="/sign-in">Sign in to buy it</a>`;
+  if (renews) return html`<${SubscribeButton} plan=${plan} length=${length.value} />
     ${paid && html`<p class="hint">It renews by itself. Cancel it first, and you can pay ahead from its end on.</p>`}`;
   if (!buy.usd_minor) return html`<p class="hint">Not sold by the year.</p>`;
-  return html`${!has.some(isPrepaid) && length.value === "month" && html`<${SubscribeButton} plan=${plan} />`}<button type="button" class="button" aria-label=${`${words}: ${plan.label}`}
+  return html`${!has.some(isPrepaid) && html`<${SubscribeButton} plan=${plan} length=${length.value} />`}<button type="button" class="button" aria-label=${`${words}: ${plan.label}`}
     onClick=${() => { topupRequest.value = { buy, onPaid: loadCatalogue }; }}>${words}</button>`;
 }
 
@@ -71,12 +71,6 @@ const Packs = ({ packs }) => html`<ul>${packs.map((pack) => {
     ${pack.prices.length > 0 && html`<span class="hint num">${otherPrices(pack.prices)}</span>`}</button></li>`;
 })}</ul>`;
 
-function Lengths() {
-  return html`<fieldset class="lengths"><legend class="visually-hidden">Pay for</legend>
-    ${/** @type {const} */ (["month", "year"]).map((one) => html`<label class="length"><input type="radio" name="length" value=${one} checked=${length.value === one}
-      onChange=${() => { length.value = one; }} /><span>${one === "month" ? "By the month" : "By the year"}</span></label>`)}</fieldset>`;
-}
-
 function Plans() {
   useEffect(() => {
     const read = () => loadCatalogue().then(() => { failed.value = false; }, () => { failed.value = !catalogue.value; });
@@ -89,7 +83,7 @@ function Plans() {
   if (failed.value) return html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>The list of plans cannot be read just now.</span></p>`;
   const known = catalogue.value;
   if (!known) return html`<div class="skeleton skeleton-tall"></div>`;
-  return html`<${Lengths} />
+  return html`<${Lengths} length=${length.value} onPick=${(/** @type {"month" | "year"} */ one) => { length.value = one; }} />
     <ul class="plans">${known.plans.map((plan) => html`<${Plan} key=${plan.name} plan=${plan} />`)}</ul>
     <p class="muted">What is paid ahead by card, sats or USDT ends by itself. Paid again before its end, it is longer by as much; a larger plan begins at once, and what you had stays.</p>
     <section class="packs" aria-labelledby="packs-title"><h2 id="packs-title">Or just some images</h2>

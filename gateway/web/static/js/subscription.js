@@ -16,6 +16,10 @@ const plans = signal(/** @type {Plan[]} */ ([]));
 const changing = signal(/** @type {Recurring | null} */ (null));
 const shown = signal(/** @type {import("../../api.d.ts").ChangePreviewOut | null} */ (null));
 const picked = signal("");
+const length = signal(/** @type {"month" | "year"} */ ("month"));
+/** Whether the change is to wait for the end of the period, and whether it need not. */
+const later = signal(false);
+const mayWait = signal(false);
 const busy = signal("");
 const wrong = signal("");
 const arriving = signal("");
@@ -34,6 +38,8 @@ const running = () => (subscriptions.value?.subscriptions ?? []).filter(isRunnin
 
 /** @param {string} name */
 const label = (name) => plans.value.find((plan) => plan.name === name)?.label ?? name;
+/** "Pro", or "Pro, by the year" where the length is not the present one. @param {Recurring} one @param {string} plan @param {string | null | undefined} length */
+const named = (one, plan, length) => (length && length !== one.length ? `${label(plan)}, by the ${length}` : label(plan));
 
 /**
  * @param {string} name
@@ -63,16 +69,30 @@ const openPortal = (one) => run(`portal ${one.id}`, async () => {
   location.assign((await api("POST", `/v1/subscriptions/${one.id}/portal`)).url);
 });
 
-/** @param {string} plan */
-function choose(plan) {
+/** What is looked at: a plan, and whether it is to wait for the period. @param {string} plan @param {boolean} [waits] */
+function choose(plan, waits = false) {
   const one = changing.value;
+  const wanted = length.value;
   picked.value = plan;
+  later.value = waits;
+  if (!waits) mayWait.value = false;
   shown.value = null;
   changeKey = "";
   return run(`preview ${plan}`, async () => {
-    const answer = one && await api("POST", `/v1/subscriptions/${one.id}/preview`, { body: { plan, length: one.length } });
-    if (picked.value === plan) shown.value = answer;
+    const answer = one && await api("POST", `/v1/subscriptions/${one.id}/preview`, { body: { plan, length: wanted, at_period_end: waits } });
+    if (picked.value !== plan || length.value !== wanted || later.value !== waits) return;
+    shown.value = answer;
+    if (answer?.when === "now") mayWait.value = true;
   });
+}
+
+/** @param {"month" | "year"} wanted */
+function pickLength(wanted) {
+  length.value = wanted;
+  picked.value = "";
+  shown.value = null;
+  later.value = mayWait.value = false;
+  wrong.value = "";
 }
 
 let changeKey = "";
@@ -81,18 +101,16 @@ const confirm = () => run("change", async () => {
   const preview = shown.value;
   if (!one || !preview) return;
   changeKey ||= newKey();
-  const body = { plan: preview.plan, length: one.length, prorated_at: preview.prorated_at };
+  const body = { plan: preview.plan, length: preview.length, at_period_end: later.value, prorated_at: preview.prorated_at };
   const after = await api("POST", `/v1/subscriptions/${one.id}/change`, { body, key: changeKey });
   close();
-  toast(after.pending_plan ? "The change waits for its payment." : after.next_plan ? `${label(after.next_plan)} comes after this period.` : `${after.plan_label} is yours.`);
+  toast(after.pending_plan ? "The change waits for its payment." : after.next_plan ? `${named(one, after.next_plan, after.next_length)} comes after this period.` : `${named(one, after.plan, after.length)} is yours.`);
 });
 
 /** @param {Recurring} one */
 function change(one) {
   changeKey = "";
-  wrong.value = "";
-  picked.value = "";
-  shown.value = null;
+  pickLength(one.length);
   changing.value = one;
 }
 
@@ -104,24 +122,30 @@ function close() {
 /**
  * @param {string} plan
  * @param {string} rail
+ * @param {"month" | "year"} wanted
  */
-async function subscribe(plan, rail) {
+async function subscribe(plan, rail, wanted) {
   await run(`subscribe ${plan}`, async () => {
-    const opened = await api("POST", "/v1/subscriptions", { body: { plan, rail }, key: newKey() });
+    const opened = await api("POST", "/v1/subscriptions", { body: { plan, rail, length: wanted }, key: newKey() });
     if (opened.page_url) location.assign(opened.page_url);
   });
 }
 
-/** Where a plan can be bought by card: a button, or the reason why not. @param {{plan: Plan}} props */
-export function SubscribeButton({ plan }) {
+/** By the month or by the year. @param {{length: "month" | "year", onPick: (length: "month" | "year") => void}} props */
+export const Lengths = ({ length: picked_, onPick }) => html`<fieldset class="lengths"><legend class="visually-hidden">Pay for</legend>
+    ${/** @type {const} */ (["month", "year"]).map((one) => html`<label class="length"><input type="radio" name="length" value=${one} checked=${picked_ === one}
+      onChange=${() => onPick(one)} /><span>${one === "month" ? "By the month" : "By the year"}</span></label>`)}</fieldset>`;
+
+/** Where a plan can be bought by card: a button, or the reason why not. @param {{plan: Plan, length: "month" | "year"}} props */
+export function SubscribeButton({ plan, length: wanted }) {
   useEffect(() => { if (!session.value) loadSession(); }, []);
   const rail = subscriptions.value?.rails[0];
   const mine = running()[0];
   if (!subscriptions.value) return html`<span class="hint">Reading what you have.</span>`;
-  if (mine) return html`<a class="button" href="/account#plan">${mine.plan === plan.name ? "Manage it" : "Change to it"}</a>`;
+  if (mine) return html`<a class="button" href="/account#plan">${mine.plan === plan.name && mine.length === wanted ? "Manage it" : "Change to it"}</a>`;
   if (!rail) return html`<span class="hint">Cards are closed just now.</span>`;
   if (session.value?.kind !== "person") return html`<a class="button" href="/sign-in">Sign in to subscribe</a>`;
-  return html`<button type="button" class="button button-primary" disabled=${busy.value !== ""} onClick=${() => subscribe(plan.name, rail)}>
+  return html`<button type="button" class="button button-primary" disabled=${busy.value !== ""} onClick=${() => subscribe(plan.name, rail, wanted)}>
     <${Icon} name="card" />${busy.value === `subscribe ${plan.name}` ? "Opening" : "Subscribe by card"}</button>
     ${wrong.value && busy.value === "" && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${wrong.value}</span></p>`}`;
 }
@@ -135,7 +159,7 @@ function sentence(one) {
     case "paused": return "Paused: nothing is charged until you resume it.";
     default:
       if (one.cancels) return `Ends on ${until}. What is paid stays until then.`;
-      return one.next_plan ? `Becomes ${label(one.next_plan)} on ${until}.` : `Renews on ${until}.`;
+      return one.next_plan ? `Becomes ${named(one, one.next_plan, one.next_length)} on ${until}.` : `Renews on ${until}.`;
   }
 }
 
@@ -143,7 +167,7 @@ function sentence(one) {
 function Due({ one }) {
   const due = one.payment_due;
   if (!due) return null;
-  const what = one.pending_plan ? `${label(one.pending_plan)} begins when it is paid.`
+  const what = one.pending_plan ? `${named(one, one.pending_plan, one.pending_length)} begins when it is paid.`
     : due.next_attempt_at ? `It is tried again on ${moment(due.next_attempt_at)}.` : "Pay it to go on.";
   return html`<p class="note note-warn" role="status"><${Icon} name="warn" /><span><strong>${one.pending_plan ? "A payment is missing" : "Your card was not charged"}</strong>
     ${what} ${due.url && html`<a href=${due.url} rel="noreferrer">Pay now, with this or another card</a>`}</span></p>`;
@@ -153,7 +177,7 @@ function Due({ one }) {
 function Running({ one }) {
   const scheduled = one.cancels || one.next_plan || one.status === "paused";
   return html`<article class="card subscription" aria-label=${`${one.plan_label}, by card`}>
-    <div class="lot-head"><h3>${one.plan_label}</h3><span class=${`tag ${one.status === "active" || one.status === "trialing" ? "tag-good" : "tag-warn"}`}>${one.status.replace("_", " ")}</span></div>
+    <div class="lot-head"><h3>${one.plan_label}${one.length === "year" && html` <span class="muted">by the year</span>`}</h3><span class=${`tag ${one.status === "active" || one.status === "trialing" ? "tag-good" : "tag-warn"}`}>${one.status.replace("_", " ")}</span></div>
     <p>${sentence(one)}</p>
     <${Due} one=${one} />
     <div class="actions-row">
@@ -170,9 +194,10 @@ function Preview() {
   const now = preview.when === "now";
   return html`<dl class="preview">
       <div><dt>Now</dt><dd class="num">${money(preview.due_now)}</dd></div>
-      <div><dt>From ${day(preview.next_at)}</dt><dd class="num">${money(preview.due_next)} a month</dd></div>
+      <div><dt>From ${day(preview.next_at)}</dt><dd class="num">${money(preview.due_next)} a ${preview.length}</dd></div>
       ${preview.credits_now > 0 && html`<div><dt>At once</dt><dd class="num">${plural(preview.credits_now, "image")} more</dd></div>`}
     </dl>
+    ${mayWait.value && html`<label class="wait"><input type="checkbox" checked=${later.value} onChange=${() => choose(preview.plan, !later.value)} /> Not before this period ends</label>`}
     <p class="hint">${now ? `${label(preview.plan)} begins when this is paid, with the card on file.` : `Your present plan stays until ${day(preview.next_at)}.`}</p>
     <button type="button" class="button button-primary button-wide" disabled=${busy.value !== ""} onClick=${confirm}>${busy.value === "change" ? "Changing" : now ? `Pay ${money(preview.due_now)} and change` : "Change then"}</button>`;
 }
@@ -180,11 +205,14 @@ function Preview() {
 function Change() {
   const one = changing.value;
   if (!one) return null;
-  const others = plans.value.filter((plan) => plan.price_usd_minor > 0 && plan.name !== one.plan);
+  const wanted = length.value;
+  const price = (/** @type {Plan} */ plan) => (wanted === "year" ? plan.year_usd_minor ?? 0 : plan.price_usd_minor);
+  const others = plans.value.filter((plan) => plan.price_usd_minor > 0 && price(plan) > 0 && (plan.name !== one.plan || wanted !== one.length));
   return html`<${Modal} title="Change your plan" onClose=${close}>
+    <${Lengths} length=${wanted} onPick=${pickLength} />
     <fieldset class="choices"><legend class="visually-hidden">Which plan instead of ${one.plan_label}</legend>
       ${others.map((plan) => html`<label class="choice" key=${plan.name}><input type="radio" name="plan" value=${plan.name} checked=${picked.value === plan.name} onChange=${() => choose(plan.name)} />
-        <span><strong>${plan.label}</strong> <span class="num">${money({ amount_minor: plan.price_usd_minor, asset: "USD" })} a month</span></span></label>`)}</fieldset>
+        <span><strong>${plan.label}</strong> <span class="num">${money({ amount_minor: price(plan), asset: "USD" })} a ${wanted}</span></span></label>`)}</fieldset>
     <div aria-live="polite" aria-busy=${busy.value.startsWith("preview")}>
       ${wrong.value && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${wrong.value}</span></p>`}
       ${busy.value.startsWith("preview") ? html`<div class="skeleton" aria-hidden="true"></div>` : html`<${Preview} />`}</div>
