@@ -11,6 +11,7 @@ from itertools import count
 
 import httpx
 
+from generation.domain.requests import Limits
 from rails.quotes.quoter import PaymentLimits
 from tests.gateway.stack import sketch
 from tests.hostile import attacks, races
@@ -90,7 +91,7 @@ def plans(seconds: float) -> dict[str, Plan]:
         "callers_500": Plan(caller, CALLERS, "127.0.0.2"),
         "callers_500_at_her_address": Plan(caller, CALLERS),
         "topups_at_once": crowd(races.topups, limits.open_per_account, TOPUP),
-        "unpaid_images_at_once": crowd(races.unpaid_images, limits.open_per_account, FUNDING),
+        "unpaid_images_at_once": crowd(races.unpaid_images, Limits().paid_apart_account, FUNDING),
         "link_topups_at_once": Plan(link_topups, 1, bound=limits.open_by_links),
         "cancels_of_one_key_at_once": crowd(races.cancels_of_one_key, 1),
         "cancels_at_once": crowd(races.cancels, FREE_IMAGES),

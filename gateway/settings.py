@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     """Free images per UTC day and IPv4 address or IPv6 /64."""
     network_allowance_site: int = 240
     """Free images per UTC day and IPv6 /48."""
+    held_images_account: int = 8
+    """Images of one account that wait for payments of their own, or are made for them, at the same time."""
+    held_images_address: int = 60
+    """The same within ten minutes of one IPv4 address or IPv6 /64."""
+    held_images_site: int = 240
+    """The same within ten minutes of one IPv6 /48."""
+    held_images: int = 400
+    """The same of everybody at the same time: a Lightning channel carries 483 payments at once."""
     refund_days: int = 14
     """For how many days people may ask for the money of unspent credits; 0: only operators refund."""
     requests_per_minute: int = 600

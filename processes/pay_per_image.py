@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from generation.domain.funding import (
+    FundingOrder,
+    FundingState,
+    FundingUnavailable,
+    Opened,
+    Standing,
+    Within,
+)
 from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy
 from ledger.log.model import Event, UnitOfWork
 from rails.contract import RailError, RailUnavailable
@@ -76,9 +83,11 @@ class PaymentFunding:
         except (LogUnavailable, OutcomeUnknown, TooBusy) as error:
             raise FundingUnavailable(type(error).__name__) from error
 
-    async def look(self, reference: str) -> FundingState:
+    async def look(self, reference: str) -> Standing:
         """See `Funding.look`."""
-        return _state(await self._payments.topup(reference))
+        view = await self._payments.topup(reference)
+        ends = [receipt.held_until for receipt in view.received if receipt.held_until is not None]
+        return Standing(_state(view), min(ends, default=None))
 
     async def settle(self, reference: str, within: Within) -> FundingState:
         """See `Funding.settle`."""

@@ -105,6 +105,8 @@ class FundsReceipt:
     """A reference an accountant can look up at the rail (never a preimage, never a secret)."""
     evidence_due_by: datetime | None = None
     """Of disputed money: until when the rail takes evidence, where it says so."""
+    held_until: datetime | None = None
+    """Of held money: until when it can surely be captured, where it goes back by itself after a time."""
 
 
 class PaymentRequestStatus(StrEnum):

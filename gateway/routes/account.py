@@ -14,7 +14,7 @@ from gateway.auth.identity import Role
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.plan_shapes import PlansOut
-from gateway.routes.presenting import account_state, written
+from gateway.routes.presenting import account_state, image_prices, written
 from gateway.routes.shapes import (
     AccountOut,
     PersonOut,
@@ -36,8 +36,6 @@ from gateway.wiring.dependencies import (
     StatementsDep,
     VisitorTokensDep,
 )
-from ledger.money import USD, Rate
-from rails.domain.pricing import PACK, amount_up
 from rails.domain.topup import money_json
 
 router = APIRouter(route_class=BoundedRoute, prefix="/v1", tags=["account"])
@@ -61,7 +59,6 @@ EntryKind = Literal[
     "moved_in",
 ]
 """See `ledger.domain.movements`."""
-PARITY = Rate(1, 1, USD, USD)
 STATEMENT_PARAMETERS = frozenset({"cursor", "limit", "type", "kind", "reference"})
 
 
@@ -188,6 +185,6 @@ async def plans(payments: PaymentsDep, catalogue: CatalogueDep) -> PlansOut:
                 {**msgspec.to_builtins(pack), "prices": now(pack.price_usd_minor)}
                 for pack in catalogue.packs.values()
             ],
-            "image_prices": now(amount_up(1, PARITY, PACK).minor),
+            "image_prices": image_prices(payments, 1),
         }
     )

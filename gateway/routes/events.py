@@ -305,7 +305,7 @@ class _Stream:
             case "generation":
                 job_id, generations = JobId(entry.stream), self._sources.generations
                 job = await generations.job(self._account_id, job_id, including=entry.position)
-                return await generation_state(generations, job_id, job)
+                return await generation_state(generations, self._sources.payments, job_id, job)
             case "topup":
                 return topup_shown(await self._sources.payments.topup(PaymentId(entry.stream)))
             case _:

@@ -16,7 +16,7 @@ from gateway.http.problems import Problem, problem_of
 from gateway.http.request_keys import RequestKeys, SentRequest
 from gateway.routes.generation_shapes import GenerationIn
 from gateway.routes.live import SessionNames, SessionNamesDep
-from gateway.routes.presenting import balance
+from gateway.routes.presenting import balance, image_prices
 from gateway.routes.sketch_data import sent_data
 from gateway.settings import Settings
 from gateway.wiring.dependencies import (
@@ -27,6 +27,7 @@ from gateway.wiring.dependencies import (
     LimiterDep,
     NetworkKeysDep,
     OriginsDep,
+    PaymentsDep,
     RequestKeysDep,
     SettingsDep,
     TopupLinksDep,
@@ -46,6 +47,7 @@ from generation.jobs.service import Generations
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, JobId
 from ledger.service import Ledger
+from rails.payments.service import Payments
 
 ROUTE = "POST /v1/generations"
 STRENGTH_PERMILLE = 600
@@ -58,6 +60,7 @@ class Requests:
 
     generations: Generations
     ledger: Ledger
+    payments: Payments
     keys: RequestKeys
     uploads: Uploads
     limiter: Limiter
@@ -183,6 +186,7 @@ class Requests:
             "balance": balance(await self.ledger.account(account_id)).model_dump(),
             "needed_credits": price,
             "topup_url": self.links.issue(account_id, price),
+            "image_prices": image_prices(self.payments, price),
         }
         return Problem(problem.code, problem.detail, **shown)
 
@@ -190,6 +194,7 @@ class Requests:
 async def requests_of(
     generations: GenerationsDep,
     ledger: LedgerDep,
+    payments: PaymentsDep,
     keys: RequestKeysDep,
     uploads: UploadsDep,
     limiter: LimiterDep,
@@ -205,6 +210,7 @@ async def requests_of(
     return Requests(
         generations=generations,
         ledger=ledger,
+        payments=payments,
         keys=keys,
         uploads=uploads,
         limiter=limiter,

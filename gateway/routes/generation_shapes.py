@@ -109,7 +109,8 @@ class GenerationOut(Shape):
         description="While it waits: workers at hand that can make it. 0: nobody can at the moment.",
     )
     topup: TopupOut | None = Field(
-        default=None, description="How to pay, where a payment for this image alone was asked for."
+        default=None,
+        description="The payment for this image alone, where one was asked for: how to pay, and what became of it.",
     )
 
 
@@ -123,6 +124,10 @@ class CreditsOut(Shape):
 class GenerationStateOut(GenerationOut):
     """A generation and where it stands."""
 
+    expires_at: str | None = Field(
+        description="Until when it can be paid for, and once it is in line, painted; then it ends, and nothing is "
+        "charged. Null once it has ended."
+    )
     image_url: str | None
     thumbnail_url: str | None
     credits: CreditsOut
@@ -130,6 +135,12 @@ class GenerationStateOut(GenerationOut):
         description="Why it did not come, as a short code; for `superseded` the newer one."
     )
     message: str | None = Field(description="The same for a person.")
+
+
+class GenerationsOut(Shape):
+    """The newest images that have not ended, newest first."""
+
+    generations: list[GenerationStateOut]
 
 
 class ProgressOut(Shape):

@@ -11,11 +11,16 @@ from gateway.http.idempotency import IdempotencyKey
 from gateway.http.problems import Problem
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_requests import Requests, requests_of, seed_of
-from gateway.routes.generation_shapes import GenerationIn, GenerationOut, GenerationStateOut
+from gateway.routes.generation_shapes import (
+    GenerationIn,
+    GenerationOut,
+    GenerationsOut,
+    GenerationStateOut,
+)
 from gateway.routes.paths import PathJob
 from gateway.routes.presenting import eta, generation_state, written
 from gateway.routes.shapes import PROBLEMS_FIELD, TopupOut, answers
-from gateway.wiring.dependencies import Caller, GenerationsDep
+from gateway.wiring.dependencies import Caller, GenerationsDep, PaymentsDep
 
 router = APIRouter(route_class=BoundedRoute, prefix="/v1/generations", tags=["generations"])
 
@@ -49,6 +54,8 @@ router = APIRouter(route_class=BoundedRoute, prefix="/v1/generations", tags=["ge
         "upload_quota_used_up",
         "uploads_busy",
         "too_many_in_flight",
+        "too_many_paid_apart",
+        "queue_too_long_to_hold",
         "queue_full",
         "no_worker_can_serve",
     ),
@@ -81,18 +88,30 @@ async def request_generation(
     )
 
 
+@router.get("", summary="Images under way", **answers(GenerationsOut))
+async def under_way(caller: Caller, generations: GenerationsDep, payments: PaymentsDep) -> Response:
+    """The ten newest that have not ended, also those that wait to be paid for; without frames of live sessions."""
+    found = await generations.in_flight(caller.account_id)
+    shown = [await generation_state(generations, payments, job_id, job) for job_id, job in found]
+    return written(GenerationsOut(generations=shown))
+
+
 @router.get("/{job_id}", summary="Where an image stands", **answers(GenerationStateOut, "job_not_found"))
-async def generation(caller: Caller, job_id: PathJob, generations: GenerationsDep) -> Response:
+async def generation(
+    caller: Caller, job_id: PathJob, generations: GenerationsDep, payments: PaymentsDep
+) -> Response:
     """State, place in the queue, links to the image, and what it holds or has cost."""
     job = await generations.job(caller.account_id, job_id)
-    return written(await generation_state(generations, job_id, job))
+    return written(await generation_state(generations, payments, job_id, job))
 
 
 @router.delete("/{job_id}", summary="Cancel", **answers(GenerationStateOut, "job_not_found"))
-async def cancel(caller: Caller, job_id: PathJob, generations: GenerationsDep) -> GenerationStateOut:
+async def cancel(
+    caller: Caller, job_id: PathJob, generations: GenerationsDep, payments: PaymentsDep
+) -> GenerationStateOut:
     """Waiting: cancelled at once. Being painted: the worker is told; an image that is faster wins."""
     job = await generations.cancel(caller.account_id, job_id)
-    return await generation_state(generations, job_id, job)
+    return await generation_state(generations, payments, job_id, job)
 
 
 @router.get(

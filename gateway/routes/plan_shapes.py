@@ -15,6 +15,14 @@ class PriceOut(MoneyOut):
     rail: str
 
 
+class ImagePriceOut(PriceOut):
+    """What one image alone costs at the moment by one rail in one of its assets."""
+
+    held: bool = Field(
+        description="Whether the money is only held until the image is here, and goes back if it does not come."
+    )
+
+
 class PlanOut(Shape):
     """A plan; prices in US cents without tax."""
 
@@ -49,6 +57,6 @@ class PlansOut(Shape):
 
     plans: list[PlanOut]
     packs: list[PackOut]
-    image_prices: list[PriceOut] = Field(
+    image_prices: list[ImagePriceOut] = Field(
         description="Of one image alone, where so little can be paid; see `funding` of a generation."
     )

@@ -26,7 +26,8 @@ from generation.jobs.service import Generations
 from generation.queueing.estimating import Estimate
 from ledger.domain.view import AccountView, LotView
 from ledger.identifiers import AccountId, JobId
-from rails.domain.topup import TopupView
+from rails.domain.topup import TopupView, money_json
+from rails.payments.service import Payments
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 
@@ -97,8 +98,19 @@ def topup_shown(view: TopupView) -> TopupOut:
     return TopupOut.model_validate(view.to_json())
 
 
-async def generation_state(generations: Generations, job_id: JobId, job: Job) -> GenerationStateOut:
-    """A job and where it stands, in the queue too while it waits."""
+def image_prices(payments: Payments, credits_: int) -> list[dict[str, Any]]:
+    """What an image of this price in credits costs now if it is paid for alone, as `ImagePriceOut`."""
+    return [
+        {"rail": price.rail, **money_json(price.due), "held": price.held}
+        for price in payments.credit_prices(credits_)
+    ]
+
+
+async def generation_state(
+    generations: Generations, payments: Payments, job_id: JobId, job: Job
+) -> GenerationStateOut:
+    """A job and where it stands: in the queue too while it waits, and with the payment made for it alone."""
+    payment_id = await generations.payment_of(job_id, job)
     estimate = await generations.estimate(job_id) if job.state is JobState.QUEUED else None
     done = job.state is JobState.COMPLETED
     url = f"/v1/generations/{job_id}/image"
@@ -111,7 +123,8 @@ async def generation_state(generations: Generations, job_id: JobId, job: Job) ->
         position=estimate.position if estimate else None,
         eta_seconds=eta(estimate),
         workers=estimate.workers if estimate else None,
-        topup=None,
+        topup=None if payment_id is None else topup_shown(await payments.topup(payment_id)),
+        expires_at=None if job.state.final or job.deadline is None else job.deadline.isoformat(),
         image_url=url if done else None,
         thumbnail_url=f"{url}?thumbnail=true" if done else None,
         credits=CreditsOut(held=held, captured=job.captured_credits),

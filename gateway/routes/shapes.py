@@ -305,6 +305,9 @@ class TopupOut(Shape):
     instructions: InstructionsOut | None = Field(description="Null while the rail is being asked.")
     attempt_of: str | None
     created_at: str
+    generation_id: str | None = Field(
+        default=None, description="Sent if it pays for one image alone: that image."
+    )
     purchase: BuysOut | None = Field(
         default=None, description="Sent if it is for a pack, a pass or a plan, and not for plain credits."
     )

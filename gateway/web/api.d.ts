@@ -174,11 +174,17 @@ export interface GenerationStateOut {
   eta_seconds: EtaOut | null;
   workers?: number | null;
   topup?: TopupOut | null;
+  expires_at: string | null;
   image_url: string | null;
   thumbnail_url: string | null;
   credits: CreditsOut;
   reason: string | null;
   message: string | null;
+}
+
+/** The newest images that have not ended, newest first. */
+export interface GenerationsOut {
+  generations: (GenerationStateOut)[];
 }
 
 /** Health, part by part. */
@@ -191,6 +197,14 @@ export interface HealthOut {
   rails: Record<string, RailHealthOut>;
   workers: number | null;
   workers_active: number | null;
+}
+
+/** What one image alone costs at the moment by one rail in one of its assets. */
+export interface ImagePriceOut {
+  amount_minor: number;
+  asset: string;
+  rail: string;
+  held: boolean;
 }
 
 /** How to pay, without knowing the rail. Each rail adds fields of its own (`bolt11`, `address` …). */
@@ -351,7 +365,7 @@ export interface PlanOut {
 export interface PlansOut {
   plans: (PlanOut)[];
   packs: (PackOut)[];
-  image_prices: (PriceOut)[];
+  image_prices: (ImagePriceOut)[];
 }
 
 /** A page of the payment provider, for a few minutes. */
@@ -610,6 +624,7 @@ export interface TopupOut {
   instructions: InstructionsOut | null;
   attempt_of: string | null;
   created_at: string;
+  generation_id?: string | null;
   purchase?: BuysOut | null;
   decline_code?: string | null;
   recovery_code?: string | null;
@@ -682,6 +697,7 @@ type Found<K extends string> =
   K extends `GET /v1/subscriptions` ? SubscriptionsOut :
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
+  K extends `GET /v1/generations` ? GenerationsOut :
   K extends `DELETE /v1/session` ? SignedOutOut :
   K extends `GET /v1/topup-link` ? TopupLinkOut :
   K extends `GET /v1/statement` ? StatementOut :

@@ -10,6 +10,7 @@ from gateway.derived_secrets import WORKER_REGISTRATION
 from gateway.settings import Settings
 from gateway.wiring.foundation import Foundation
 from generation.delivery.dispatch import Dispatch
+from generation.domain.requests import Limits
 from generation.fleet.registry import WorkerRegistry
 from generation.images.executors import Executor, ProcessExecutor
 from generation.images.moderation import TermModeration
@@ -83,6 +84,7 @@ def build_generation(
         funding_process=funding_process,
         metrics=metrics,
         digest_secret=settings.secret_for("input-digests"),
+        limits=_limits(settings),
     )
     return GenerationServices(
         generations=generations,
@@ -95,6 +97,14 @@ def build_generation(
         executor=executor,
         uploads=uploads,
         metrics=metrics,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        paid_apart_account=settings.held_images_account,
+        paid_apart_networks=(settings.held_images_address, settings.held_images_site),
+        paid_apart=settings.held_images,
     )
 
 

@@ -56,6 +56,8 @@ class FundJob:
 
     payment_id: str
     hold_id: HoldId | None
+    deadline: datetime
+    """Until when it has to be painted from now on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def _request(at: Situation, command: c.RequestJob) -> list[Event]:
 def _fund(at: Situation, command: c.FundJob) -> list[Event]:
     if at.job.state is not JobState.AWAITING_PAYMENT or at.funding is None or at.entry is None:
         return []
-    return [e.JobFunded(payment_id=command.payment_id, hold_id=command.hold_id)]
+    return [e.JobFunded(payment_id=command.payment_id, hold_id=command.hold_id, deadline=command.deadline)]
 
 
 def _start(at: Situation, lease: Lease) -> list[Event]:

@@ -123,6 +123,22 @@ class TooManyInFlight(Refusal):
     message = "Too many of your images are waiting or being painted. Let some of them finish first."
 
 
+class TooManyPaidApart(Refusal):
+    """Details: `limit`."""
+
+    code = "too_many_paid_apart"
+    message = "Too many images wait for payments of their own. Pay or cancel some of them, or buy credits."
+
+
+class QueueTooLongToHold(Refusal):
+    """Details: `seconds_max`."""
+
+    code = "queue_too_long_to_hold"
+    message = (
+        "The queue is longer than a payment can be held for one image. Buy credits, and it waits its turn."
+    )
+
+
 class AllowanceSharedOut(Refusal):
     """Details: `cap`."""
 

@@ -28,6 +28,8 @@ class JobFunded(Event, frozen=True, kw_only=True):
 
     payment_id: str
     hold_id: HoldId | None = None
+    deadline: datetime | None = None
+    """From now on, instead of the one until which it was to be paid; None in events from before."""
 
 
 class JobStarted(Event, frozen=True, kw_only=True):

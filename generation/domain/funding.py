@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -37,6 +38,14 @@ class FundingState(StrEnum):
     FAILED = "failed"
     """It is not coming, or has gone back."""
     UNKNOWN = "unknown"
+
+
+class Standing(NamedTuple):
+    """What is known about a payment."""
+
+    state: FundingState
+    held_until: datetime | None = None
+    """Of held money: when it goes back by itself, as far as can be foreseen, with a margin. None: not known to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class Funding(Protocol):
     async def retract(self, order: FundingOrder) -> str | None:
         """What was opened for this order, whether or not anybody learnt of it. None: nothing, and nothing ever will."""
 
-    async def look(self, reference: str) -> FundingState:
+    async def look(self, reference: str) -> Standing:
         """What is known now, without asking outside."""
 
     async def settle(self, reference: str, within: Within) -> FundingState:

@@ -61,7 +61,13 @@ def evolve(job: Job, event: Event) -> Job:
                 live=event.live,
             )
         case e.JobFunded():
-            return _with(job, state=JobState.QUEUED, hold_id=event.hold_id, payment_id=event.payment_id)
+            return _with(
+                job,
+                state=JobState.QUEUED,
+                hold_id=event.hold_id,
+                payment_id=event.payment_id,
+                deadline=event.deadline or job.deadline,
+            )
         case e.JobStarted():
             return _with(
                 job,

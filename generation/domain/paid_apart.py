@@ -1,7 +1,8 @@
 """How many jobs stand without a hold, because each is paid by a payment of its own. Pure.
 
 The ledger bounds what is held; of these it knows nothing. So they are counted in rows of `jobs_paid_apart`: one for
-each account, and one for everybody. A job counts from the transaction that accepts it until it ends or is held,
+each account, one for everybody, and one for each network (there by time alone: whatever becomes of the job, it counts
+until its first deadline). A job counts from the transaction that accepts it until it ends or is held,
 and never beyond its deadline: a count that somebody forgot to take back ends by time alone.
 """
 

@@ -97,6 +97,8 @@ def sentence(job: Job) -> str | None:
             why = FAILURES.get(job.reason or "", UNKNOWN)
         case JobState.BLOCKED:
             why = "Our content rules do not allow this."
+        case JobState.EXPIRED if job.hold_id is None and job.payment_id is None:
+            why = FAILURES[Reason.NOT_PAID]
         case JobState.EXPIRED:
             why = "Nobody could paint it in time."
         case JobState.CANCELLED:

@@ -23,6 +23,13 @@ class Limits:
     """How long a job may wait and run before it expires, with its hold."""
     queue_max: int = 20_000
     """Jobs that may wait for a worker; and likewise, jobs that are paid by payments of their own."""
+    paid_apart_account: int = 8
+    """Images of one account that may wait for payments of their own, or be made for them. Each holds back its payer's
+    money, and a place with everybody on the way."""
+    paid_apart_networks: tuple[int, int] = (60, 240)
+    """The same of one address and of one site, asked for within `job_seconds`, whatever has become of them."""
+    paid_apart: int = 400
+    """The same of everybody."""
     session_credits_max: int = 500
     variations_max: int = 16
     """Variations per live session."""

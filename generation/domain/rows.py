@@ -85,8 +85,13 @@ class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
 def entry_after(entry: QueueEntry, event: Event) -> QueueEntry | None:
     """The entry as an event of its job leaves it; None once the job has ended."""
     match event:
-        case e.JobFunded(hold_id=hold_id):
-            return replace(entry, state=JobState.QUEUED, held=hold_id is not None)
+        case e.JobFunded(hold_id=hold_id, deadline=deadline):
+            return replace(
+                entry,
+                state=JobState.QUEUED,
+                held=hold_id is not None,
+                deadline=deadline or entry.deadline,
+            )
         case e.JobStarted():
             return replace(entry, state=JobState.RUNNING, attempts=entry.attempts + 1)
         case e.JobRequeued(worker_id=worker_id, counts=failed):

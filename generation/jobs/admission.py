@@ -13,7 +13,13 @@ from typing import NamedTuple
 from generation.domain import fairness, quotas, sessions
 from generation.domain.commands import RequestJob, SupersedeJob
 from generation.domain.deciding import Situation
-from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
+from generation.domain.errors import (
+    AllowanceSharedOut,
+    NoWorkerCanServe,
+    QueueFull,
+    TooManyInFlight,
+    TooManyPaidApart,
+)
 from generation.domain.fairness import NO_TURN, VARIATION_SLOTS, Tier, Turn
 from generation.domain.quotas import AnotherDay, NetworkQuota
 from generation.domain.requests import GenerationRequest, Limits
@@ -80,6 +86,8 @@ def transaction(asked: Asked, limits: Limits) -> Transaction:
         *((NETWORKS, quota.key) for quota in asked.networks),
     ]
     rows += paying_apart.rows_of_account(request.account_id)
+    if request.funding is not None:
+        rows += paying_apart.rows_of_networks(quota.key for quota in asked.networks)
     if request.session_key is not None:
         rows.append((SESSIONS, request.session_key))
     streams: list[str] = [request.account_id, request.job_id]
@@ -115,7 +123,7 @@ def admit(uow: UnitOfWork, asked: Asked, limits: Limits) -> dict[str, str]:
     deadline = uow.now + timedelta(seconds=limits.job_seconds)
     entrance = Entrance()
     if request.funding is not None:
-        place = _await_payment(uow, request, deadline)
+        place = _await_payment(uow, asked, deadline)
     else:
         entrance = _enter_session(uow, asked, limits, deadline)
         place = entrance.place or _hold_price(uow, asked, tier, deadline)
@@ -148,15 +156,27 @@ def _check_bounds(uow: UnitOfWork, asked: Asked, tier: Tier, limits: Limits) -> 
         raise NoWorkerCanServe(graph=request.graph)
     if summary.queued >= limits.queue_max:
         raise QueueFull()
-    if request.funding is not None and paying_apart.of_everybody(uow) >= limits.queue_max:
-        raise QueueFull()
+    if request.funding is not None:
+        _check_bounds_paid_apart(uow, asked, limits)
     held = sum(len(bucket) for bucket in uow.state(request.account_id).holds)
     if held + paying_apart.of_account(uow, request.account_id) >= tier.in_flight_max:
         raise TooManyInFlight(limit=tier.in_flight_max)
 
 
-def _await_payment(uow: UnitOfWork, request: GenerationRequest, deadline: datetime) -> Place:
+def _check_bounds_paid_apart(uow: UnitOfWork, asked: Asked, limits: Limits) -> None:
+    """Money that is held for an image is a promise to its payer, and costs everybody on its way a place."""
+    if paying_apart.of_everybody(uow) >= min(limits.paid_apart, limits.queue_max):
+        raise QueueFull()
+    if paying_apart.of_account(uow, asked.request.account_id) >= limits.paid_apart_account:
+        raise TooManyPaidApart(limit=limits.paid_apart_account)
+    for quota, most in zip(asked.networks, limits.paid_apart_networks, strict=False):
+        if paying_apart.of_network(uow, quota.key) >= most:
+            raise TooManyPaidApart(limit=most)
+
+
+def _await_payment(uow: UnitOfWork, asked: Asked, deadline: datetime) -> Place:
     """The intent is stored together with the job; the payment request is opened afterwards."""
+    request = asked.request
     order = request.order()
     entry = FundingEntry(
         job_id=order.job_id,
@@ -168,6 +188,8 @@ def _await_payment(uow: UnitOfWork, request: GenerationRequest, deadline: dateti
     )
     uow.put(FUNDING, entry.to_row())
     paying_apart.enter(uow, request.account_id, deadline)
+    for quota in asked.networks:
+        paying_apart.enter_network(uow, quota.key, deadline)
     return Place(NO_TURN)
 
 

@@ -14,8 +14,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from generation.domain import quotas
-from generation.domain.errors import AllowanceSharedOut, NoWorkerCanServe, QueueFull, TooManyInFlight
+from generation.domain import fairness, quotas
+from generation.domain.errors import (
+    AllowanceSharedOut,
+    NoWorkerCanServe,
+    QueueFull,
+    QueueTooLongToHold,
+    TooManyInFlight,
+)
+from generation.domain.fairness import PAID
 from generation.domain.quotas import NetworkQuota
 from generation.domain.requests import Limits
 from generation.jobs.tiers import tier_of
@@ -60,8 +67,11 @@ class Foresight:
         self._states: Batcher[AccountId, Account] = Batcher(self._load, limit=STATES_AT_ONCE)
 
     async def look(self, outline: RequestOutline, now: datetime) -> None:
-        """Raises the refusal that `admission.admit` would raise for want of a place or of credits."""
+        """Raises the refusal that `admission.admit` would raise for want of a place or of credits; and
+        `QueueTooLongToHold`, which only a look can tell."""
         summary = await self._queue.watch.line(outline.graph, now, queue_max=self._limits.queue_max)
+        if outline.pays_apart and summary.servable:
+            await self._check_wait(outline, summary, now)
         account = self._log.seen(outline.account_id)
         if account is None:
             account = await self._states.get(outline.account_id)
@@ -74,6 +84,13 @@ class Foresight:
             else:
                 return
         await self._look_anew(outline, now)
+
+    async def _check_wait(self, outline: RequestOutline, summary: QueueSummary, now: datetime) -> None:
+        """Nobody's money is held for an image whose turn would come when it had to go back."""
+        turn, _ = fairness.turn_of(summary.virtual_time, 0, outline.price, PAID)
+        known = await self._queue.watch.estimate(outline.graph, turn.rank, now)
+        if known is None or (known.high_seconds or 0) > self._limits.job_seconds:
+            raise QueueTooLongToHold(seconds_max=self._limits.job_seconds)
 
     async def _look_anew(self, outline: RequestOutline, now: datetime) -> None:
         """The same, with everything asked of PostgreSQL."""

@@ -27,8 +27,10 @@ from generation.domain.funding import (
     Within,
 )
 from generation.domain.reasons import Reason
+from generation.domain.requests import Limits
 from generation.domain.rows import FundingEntry, FundingStep
 from generation.domain.states import JobState
+from generation.jobs import paying_apart
 from generation.jobs.admission import take_turn
 from generation.jobs.metrics import Metrics
 from generation.jobs.recording import hold_id_of, record, rows_of, situation, state_of
@@ -86,6 +88,7 @@ class FundingProcess:
         identifiers: Identifiers,
         metrics: Metrics | None = None,
         randomness: random.Random | None = None,
+        job_seconds: int = Limits().job_seconds,
     ) -> None:
         self.sweeper = Sweeper(
             FUNDINGS,
@@ -103,6 +106,7 @@ class FundingProcess:
         self._clock = clock
         self._ids = identifiers
         self._metrics = metrics or Metrics()
+        self._job_seconds = job_seconds
         self._settling_now: set[str] = set()
         self._logger = structlog.get_logger("generation.jobs.funding")
 
@@ -158,9 +162,10 @@ class FundingProcess:
         await self.open(_order(entry))
 
     async def _see_whether_paid(self, entry: FundingEntry) -> None:
-        match await self._funding.look(entry.reference or ""):
+        standing = await self._funding.look(entry.reference or "")
+        match standing.state:
             case FundingState.HELD:
-                await self._fund(entry, settled=False)
+                await self._fund(entry, settled=False, held_until=standing.held_until)
             case FundingState.SETTLED:
                 await self._fund(entry, settled=True)
             case FundingState.FAILED:
@@ -204,8 +209,11 @@ class FundingProcess:
 
     # --- what the steps decide ---
 
-    async def _fund(self, entry: FundingEntry, *, settled: bool) -> None:
-        """The money is promised, or here: the job takes its place in the queue."""
+    async def _fund(self, entry: FundingEntry, *, settled: bool, held_until: datetime | None = None) -> None:
+        """The money is promised, or here: the job takes its place in the queue.
+
+        From now on it has the time of any other job, and never longer than the money is held.
+        """
         summary = await self._queue.summary(entry.account_id, "", self._clock())
 
         def decide(uow: UnitOfWork) -> None:
@@ -213,8 +221,14 @@ class FundingProcess:
             # A merged guest holds nothing: the credits are with whoever it was merged into, and pay in the end.
             held = settled and not uow.state(entry.account_id).status.merged_into
             hold_id = hold_id_of(entry.job_id) if held else None
-            if record(uow, at, FundJob(payment_id=entry.reference or "", hold_id=hold_id)):
-                _queue_funded(uow, at, summary, held=held)
+            deadline = uow.now + timedelta(seconds=self._job_seconds)
+            command = FundJob(
+                payment_id=entry.reference or "",
+                hold_id=hold_id,
+                deadline=deadline if held_until is None else min(deadline, held_until),
+            )
+            if record(uow, at, command):
+                _queue_funded(uow, at, summary, command)
 
         try:
             await self._submit(entry.account_id, entry.job_id, "fund", decide, (SHARES, entry.account_id))
@@ -319,27 +333,31 @@ def _order(entry: FundingEntry) -> FundingOrder:
     )
 
 
-def _queue_funded(uow: UnitOfWork, at: Situation, summary: QueueSummary, *, held: bool) -> None:
+def _queue_funded(uow: UnitOfWork, at: Situation, summary: QueueSummary, command: FundJob) -> None:
     """A place in the line. Money that is here is held as credits; money that is promised, or with somebody whom the
     guest has become, stays where it is."""
     assert at.entry is not None
     assert at.funding is not None
-    if held:
-        assert at.job.deadline is not None, "every job has a deadline"
+    price, account_id = at.job.price_credits, at.entry.account_id
+    if command.hold_id is not None:
         hold = HoldCredits(
-            hold_id=hold_id_of(at.job_id),
+            hold_id=command.hold_id,
             job_id=at.job_id,
-            credits=at.job.price_credits,
-            deadline=at.job.deadline,
+            credits=price,
+            deadline=command.deadline,
             allowance=False,
         )
-        hold_in(uow, at.entry.account_id, hold)
+        hold_in(uow, account_id, hold)
         uow.delete(FUNDING, at.job_id)
     else:
+        paying_apart.leave(uow, account_id, at.entry.deadline)
+        paying_apart.enter(uow, account_id, command.deadline)
         uow.put(FUNDING, replace(at.funding, state=FundingStep.HELD).to_row())
-    price = at.job.price_credits
-    turn = take_turn(uow, at.entry.account_id, summary.virtual_time, price, PAID)
-    queued = replace(at.entry, state=JobState.QUEUED, held=held, weight=PAID.weight)
+    turn = take_turn(uow, account_id, summary.virtual_time, price, PAID)
+    held = command.hold_id is not None
+    queued = replace(
+        at.entry, state=JobState.QUEUED, held=held, weight=PAID.weight, deadline=command.deadline
+    )
     uow.put(QUEUE, queued.at(turn).to_row())
 
 

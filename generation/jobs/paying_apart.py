@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from generation.domain.paid_apart import EVERYBODY, PaidApart
@@ -14,9 +15,24 @@ def rows_of_account(account_id: str) -> tuple[tuple[SideTable, str], ...]:
     return (PAID_APART, account_id), (PAID_APART, EVERYBODY)
 
 
+def rows_of_networks(keys: Iterable[str]) -> Iterator[tuple[SideTable, str]]:
+    """The rows that a transaction declares in which such a job is asked for from these networks."""
+    return ((PAID_APART, key) for key in keys)
+
+
 def of_account(uow: UnitOfWork, account_id: str) -> int:
     """How many of this account there are. The transaction declares the account's row."""
     return _read(uow, account_id).jobs
+
+
+def of_network(uow: UnitOfWork, key: str) -> int:
+    """How many were asked for from a network whose time has not passed. The transaction declares the network's row."""
+    return _read(uow, key).jobs
+
+
+def enter_network(uow: UnitOfWork, key: str, deadline: datetime) -> None:
+    """Count one more of a network: until its deadline, whatever becomes of it. The transaction declares its row."""
+    uow.put(PAID_APART, _read(uow, key).changed_by(1, deadline).to_row())
 
 
 def of_everybody(uow: UnitOfWork) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -221,6 +221,20 @@ class Generations:
         if job.state is JobState.UNKNOWN or not await self._ownership.owns(account_id, job.account_id):
             raise JobNotFound()
         return job
+
+    async def in_flight(self, account_id: AccountId) -> Sequence[tuple[JobId, Job]]:
+        """The newest jobs that have not ended, of this account and of guests merged into it; without those of live
+        sessions."""
+        accounts = await self._ownership.accounts_of(account_id)
+        jobs = await self._queue.unfinished(accounts)
+        return [(job_id, await self.job(account_id, job_id)) for job_id in jobs]
+
+    async def payment_of(self, job_id: JobId, job: Job) -> str | None:
+        """The payment made for this job alone; None if there is none, or none is known (any more)."""
+        if job.payment_id is not None or job.hold_id is not None:
+            return job.payment_id
+        entry = await self._queue.funding(job_id)
+        return None if entry is None else entry.reference
 
     async def cancel(self, account_id: AccountId, job_id: JobId) -> Job:
         """Stop a job. Queued: released at once. Running: the worker is told, and a verified

@@ -194,6 +194,11 @@ class JobQueue:
             for row in await self._all(sql.IN_FLIGHT, **known)
         ]
 
+    async def unfinished(self, account_ids: Sequence[str]) -> Sequence[JobId]:
+        """The `IN_FLIGHT_MAX` newest jobs of these accounts that have not ended, newest first; none of live sessions."""
+        found = await self._all(sql.UNFINISHED, account_ids=list(account_ids), most=IN_FLIGHT_MAX)
+        return [JobId(row.job_id) for row in found]
+
     def _placed(self, row: Any, now: datetime) -> Place:
         virtual_time = row.virtual_time or 0
         self._pace.note(now, virtual_time, waiting=True)

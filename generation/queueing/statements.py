@@ -116,6 +116,16 @@ _able_to = sa.select(sa.func.count()).where(
     workers.c.seen_at > _time("present_since"),
     _graphs.contains(sa.func.to_jsonb(_theirs.c.graph)),
 )
+UNFINISHED = (
+    sa.select(_queue.job_id)
+    .where(
+        _queue.account_id == sa.any_(sa.bindparam("account_ids", type_=ARRAY(sa.Text()))),
+        _queue.session_id.is_(None),
+    )
+    .order_by(_queue.requested_at.desc(), _queue.job_id.desc())
+    .limit(_number("most"))
+)
+"""account_ids, most."""
 IN_FLIGHT = (
     sa.select(
         _theirs.c.job_id,

@@ -69,6 +69,8 @@ class FundsHeld(Event, frozen=True, kw_only=True):
     amount: Money
     first_seen_at: datetime
     asked_at: datetime
+    held_until: datetime | None = None
+    """Until when it can surely be captured, where the rail says so."""
 
 
 class FundsReleased(Event, frozen=True, kw_only=True):

@@ -126,7 +126,9 @@ def _arriving(
             return (
                 None
                 if status is ReceiptStatus.HELD
-                else events.FundsHeld(**_sighting(receipt, command.asked_at, known))
+                else events.FundsHeld(
+                    **_sighting(receipt, command.asked_at, known), held_until=receipt.held_until
+                )
             )
         case ReceiptState.SETTLED | ReceiptState.DISPUTED:
             return _settle(payment, known, receipt, command, lot_ids)

@@ -76,6 +76,8 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The part that bought what the payment is for. What is left over beside it goes back first."""
     evidence_due_by: datetime | None = None
     """Of an open dispute, where the rail says so."""
+    held_until: datetime | None = None
+    """Of held money: until when it can surely be captured, where the rail says so."""
 
     @property
     def credits_left(self) -> int:
@@ -250,6 +252,7 @@ def evolve_receipt(receipt: ReceiptRecord | None, event: Event) -> ReceiptRecord
                 asked_at=event.asked_at,
                 fee=getattr(event, "fee", None),
                 external_ref=getattr(event, "external_ref", None),
+                held_until=getattr(event, "held_until", None),
             )
         case events.PaymentSettled():
             return ReceiptRecord(

@@ -104,6 +104,12 @@ class Received:
     money_ref: str
     amount: Money
     state: str
+    held_until: datetime | None = None
+    """Of held money: until when it can surely be captured, where the rail says so."""
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of `received` of the API's top-up object."""
+        return {**money_json(self.amount), "state": self.state, "reference": self.money_ref}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +180,7 @@ class TopupView:
             "credits": self.credits,
             "amount_due": money_json(self.amount_due),
             "amount_missing": money_json(self.amount_missing),
-            "received": [
-                {**money_json(receipt.amount), "state": receipt.state, "reference": receipt.money_ref}
-                for receipt in self.received
-            ],
+            "received": [receipt.to_json() for receipt in self.received],
             "credited": self.credited,
             "quote": {
                 "rate": rate_json(self.rate),
@@ -191,6 +194,8 @@ class TopupView:
         }
         if self.purchase is not None:
             shown["purchase"] = self._purchase_json(self.purchase)
+        if self.job_id is not None:
+            shown["generation_id"] = self.job_id
         if self.decline_code is not None:
             shown["decline_code"] = self.decline_code
         if self.refunds:
@@ -275,7 +280,13 @@ def _waits_for_the_rest(payment: Payment) -> bool:
 
 
 def _received(receipt: ReceiptRecord) -> Received:
-    return Received(money_ref=receipt.money_ref, amount=receipt.amount, state=receipt.status.value)
+    held = receipt.status is ReceiptStatus.HELD
+    return Received(
+        money_ref=receipt.money_ref,
+        amount=receipt.amount,
+        state=receipt.status.value,
+        held_until=receipt.held_until if held else None,
+    )
 
 
 def payment_row(payment_id: str, payment: Payment, account_id: str, opened_at: datetime) -> dict[str, Any]:

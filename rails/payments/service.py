@@ -56,7 +56,7 @@ from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
 from rails.quotes.quote import Rates
-from rails.quotes.quoter import PaymentLimits, Quoter
+from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
 from rails.reading import MISREAD
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
 
@@ -242,6 +242,10 @@ class Payments:
     def prices(self, usd_minor: int) -> Sequence[tuple[str, Money]]:
         """What a price in US cents is now, by rail and asset, where that much can be paid."""
         return self._quoter.prices(self._rails.values(), usd_minor)
+
+    def credit_prices(self, credits_: int) -> Sequence[CreditPrice]:
+        """What so many credits cost now, by rail and asset, where they can be paid for."""
+        return self._quoter.credit_prices(self._rails.values(), self.health, credits_)
 
     # --- news ----------------------------------------------------------------------------------
 

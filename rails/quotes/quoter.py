@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from ledger.clock import Clock
 from ledger.money import USD, Asset, Money
-from rails.contract import Health, Rail
+from rails.contract import Health, Holds, Rail
 from rails.domain.pricing import PackPrice, amount_up
 from rails.domain.purchases import Purchase
 from rails.domain.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
@@ -31,6 +31,15 @@ class PaymentLimits:
     """How long a rail may take to answer a call."""
     notifications_waiting_max: int = 10_000
     """More verified notifications than this are turned away per rail, to be sent again."""
+
+
+class CreditPrice(NamedTuple):
+    """What some credits cost by one rail in one asset."""
+
+    rail: str
+    due: Money
+    held: bool
+    """Whether the rail can hold the money until it is known what becomes of it."""
 
 
 class Quoter:
@@ -119,6 +128,27 @@ class Quoter:
                 capabilities = rail.capabilities
                 if capabilities.minimum[asset.code] <= due.minor <= capabilities.maximum[asset.code]:
                     found.append((rail.name, due))
+        return found
+
+    def credit_prices(
+        self, rails: Iterable[Rail], health: Mapping[str, Health], credits_: int
+    ) -> Sequence[CreditPrice]:
+        """What so many credits cost now by each open rail and asset that so little, or much, can be paid with.
+
+        By the same reckoning as the payment request that is opened for them.
+        """
+        found: list[CreditPrice] = []
+        for rail in sorted(rails, key=lambda rail: rail.capabilities.order):
+            if not health.get(rail.name, Health(ok=True)).ok:
+                continue
+            for asset in rail.capabilities.assets:
+                spot = self._rates.spot(asset)
+                if spot is None:
+                    continue
+                due = self._priced(rail, spot, credits_, None, None).amount_due
+                least, most = rail.capabilities.minimum[asset.code], rail.capabilities.maximum[asset.code]
+                if least <= due.minor <= most:
+                    found.append(CreditPrice(rail.name, due, isinstance(rail, Holds)))
         return found
 
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:

@@ -45,7 +45,9 @@ class ShownRail(FakeRail):
 
 
 class CardRail(ShownRail):
-    """A hosted page."""
+    """A hosted page. It holds nothing."""
+
+    capture = release = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         url = f"{CHECKOUT}/{plain.reference}?{urlencode({'back': order.return_url})}"
@@ -72,6 +74,7 @@ class AddressRail(ShownRail):
 
     refund = None  # type: ignore[assignment]
     subscribe = None  # type: ignore[assignment]
+    capture = release = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         due = order.amount_due

@@ -336,7 +336,7 @@ async def test_without_credits_the_topup_opens_and_the_picture_follows_by_itself
     visitor.page.on("request", note)
     await begin(visitor)
     await visitor.stroke(*LINE)
-    await paint(visitor)
+    await visitor.page.get_by_role("button", name="Buy credits instead").click()
     await expect(visitor.page.get_by_text("Your picture is waiting.")).to_be_visible()
     async with visitor.page.expect_response("**/v1/topups") as made:
         await visitor.page.get_by_role("button", name="Lightning").click()

@@ -208,14 +208,75 @@ async def test_without_the_stream_the_page_asks_and_says_so(visitor: Visitor) ->
     await expect(visitor.page.locator(".pay")).to_contain_text("+500 credits")
 
 
-async def test_the_clock_shows_in_the_last_five_minutes_only(visitor: Visitor) -> None:
+async def test_until_when_the_price_holds_can_always_be_read(visitor: Visitor) -> None:
     topup = await visitor.open_topup()
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
-    await expect(visitor.page.locator(".timer")).to_have_count(0)
+    await expect(visitor.page.locator(".timer")).to_contain_text("This price holds for 1")
     ends = datetime.fromisoformat((await visitor.get(f"/v1/topups/{topup}"))["quote"]["expires_at"])
     await visitor.page.clock.set_fixed_time(ends - timedelta(seconds=200))
     await expect(visitor.page.locator(".timer")).to_contain_text("3:20")
+
+
+async def test_the_price_is_shown_in_sats_and_in_dollars(visitor: Visitor) -> None:
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.locator(".pay-title")).to_have_text("Pay 5,120 sats")
+    await expect(visitor.page.locator(".pay-dollars")).to_have_text("about $5.00")
+
+
+WALLET = """window.webln = { enable: async () => {}, sendPayment: () => %s };"""
+
+
+async def test_a_wallet_that_fails_gets_a_new_invoice_and_the_old_one_is_closed(visitor: Visitor) -> None:
+    await visitor.page.add_init_script(WALLET % "Promise.reject(new Error('timeout'))")
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    async with visitor.page.expect_response("**/v1/topups") as made:
+        await visitor.page.get_by_role("button", name="Pay in this browser").click()
+    newer = await (await made.value).json()
+    assert newer["id"] != topup
+    await expect(visitor.page.get_by_text("the old one is closed")).to_be_visible()
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+    assert (await visitor.get(f"/v1/topups/{topup}"))["state"] == "expired"
+
+
+async def test_a_wallet_that_failed_after_it_had_paid_gets_no_second_invoice(visitor: Visitor) -> None:
+    await visitor.page.add_init_script(WALLET % "Promise.reject(new Error('timeout'))")
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+    before = len((await visitor.get("/v1/topups"))["topups"])
+
+    async def pay_first(route: Route) -> None:
+        await visitor.product.pay(topup)
+        await route.continue_()
+
+    await visitor.page.route(f"**/v1/topups/{topup}/cancel", pay_first)
+    await visitor.page.get_by_role("button", name="Pay in this browser").click()
+    await expect(visitor.page.locator(".receipt-credits")).to_be_visible()
+    assert len((await visitor.get("/v1/topups"))["topups"]) == before
+
+
+async def test_who_does_not_want_to_pay_in_the_browser_keeps_the_invoice(visitor: Visitor) -> None:
+    await visitor.page.add_init_script(WALLET % "Promise.reject(new Error('User rejected'))")
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await visitor.page.get_by_role("button", name="Pay in this browser").click()
+    await expect(visitor.page.get_by_text("you did not want to pay")).to_be_visible()
+    assert (await visitor.get(f"/v1/topups/{topup}"))["state"] == "waiting"
+
+
+async def test_a_stream_that_is_open_and_silent_does_not_keep_a_payment_waiting(visitor: Visitor) -> None:
+    async def silent(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=": nothing\n\nretry: 600000\n\n")
+
+    await visitor.page.route("**/v1/events", silent)
+    topup = await visitor.open_topup()
+    await visitor.visit(f"/topups/{topup}")
+    await expect(visitor.page.locator(".qr-code")).to_be_visible()
+    await visitor.product.pay(topup)
+    await expect(visitor.page.locator(".pay")).to_contain_text("+500 credits")
 
 
 async def to_the_card_page(visitor: Visitor) -> dict[str, Any]:

@@ -43,8 +43,10 @@ class ScriptedWorker:
     async def silent(self) -> AsyncIterator[None]:
         """Jobs stay where they are."""
         await self.stop()
-        yield
-        await self.start()
+        try:
+            yield
+        finally:
+            await self.start()
 
     def reset(self) -> None:
         """Deliver everything, also what a script keeps back. Raises whatever ended its work."""

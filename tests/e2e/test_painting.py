@@ -83,7 +83,7 @@ async def test_out_of_free_images_the_topup_opens_and_the_picture_paints_itself_
     for number in range(FREE):
         await visitor.ask("POST", "/v1/generations", {"prompt": f"dot {number}", "sketch": scribble()})
     await visitor.draw()
-    await visitor.paint()
+    await visitor.page.get_by_role("button", name="Buy credits instead").click()
     await expect(visitor.page.get_by_text("Your picture is waiting.")).to_be_visible()
     await visitor.choose("BTC")
     await visitor.sees_state("waiting")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from generation.domain.requests import Limits
 from rails.quotes.quoter import PaymentLimits
 from tests.gateway.conftest import Open
 from tests.gateway.stack import Gateway, credits_of
@@ -19,6 +20,7 @@ FUNDING = {"rail": "fake", "pay_asset": "USD"}
 WANTED = {**FUNDING, "credits": 50}
 FREE_IMAGES = 20
 PLACES = PaymentLimits()
+HELD_IMAGES = Limits().paid_apart_account
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +61,10 @@ async def test_images_at_once_that_pay_apart_await_as_many_payments_as_an_accoun
 ) -> None:
     for _ in range(2):
         outcome = await races.unpaid_images(target, token, FUNDING)
-        assert outcome.reached == PLACES.open_per_account
-        assert outcome.statuses[202] == PLACES.open_per_account
-        assert set(outcome.codes) <= {"too_many_open_payments", "too_many_in_flight"}
-        assert outcome.codes.total() == AT_ONCE - PLACES.open_per_account
+        assert outcome.reached == HELD_IMAGES
+        assert outcome.statuses[202] == HELD_IMAGES
+        assert set(outcome.codes) == {"too_many_paid_apart"}
+        assert outcome.codes.total() == AT_ONCE - HELD_IMAGES
     assert (await credits_of(visitor))["held"] == 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Within
+from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Standing, Within
 from ledger.domain.applying import grant_in
 from ledger.domain.commands import GrantCredits
 from ledger.domain.lots import Source
@@ -29,6 +30,7 @@ class FakePayment:
     order: FundingOrder
     state: FundingState = FundingState.WAITING
     granted: bool = False
+    held_until: datetime | None = None
 
 
 @dataclass
@@ -86,8 +88,9 @@ class FakeFunding:
         """Money that comes at once and cannot be held."""
         await self._settle(reference, None)
 
-    async def look(self, reference: str) -> FundingState:
-        return self._known(reference).state
+    async def look(self, reference: str) -> Standing:
+        payment = self._known(reference)
+        return Standing(payment.state, payment.held_until)
 
     async def settle(self, reference: str, within: Within) -> FundingState:
         payment = self._known(reference)

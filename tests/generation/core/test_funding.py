@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -109,6 +110,50 @@ async def test_nobody_pays_and_the_job_ends_without_charge(paying: Paying) -> No
     await tend(world)
     assert money.payments[reference].state == "failed"
     await nothing_is_left(world, person)
+
+
+async def test_whoever_pays_in_the_last_second_still_has_the_time_of_any_other_job(paying: Paying) -> None:
+    world, money = paying
+    _, job_id, reference = await ask(world)
+    await tend(world, 595)
+    money.pay(reference)
+    await tend(world, 2)
+    funded = world.clock()
+    await tend(world, 590)
+    assert await world.state(job_id) is JobState.QUEUED
+    assert (await world.job(job_id)).deadline == funded + timedelta(seconds=Limits().job_seconds)
+    await tend(world, 15)
+    assert await world.state(job_id) is JobState.EXPIRED
+    await tend(world)
+    assert money.payments[reference].state == "failed"
+
+
+async def test_a_job_ends_before_the_money_held_for_it_goes_back_by_itself(paying: Paying) -> None:
+    world, money = paying
+    _, job_id, reference = await ask(world)
+    money.pay(reference)
+    money.payments[reference].held_until = until = world.clock() + timedelta(seconds=90)
+    await tend(world)
+    assert (await world.job(job_id)).deadline == until
+    await tend(world, 85)
+    assert await world.state(job_id) is JobState.EXPIRED
+    await tend(world)
+    assert money.payments[reference].state == "failed"
+
+
+async def test_images_under_way_are_found_again_with_their_payments(paying: Paying) -> None:
+    world, money = paying
+    person, job_id, reference = await ask(world)
+    other = (await world.accepted(person)).job_id
+    found = dict(await world.generations.in_flight(person))
+    assert set(found) == {job_id, other}
+    assert await world.generations.payment_of(job_id, found[job_id]) == reference
+    assert await world.generations.payment_of(other, found[other]) is None
+    money.pay(reference)
+    await tend(world)
+    await (await world.worker()).paint()
+    assert await world.generations.payment_of(job_id, await world.job(job_id)) == reference
+    assert await world.generations.in_flight(await world.person()) == []
 
 
 async def test_a_payment_request_that_closes_ends_the_job(paying: Paying) -> None:

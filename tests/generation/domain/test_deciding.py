@@ -385,12 +385,13 @@ def test_time_does_not_end_a_job_whose_payment_is_being_settled() -> None:
 
 
 def test_money_is_taken_for_a_job_only_while_it_waits_for_it() -> None:
-    fund = c.FundJob(payment_id="pay_1", hold_id=None)
+    until = NOW + timedelta(minutes=5)
+    fund = c.FundJob(payment_id="pay_1", hold_id=None, deadline=until)
     job = replace(waiting().job, state=JobState.AWAITING_PAYMENT, hold_id=None)
     at = with_(waiting(), job=job, funding=funding(FundingStep.WAITING))
-    assert decide(at, fund, NOW) == [e.JobFunded(payment_id="pay_1")]
-    by_credits = c.FundJob(payment_id="pay_1", hold_id=HOLD)
-    assert decide(at, by_credits, NOW) == [e.JobFunded(payment_id="pay_1", hold_id=HOLD)]
+    assert decide(at, fund, NOW) == [e.JobFunded(payment_id="pay_1", deadline=until)]
+    by_credits = c.FundJob(payment_id="pay_1", hold_id=HOLD, deadline=until)
+    assert decide(at, by_credits, NOW) == [e.JobFunded(payment_id="pay_1", hold_id=HOLD, deadline=until)]
     for other in (running(), settling(), with_(at, funding=None), with_(at, entry=None)):
         assert decide(other, fund, NOW) == []
 

@@ -214,7 +214,7 @@ class LifeOfAJob(RuleBasedStateMachine):
     @rule(settled=st.booleans())
     def pay(self, settled: bool) -> None:
         hold = HoldId("hold_1") if settled else None
-        if self.do(c.FundJob(payment_id="pay_1", hold_id=hold)):
+        if self.do(c.FundJob(payment_id="pay_1", hold_id=hold, deadline=self.now + timedelta(minutes=10))):
             self.hold_open = settled
             if settled:
                 self.funding = None
@@ -252,7 +252,7 @@ class LifeOfAJob(RuleBasedStateMachine):
             self.do(c.FailJob("not_paid", FailureKind.PAYMENT))
 
     def late_news_of_the_payment(self) -> None:
-        self.do(c.FundJob(payment_id="pay_1", hold_id=None))
+        self.do(c.FundJob(payment_id="pay_1", hold_id=None, deadline=self.now + timedelta(minutes=10)))
         self.do(c.ConcludeSettlement())
 
     def an_operator_closes_the_hold(self) -> None:

@@ -1,11 +1,13 @@
 // One image and its debit: the entry that paid for it, and the two around it.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { PayAlone } from "./alone_pay.js";
+import { endsAt, isHeld, OVER, standing } from "./alone_state.js";
 import { api, Problem } from "./api.js";
-import { on } from "./events.js";
-import { plural } from "./money.js";
+import { on, poll } from "./events.js";
+import { money, plural, timeOfDay } from "./money.js";
 import { mount } from "./shell.js";
-import { start } from "./store.js";
+import { loadRails, online, start } from "./store.js";
 import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
@@ -28,17 +30,46 @@ async function load() {
 const STATES = { awaiting_payment: "Waiting for its payment", queued: "In the queue", running: "Being painted", settling: "Being paid", completed: "Delivered",
   failed: "Failed, not charged", cancelled: "Cancelled, not charged", superseded: "Replaced by a newer one, not charged", expired: "Not painted in time, not charged", blocked: "Blocked, not charged" };
 
+const cancelling = signal(false);
+async function cancel() {
+  cancelling.value = true;
+  await api("DELETE", /** @type {"/v1/generations/{job_id}"} */ (`/v1/generations/${encodeURIComponent(id)}`)).catch(() => {});
+  cancelling.value = false;
+  await load();
+}
+
+/** An image that is paid for alone, until it is here. @param {{now: import("../../api.d.ts").GenerationStateOut}} props */
+function Alone({ now }) {
+  const over = OVER.has(now.state);
+  const ends = endsAt(now);
+  const waits = now.state === "queued" && now.position;
+  return html`<h1>One image</h1><div class="card topup-card"><${PayAlone} now=${{ ...now, cancelling: cancelling.value }} onCancel=${cancel} onRenew=${cancel} />
+    ${waits && html`<p class="connection num">${now.position === 1 ? "Next in line" : `Number ${now.position} in line`}${now.eta_seconds ? `, about ${now.eta_seconds.low} to ${now.eta_seconds.high} s` : ""}</p>`}
+    ${!over && now.state !== "awaiting_payment" && now.state !== "settling" && html`${ends && html`<p class="connection"><${Icon} name="clock" /><span>${isHeld(now.topup) ? `Not here by ${timeOfDay(ends)}? Then your payment goes back by itself.` : `It is painted by ${timeOfDay(ends)}, or the money stays yours.`}</span></p>`}
+      <div class="pay-buttons"><button type="button" class="button button-quiet" disabled=${cancelling.value} onClick=${cancel}>${cancelling.value ? "Cancelling" : "Cancel this picture"}</button></div>`}
+    <div class="pay-buttons"><a class=${`button ${over ? "button-primary" : "button-quiet"}`} href="/">${over ? "Back to the sketchbook" : "Keep drawing meanwhile"}</a></div></div>`;
+}
+
 function ImagePage() {
   useEffect(() => {
     start().then(() => {
+      loadRails().catch(() => {});
       load();
       on("generation", (data) => { if (data.id === id) load(); });
+      on("topup", (data) => { if (data.generation_id === id) load(); });
+      on("open", load);
     });
+    // A stream may be open and silent: whoever waits for a payment asks every two seconds all the same.
+    return poll(() => {
+      const now = picture.value;
+      if (online.value && !document.hidden && now && !OVER.has(now.state)) load();
+    }, { quick: 2_000, slow: 2_000 });
   }, []);
   const now = picture.value;
   if (problem.value) return html`<h1>Image</h1><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This image cannot be shown.</strong>${problem.value.status === 404 ? "It belongs to another browser or account, or the address is wrong." : problem.value.message}</span></p>
     <p><a class="button" href="/account">My account</a></p>`;
   if (!now) return html`<h1>Image</h1><div class="skeleton skeleton-tall"></div>`;
+  if (now.topup && !["completed"].includes(now.state)) return html`<${Alone} now=${now} />`;
   const { held = 0, captured = 0 } = now.credits ?? {};
   return html`<h1>${now.state === "completed" ? "One image, one debit" : "One image"}</h1>
     <div class="image-page">
@@ -46,8 +77,8 @@ function ImagePage() {
         <figcaption>${now.message ?? STATES[now.state] ?? now.state}</figcaption></figure>
       <div class="image-side">
         <p class=${`tag ${now.state === "completed" ? "tag-good" : "tag-calm"}`}>${STATES[now.state] ?? now.state}</p>
-        <p class="image-cost num">${captured ? plural(captured, "credit") : held ? `${plural(held, "credit")} held` : "Nothing charged"}</p>
-        <p class="muted">A credit is first held, then used when the image is delivered, or given back.</p>
+        <p class="image-cost num">${now.topup ? money(now.topup.received[0] ?? now.topup.amount_due) : captured ? plural(captured, "credit") : held ? `${plural(held, "credit")} held` : "Nothing charged"}</p>
+        <p class="muted">${now.topup ? standing(now).text : "A credit is first held, then used when the image is delivered, or given back."}</p>
         <div class="actions-row">${now.image_url && html`<a class="button button-primary" href=${now.image_url} download=${`llamasketch-${id}`}><${Icon} name="download" />Download</a>`}
           <a class="button" href=${`/account?reference=${id}#statement`}>In my statement</a></div>
         <p class="hint mono">${id}</p>

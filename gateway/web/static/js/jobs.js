@@ -1,14 +1,17 @@
 // Asking for pictures: one request, however often the network makes us repeat it.
 import { signal } from "@preact/signals";
+import { OVER } from "./alone_state.js";
 import { api, newKey, Problem } from "./api.js";
 import { on, poll } from "./events.js";
 import { base64 } from "./pad.js";
 import { loadAccount, online, start, topupRequest } from "./store.js";
+import { toast } from "./ui.js";
 
-export const OVER = new Set(["completed", "failed", "cancelled", "superseded", "expired", "blocked"]);
+/** Whether the payment of the picture under way is shown, if it waits for one of its own. */
+export const paying = signal(false);
 
 /**
- * What the result page shows: {phase, id, state, position, eta, progress, preview, problem, sketch, prompt, since}.
+ * What the result page shows: {phase, id, state, position, eta, progress, preview, problem, sketch, prompt, since, topup, expires_at}.
  * @type {import("@preact/signals").Signal<any>}
  */
 export const job = signal(null);
@@ -46,14 +49,32 @@ function update(change) {
  * Paint one picture.
  * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request
  */
-export async function paint({ prompt, sketch, seed, strength }) {
-  const body = {
+export async function paint(request) {
+  await send({ key: newKey(), body: await bodyOf(request), sketch: request.sketch });
+}
+
+/**
+ * Paint one picture that is paid for alone.
+ * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request
+ * @param {Way} way
+ */
+export async function paintAlone(request, way) {
+  await send({ key: newKey(), body: alone(await bodyOf(request), way), sketch: request.sketch });
+}
+
+/** @typedef {{rail: string, asset: string}} Way */
+
+/** @param {any} body @param {Way} way */
+const alone = (body, way) => ({ ...body, funding: { rail: way.rail, pay_asset: way.asset } });
+
+/** @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request */
+async function bodyOf({ prompt, sketch, seed, strength }) {
+  return {
     prompt,
     sketch: { content_type: "image/png", data: await base64(sketch) },
     ...(seed === undefined ? {} : { seed }),
     ...(strength === undefined ? {} : { strength }),
   };
-  await send({ key: newKey(), body, sketch });
 }
 
 /** @param {{key: string, body: any, sketch: Blob}} request */
@@ -68,6 +89,7 @@ async function send(request) {
     // What has ended already (a prompt that the content check stops, a request sent again) is read for its reason.
     const ended = OVER.has(answer.state);
     update({ phase: "waiting", ...known(answer), state: ended ? undefined : answer.state, unheld: answer.state === "blocked" });
+    paying.value = answer.state === "awaiting_payment";
     await read();
     loadAccount().catch(() => {});
   } catch (error) {
@@ -82,22 +104,45 @@ async function send(request) {
 
 /** Open the top-up; the picture that waits is painted by itself once it is paid. */
 export function askForCredits() {
-  topupRequest.value = { reason: unpaid ? "picture" : "low", onPaid: retryUnpaid, ...(unpaid ? { alone: payForIt } : {}) };
+  const prices = job.value?.problem?.body.image_prices ?? [];
+  topupRequest.value = { reason: unpaid ? "picture" : "low", onPaid: retryUnpaid, ...(unpaid ? { alone: { prices, pay: payForIt } } : {}) };
 }
 
 /**
  * Ask for the picture that waits with a payment of its own, instead of with credits.
- * @param {{rail: string, asset: string}} way
+ * @param {Way} way
  */
-async function payForIt(way) {
+function payForIt(way) {
   const request = unpaid;
-  if (!request) throw new Error("no picture waits");
-  const body = { ...request.body, funding: { rail: way.rail, pay_asset: way.asset } };
-  const answer = await api("POST", "/v1/generations", { body, key: newKey() });
-  unpaid = null;
-  update({ phase: "waiting", ...known(answer), state: answer.state });
-  if (!answer.topup) throw new Error("no way to pay came");
-  return answer.topup;
+  topupRequest.value = null;
+  if (request) return send({ key: newKey(), body: alone(request.body, way), sketch: request.sketch });
+  return Promise.resolve();
+}
+
+/** Buy credits for the picture that was to be paid for alone: its own payment is cancelled first. */
+export async function creditsInstead() {
+  const request = job.value?.request;
+  if (job.value?.state === "awaiting_payment") await cancel();
+  paying.value = false;
+  if (!request) {
+    topupRequest.value = { reason: "low" };
+    return;
+  }
+  const { funding: _, ...body } = request.body;
+  await send({ key: newKey(), body, sketch: request.sketch });
+}
+
+/** The wallet did not come back: its invoice is closed, and another one asked for. Money that came meanwhile wins. */
+export async function renewPayment() {
+  const request = job.value?.request;
+  if (job.value?.state !== "awaiting_payment") return;
+  await cancel();
+  if (job.value?.state !== "cancelled") return;
+  if (!request) toast("The wallet did not answer, so that invoice is closed. Press Paint for a new one.");
+  else {
+    toast("The wallet did not answer. Here is a new invoice; the old one is closed.");
+    await send({ ...request, key: newKey() });
+  }
 }
 
 export function retryUnpaid() {
@@ -122,6 +167,8 @@ const known = (data) => ({
   ...(data.credits ? { credits: data.credits } : {}),
   ...(data.thumbnail_url ? { thumbnail: data.thumbnail_url } : {}),
   ...(data.message ? { message: data.message } : {}),
+  ...("topup" in data ? { topup: data.topup } : {}),
+  ...("expires_at" in data ? { expires_at: data.expires_at } : {}),
 });
 
 /** @param {import("../../api.d.ts").GenerationStateOut} data */
@@ -134,6 +181,15 @@ function take(data) {
   update({ phase: next.state === "completed" ? "done" : "over", ...next });
   if (next.state === "completed") keep({ id: next.id, image: next.image, thumbnail: next.thumbnail, prompt: now.prompt, credits: next.credits });
   loadAccount().catch(() => {});
+}
+
+/** A picture that was asked for before this page was opened, here or in another tab, is shown again. */
+async function resume() {
+  const { generations } = await api("GET", "/v1/generations");
+  const newest = generations[0];
+  if (!newest || job.value) return;
+  job.value = { phase: "waiting", since: Date.now(), ...known(newest) };
+  paying.value = newest.state === "awaiting_payment";
 }
 
 /** Ask the server how the picture stands. */
@@ -177,5 +233,11 @@ start().then(() => {
   on("generation", (data) => (data.state === "completed" && !data.image_url ? read() : take(data)));
   on("progress", progress);
   on("open", () => read());
+  on("topup", (data) => {
+    if (data.generation_id && data.generation_id === job.value?.id) update({ topup: data });
+  });
+  resume().catch(() => {});
   poll(() => online.value && read(), { quick: 2_000, slow: 8_000 });
+  // A payment is noticed within two seconds, even by a stream that is open and silent.
+  setInterval(() => { if (online.value && job.value?.state === "awaiting_payment" && !document.hidden) read(); }, 2_000);
 });

@@ -1,8 +1,9 @@
 // Live painting: one request in flight, always the newest drawing next, never beyond the agreed spend.
 import { effect, signal } from "@preact/signals";
+import { OVER } from "./alone_state.js";
 import { api, newKey, Problem } from "./api.js";
 import { on, poll, stream } from "./events.js";
-import { askForCredits, job, OVER } from "./jobs.js";
+import { askForCredits, job } from "./jobs.js";
 import { base64 } from "./pad.js";
 import { loadAccount, online } from "./store.js";
 

@@ -55,6 +55,18 @@ export const walletAmount = ({ amount_minor, asset }) => decimal(amount_minor, s
 export const sumOf = (parts, asset) =>
   parts.filter((part) => part.asset === asset).reduce((sum, part) => sum + BigInt(part.amount_minor), 0n);
 
+/**
+ * "$0.01" of an amount at the rate that was promised for it; null in dollars, or without a rate to them.
+ * @param {import("../../api.d.ts").TopupOut} topup
+ */
+export function inDollars({ amount_due, quote }) {
+  const { numerator, denominator, from, to } = quote.rate;
+  if (to !== "USD" || from !== amount_due.asset || from === "USD") return null;
+  const [above, below] = [BigInt(amount_due.amount_minor) * BigInt(numerator), BigInt(denominator)];
+  const cents = (2n * above + below) / (2n * below);
+  return cents > 0n ? `$${grouped(decimal(cents, 2))}` : "less than $0.01";
+}
+
 const counts = new Intl.NumberFormat("en");
 /** @param {number} count */
 export const number = (count) => counts.format(count);
@@ -68,6 +80,9 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${Math
 
 const days = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const times = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+/** @param {number} milliseconds */
+export const timeOfDay = (milliseconds) => times.format(milliseconds);
 /** @param {string} iso */
 export const day = (iso) => days.format(new Date(iso));
 /** @param {string} iso */

@@ -1,9 +1,10 @@
 // The sketch page: an open book, the drawing on the left, the picture on the right.
 import { effect, signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { gallery, job, paint, showPicture } from "./jobs.js";
+import { loadCatalogue, catalogue } from "./catalogue.js";
+import { cancel, creditsInstead, gallery, job, paint, paintAlone, paying, renewPayment, showPicture } from "./jobs.js";
 import * as live from "./live.js";
-import { plural } from "./money.js";
+import { money, plural } from "./money.js";
 import { Pad, SHEET } from "./pad.js";
 import { listen } from "./pad_input.js";
 import { DEFAULT_PROMPT, IDEAS, rememberPrompt, STYLES, used } from "./prompts.js";
@@ -40,14 +41,21 @@ const NOTHING_SEEN = "Nothing can be seen on the page. Draw something first, in 
 
 const busy = () => job.value?.phase === "sending" || job.value?.phase === "waiting";
 
-async function paintNow() {
+/** What this picture costs if it is paid for alone, where the money is held until it is here; for whom has no credits. */
+const aloneAt = () => (balance.value?.empty ? catalogue.value?.image_prices.find((price) => price.held) : undefined);
+effect(() => { if (balance.value?.empty && !catalogue.value) loadCatalogue().catch(() => {}); });
+
+/** @param {boolean} [byCredits] although there are none: then they are offered */
+async function paintNow(byCredits = false) {
   if (busy() || !online.value || live.live.value !== "off") return;
   if (pad.look()) {
     toast(pad.empty.value ? "Draw something first: one stroke is enough." : NOTHING_SEEN);
     return;
   }
   rememberPrompt(prompt.value.trim() || DEFAULT_PROMPT);
-  const painting = paint({ ...request(), sketch: await pad.export(SHEET) });
+  const price = byCredits ? undefined : aloneAt();
+  const wanted = { ...request(), sketch: await pad.export(SHEET) };
+  const painting = price ? paintAlone(wanted, price) : paint(wanted);
   document.querySelector(".leaf-result")?.scrollIntoView({ block: "nearest", behavior: "smooth" });
   await painting;
 }
@@ -120,9 +128,16 @@ function LiveBar() {
   </div>`;
 }
 
+function busyWord() {
+  const now = job.value;
+  if (now?.state === "awaiting_payment") return "Waiting for payment";
+  return now?.workers === 0 && now.state === "queued" ? "Waiting" : "Painting";
+}
+
 function Desk() {
   const now = balance.value;
   const free = (now?.free ?? 0) > 0;
+  const alone = aloneAt();
   const blocked = !online.value || live.live.value !== "off";
   return html`<form class="desk" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); paintNow(); }}>
     <div class="desk-words">
@@ -136,13 +151,15 @@ function Desk() {
     </div>
     <div class="desk-go">
       <button type="submit" class="button button-primary paint" aria-describedby=${pad.faded.value ? "paint-why" : undefined} aria-disabled=${blocked || busy() ? "true" : undefined}>
-        <span class="paint-word">${busy() ? html`<span class="spinner"></span>${job.value?.workers === 0 && job.value.state === "queued" ? "Waiting" : "Painting"}` : html`Paint<span class="paint-dash"> — </span>`}</span>
-        ${!busy() && html`<span class="paint-price num">${pad.faded.value ? "nothing to see yet" : price()}</span>`}</button>
+        <span class="paint-word">${busy() ? html`<span class="spinner"></span>${busyWord()}` : alone ? "Paint this " : html`Paint<span class="paint-dash"> — </span>`}</span>
+        ${!busy() && html`<span class="paint-price num">${pad.faded.value ? "nothing to see yet" : alone ? `for ${money(alone)}` : price()}</span>`}</button>
       ${pad.faded.value && html`<p class="hint low" id="paint-why" role="status">${NOTHING_SEEN} Nothing is charged.</p>`}
       ${!online.value && html`<p class="hint" role="status">Painting needs the network.</p>`}
       ${online.value && now?.low && html`<p class="hint low" role="status">${free && !now.paid ? `${plural(now.free, "free picture")} left today.` : `${plural(now.available, "credit")} left.`}
         <button type="button" class="text-button" onClick=${() => { topupRequest.value = { reason: "low" }; }}>Top up</button></p>`}
-      ${online.value && now?.empty && html`<p class="hint low" role="status">No credits left. Paint opens the top-up, and the picture follows by itself.</p>`}
+      ${online.value && now?.empty && !alone && html`<p class="hint low" role="status">No credits left. Paint opens the top-up, and the picture follows by itself.</p>`}
+      ${online.value && alone && !busy() && html`<p class="hint" role="status">No credits left. Pay for this picture alone: your wallet holds the money until it is here.
+        <button type="button" class="text-button" onClick=${() => paintNow(true)}>Buy credits instead</button></p>`}
       <${LiveBar} />
       <details class="fine"><summary>Fine control</summary>
         <div class="fine-body">
@@ -183,12 +200,22 @@ function Dialogs() {
   return null;
 }
 
+/** The payment's view is loaded when it is first wanted. */
+const PayModal = signal(/** @type {any} */ (null));
+function Payment() {
+  const now = job.value;
+  const wanted = paying.value && now?.state === "awaiting_payment";
+  if (wanted && !PayModal.value) import("./alone_pay.js").then((module) => { PayModal.value = module.PayAloneModal; });
+  if (!wanted || !PayModal.value) return null;
+  return html`<${PayModal.value} now=${now} onClose=${() => { paying.value = false; }} onCancel=${cancel} onCredits=${creditsInstead} onRenew=${renewPayment} />`;
+}
+
 function Studio() {
   return html`<h1 class="studio-title">Draw a little. <em>Get a picture.</em></h1>
     <div class="spread"><${Tools} pad=${pad} /><${Sheet} /><div class="gutter" aria-hidden="true"></div><${Result} onReuse=${reuse} /></div>
-    <${Desk} /><${Strip} /><${Dialogs} />`;
+    <${Desk} /><${Strip} /><${Dialogs} /><${Payment} />`;
 }
 
 pad.revision.subscribe(() => live.drawn());
-hotkeys(pad, { paint: paintNow, live: toggleLive, help: () => { dialog.value = "keys"; } });
+hotkeys(pad, { paint: () => paintNow(), live: toggleLive, help: () => { dialog.value = "keys"; } });
 mount(html`<${Studio} />`, "studio");

@@ -1,8 +1,9 @@
 // The right-hand page: what became of the drawing.
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import { again, askForCredits, cancel, job } from "./jobs.js";
-import { plural } from "./money.js";
+import { endsAt, isHeld, moneyBack, moneyNow } from "./alone_state.js";
+import { again, askForCredits, cancel, creditsInstead, job, paying } from "./jobs.js";
+import { money, plural, timeOfDay } from "./money.js";
 import { online } from "./store.js";
 import { html, Icon, toast, useNow } from "./ui.js";
 
@@ -39,15 +40,18 @@ function Waiting({ now }) {
   const clock = useNow();
   const painting = now.state === "running" || now.state === "settling";
   const value = now.progress ? now.progress.value / now.progress.max : 0;
-  const nobody = !painting && now.phase !== "sending" && now.workers === 0;
-  const title = now.phase === "sending" ? "Sending your sketch" : painting ? "Painting" : nobody ? "Nobody can paint at the moment" : place(now.position);
+  const unpaid = now.state === "awaiting_payment";
+  const nobody = !painting && !unpaid && now.phase !== "sending" && now.workers === 0;
+  const title = now.phase === "sending" ? "Sending your sketch" : unpaid ? "Waiting for your payment" : now.state === "settling" ? "Ready: taking the payment" : painting ? "Painting" : nobody ? "Nobody can paint at the moment" : place(now.position);
   return html`<div class="wash" aria-hidden="true"></div>
     ${now.preview && html`<img class="preview" src=${now.preview} alt="" /><span class="preview-label tag">Rough preview</span>`}
     <div class="status" role="status">
-      <p class="status-title">${title}${!painting && !nobody && range(now.eta) && html`<span class="status-eta">, ${range(now.eta)}</span>`}</p>
+      <p class="status-title">${title}${!painting && !nobody && !unpaid && range(now.eta) && html`<span class="status-eta">, ${range(now.eta)}</span>`}</p>
       ${now.progress ? html`<progress class="bar" max="1" value=${value} aria-label="Painting"></progress>` : html`<div class="bar bar-idle" aria-hidden="true"></div>`}
-      <p class="hint">${nobody ? "Your sketch waits for a painter to come back. If none does within ten minutes, you are not charged." : "The credit is only held until the picture is here. Keep drawing meanwhile."}</p>
+      ${unpaid ? html`<p class="hint">It is painted as soon as your wallet has sent ${now.topup ? money(now.topup.amount_due) : "the payment"}. Nothing is charged before.</p>` : html`<p class="hint">${nobody ? "Your sketch waits for a painter to come back. If none does within ten minutes, you are not charged." : now.topup ? moneyNow(now.topup) : "The credit is only held until the picture is here. Keep drawing meanwhile."}</p>`}
+      ${now.topup && !unpaid && endsAt(now) && now.state !== "settling" && html`<p class="hint">${isHeld(now.topup) ? "If it is not here by" : "It is painted by"} <span class="num">${timeOfDay(/** @type {number} */ (endsAt(now)))}</span>${isHeld(now.topup) ? ", your payment goes back by itself." : ", or the money stays yours."}</p>`}
       <div class="actions-row">
+        ${unpaid && now.id && html`<button type="button" class="button button-primary" onClick=${() => { paying.value = true; }}>Show the invoice</button>`}
         ${now.id && html`<button type="button" class="button" disabled=${now.cancelling} onClick=${cancel}>${now.cancelling ? "Cancelling" : "Cancel"}</button>`}
         ${now.id && clock - now.since > 20_000 && "Notification" in window && html`<button type="button" class="button button-quiet" onClick=${() => notifyWhenDone(now.id)}>Tell me when it is done</button>`}
       </div>
@@ -77,7 +81,7 @@ function Done({ now, onReuse }) {
           onClick=${() => { comparing.value = !comparing.value; }}><${Icon} name="compare" /></button>
         <button type="button" class="icon-button" aria-label="Use as sketch" title="Use as sketch" onClick=${() => onReuse(now.image)}><${Icon} name="reuse" /></button>
       </div>
-      <a class="debit" href=${`/images/${now.id}`}>${typeof cost === "number" ? plural(cost, "credit") : "Its debit"}<span aria-hidden="true"> ↗</span><span class="visually-hidden">, see the debit</span></a>
+      <a class="debit" href=${`/images/${now.id}`}>${now.topup ? money(now.topup.received[0] ?? now.topup.amount_due) : typeof cost === "number" ? plural(cost, "credit") : "Its debit"}<span aria-hidden="true"> ↗</span><span class="visually-hidden">, see the debit</span></a>
     </div>`;
 }
 
@@ -97,7 +101,7 @@ function Over({ now }) {
   return html`<div class="ending" role="status">
     <span class=${`tag ${now.state === "blocked" ? "tag-warn" : "tag-good"}`}><${Icon} name="check" />Not charged</span>
     <h2>${title}</h2><p class="muted">${now.message ?? text}</p>
-    ${now.unheld ? html`<p class="hint">No credit was held for it.</p>`
+    ${now.topup !== undefined && now.topup !== null ? html`<p class="hint">${moneyBack(now.topup)}</p>` : now.unheld ? html`<p class="hint">No credit was held for it.</p>`
       : html`<p class="hint">The held credit went back. <a href=${`/account?reference=${now.id}#statement`}>See the release in your statement</a></p>`}
     ${retry && html`<p class="hint">Press Paint to try again.</p>`}
   </div>`;
@@ -111,10 +115,12 @@ function Refused({ now }) {
       <p class="muted">Your free pictures for today are used up. Top up, and this one is painted by itself.</p>
       <button type="button" class="button button-primary" onClick=${askForCredits}>Top up</button></div>`;
   }
+  const alone = Boolean(now.request?.body.funding);
   return html`<div class="ending" role="alert"><span class="tag tag-good"><${Icon} name="check" />Not charged</span>
     <h2>${now.problem?.status === 0 ? "No answer" : now.problem?.status === 429 ? "One moment" : "That did not work"}</h2>
     <p class="muted">${now.problem?.message}${wait ? ` Try again in ${wait} s.` : ""}</p>
-    <button type="button" class="button" onClick=${again}><${Icon} name="reuse" />Try again</button></div>`;
+    <div class="actions-row">${alone && html`<button type="button" class="button button-primary" onClick=${creditsInstead}>Buy credits instead</button>`}
+      <button type="button" class="button" onClick=${again}><${Icon} name="reuse" />Try again</button></div></div>`;
 }
 
 /** @param {{onReuse: (url: string) => void}} props */

@@ -69,7 +69,7 @@ export function start() {
 }
 
 /** One top-up at a time: what opens the modal, and for which reason. */
-export const topupRequest = signal(/** @type {null | {id?: string, reason?: string, credits?: number, buy?: import("./catalogue.js").Buy, alone?: (way: any) => Promise<import("../../api.d.ts").TopupOut>, onPaid?: () => void}} */ (null));
+export const topupRequest = signal(/** @type {null | {id?: string, reason?: string, credits?: number, buy?: import("./catalogue.js").Buy, alone?: import("./topup.js").Alone, onPaid?: () => void}} */ (null));
 
 export { newKey };
 

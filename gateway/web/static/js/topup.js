@@ -1,5 +1,6 @@
 // The top-up: amount, way to pay, payment, result. One component, in a modal or on its own page.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { heldPrice, Offer } from "./alone_pay.js";
 import { api, newKey, Problem } from "./api.js";
 import { buyAgain, buyPack, catalogue, loadCatalogue } from "./catalogue.js";
 import { on, poll, stream } from "./events.js";
@@ -7,7 +8,8 @@ import { money, number, plural } from "./money.js";
 import { keepRecovery } from "./recovery.js";
 import { loadAccount, loadRails, online, balance, rails, topupRequest } from "./store.js";
 import { Pay } from "./topup_pay.js";
-import { html, Icon, Modal } from "./ui.js";
+import { settled } from "./topup_state.js";
+import { html, Icon, Modal, toast } from "./ui.js";
 
 const SLOW_MS = 3_000;
 
@@ -18,6 +20,11 @@ const SLOW_MS = 3_000;
  * @typedef {{read: (id: string) => Promise<import("../../api.d.ts").TopupOut>,
  *   open: (body: any) => Promise<import("../../api.d.ts").TopupOut>,
  *   paid: () => void, byLink: boolean, unknown: string}} Source
+ */
+
+/**
+ * Paying for the picture that waits alone: what that costs, and how it is asked for.
+ * @typedef {{prices: import("../../api.d.ts").ImagePriceOut[], pay: (way: {rail: string, asset: string}) => Promise<void>}} Alone
  */
 
 /** This browser's own account. @type {Source} */
@@ -66,31 +73,33 @@ function Amounts({ offer, credits, choose }) {
 const Bought = ({ buy }) => html`<div class="bought"><p class="bought-title">${buy.title}</p><p class="bought-price num">${usd(buy.usd_minor)}</p>
   ${buy.detail && html`<p class="hint">${buy.detail}</p>`}</div>`;
 
-/** What else helps where a picture waits. @param {{setBuy: (buy: Buy) => void, alone: boolean}} props */
+/** What else helps where a picture waits. @param {{setBuy: (buy: Buy) => void, alone?: Alone}} props */
 function Instead({ setBuy, alone }) {
   useEffect(() => { if (!catalogue.value) loadCatalogue().catch(() => {}); }, []);
   const known = catalogue.value;
-  const single = known?.image_prices ?? [];
+  const single = (alone?.prices ?? []).filter((price) => !price.held);
   if (!known) return null;
   return html`<div class="instead"><p class="label">Or instead</p><div class="pay-buttons">
     <a class="button" href="/plans">A plan, from ${usd(Math.min(...known.plans.filter((plan) => plan.price_usd_minor > 0).map((plan) => plan.price_usd_minor)))} a month</a>
-    ${alone && single.length > 0 && html`<button type="button" class="button" onClick=${() => setBuy({ body: /** @type {any} */ ({}), title: "Just this image", detail: "It is painted once you have paid. If it does not come, you pay nothing or keep the credit.", usd_minor: 1, prices: single })}>Just this image</button>`}
+    ${single.length > 0 && html`<button type="button" class="button" onClick=${() => setBuy({ body: /** @type {any} */ ({}), title: "Just this image", detail: "It is painted once you have paid. If it does not come, the money stays yours as a credit.", usd_minor: 1, prices: single })}>Just this image</button>`}
     ${known.packs.filter((pack) => pack.kind === "pass").slice(0, 1).map((pack) => html`<button type="button" class="button" onClick=${() => setBuy(buyPack(pack))}>${pack.label}, ${usd(pack.price_usd_minor)}</button>`)}</div></div>`;
 }
 
 /**
  * @param {{reason?: string, credits: number, setCredits: (credits: number) => void, pick: (way: any) => void, problem: any,
- *   buy: Buy | null, setBuy: (buy: Buy | null) => void, alone: boolean, fixed: boolean}} props
+ *   buy: Buy | null, setBuy: (buy: Buy | null) => void, alone?: Alone, fixed: boolean}} props
  */
 function Choose({ reason, credits, setCredits, pick, problem, buy, setBuy, alone, fixed }) {
   const offer = rails.value;
   if (!offer) return html`<div class="skeleton skeleton-tall"></div>`;
   const enough = buy !== null || credits >= 1;
+  const held = alone && !buy ? heldPrice(alone.prices) : undefined;
   /** @param {any} way */
   const price = (way) => buy?.prices?.find((one) => one.rail === way.rail && one.asset === way.asset);
   return html`<div class="choose">
     ${reason === "picture" && html`<p class="note note-calm"><${Icon} name="spark" /><span><strong>Your picture is waiting.</strong> It is painted by itself once you have paid.</span></p>`}
     ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
+    ${held && html`<${Offer} price=${held} pay=${() => alone?.pay(held)} /><p class="label or">Or buy credits, and it is painted by itself</p>`}
     ${buy ? html`<${Bought} buy=${buy} />` : html`<${Amounts} offer=${offer} credits=${credits} choose=${setCredits} />`}
     <div class="ways" role="group" aria-labelledby="ways-title"><p id="ways-title" class="label">Pay with</p>
       ${ways(offer).map((way) => {
@@ -123,6 +132,8 @@ function Opening({ way, back }) {
 function useTopup(id, first, source) {
   const [topup, setTopup] = useState(first ?? null);
   const [missing, setMissing] = useState(/** @type {any} */ (null));
+  const over = useRef(false);
+  over.current = topup !== null && settled(topup);
   useEffect(() => {
     if (!id) {
       setTopup(null);
@@ -143,7 +154,8 @@ function useTopup(id, first, source) {
       setTopup(null);
       read();
     }
-    const off = [on("open", read), poll(() => online.value && read()),
+    // A stream may be open and silent: whoever waits for a payment asks every two seconds all the same.
+    const off = [on("open", read), poll(() => online.value && !document.hidden && !over.current && read(), { quick: 2_000, slow: 2_000 }),
       on("topup", (data) => {
         if (data.id !== id) return;
         newest = asked;
@@ -157,7 +169,7 @@ function useTopup(id, first, source) {
 }
 
 /**
- * @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: (way: any) => Promise<import("../../api.d.ts").TopupOut>, page?: boolean, source?: Source,
+ * @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: Alone, page?: boolean, source?: Source,
  *   onPaid?: () => void, onClose?: () => void, onId?: (id: string | null) => void}} props
  */
 export function TopUp({ id: firstId, reason, credits: wanted, buy: first, alone, page, source = OWN, onPaid, onClose, onId }) {
@@ -184,8 +196,11 @@ export function TopUp({ id: firstId, reason, credits: wanted, buy: first, alone,
     setProblem(null);
     setWay(choice);
     try {
-      const single = alone && buy && Object.keys(buy.body).length === 0;
-      const answer = single ? await alone(choice) : await source.open({ rail: choice.rail, pay_asset: choice.asset, ...(buy ? buy.body : { credits }) });
+      if (alone && buy && Object.keys(buy.body).length === 0) {
+        await alone.pay(choice);
+        return;
+      }
+      const answer = await source.open({ rail: choice.rail, pay_asset: choice.asset, ...(buy ? buy.body : { credits }) });
       if (mine !== attempt.current) return;
       keepRecovery(answer.recovery_code);
       setFresh(answer);
@@ -210,18 +225,33 @@ export function TopUp({ id: firstId, reason, credits: wanted, buy: first, alone,
     if (offer) setTimeout(() => latest.current(offer));
   };
 
+  // A wallet that did not come back may have paid or not: what is closed can be paid no more, and then a new one may be shown.
+  const renew = async () => {
+    if (!topup) return;
+    const closed = source.byLink ? null : await api("POST", /** @type {"/v1/topups/{topup_id}/cancel"} */ (`/v1/topups/${topup.id}/cancel`)).catch(() => undefined);
+    if (closed === undefined) toast("The wallet did not answer, and neither does the payment node. Look here again before you pay anything.");
+    else if (closed === null || closed.state === "expired") {
+      toast(closed ? "The wallet did not answer. Here is a new invoice; the old one is closed." : "The wallet did not answer. Here is a new invoice.");
+      requote();
+    }
+  };
+
   if (missing && !topup) return html`<div class="choose"><p class="note note-bad" role="alert"><${Icon} name="warn" /><span><strong>This top-up cannot be shown.</strong>${missing.status === 404 ? source.unknown : missing.message}</span></p>
     <button type="button" class="button" onClick=${again}>Start a new one</button></div>`;
+  if (topup?.generation_id) {
+    location.replace(`/images/${topup.generation_id}`);
+    return html`<div class="skeleton skeleton-tall"></div>`;
+  }
   if (id) {
     if (!topup) return html`<${Opening} way=${{ label: "This payment" }} back=${again} />`;
-    return html`<${Pay} topup=${topup} returned=${Boolean(page) && !fresh} waitingPicture=${reason === "picture"} again=${again} requote=${requote} onClose=${onClose}
+    return html`<${Pay} topup=${topup} returned=${Boolean(page) && !fresh} waitingPicture=${reason === "picture"} again=${again} requote=${requote} renew=${renew} onClose=${onClose}
       byLink=${source.byLink} connection=${online.value ? (source.byLink ? "live" : stream.value) : "offline"} balance=${balance.value ? number(balance.value.available) : null} />`;
   }
   if (way) return html`<${Opening} way=${way} back=${again} />`;
-  return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} buy=${buy} setBuy=${setBuy} alone=${Boolean(alone)} fixed=${Boolean(first)} />`;
+  return html`<${Choose} reason=${reason} credits=${credits} setCredits=${setCredits} pick=${pick} problem=${problem} buy=${buy} setBuy=${setBuy} alone=${alone} fixed=${Boolean(first)} />`;
 }
 
-/** @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: (way: any) => Promise<import("../../api.d.ts").TopupOut>, onPaid?: () => void}} props */
+/** @param {{id?: string, reason?: string, credits?: number, buy?: Buy, alone?: Alone, onPaid?: () => void}} props */
 export function TopUpModal(props) {
   const home = useRef(location.href);
   const close = () => {

@@ -2,7 +2,7 @@
 import { generate } from "lean-qr";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { forWhat, mine } from "./catalogue.js";
-import { clock, day, money, number, walletAmount } from "./money.js";
+import { clock, day, inDollars, money, number, timeOfDay, walletAmount } from "./money.js";
 import { forgetRecovery, recovery } from "./recovery.js";
 import { Refunds } from "./topup_refund.js";
 import { isRefunded, missing, payUri, settled, view } from "./topup_state.js";
@@ -11,56 +11,82 @@ import { CopyButton, copyText, html, Icon, toast, useNow } from "./ui.js";
 const QUIET_ZONE = 4;
 const QR_PIXELS = 320;
 const TIMER_SECONDS = 300;
+/** How long a wallet in the browser may take, its owner's confirmation included. */
+const WALLET_MS = 60_000;
 
 /** Always dark on white, whatever the theme: cameras need it. @param {{text: string}} props */
-function Qr({ text }) {
+export function Qr({ text }) {
   const ref = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const code = useMemo(() => generate(text), [text]);
   useLayoutEffect(() => {
     const canvas = /** @type {HTMLCanvasElement} */ (ref.current);
     code.toCanvas(/** @type {any} */ (canvas), { on: [20, 16, 12, 255], off: [255, 255, 255, 255], pad: QUIET_ZONE });
+    const around = canvas.parentElement?.parentElement;
     // Whole device pixels for every module: cameras and decoders dislike uneven ones.
-    const room = Math.min(QR_PIXELS, (canvas.parentElement?.parentElement?.clientWidth ?? QR_PIXELS) - 4) * devicePixelRatio;
-    canvas.style.width = `${(Math.max(1, Math.floor(room / canvas.width)) * canvas.width) / devicePixelRatio}px`;
+    const fit = () => {
+      const room = Math.min(QR_PIXELS, (around?.clientWidth || QR_PIXELS) - 4) * devicePixelRatio;
+      canvas.style.width = `${(Math.max(1, Math.floor(room / canvas.width)) * canvas.width) / devicePixelRatio}px`;
+    };
+    fit();
+    // A dialog has no width before it is shown, and a phone is turned.
+    const watch = new ResizeObserver(fit);
+    if (around) watch.observe(around);
+    return () => watch.disconnect();
   }, [code]);
   const copy = async () => { if (await copyText(text)) toast("Copied. Paste it into your wallet."); };
   return html`<button type="button" class="qr" onClick=${copy} aria-label="Copy the payment request"><canvas ref=${ref} class="qr-code"></canvas></button>`;
 }
 
-/** @param {{topup: import("../../api.d.ts").TopupOut}} props */
-function Timer({ topup }) {
+/**
+ * Until when the price holds: always there to be read, and louder in the last minutes.
+ * @param {{topup: import("../../api.d.ts").TopupOut, ends?: number | null}} props
+ */
+export function Timer({ topup, ends = new Date(topup.quote.expires_at).getTime() }) {
   const now = useNow();
-  const ends = topup.quote?.expires_at ? new Date(topup.quote.expires_at).getTime() : null;
   if (ends === null) return null;
   const left = Math.max(0, (ends - now) / 1000);
-  if (left > TIMER_SECONDS) return null;
-  return html`<p class=${`timer ${left < 60 ? "timer-soon" : ""}`} role="timer"><${Icon} name="clock" />This price holds for <strong class="num">${clock(left)}</strong></p>`;
+  return html`<p class=${`timer ${left < 60 ? "timer-soon" : left < TIMER_SECONDS ? "timer-near" : ""}`} role="timer"><${Icon} name="clock" />
+    <span>This price holds for <strong class="num">${clock(left)}</strong>, until <time dateTime=${new Date(ends).toISOString()}>${timeOfDay(ends)}</time></span></p>`;
 }
 
 /** @param {{label: string, value: string, mono?: boolean}} props */
 const Row = ({ label, value, mono }) => html`<div class="pay-row"><dt>${label}</dt><dd class=${mono ? "mono" : "num"}>${value}</dd></div>`;
 
-/** @param {{topup: import("../../api.d.ts").TopupOut, text: string}} props */
-function Invoice({ topup, text }) {
+/** What the wallet's own words mean where they say that the person did not want to. @param {unknown} error */
+const refusedByPerson = (error) => error instanceof Error && /reject|cancel|denied|declined|closed|abort/i.test(error.message);
+
+/**
+ * An invoice: copied, opened in a wallet, or paid by the wallet of this browser.
+ *
+ * A wallet that does not come back may have sent the money or not: `onDead` then closes this invoice and gets another.
+ * @param {{topup: import("../../api.d.ts").TopupOut, text: string, onDead?: () => void}} props
+ */
+export function Invoice({ topup, text, onDead }) {
   const webln = /** @type {any} */ (window).webln;
   const [trying, setTrying] = useState(false);
   const payHere = async () => {
     setTrying(true);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error("no answer")), WALLET_MS); });
     try {
-      await webln.enable();
-      await webln.sendPayment(topup.instructions?.text ?? text);
+      await Promise.race([webln.enable().then(() => webln.sendPayment(topup.instructions?.text ?? text)), late]);
     } catch (error) {
-      toast(`The wallet said: ${error instanceof Error ? error.message : "no"}`);
+      if (refusedByPerson(error)) toast("The wallet says that you did not want to pay.");
+      else onDead?.();
     }
+    clearTimeout(timer);
     setTrying(false);
   };
-  return html`<div class="pay-buttons"><${CopyButton} text=${topup.instructions?.text ?? text} label="Copy invoice" class="button-primary" />
-    <a class="button" href=${text}><${Icon} name="open" />Open wallet</a>
+  const dollars = inDollars(topup);
+  return html`${dollars && html`<p class="pay-dollars num">about ${dollars}</p>`}
+    <div class="pay-buttons pay-buttons-even"><${CopyButton} text=${topup.instructions?.text ?? text} label="Copy invoice" class="button-primary" />
+    <a class="button button-primary" href=${text}><${Icon} name="open" />Open wallet</a>
     ${webln && html`<button type="button" class="button" disabled=${trying} onClick=${payHere}><${Icon} name="bolt" />${trying ? "Asking the wallet" : "Pay in this browser"}</button>`}</div>`;
 }
 
 /** @param {{topup: import("../../api.d.ts").TopupOut, text: string}} props */
-function Address({ topup, text }) {
+export function Address({ topup, text }) {
   const rest = missing(topup);
   const address = topup.instructions?.text ?? "";
   return html`<div class="pay-buttons"><${CopyButton} text=${address} label="Copy address" class="button-primary" />
@@ -110,7 +136,7 @@ function Receipt({ topup, balance, waitingPicture, byLink, onClose }) {
 }
 
 /** @param {{connection: string}} props */
-function Connection({ connection }) {
+export function Connection({ connection }) {
   if (connection === "offline") return html`<p class="connection" role="status"><${Icon} name="warn" />You are offline. A payment is noticed as soon as you are back.</p>`;
   if (connection === "reconnecting") return html`<p class="connection" role="status"><span class="spinner"></span>Reconnecting; still asking every 2 seconds.</p>`;
   return null;
@@ -120,9 +146,9 @@ function Connection({ connection }) {
 const MARKS = { good: "check", warn: "warn", bad: "close", calm: "clock", "": "clock" };
 
 /**
- * @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, onClose?: () => void, byLink: boolean, connection: string, balance: string | null}} props
+ * @param {{topup: import("../../api.d.ts").TopupOut, returned: boolean, waitingPicture: boolean, again: () => void, requote: () => void, renew: () => void, onClose?: () => void, byLink: boolean, connection: string, balance: string | null}} props
  */
-export function Pay({ topup, returned, waitingPicture, again, requote, onClose, byLink, connection, balance }) {
+export function Pay({ topup, returned, waitingPicture, again, requote, renew, onClose, byLink, connection, balance }) {
   const shown = view(topup);
   const { kind } = topup.instructions ?? {};
   const uri = payUri(topup, walletAmount(missing(topup)));
@@ -136,7 +162,7 @@ export function Pay({ topup, returned, waitingPicture, again, requote, onClose, 
         ${(opening || shown.text) && html`<p class="pay-text">${opening ? `${money(topup.amount_due)} on the card processor's own page. You come back here afterwards.` : shown.text}</p>`}
         ${shown.code && html`<p class="hint">Code: <span class="mono">${shown.code}</span></p>`}</div></div>
     ${shown.pay && uri && kind !== "redirect" && html`<${Qr} text=${uri} />`}
-    ${shown.pay && kind === "invoice" && html`<${Invoice} topup=${topup} text=${uri} />`}
+    ${shown.pay && kind === "invoice" && html`<${Invoice} topup=${topup} text=${uri} onDead=${renew} />`}
     ${shown.pay && kind === "address" && html`<${Address} topup=${topup} text=${uri} />`}
     ${shown.pay && kind === "redirect" && html`<${Hosted} topup=${topup} returned=${returned} again=${again} />`}
     ${shown.pay && html`<${Timer} topup=${topup} />`}
