@@ -284,6 +284,7 @@ async def of_images(gateway: Gateway, answers: Answers) -> None:
     due = waiting["topup"]["amount_due"]
     await gateway.fake.network.pay(f"fake-{waiting['topup']['id']}", Money(due["amount_minor"], USD))
     asked = await answers.ask(client, "POST /v1/generations", json=generation_request())
+    await answers.ask(client, "GET /v1/generations")
     await answers.ask(client, "GET /v1/generations/{job_id}", job_id=asked["id"])
     await answers.ask(client, "DELETE /v1/generations/{job_id}", job_id=asked["id"])
     frame = generation_request(live=True, session_id="sketch", seq=1)

@@ -59,6 +59,16 @@ async def a_generation(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeW
     return at(f"/v1/generations/{await painted(guest, worker)}")
 
 
+async def a_list_of_images(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeWorker) -> Belonging:
+    job_id = await asked(guest)
+
+    async def look(client: httpx.AsyncClient) -> bool:
+        found = (await client.get("/v1/generations")).json()["generations"]
+        return job_id in {one["id"] for one in found}
+
+    return Belonging(look)
+
+
 async def an_image(gateway: Gateway, guest: httpx.AsyncClient, worker: FakeWorker) -> Belonging:
     return at(f"/v1/generations/{await painted(guest, worker)}/image", 307)
 
@@ -167,6 +177,7 @@ async def a_place_in_the_stream(gateway: Gateway, guest: httpx.AsyncClient, work
 
 KINDS: dict[str, Make] = {
     "a generation": a_generation,
+    "a list of images under way": a_list_of_images,
     "an image": an_image,
     "a thumbnail": a_thumbnail,
     "a receipt": a_receipt,
@@ -182,6 +193,7 @@ KINDS: dict[str, Make] = {
 
 
 DECIDED: dict[str, str] = {
+    "GET /v1/generations": "a list of images under way",
     "GET /v1/generations/{job_id}": "a generation",
     "DELETE /v1/generations/{job_id}": "cancelling",
     "GET /v1/generations/{job_id}/image": "an image, a thumbnail",

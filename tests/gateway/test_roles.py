@@ -54,6 +54,7 @@ TABLE: dict[str, Access] = {
     "GET /v1/statement": A.ACCOUNT,
     "GET /v1/events": A.ACCOUNT,
     "POST /v1/generations": A.ACCOUNT,
+    "GET /v1/generations": A.ACCOUNT,
     "GET /v1/generations/{job_id}": A.OWN,
     "DELETE /v1/generations/{job_id}": A.OWN,
     "GET /v1/generations/{job_id}/image": A.OWN,
