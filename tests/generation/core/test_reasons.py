@@ -19,6 +19,7 @@ from generation.domain.reasons import FAILURES, UNKNOWN, CancelledBy, Reason, se
 from generation.domain.states import JobState
 from ledger.domain import holding
 from ledger.errors import Refusal
+from ledger.identifiers import HoldId
 from worker.comfyui.faults import ComfyFault
 
 ROOT = Path(generation.__file__).parent
@@ -121,7 +122,9 @@ def test_every_end_without_an_image_is_explained(state: JobState) -> None:
     [
         (Job(state=JobState.FAILED), UNKNOWN),
         (Job(state=JobState.BLOCKED, reason="nudity"), "Our content rules do not allow this."),
-        (Job(state=JobState.EXPIRED), "Nobody could paint it in time."),
+        (Job(state=JobState.EXPIRED, hold_id=HoldId("hold_1")), "Nobody could paint it in time."),
+        (Job(state=JobState.EXPIRED, payment_id="pay_1"), "Nobody could paint it in time."),
+        (Job(state=JobState.EXPIRED), "It was not paid in time."),
         (Job(state=JobState.CANCELLED), "It was cancelled."),
         (Job(state=JobState.CANCELLED, reason="person"), "You cancelled it."),
         (Job(state=JobState.SUPERSEDED), "A newer frame of its live session took its place."),
