@@ -9,7 +9,7 @@ from generation.domain.funding import (
     FundingState,
     FundingUnavailable,
     Opened,
-    Standing,
+    Looked,
     Within,
 )
 from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy
@@ -83,11 +83,11 @@ class PaymentFunding:
         except (LogUnavailable, OutcomeUnknown, TooBusy) as error:
             raise FundingUnavailable(type(error).__name__) from error
 
-    async def look(self, reference: str) -> Standing:
+    async def look(self, reference: str) -> Looked:
         """See `Funding.look`."""
         view = await self._payments.topup(reference)
         ends = [receipt.held_until for receipt in view.received if receipt.held_until is not None]
-        return Standing(_state(view), min(ends, default=None))
+        return Looked(_state(view), min(ends, default=None))
 
     async def settle(self, reference: str, within: Within) -> FundingState:
         """See `Funding.settle`."""

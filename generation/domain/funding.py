@@ -40,7 +40,7 @@ class FundingState(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Standing(NamedTuple):
+class Looked(NamedTuple):
     """What is known about a payment."""
 
     state: FundingState
@@ -87,7 +87,7 @@ class Funding(Protocol):
     async def retract(self, order: FundingOrder) -> str | None:
         """What was opened for this order, whether or not anybody learnt of it. None: nothing, and nothing ever will."""
 
-    async def look(self, reference: str) -> Standing:
+    async def look(self, reference: str) -> Looked:
         """What is known now, without asking outside."""
 
     async def settle(self, reference: str, within: Within) -> FundingState:

@@ -162,10 +162,10 @@ class FundingProcess:
         await self.open(_order(entry))
 
     async def _see_whether_paid(self, entry: FundingEntry) -> None:
-        standing = await self._funding.look(entry.reference or "")
-        match standing.state:
+        found = await self._funding.look(entry.reference or "")
+        match found.state:
             case FundingState.HELD:
-                await self._fund(entry, settled=False, held_until=standing.held_until)
+                await self._fund(entry, settled=False, held_until=found.held_until)
             case FundingState.SETTLED:
                 await self._fund(entry, settled=True)
             case FundingState.FAILED:

@@ -60,9 +60,9 @@ async def test_a_guest_at_the_limit_pays_for_one_picture_and_it_is_held_painted_
         await expect(modal).to_contain_text("about $0.01")
         await expect(modal).to_contain_text("This price holds for")
         await expect(modal).to_contain_text("If it does not come, it goes back by itself")
-        box = await page.locator(".pay-alone .qr-code").bounding_box()
-        assert box
-        assert box["width"] > 200, "a camera can read it"
+        code = await page.locator(".pay-alone .qr-code").bounding_box()
+        assert code
+        assert code["width"] > 200, "a camera can read it"
         await looks_well(visitor, "alone-1-invoice")
         (found,) = (await visitor.get("/v1/generations"))["generations"]
         await visitor.product.pay(found["topup"]["id"])

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Standing, Within
+from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Looked, Within
 from ledger.domain.applying import grant_in
 from ledger.domain.commands import GrantCredits
 from ledger.domain.lots import Source
@@ -88,9 +88,9 @@ class FakeFunding:
         """Money that comes at once and cannot be held."""
         await self._settle(reference, None)
 
-    async def look(self, reference: str) -> Standing:
+    async def look(self, reference: str) -> Looked:
         payment = self._known(reference)
-        return Standing(payment.state, payment.held_until)
+        return Looked(payment.state, payment.held_until)
 
     async def settle(self, reference: str, within: Within) -> FundingState:
         payment = self._known(reference)
