@@ -8,8 +8,8 @@ from generation.domain.funding import (
     FundingOrder,
     FundingState,
     FundingUnavailable,
-    Opened,
     Looked,
+    Opened,
     Within,
 )
 from ledger.errors import LogUnavailable, OutcomeUnknown, Refusal, TooBusy

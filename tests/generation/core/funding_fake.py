@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Opened, Looked, Within
+from generation.domain.funding import FundingOrder, FundingState, FundingUnavailable, Looked, Opened, Within
 from ledger.domain.applying import grant_in
 from ledger.domain.commands import GrantCredits
 from ledger.domain.lots import Source
