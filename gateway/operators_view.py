@@ -83,6 +83,17 @@ def _whose(row: Mapping[str, Any], receipt: ReceiptRecord) -> dict[str, Any]:
     return {**named, "money_ref": receipt.money_ref}
 
 
+_INSTANTS = ("read_at", "compared_at", "due_at", "opened_at", "seen_at", "closed_at")
+
+
+def row_shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row about differences: see `DifferenceOut`, `RailComparedOut`."""
+    return {
+        name: value.isoformat() if name in _INSTANTS and value is not None else value
+        for name, value in row.items()
+    }
+
+
 class Attention:
     """What waits for an operator."""
 

@@ -19,6 +19,9 @@ from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
 from rails.payments import refunds as rails_refunds
 from rails.payments.refunds import RefundService
+from rails.reconciliation import service as rails_reconciliation
+from rails.reconciliation.service import Reconciliation
+from rails.store.movements import RECONCILIATIONS
 from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES, REFUNDS, SUBSCRIPTIONS
 from rails.subscriptions.service import Subscriptions
 
@@ -32,6 +35,7 @@ KINDS = (
     PAYMENT_RETRIES,
     REFUNDS,
     SUBSCRIPTIONS,
+    RECONCILIATIONS,
     MAILS,
 )
 """What operators are shown, in this order."""
@@ -68,6 +72,20 @@ def sweeper_of_subscriptions(
 ) -> Sweeper:
     """Asks about every running subscription now and then, whatever is notified."""
     return Sweeper(SUBSCRIPTIONS, subscriptions.visit, engine=engine, clock=clock, randomness=randomness)
+
+
+def sweeper_of_reconciliations(
+    engine: AsyncEngine, reconciliation: Reconciliation, clock: Clock, randomness: random.Random
+) -> Sweeper:
+    """Each night compares what the rails say about our money with what our payments say."""
+    return Sweeper(
+        RECONCILIATIONS,
+        reconciliation.visit,
+        engine=engine,
+        clock=clock,
+        randomness=randomness,
+        rules=rails_reconciliation.RULES,
+    )
 
 
 async def followup_figures(engine: AsyncEngine, clock: Clock) -> list[Figures]:

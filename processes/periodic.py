@@ -15,12 +15,15 @@ from generation.queueing.queue import JobQueue
 from ledger.clock import Clock
 from ledger.followups.sweeper import Sweeper
 from processes.renewals import Renewals
+from rails.reconciliation.service import Reconciliation
 
 SWEEP_SECONDS = 1.0
 RECONCILE_SECONDS = 300.0
 PRUNE_SECONDS = 600.0
 RENEWALS_SECONDS = 600.0
 UNREFERENCED_SECONDS = 86_400.0
+NIGHTLY_SECONDS = 3_600.0
+"""How often it is made sure that each rail has its next night."""
 
 
 class PeriodicTasks:
@@ -33,6 +36,7 @@ class PeriodicTasks:
         generations: Generations,
         sweepers: Sequence[Sweeper],
         reconciler: Reconciler,
+        reconciliation: Reconciliation,
         unreferenced_objects: UnreferencedObjects,
         queue: JobQueue,
         renewals: Renewals | None,
@@ -42,6 +46,7 @@ class PeriodicTasks:
         self._generations = generations
         self._sweepers = sweepers
         self._reconciler = reconciler
+        self._reconciliation = reconciliation
         self._unreferenced_objects = unreferenced_objects
         self._queue = queue
         self._renewals = renewals
@@ -57,6 +62,7 @@ class PeriodicTasks:
                 group.create_task(self._again(self._dispatch.sweep, SWEEP_SECONDS))
                 group.create_task(self._again(self._generations.sessions.sweep, SWEEP_SECONDS))
                 group.create_task(self._again(self._reconcile, RECONCILE_SECONDS))
+                group.create_task(self._again(self._reconciliation.ensure, NIGHTLY_SECONDS))
                 group.create_task(self._again(self._prune, PRUNE_SECONDS))
                 group.create_task(self._again(self._delete_unreferenced, UNREFERENCED_SECONDS))
                 if self._renewals is not None:

@@ -107,6 +107,8 @@ class FundsReceipt:
     """Of disputed money: until when the rail takes evidence, where it says so."""
     held_until: datetime | None = None
     """Of held money: until when it can surely be captured, where it goes back by itself after a time."""
+    costs: Money | None = None
+    """What the rail took for this money beside `fee` and has not given back, such as for a dispute."""
 
 
 class PaymentRequestStatus(StrEnum):

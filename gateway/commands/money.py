@@ -193,6 +193,32 @@ def list_suspense(as_json: AsJson = False) -> None:
     raise typer.Exit(payments.list_suspense(as_json=as_json))
 
 
+@payments_app.command("reconcile")
+def reconcile(
+    rail: Annotated[
+        str | None, typer.Option(help="Only this rail; all that tell their books by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the rails' own books now and compare them with ours. Ends with 1 if anything differs."""
+    from gateway.commands import reconciling
+
+    raise typer.Exit(reconciling.reconcile(rail, as_json=as_json))
+
+
+@payments_app.command("differences")
+def differences(
+    rail: Annotated[str | None, typer.Option(help="Only of this rail.")] = None,
+    closed: Annotated[bool, typer.Option("--closed", help="Those on which both came to agree.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """What the rails' books and ours do not agree on, by the last comparison."""
+    from gateway.commands import reconciling
+
+    raise typer.Exit(reconciling.list_differences(rail, closed=closed, limit=limit, as_json=as_json))
+
+
 @suspense_app.command("accept")
 def accept(
     payment: PaymentArgument,

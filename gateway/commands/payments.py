@@ -39,17 +39,17 @@ ROW = (
 )
 
 
-def _run(work: Work) -> Any:
+def run(work: Work) -> Any:
     """Do it where the stack's settings are; a refusal ends the command with its sentence."""
     settings = stack.settings()
 
-    async def run() -> Any:
+    async def working() -> Any:
         async with open_operating(settings, stack.environment(), installed_plugins()) as operating:
             return await work(operating)
 
     with stack.answering():
         try:
-            return asyncio.run(run())
+            return asyncio.run(working())
         except Refusal as refusal:
             named = ", ".join(f"{name} {value}" for name, value in refusal.details.items() if value)
             stack.fail(f"{refusal.message} ({refusal.code}{': ' + named if named else ''})", code=1)
@@ -90,7 +90,7 @@ def list_payments(search: str, rail: str | None, state: str | None, limit: int, 
         )
         return [payment_row_shown(row) for row in found]
 
-    rows = _run(work)
+    rows = run(work)
     if as_json:
         stack.print_json({"payments": rows})
     else:
@@ -106,7 +106,7 @@ def show_payment(payment_id: str, *, as_json: bool) -> int:
         events = await operating.base.reader.events(payment_id)
         return {"payment": view.to_json(), "events": [event_shown(entry) for entry in events]}
 
-    shown = _run(work)
+    shown = run(work)
     if as_json:
         stack.print_json(shown)
         return 0
@@ -147,7 +147,7 @@ def refund(
         by_hand=by_hand,
         reason=reason,
     )
-    view = _run(lambda operating: operating.operations.refund(asked, actor=who, key=once))
+    view = run(lambda operating: operating.operations.refund(asked, actor=who, key=once))
     return _shown(view, as_json=as_json)
 
 
@@ -163,7 +163,7 @@ def end_refund(
 ) -> int:
     """Record that a refund by hand was sent (with a reference), or cannot be (without)."""
     who, once = written_by(actor, key, f"end_refund {refund_id}")
-    view = _run(
+    view = run(
         lambda operating: operating.operations.end_refund(
             _checked(payment_id),
             refund_id,
@@ -184,7 +184,7 @@ def list_suspense(*, as_json: bool) -> int:
         suspended, unmatched = await operating.attention.suspended(), await operating.attention.unmatched()
         return {"suspended": suspended, "unmatched": unmatched}
 
-    found = _run(work)
+    found = run(work)
     if as_json:
         stack.print_json(found)
         return 0
@@ -227,12 +227,12 @@ def settle_suspense(
             _checked(payment_id), money_ref, credits_=credits_, reason=reason, actor=who, key=once
         )
 
-    return _shown(_run(work), as_json=as_json)
+    return _shown(run(work), as_json=as_json)
 
 
 def list_disputes(*, as_json: bool) -> int:
     """Open disputes, the nearest deadline first."""
-    found = _run(lambda operating: operating.attention.disputes())
+    found = run(lambda operating: operating.attention.disputes())
     if as_json:
         stack.print_json({"disputes": found})
     else:
@@ -243,7 +243,7 @@ def list_disputes(*, as_json: bool) -> int:
 
 def list_debts(*, as_json: bool) -> int:
     """Accounts that owe credits, the largest debt first."""
-    found = _run(lambda operating: operating.attention.debts())
+    found = run(lambda operating: operating.attention.debts())
     if as_json:
         stack.print_json({"debts": found})
     else:
@@ -254,16 +254,14 @@ def list_debts(*, as_json: bool) -> int:
 def adjust(account: str, credits_: int, *, actor: str, reason: str, key: str | None, as_json: bool) -> int:
     """Grant credits, or take some away."""
     who, once = written_by(actor, key, f"adjust {account}")
-    _run(lambda operating: operating.operations.adjust(account, credits_, reason=reason, actor=who, key=once))
+    run(lambda operating: operating.operations.adjust(account, credits_, reason=reason, actor=who, key=once))
     return _balance(account, as_json=as_json)
 
 
 def forgive(account: str, credits_: int, *, actor: str, reason: str, key: str | None, as_json: bool) -> int:
     """Let a debt, or a part of it, go."""
     who, once = written_by(actor, key, f"forgive {account}")
-    _run(
-        lambda operating: operating.operations.forgive(account, credits_, reason=reason, actor=who, key=once)
-    )
+    run(lambda operating: operating.operations.forgive(account, credits_, reason=reason, actor=who, key=once))
     return _balance(account, as_json=as_json)
 
 
@@ -279,7 +277,7 @@ def change_operators(who: str, *, actor: str, added: bool) -> int:
                 await operating.operators.remove(account)
         return [str(account) for account in accounts]
 
-    accounts = _run(work)
+    accounts = run(work)
     if not accounts:
         stack.fail("Nobody who ever signed in is known by this address or account.", code=1)
     for account in accounts:
@@ -289,7 +287,7 @@ def change_operators(who: str, *, actor: str, added: bool) -> int:
 
 def list_operators(*, as_json: bool) -> int:
     """Everybody who may act as an operator."""
-    found = _run(lambda operating: operating.operators.all())
+    found = run(lambda operating: operating.operators.all())
     if as_json:
         stack.print_json({"operators": found})
     else:
@@ -321,7 +319,7 @@ def _balance(account: str, *, as_json: bool) -> int:
         view = await operating.ledger.ledger.account(owner)
         return {"account_id": owner, "available": view.available, "debt": view.debt}
 
-    shown = _run(work)
+    shown = run(work)
     if as_json:
         stack.print_json(shown)
     else:

@@ -15,6 +15,7 @@ import generation.store.tables
 import ledger.log.tables
 import mail.tables
 import projections.tables
+import rails.store.movements
 import rails.store.tables
 from gateway.database.current import MIGRATIONS
 

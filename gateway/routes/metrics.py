@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,6 +16,7 @@ from gateway.routes.bounded import BoundedRoute
 from gateway.settings import Settings
 from gateway.wiring.dependencies import (
     ClockDep,
+    DifferencesDep,
     DispatchDep,
     EngineDep,
     OpenStreamsDep,
@@ -27,6 +29,7 @@ from gateway.wiring.dependencies import (
 from generation.fleet.statistics import QueueFigures, figures
 from ledger.followups.figures import Figures as FollowUpFigures
 from processes.followups import followup_figures
+from rails.store.differences import OpenDifferences
 
 router = APIRouter(route_class=BoundedRoute, tags=["health"])
 
@@ -62,6 +65,7 @@ async def metrics(
     engine: EngineDep,
     clock: ClockDep,
     dispatch: DispatchDep,
+    differences: DifferencesDep,
     process: Annotated[ProcessFigures, Depends(process_figures)],
 ) -> Response:
     """This process's counters, and the queue as PostgreSQL knows it."""
@@ -71,6 +75,7 @@ async def metrics(
     _show_queue(registry, await figures(engine, clock()))
     _show_process(registry, process)
     _show_followups(registry, await followup_figures(engine, clock))
+    _show_differences(registry, await differences.figures(), clock())
     text = generate_latest(dispatch.metrics.registry) + generate_latest(registry)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -107,6 +112,15 @@ def _show_followups(registry: CollectorRegistry, found: Sequence[FollowUpFigures
     failing = [(kind.kind, kind.failing) for kind in found]
     _labelled(registry, "followups_waiting", "Follow-ups that are due or failing, by kind.", waiting)
     _labelled(registry, "followups_failing", "Follow-ups that failed when last tried, by kind.", failing)
+
+
+def _show_differences(registry: CollectorRegistry, found: Sequence[OpenDifferences], now: datetime) -> None:
+    help_text = "What a rail's books and ours do not agree on, by rail. Any is an alert."
+    _labelled(registry, "rail_differences", help_text, [(rail.rail, rail.stands) for rail in found])
+    ages = [
+        (rail.rail, 0 if rail.oldest is None else int((now - rail.oldest).total_seconds())) for rail in found
+    ]
+    _labelled(registry, "rail_difference_seconds", "How long the oldest of them has stood, by rail.", ages)
 
 
 def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:

@@ -92,6 +92,11 @@ export interface ChangePreviewOut {
   prorated_at: string;
 }
 
+/** What will be compared within seconds. */
+export interface ComparingOut {
+  rails: (string)[];
+}
+
 /** What it holds or has cost. */
 export interface CreditsOut {
   held: number;
@@ -103,6 +108,29 @@ export interface DebtOut {
   account_id: string;
   debt: number;
   posted: number;
+}
+
+/** One thing on which a rail's books and ours do not agree. Amounts are in minor units of the asset. */
+export interface DifferenceOut {
+  id: number;
+  rail: string;
+  subject: string;
+  part: "received" | "taken_back" | "fee" | "costs" | "paid_out" | "balance";
+  reason: "missing_here" | "missing_there" | "amount_differs" | "fee_differs" | "currency_differs";
+  asset: string;
+  ours_minor: number | null;
+  theirs_minor: number | null;
+  payment_id: string | null;
+  opened_at: string;
+  seen_at: string;
+  closed_at: string | null;
+}
+
+/** Differences, newest first, and how far each rail has been compared. */
+export interface DifferencesOut {
+  rails: (RailComparedOut)[];
+  differences: (DifferenceOut)[];
+  next_before: number | null;
 }
 
 /** An open dispute. */
@@ -415,6 +443,17 @@ export interface RailAssetOut {
   open: boolean;
 }
 
+/** How far the books of a rail have been compared. */
+export interface RailComparedOut {
+  rail: string;
+  read_at: string | null;
+  compared_at: string | null;
+  due_at: string;
+  attempts: number;
+  last_problem: string | null;
+  open: number;
+}
+
 /** A payment rail. */
 export interface RailHealthOut {
   ok: boolean;
@@ -682,6 +721,8 @@ type Found<K extends string> =
   K extends `GET /v1/subscriptions/${string}` ? RecurringOut :
   K extends `GET /v1/topups/${string}/refund` ? RefundOffersOut :
   K extends `GET /v1/generations/${string}` ? GenerationStateOut :
+  K extends `POST /v1/operator/differences` ? ComparingOut :
+  K extends `GET /v1/operator/differences` ? DifferencesOut :
   K extends `GET /v1/operator/attention` ? AttentionOut :
   K extends `POST /v1/topup-link/topups` ? TopupOut :
   K extends `GET /v1/operator/payments` ? PaymentRowsOut :

@@ -18,7 +18,12 @@ from generation.jobs.reconciliation import Reconciler
 from generation.jobs.unreferenced_objects import UnreferencedObjects
 from ledger.cancelling import end_tasks
 from ledger.followups.sweeper import Sweeper
-from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions, sweepers_of_accounts
+from processes.followups import (
+    sweeper_of_reconciliations,
+    sweeper_of_refunds,
+    sweeper_of_subscriptions,
+    sweepers_of_accounts,
+)
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
 from processes.renewals import Renewals
@@ -85,9 +90,13 @@ def _periodic_tasks(
             generation.funding_process.sweeper,
             sweeper_of_refunds(base.engine, payments.payments.refunds, base.clock, random.SystemRandom()),
             of_subscriptions,
+            sweeper_of_reconciliations(
+                base.engine, payments.reconciliation, base.clock, random.SystemRandom()
+            ),
             *mail,
         ),
         reconciler=reconciler,
+        reconciliation=payments.reconciliation,
         unreferenced_objects=UnreferencedObjects(
             engine=base.engine, store=generation.store, clock=base.clock
         ),

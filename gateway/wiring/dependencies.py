@@ -48,6 +48,8 @@ from projections.feed import Feeds
 from projections.runner import ProjectionRunner
 from rails.payments.runner import Supervision
 from rails.payments.service import Payments
+from rails.reconciliation.service import Reconciliation
+from rails.store.differences import Differences
 from rails.store.overview import PaymentOverview
 from rails.subscriptions.service import Subscriptions
 
@@ -228,6 +230,14 @@ async def _overview(request: Request) -> PaymentOverview:
     return _services(request).payments.overview
 
 
+async def _reconciliation(request: Request) -> Reconciliation:
+    return _services(request).payments.reconciliation
+
+
+async def _differences(request: Request) -> Differences:
+    return _services(request).payments.differences
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -273,6 +283,8 @@ DebtsDep: TypeAlias = Annotated[Debts, Depends(_debts)]
 OperatorsDep: TypeAlias = Annotated[Operators, Depends(_operators)]
 OperationsDep: TypeAlias = Annotated[Operations, Depends(_operations)]
 OverviewDep: TypeAlias = Annotated[PaymentOverview, Depends(_overview)]
+ReconciliationDep: TypeAlias = Annotated[Reconciliation, Depends(_reconciliation)]
+DifferencesDep: TypeAlias = Annotated[Differences, Depends(_differences)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 

@@ -38,6 +38,7 @@ async def open_operating(
     async with contextlib.AsyncExitStack() as stack:
         base = await open_foundation(settings, system_clock, stack)
         payments = build_payments(base, environ, plugins, stack)
+        stack.push_async_callback(payments.supervision.close_rails)
         ledger = build_ledger(base)
         yield Operating(
             base=base,

@@ -17,7 +17,10 @@ from rails.payments.runner import Supervision
 from rails.payments.service import Payments
 from rails.quotes.feeds import configured_feeds
 from rails.quotes.rates import BITCOIN, RateBook
+from rails.reconciliation.service import Reconciliation
+from rails.store.differences import Differences
 from rails.store.overview import PaymentOverview
+from rails.store.reconciling import ReconciliationStore
 from rails.store.sql import SqlRailStore
 from rails.store.subscriptions import SqlSubscriptionStore
 from rails.subscriptions.service import Subscriptions
@@ -32,6 +35,8 @@ class PaymentServices:
     overview: PaymentOverview
     rates: RateBook
     supervision: Supervision
+    reconciliation: Reconciliation
+    differences: Differences
 
 
 def build_payments(
@@ -80,4 +85,6 @@ def build_payments(
         overview=PaymentOverview(base.engine),
         rates=rates,
         supervision=supervision,
+        reconciliation=Reconciliation(ReconciliationStore(base.engine), rails, clock=base.clock),
+        differences=Differences(base.engine),
     )

@@ -165,6 +165,15 @@ class FeeReported(Event, frozen=True, kw_only=True):
     fee: Money
 
 
+class CostsReported(Event, frozen=True, kw_only=True):
+    """The rail took something for this money beside its fee, or gave such back."""
+
+    money_ref: str
+    costs: Money
+    """Everything of the kind that is taken now."""
+    asked_at: datetime
+
+
 class TakenPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a reversal takes out of one lot."""
 
@@ -327,6 +336,7 @@ EVENTS: Mapping[str, type[Event]] = {
     "rails.funds_short.v1": FundsShort,
     "rails.payment_settled.v1": PaymentSettled,
     "rails.fee_reported.v1": FeeReported,
+    "rails.costs_reported.v1": CostsReported,
     "rails.payment_reversed.v1": PaymentReversed,
     "rails.payment_reinstated.v1": PaymentReinstated,
     "rails.dispute_opened.v1": DisputeOpened,

@@ -23,8 +23,8 @@ from rails.domain.returned import read_returned
 from rails.domain.state import LATE_GRACE, Payment, evolve, may_expire
 
 _LOTS_PER_RECEIPT_MAX = 8
-_STEPS_MAX = 4
-"""Seen, settled, disputed, taken back further: no piece needs more steps at once."""
+_STEPS_MAX = 6
+"""Seen, settled, disputed, taken back further, fee, costs: no piece needs more steps at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,13 +319,20 @@ def _taken_or_given_back(
                 **_taking(known, taken, asked_at), evidence_due_by=receipt.evidence_due_by
             )
         case ReceiptState.DISPUTED:
-            return None
+            pass
         case _ if taken > known.taken_minor:
             return events.PaymentReversed(**_taking(known, taken, asked_at))
         case _ if taken < known.taken_minor:
             return _reinstated(known, taken, asked_at, lot_ids)
+    return _charged(known, receipt, asked_at)
+
+
+def _charged(known: ReceiptRecord, receipt: FundsReceipt, asked_at: datetime) -> Event | None:
+    """What the rail took for the money."""
     if receipt.fee is not None and known.fee is None:
         return events.FeeReported(money_ref=receipt.money_ref, fee=receipt.fee)
+    if receipt.costs is not None and receipt.costs != known.costs:
+        return events.CostsReported(money_ref=receipt.money_ref, costs=receipt.costs, asked_at=asked_at)
     return None
 
 
@@ -374,7 +381,7 @@ def _suspended(known: ReceiptRecord, receipt: FundsReceipt, asked_at: datetime) 
     """News about money that waits in suspense: only its going away matters."""
     taken = min(_taken_minor(receipt), known.amount.minor)
     if taken <= known.taken_minor:
-        return None
+        return _charged(known, receipt, asked_at)
     amount = Money(taken, known.amount.asset)
     return events.PaymentReversed(money_ref=receipt.money_ref, taken=amount, asked_at=asked_at)
 

@@ -78,6 +78,8 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of an open dispute, where the rail says so."""
     held_until: datetime | None = None
     """Of held money: until when it can surely be captured, where the rail says so."""
+    costs: Money | None = None
+    """What the rail took for it beside `fee`."""
 
     @property
     def credits_left(self) -> int:
@@ -289,6 +291,8 @@ def _change(receipt: ReceiptRecord, event: Event) -> ReceiptRecord:
             return replace(receipt, status=ReceiptStatus.VANISHED, asked_at=asked_at)
         case events.FeeReported(fee=fee):
             return replace(receipt, fee=fee)
+        case events.CostsReported(costs=costs, asked_at=asked_at):
+            return replace(receipt, costs=costs, asked_at=asked_at)
         case events.PaymentReversed():
             gone = event.taken.minor >= receipt.amount.minor
             return _take(receipt, event, ReceiptStatus.REVERSED if gone else receipt.status)

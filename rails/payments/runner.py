@@ -278,6 +278,10 @@ class Supervision:
     ) -> None:
         await end_tasks(self._tasks)
         self._tasks.clear()
+        await self.close_rails()
+
+    async def close_rails(self) -> None:
+        """Let go of every rail's connections."""
         for name, rail in self._rails.items():
             try:
                 await rail.close()

@@ -24,7 +24,7 @@ from rails.contract import (
     Refund,
     RefundTo,
 )
-from rails.stripe.billing_calls import BillingCalls
+from rails.stripe.books import BookCalls, CardBooks
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
 from rails.stripe.subscriptions import CardSubscriptions, is_invoice
@@ -57,16 +57,15 @@ CAPABILITIES = Capabilities(
 )
 
 
-class CardRail(CardSubscriptions):
+class CardRail(CardSubscriptions, CardBooks):
     """Stripe Checkout and Billing. Webhooks are the fast path, the event list the sure one."""
 
     name = "card"
     capabilities = CAPABILITIES
 
-    def __init__(
-        self, calls: BillingCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float
-    ) -> None:
-        super().__init__(calls, clock)
+    def __init__(self, calls: BookCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
+        CardSubscriptions.__init__(self, calls, clock)
+        CardBooks.__init__(self, calls, clock)
         self._rules = rules
         self._poll_seconds = poll_seconds
         self._sessions: OrderedDict[str, str | None] = OrderedDict()

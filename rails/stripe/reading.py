@@ -131,7 +131,14 @@ def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]
         reversed_amount=Money(taken, USD) if taken else None,
         external_ref=name_of(charge["id"] if charge else intent["id"]),
         evidence_due_by=_evidence_due_by(disputes) if state is ReceiptState.DISPUTED else None,
+        costs=_costs(disputes),
     )
+
+
+def _costs(disputes: Sequence[Json]) -> Money | None:
+    """The fees of disputes, less those that were given back."""
+    fees = [_signed(entry["fee"]) for dispute in disputes for entry in dispute["balance_transactions"]]
+    return Money(max(sum(fees), 0), USD) if fees else None
 
 
 def _fee(charge: Json | None) -> Money | None:

@@ -36,7 +36,9 @@ from rails.contract import (
     RejectionReason,
     SentBack,
 )
+from rails.movements import MovementKind, MovementPage
 from rails.recurring import ChangePreview, Offer, SubscriptionObservation, SubscriptionOrder
+from rails.testing.fake_books import FakeBooks
 from rails.testing.fake_subscriptions import FakeSubscriptions
 
 WEBHOOK_SECRET = b"a secret of the fake network"
@@ -80,6 +82,7 @@ class FakeNetwork:
         self._changed = asyncio.Condition()
         self.subscriptions = FakeSubscriptions(clock, name, self.notification, self._put_way)
         """Those that the network charges again by itself."""
+        self.books = FakeBooks(clock, name)
         self.down = False
         """Every call to the rail fails."""
         self.answers_to_lose = 0
@@ -107,6 +110,8 @@ class FakeNetwork:
     def _put_way(self, reference: str, order: Order, receipts: tuple[FundsReceipt, ...]) -> None:
         known = self._ways.setdefault(reference, _Way(order=order, reference=reference))
         known.receipts.update({receipt.money_ref: receipt for receipt in receipts})
+        for receipt in receipts:
+            self.books.note(receipt)
 
     async def pay(self, reference: str, amount: Money) -> str:
         """A payer pays `amount`, now. Returns the money's reference."""
@@ -126,6 +131,7 @@ class FakeNetwork:
     async def put(self, reference: str, receipt: FundsReceipt) -> None:
         """Set one funds receipt to exactly this, whatever it was before."""
         self.way(reference).receipts[receipt.money_ref] = receipt
+        self.books.note(receipt)
         await self.notification(reference)
 
     async def change(
@@ -204,9 +210,17 @@ class FakeNetwork:
             outcome = Refund.FAILED
         elif known is None:
             self.refunded.append((reference, amount, destination))
+        if known is not Refund.SENT and outcome is Refund.SENT:
+            self._book_refund(reference, Money(-amount.minor, amount.asset))
         if known is None or known is Refund.UNKNOWN:
             self._refunds[key] = reference, amount, outcome
         return self._refunds[key][2]
+
+    def _book_refund(self, reference: str, amount: Money) -> None:
+        """Of the first money of its asset: nobody says which."""
+        receipts = self.way(reference).receipts.values()
+        of = next(receipt for receipt in receipts if receipt.amount.asset == amount.asset)
+        self.books.add(MovementKind.TAKEN_BACK, amount, of.money_ref)
 
     def left(self, reference: str, asset: Asset) -> int:
         """What of the money of a payment request is undisputed and did not go back, in minor units."""
@@ -228,6 +242,7 @@ class FakeNetwork:
     async def fail_refund(self, key: str) -> None:
         """A refund that was sent bounces, days later."""
         reference, amount, _ = self._refunds[key]
+        self._book_refund(reference, amount)
         self._refunds[key] = reference, amount, Refund.FAILED
         await self.notification(reference)
 
@@ -340,6 +355,18 @@ class FakeRail:
         if not way.receipts and way.status is PaymentRequestStatus.OPEN:
             await self._network.stand(reference, PaymentRequestStatus.CLOSED)
         return await self.observe(reference)
+
+    # --- its own books -------------------------------------------------------------------------
+
+    async def movements(self, cursor: str | None, since: datetime) -> MovementPage:
+        """Everything that moved, a few at a time."""
+        self._network.check("movements")
+        return self._network.books.page(cursor)
+
+    async def holdings(self) -> Sequence[Money]:
+        """What the network holds for us."""
+        self._network.check("holdings")
+        return self._network.books.holdings()
 
     # --- subscriptions -------------------------------------------------------------------------
 

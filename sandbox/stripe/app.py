@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 
 from sandbox.common.clock import MovableClock
 from sandbox.common.process import listen, serve
-from sandbox.stripe import billing, checkout, shapes
+from sandbox.stripe import balance, billing, checkout, shapes
 from sandbox.stripe.api import Api
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.control import Control
@@ -92,6 +92,7 @@ async def _sweep(context: Context, faults: Faults) -> None:
         with context.store.transaction():
             expired = checkout.sweep(context)
             billing.sweep(context, faults)
+            balance.sweep(context)
         if expired:
             context.wake()
         await asyncio.sleep(SWEEP_SECONDS)

@@ -27,6 +27,8 @@ class Context:
     """Where a browser reaches the hosted pages, without a trailing slash."""
     request_id: str | None = None
     request_key: str | None = None
+    swept_at: int = 0
+    """When requests last let time do its work."""
     wake: Callable[[], None] = field(default=lambda: None)
     """Called after a commit that left something to deliver."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.routing import Route
 
-from sandbox.common.control import Refused, Values, get, post, text
-from sandbox.stripe import billing, checkout, payments, queries, updates
+from sandbox.common.control import Refused, Values, get, post, text, whole
+from sandbox.stripe import balance, billing, checkout, payments, queries, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.faults import Faults
@@ -42,6 +42,7 @@ class Control:
             post("/sandbox/subscriptions/{subscription}/card", self._commit(self.put_card)),
             post("/sandbox/dispute", self._commit(self.dispute)),
             post("/sandbox/refund", self._commit(self.refund)),
+            post("/sandbox/payout", self._commit(self.payout)),
         ]
 
     def health(self, _: Values) -> Json:
@@ -74,6 +75,7 @@ class Control:
         with self._context.store.transaction():
             checkout.sweep(self._context)
             billing.sweep(self._context, self._faults)
+            balance.sweep(self._context)
         self._context.wake()
         return self.clock(values)
 
@@ -134,6 +136,15 @@ class Control:
         if values.get("amount") is not None:
             given["amount"] = str(values["amount"])
         return payments.create_refund(self._context, Params(given))
+
+    def payout(self, values: Values) -> Json:
+        """`{}` for all that is available, as Stripe pays out each day; `{"amount"}` as from the dashboard;
+        `{"payout": "po_…", "status": "failed"}` for one that the bank sends back."""
+        if "payout" in values:
+            payout = self._context.store.get("payout", str(values["payout"]))
+            return balance.fail_payout(self._context, payout)
+        amount = None if values.get("amount") is None else whole(values, "amount", least=1)
+        return balance.pay_out(self._context, amount)
 
     def _session(self, values: Values) -> Json:
         return self._context.store.get("checkout.session", values["session"])

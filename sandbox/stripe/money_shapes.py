@@ -12,6 +12,9 @@ FEE_PER_TEN_THOUSAND = 290
 FEE_FIXED_CENTS = 30
 DISPUTE_FEE_CENTS = 1500
 DAY_SECONDS = 86_400
+_CATEGORIES = {"adjustment": "dispute"}
+_BACK = {"adjustment": "dispute_reversal", "payout_failure": "payout_reversal"}
+"""What reports call a transaction that brings money, where that is not its type."""
 
 
 def card_fee(amount: int) -> int:
@@ -106,10 +109,11 @@ def balance_transaction(
         "fee": fee,
         "fee_details": [details] if fee else [],
         "net": amount - fee,
-        "reporting_category": "dispute" if kind == "adjustment" else kind,
+        "reporting_category": _CATEGORIES.get(kind, kind) if amount < 0 else _BACK.get(kind, kind),
         "source": source,
         "status": "pending",
         "type": kind,
+        "_sandbox": {},
     }
 
 

@@ -65,6 +65,16 @@ def page(context: Context, kind: str, params: Params, url: str, *filters: str) -
     return {"object": "list", "url": url, "has_more": more, "data": data}
 
 
+def slice_of(found: list[Json], params: Params, url: str) -> Json:
+    """A page of objects that are at hand, newest first."""
+    limit, after = params.integer("limit") or 10, params.text("starting_after")
+    known = [entry["id"] for entry in found]
+    if after is not None and after not in known:
+        raise invalid("starting_after", f"No such balance_transaction: {after[:40]}")
+    rest = found if after is None else found[known.index(after) + 1 :]
+    return {"object": "list", "url": url, "has_more": len(rest) > limit, "data": rest[:limit]}
+
+
 def _created(params: Params) -> dict[str, int]:
     if isinstance(params.values.get("created"), str):
         exact = params.integer("created") or 0
@@ -114,6 +124,8 @@ def _walk(context: Context, node: Any, parts: list[str], path: str) -> None:
         node[name] = included
     elif isinstance(node.get(name), str) and name in _REFERENCES:
         node[name] = context.store.find(_REFERENCES[name], node[name])
+    elif isinstance(node.get(name), str) and name == "source":
+        node[name] = context.store.any(node[name])
     elif name not in node:
         raise StripeFault(f"This property cannot be expanded ({path}).", param="expand")
     _walk(context, node.get(name), rest, path)

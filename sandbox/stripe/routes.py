@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.stripe import catalogue, checkout, payments, queries, schedules, shapes, updates
+from sandbox.stripe import balance, catalogue, checkout, payments, queries, schedules, shapes, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.faults import Faults
@@ -88,6 +88,21 @@ def _list_invoice_payments(call: Call) -> Json:
     return queries.listing(paying, call.path)
 
 
+def _list_transactions(call: Call) -> Json:
+    """Of one automatic payout; else as any list."""
+    payout = call.params.text("payout")
+    if payout is None:
+        filters = ("source", "currency", "type")
+        return queries.page(call.context, "balance_transaction", call.params, call.path, *filters)
+    call.params.allow("payout", "limit", "expand", "starting_after", "ending_before")
+    return queries.slice_of(balance.list_transactions_of(call.context, payout), call.params, call.path)
+
+
+def _balance(call: Call) -> Json:
+    call.params.allow("expand")
+    return balance.balance(call.context)
+
+
 def _create_portal(call: Call) -> Json:
     call.params.allow("customer", "return_url", "configuration", "flow_data", "locale", "expand")
     customer = call.context.store.get("customer", call.params.need("customer"), "customer")
@@ -165,6 +180,8 @@ def _table() -> list[tuple[str, str, Handler]]:
         ),
         ("POST", "invoices/create_preview", lambda call: updates.preview(call.context, call.params)),
         ("GET", "invoice_payments", _list_invoice_payments),
+        ("GET", "balance", _balance),
+        ("GET", "balance_transactions", _list_transactions),
         ("POST", "billing_portal/sessions", _create_portal),
         ("POST", "webhook_endpoints", _create_endpoint),
         ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
@@ -181,6 +198,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         "payment_methods": ("payment_method", ("customer",)),
         "charges": ("charge", ("payment_intent", "customer")),
         "balance_transactions": ("balance_transaction", ("source",)),
+        "payouts": ("payout", ("status",)),
         "refunds": ("refund", ("charge", "payment_intent")),
         "disputes": ("dispute", ("charge", "payment_intent")),
         "subscriptions": ("subscription", ("customer", "status")),

@@ -45,6 +45,8 @@ MONEY = {
     "payments": (),
     "payments list": (),
     "payments show": (PAYMENT,),
+    "payments reconcile": (),
+    "payments differences": (),
     "payments refund": (PAYMENT, *WHO),
     "payments refund-sent": (PAYMENT, "ref_1", "--reference", "txid", *WHO),
     "payments refund-failed": (PAYMENT, "ref_1", *WHO),

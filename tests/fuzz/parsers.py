@@ -74,6 +74,17 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/stripe/reading.py:_status",
         "rails/stripe/reading.py:read_receipt",
     ),
+    "test_a_balance_transaction_is_understood_or_refused": (
+        "rails/reading.py:understood",
+        "rails/stripe/books.py:read_movement",
+    ),
+    "test_the_card_rail_understands_its_books_or_refuses_them": (
+        "rails/reading.py:understood",
+        "rails/stripe/books.py:BookCalls._all",
+        "rails/stripe/books.py:BookCalls.balance",
+        "rails/stripe/calls.py:StripeCalls._ask",
+        "rails/stripe/calls.py:StripeCalls._list",
+    ),
     "test_a_subscription_is_understood_or_refused": (
         "rails/reading.py:understood",
         "rails/stripe/reading_subscriptions.py:_invoice",
@@ -206,6 +217,7 @@ OTHERWISE: Mapping[str, str] = {
     "rails/liquid/rail.py:LiquidRail.open": "reads nothing: an order that is not ours to take",
     "rails/liquid/rail.py:_script": "a reference of our own, checked",
     "rails/payments/service.py:Payments._ask": "compares an observation of a rail with what was asked",
+    "rails/reconciliation/service.py:Reconciliation._read": "reads nothing: books that go on without end",
     "rails/payments/service.py:_verified": "compares the notifications of a rail with its bounds",
     "worker/config.py:load_config": "the operator's file, at the start",
     "worker/credentials.py:CredentialFile.read": "the worker's own file",

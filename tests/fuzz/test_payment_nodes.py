@@ -34,7 +34,7 @@ from rails.liquid.integrity import is_transaction
 from rails.liquid.unblind import Output, outputs, unblind
 from rails.quotes.feeds import KINDS, FeedFailed, HttpFeed
 from rails.recurring import ChangeRefused, Offer, SubscriptionOrder
-from rails.stripe.billing_calls import BillingCalls
+from rails.stripe.books import BookCalls, read_contents, read_movement
 from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardRail
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
@@ -116,7 +116,7 @@ def card(body: bytes = b"{}", status: int = 200) -> CardRail:
     client = stripe.StripeClient(
         "sk_test_x", base_addresses={"api": "http://node.test"}, http_client=transport, max_network_retries=0
     )
-    calls = BillingCalls(client, transport, deadline_seconds=5)
+    calls = BookCalls(client, transport, deadline_seconds=5)
     return CardRail(calls, Clock(), RULES, poll_seconds=0)
 
 
@@ -152,7 +152,7 @@ REFUND = {
     "status": "succeeded",
     "metadata": {"refund_key": "k"},
 }
-DISPUTE = {"id": "dp_1", "amount": 5, "status": "lost", "balance_transactions": [{"amount": -5}]}
+DISPUTE = {"id": "dp_1", "amount": 5, "status": "lost", "balance_transactions": [{"amount": -5, "fee": 3}]}
 CHARGE = {
     "id": "ch_1",
     "created": 1_790_000_000,
@@ -226,6 +226,57 @@ def test_the_card_rail_understands_answers_or_refuses_them(
     answered(loop, rail.health, *NAMED)
     answered(loop, lambda: rail._find_session(PAYMENT), *NAMED)
     answered(loop, lambda: _first(rail.listen("evt_0")), *NAMED)
+
+
+TRANSACTION = {
+    "id": "txn_1",
+    "object": "balance_transaction",
+    "type": "charge",
+    "amount": 500,
+    "fee": 45,
+    "net": 455,
+    "currency": "usd",
+    "created": 1_790_000_000,
+    "source": {"id": "ch_1", "object": "charge", "payment_intent": "pi_1"},
+}
+PAYOUT = {
+    **TRANSACTION,
+    "type": "payout",
+    "amount": -455,
+    "fee": 0,
+    "source": {"id": "po_1", "object": "payout", "automatic": True},
+}
+BALANCE = {
+    "object": "balance",
+    "available": [{"amount": 5, "currency": "usd"}],
+    "pending": [{"amount": -3, "currency": "eur"}],
+}
+
+
+@fuzzed(transaction=spoiled(TRANSACTION, PAYOUT), part=spoiled(TRANSACTION))
+def test_a_balance_transaction_is_understood_or_refused(transaction: Any, part: Any) -> None:
+    with contextlib.suppress(RailProtocolError):
+        movement = read_movement(transaction)
+        assert type(movement.amount.minor) is int
+        assert movement.movement_ref.isprintable()
+        assert (movement.money_ref or "x").isprintable()
+    with contextlib.suppress(RailProtocolError):
+        whole = read_contents(read_movement(PAYOUT), [part])
+        assert whole.consists_of is not None
+        assert type(whole.consists_of.minor) is int
+
+
+@fuzzed(
+    body=bodies({**PAGE, "data": [TRANSACTION]}, {**PAGE, "data": [PAYOUT]}, BALANCE, FAULT),
+    status=st.sampled_from([200, 200, 200, 400, 404, 500]),
+)
+def test_the_card_rail_understands_its_books_or_refuses_them(
+    loop: asyncio.Runner, body: bytes, status: int
+) -> None:
+    rail = card(body, status)
+    answered(loop, lambda: rail.movements(None, NOW), *NAMED)
+    answered(loop, lambda: rail.movements("x", NOW), *NAMED)
+    answered(loop, rail.holdings, *NAMED)
 
 
 PRICE = {

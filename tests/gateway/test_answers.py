@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from pydantic import BaseModel
 
 from gateway.reference.openapi import ROUTERS
 from gateway.routes.events import FRAMES
+from ledger.clock import system_clock
 from ledger.identifiers import PaymentId
 from ledger.money import USD, USDT, Money
 from rails.contract import ReceiptState
+from rails.movements import MovementKind
 from sandbox.embedded.ports import free_port
 from sandbox.mail.app import Stand
 from sandbox.mail.reception import Door
@@ -219,6 +221,13 @@ async def of_operators(gateway: Gateway, answers: Answers) -> None:
     await answers.ask(client, "GET /v1/operator/attention")
     await write("accounts/{account_id}/forgive", account_id=account, credits=1)
     await answers.ask(client, "GET /v1/operator/payments")
+    gateway.fake.network.books.add(MovementKind.OTHER, Money(7, USD), at=system_clock() - timedelta(hours=2))
+    await answers.ask(client, "POST /v1/operator/differences", json={})
+
+    async def differs() -> bool:
+        return bool((await answers.ask(client, "GET /v1/operator/differences"))["differences"])
+
+    await soon(differs, "the books were compared")
 
 
 async def of_subscriptions(gateway: Gateway, answers: Answers) -> None:

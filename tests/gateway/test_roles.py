@@ -74,6 +74,8 @@ TABLE: dict[str, Access] = {
     "GET /v1/operator/payments": A.OPERATOR,
     "GET /v1/operator/payments/{payment_id}": A.OPERATOR,
     "GET /v1/operator/attention": A.OPERATOR,
+    "GET /v1/operator/differences": A.OPERATOR,
+    "POST /v1/operator/differences": A.OPERATOR,
     "POST /v1/operator/payments/{payment_id}/refund": A.OPERATOR,
     "POST /v1/operator/payments/{payment_id}/refunds/{refund_id}": A.OPERATOR,
     "POST /v1/operator/payments/{payment_id}/suspense": A.OPERATOR,

@@ -13,6 +13,7 @@ from rails.contract import Instructions, PaymentRequestStatus, Rail, ReceiptStat
 from rails.recurring import Offer
 from rails.testing.contract_suite import RailContract
 from rails.testing.fake_rail import FakeNetwork, FakeRail
+from rails.testing.movements_suite import MovementsContract
 from rails.testing.recurring_suite import RecurringContract
 from rails.testing.worlds import World
 
@@ -97,7 +98,7 @@ class FakeWorld:
             await self.network.change(instructions.reference, money_ref, state)
 
 
-class TestFakeContract(RailContract, RecurringContract):
+class TestFakeContract(RailContract, RecurringContract, MovementsContract):
     @pytest.fixture
     async def world(self) -> World:
         return FakeWorld()

@@ -68,6 +68,7 @@ EXAMPLES: dict[str, Event] = {
         external_ref="p",
     ),
     "rails.fee_reported.v1": e.FeeReported(money_ref="x:1", fee=FEE),
+    "rails.costs_reported.v1": e.CostsReported(money_ref="x:1", costs=FEE, asked_at=AT),
     "rails.payment_reversed.v1": e.PaymentReversed(
         money_ref="x:1",
         taken=AMOUNT,

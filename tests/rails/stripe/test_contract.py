@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rails.testing.contract_suite import RailContract
+from rails.testing.movements_suite import MovementsContract
 from rails.testing.recurring_suite import RecurringContract
 from tests.rails.stripe.outside import Inbox, Sandbox, running_sandbox
 
@@ -18,5 +19,5 @@ async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield sandbox
 
 
-class TestCardContract(RailContract, RecurringContract):
+class TestCardContract(RailContract, RecurringContract, MovementsContract):
     """With the real SDK against the sandbox process over HTTP."""

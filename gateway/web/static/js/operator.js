@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { money, moment, number, plural } from "./money.js";
 import { ACTIONS, Act, act, acted } from "./operator_actions.js";
+import { Books } from "./operator_books.js";
 import { mount } from "./shell.js";
 import { start } from "./store.js";
 import { html, Icon } from "./ui.js";
@@ -156,7 +157,7 @@ function Detail() {
 }
 
 /** @type {[string, string][]} */
-const PLACES = [["waiting", "Waiting for you"], ["payments", "Payments"]];
+const PLACES = [["waiting", "Waiting for you"], ["payments", "Payments"], ["books", "Rails and books"]];
 
 function Refused() {
   const signedOut = problem.value?.status === 401;
@@ -177,7 +178,7 @@ function Page() {
   return html`<h1>Operators</h1>
     <nav class="op-nav" aria-label="Operators">${PLACES.map(([id, name]) => html`<a class="button" href=${`#${id}`} aria-current=${shown === id ? "page" : null}>${name}</a>`)}</nav>
     ${problem.value && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem.value.message}</span></p>`}
-    ${place.value.startsWith("pay_") ? html`<${Detail} />` : place.value === "payments" ? html`<${Payments} />` : html`<${Waiting} />`}
+    ${place.value.startsWith("pay_") ? html`<${Detail} />` : place.value === "payments" ? html`<${Payments} />` : place.value === "books" ? html`<${Books} />` : html`<${Waiting} />`}
     <${Act} />`;
 }
 
