@@ -23,6 +23,7 @@ KEY_LIFETIME_SECONDS = 24 * 3_600
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 256 * 1024
 MAX_SILENCE_SECONDS = 120
+RETRY_AFTER_SECONDS = 1
 _BROKEN = {"error": {"message": "An unknown error occurred (sandbox fault).", "type": "api_error"}}
 
 
@@ -92,6 +93,9 @@ class Api:
             text = body.decode() if request.method == "POST" else request.url.query
         except UnicodeDecodeError:
             raise StripeFault("Invalid request: the body is not UTF-8.") from None
+        if self.faults.take("refuse_429"):
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            raise StripeFault("Too many requests.", status=429, code="rate_limit")
         if self.faults.take("refuse_500"):
             return _Answered(500, json.dumps(_BROKEN))
         asked = _Asked(request.method, path, text, headers["Request-Id"], self._key(request))

@@ -22,6 +22,10 @@ class Faults(faults.Faults):
     """That many API requests answer 500, kept under their idempotency key as at Stripe."""
     refuse_500: int = 0
     """That many API requests answer 500 before anything began (not kept under their key)."""
+    refuse_429: int = 0
+    """That many API requests answer 429 with Retry-After before anything began."""
+    signs_by_own_clock: bool = False
+    """Webhook messages are signed at the stand-in's time instead of the machine's, for whoever has moved along."""
     timeout_after_commit: int = 0
     """That many POST requests are carried out, and the answer never comes."""
     fail_renewals: int = 0

@@ -1,0 +1,1 @@
+"""A year of a business by card, with every fault at once."""

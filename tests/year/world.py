@@ -1,0 +1,139 @@
+"""Our gateway on PostgreSQL, the stand-in for Stripe beside it, and one clock for both that only the test moves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from gateway.settings import Settings
+from gateway.wiring.services import Services
+from ledger.clock import Clock, system_clock
+from ledger.followups.sweeper import Sweeper
+from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions
+from rails.contract import RailContext
+from rails.stripe.plugin import build_rail
+from rails.stripe.rail import CardRail
+from rails.stripe.syncing import run_sync
+from tests.gateway.stack import running
+from tests.rails.stripe.outside import KEY, SECRET, Sandbox
+from tests.waiting import until
+
+WAIT_SECONDS_MAX = 300.0
+"""Of real time, for anything that is waited for."""
+ROUNDS_MAX = 200
+_DUE = """
+SELECT (SELECT count(*) FROM rail_notifications WHERE state = 'waiting' AND due_at <= :now)
+     + (SELECT count(*) FROM rail_subscriptions WHERE watched AND due_at <= :now)
+     + (SELECT count(*) FROM rail_refunds WHERE NOT by_hand AND due_at <= :now)
+"""
+
+
+@dataclass
+class YearClock:
+    """Real time, put back by as much as a test has not lived yet."""
+
+    offset: timedelta
+
+    def __call__(self) -> datetime:
+        return system_clock() + self.offset
+
+
+@dataclass
+class YearPlugin:
+    """The card rail on the stand-in, impatient."""
+
+    base: str
+    name: str = "card"
+
+    def configured(self, environ: Mapping[str, str]) -> bool:
+        return True
+
+    def build(self, environ: Mapping[str, str], context: RailContext) -> CardRail:
+        return build_rail(
+            context,
+            base=self.base,
+            key=KEY,
+            secrets=(SECRET,),
+            poll_seconds=0.5,
+            deadline_seconds=4.0,
+            retries=1,
+        )
+
+
+@dataclass
+class Year:
+    """The world of a year."""
+
+    sandbox: Sandbox
+    clock: YearClock
+    services: Services
+    randomness: random.Random
+    sweepers: list[Sweeper] = field(default_factory=list)
+
+    async def set_faults(self, **faults: Any) -> None:
+        """These, and no others."""
+        await self.sandbox.control("faults", {"reset": True, "signs_by_own_clock": True, **faults})
+
+    async def advance(self, step: timedelta) -> None:
+        """Time passes here and there."""
+        self.clock.offset += step
+        await self.sandbox.control("clock", {"now": int(self.clock().timestamp())})
+
+    async def settle(self) -> None:
+        """Everything that is due now has been done, or was tried and is due later."""
+        runner = self.services.payments.supervision.runners["card"]
+        await runner.sweep_once()
+        for _ in range(ROUNDS_MAX):
+            await until(
+                lambda: self.sandbox.control("health"),
+                lambda health: health["undelivered"] == 0,
+                "every message was delivered",
+                seconds_max=WAIT_SECONDS_MAX,
+            )
+            await runner.work_once()
+            for sweeper in self.sweepers:
+                await sweeper.sweep()
+            if await self._due() == 0 and (await self.sandbox.control("health"))["undelivered"] == 0:
+                return
+        raise AssertionError("it never came to rest")
+
+    async def _due(self) -> int:
+        async with self.services.base.engine.connect() as connection:
+            answer = await connection.execute(sa.text(_DUE), {"now": self.clock()})
+            return int(answer.scalar_one())
+
+
+@asynccontextmanager
+async def living(settings: Settings, folder: Path, days: int, seed: int) -> AsyncIterator[Year]:
+    """A year that began so many days ago."""
+    clock = YearClock(-timedelta(days=days))
+    sandbox = Sandbox(folder, f"{settings.public_url}/v1/hooks/card")
+    await sandbox.start()
+    try:
+        await sandbox.control("clock", {"now": int(clock().timestamp())})
+        environ = {"STRIPE_SECRET_KEY": KEY, "STRIPE_API_BASE": sandbox.url}
+        await run_sync(environ, apply=True)
+        async with running(settings, clock=clock, plugins=[YearPlugin(sandbox.url)]) as gateway:
+            services, randomness = gateway.services, random.Random(seed)
+            year = Year(sandbox, clock, services, randomness)
+            year.sweepers = list(_sweepers(services, clock, randomness))
+            await year.set_faults()
+            yield year
+    finally:
+        sandbox.stop()
+
+
+def _sweepers(services: Services, clock: Clock, randomness: random.Random) -> tuple[Sweeper, ...]:
+    """The same as the gateway runs beside, so that nobody has to wait for its pauses."""
+    engine, payments = services.base.engine, services.payments
+    return (
+        sweeper_of_subscriptions(engine, payments.subscriptions, clock, randomness),
+        sweeper_of_refunds(engine, payments.payments.refunds, clock, randomness),
+    )
