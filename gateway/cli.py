@@ -261,6 +261,10 @@ _bench(
     "What an accepted request costs over HTTP, beside one that does next to nothing (--json, --callers 64, --seconds 4).",
 )
 _bench(
+    "card",
+    "How soon webhook messages are answered and card payments credited, and a missed message found (--json, --rate 200, --seconds 10).",
+)
+_bench(
     "chaos",
     "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
     "lost or paid twice (--seconds 600, --seed, --json, --keep FOLDER).",

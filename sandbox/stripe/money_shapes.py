@@ -32,7 +32,10 @@ def charge(context: Context, intent: Json, method: Json, *, status: str) -> Json
         "amount": intent["amount"],
         "amount_captured": intent["amount"] if succeeded else 0,
         "amount_refunded": 0,
-        "billing_details": {**nulls("email name phone tax_id"), "address": nulls("city country line1 line2")},
+        "billing_details": {
+            **nulls("email name phone tax_id"),
+            "address": nulls("city country line1 line2 postal_code state"),
+        },
         "calculated_statement_descriptor": "LLAMASKETCH",
         "captured": succeeded,
         "created": context.now(),
@@ -65,7 +68,7 @@ def _card_details(amount: int, card: Json) -> Json:
     return {
         "amount_authorized": amount,
         **nulls("authorization_code capture_before installments mandate network_transaction_id"),
-        **nulls("three_d_secure wallet"),
+        **nulls("three_d_secure transaction_link_id wallet"),
         "brand": card["brand"],
         "checks": card["checks"],
         "country": card["country"],
