@@ -62,7 +62,8 @@ class YearPlugin:
             key=KEY,
             secrets=(SECRET,),
             poll_seconds=0.5,
-            deadline_seconds=4.0,
+            # Beyond the eight seconds of one try: a lost answer ends by the time-out of the SDK, which asks again.
+            deadline_seconds=20.0,
             retries=1,
         )
 
