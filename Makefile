@@ -30,8 +30,9 @@ setup: $(STAMPS)/project $(STAMPS)/browser-packages ## Install the locked packag
 run: setup ## Start everything and print one URL (PORT=8000)
 	@exec setpriv --pdeathsig TERM $(BIN)/python -m sandbox.supervisor $(if $(PORT),--port $(PORT))
 
-# The files are shared out among as many processes as there are cores (four at most), each with servers of its own.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
+# The files are shared out among one process more than there are cores (five at most), each with servers of its own:
+# about a quarter of the time a test waits, for a process or for a page.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n + 1 : 5)))
 
 PYTEST = $(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadscope --no-loadscope-reorder)
 

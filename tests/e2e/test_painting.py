@@ -32,6 +32,7 @@ async def test_one_stroke_and_one_click_give_an_image_that_is_linked_to_its_debi
     assert [(entry["credits"], entry["reference"]["id"]) for entry in debits] == [(-1, job)]
 
 
+@pytest.mark.thorough
 async def test_an_image_that_fails_says_that_it_was_not_charged(visitor: Person) -> None:
     await visitor.visit()
     await visitor.page.locator("#prompt").fill("a llama that cannot be painted: sandbox-fail")

@@ -70,6 +70,7 @@ async def test_half_of_the_dollars_is_said_loudly_and_the_rest_completes_it(visi
     assert sum(await granted(visitor)) == PACK
 
 
+@pytest.mark.thorough
 async def test_bitcoin_on_liquid_is_seen_at_once_and_paid_two_blocks_later(visitor: Person) -> None:
     await visitor.visit("/account")
     await visitor.open_topup("L-BTC")
@@ -118,6 +119,7 @@ async def test_a_card_page_that_was_left_resumes_where_it_was(visitor: Person) -
     await visitor.sees_state("paid")
 
 
+@pytest.mark.thorough
 async def test_a_card_that_asks_the_bank_pays_once_the_bank_has_agreed(visitor: Person) -> None:
     checkout = await to_the_card_page(visitor)
     await checkout.locator("input[value=challenge]").check()
@@ -153,6 +155,7 @@ async def test_the_recovery_code_is_shown_once_and_opens_the_credits_in_another_
     await expect(elsewhere.page.locator(".entry", has_text="Credited")).to_contain_text("+100")
 
 
+@pytest.mark.thorough
 async def test_a_wrong_recovery_code_opens_nothing(visitor: Person) -> None:
     visitor.expected = ("status of 404", "status of 422")
     await visitor.visit("/account")

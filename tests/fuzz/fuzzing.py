@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.parsers import PARSERS
 
-SECONDS = float(os.environ.get("LLAMASKETCH_FUZZ_SECONDS", "1"))
+SECONDS = float(os.environ.get("LLAMASKETCH_FUZZ_SECONDS", "0.5"))
 """For every test of `PARSERS` alike."""
 ROOT = Path(__file__).parents[2]
 FIRST_ROUND = 40
