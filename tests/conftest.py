@@ -71,12 +71,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _skip(items, "browser", NO_BROWSER)
 
     if hasattr(config, "workerinput"):  # this is one of several processes
-        items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER))
+        items.sort(key=lambda item: (not item.nodeid.startswith(TOGETHER), not item.nodeid.startswith(LONG)))
 
 
 TOGETHER = ("tests/e2e", "tests/browser")
 """Folders whose tests share one stack of servers for the session, and take longest: they come first, each in one
 process."""
+LONG = (
+    "tests/cli/test_endings.py",
+    "tests/configuration/test_rules.py",
+    "tests/gateway/test_hostile.py",
+    "tests/gateway/test_worker_killed.py",
+    "tests/log/test_crash.py",
+    "tests/proof",
+    "tests/rails/lightning/test_listening.py",
+    "tests/supervisor/test_tree.py",
+    "tests/worker/test_worker.py",
+)
+"""Files that take a minute or half of one: they come next, so that the last process does not end long after the
+others."""
 
 
 def group_of(test: str) -> str:
