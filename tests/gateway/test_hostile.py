@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ DESCRIPTORS = 700
 """Fewer than the attacks bring connections: the program may not have more."""
 MEGABYTE = 1_000_000
 STREAMS_MAX = 60
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Served:
         """A newcomer gets an answer."""
         # In a thread: the loop here is busy with attacking, and somebody honest sends at once.
         assert await asyncio.to_thread(attacks.asked, self.target, "/v1/session", SECONDS_MAX) == 200
+
+    async def spends_less_than(self, seconds: float, attack: Callable[[], Awaitable[None]]) -> None:
+        """The program's processor time for an attack; a virtual machine may charge for its stalls, but not each time."""
+        for _ in range(TRIES):
+            before = cpu_seconds(self.pid)
+            await attack()
+            if cpu_seconds(self.pid) - before < seconds:
+                return
+        raise AssertionError(f"{TRIES} times it spent {seconds} seconds and more")
 
     def faults(self) -> list[str]:
         """What the log calls our fault."""
@@ -142,12 +152,14 @@ BODIES = {
 async def test_bodies_that_are_mostly_framing_are_refused_early(
     served: Served, attack: Callable[[Target], object]
 ) -> None:
-    before, spent = rss_bytes(served.pid), cpu_seconds(served.pid)
-    outcome = await attack(served.target)  # type: ignore[misc]
-    assert set(outcome.statuses) <= {400, 413, 422, 431}
-    assert outcome.sent_bytes < 50 * MEGABYTE
-    assert rss_bytes(served.pid) - before < 20 * MEGABYTE
-    assert cpu_seconds(served.pid) - spent < 1
+    async def once() -> None:
+        before = rss_bytes(served.pid)
+        outcome = await attack(served.target)  # type: ignore[misc]
+        assert set(outcome.statuses) <= {400, 413, 422, 431}
+        assert outcome.sent_bytes < 50 * MEGABYTE
+        assert rss_bytes(served.pid) - before < 20 * MEGABYTE
+
+    await served.spends_less_than(1, once)
     await served.honest()
 
 
@@ -161,18 +173,20 @@ async def test_requests_are_not_queued_without_end_on_one_connection(served: Ser
 
 @pytest.mark.parametrize("path", ["/v1/generations", "/v1/topups", "/v1/session", "/v1/worker/claim"])
 async def test_a_stranger_has_nothing_parsed(served: Served, path: str) -> None:
-    spent = cpu_seconds(served.pid)
-    outcome = await attacks.parsed_body(served.target, path=path)
-    assert set(outcome.statuses) <= {401, 413}
-    assert outcome.statuses.total() == 1
-    assert cpu_seconds(served.pid) - spent < 0.4
+    async def once() -> None:
+        outcome = await attacks.parsed_body(served.target, path=path)
+        assert set(outcome.statuses) <= {401, 413}
+        assert outcome.statuses.total() == 1
+
+    await served.spends_less_than(0.4, once)
 
 
 async def test_a_visitor_has_only_so_much_parsed(served: Served) -> None:
-    spent = cpu_seconds(served.pid)
-    outcome = await attacks.parsed_body(served.target, token=served.target.tokens[0])
-    assert dict(outcome.codes) == {"body_too_complex": 1}
-    assert cpu_seconds(served.pid) - spent < 0.5
+    async def once() -> None:
+        outcome = await attacks.parsed_body(served.target, token=served.target.tokens[0])
+        assert dict(outcome.codes) == {"body_too_complex": 1}
+
+    await served.spends_less_than(0.5, once)
 
 
 async def test_silent_sockets_make_room_for_newcomers_and_end(served: Served) -> None:
@@ -187,18 +201,28 @@ async def test_silent_sockets_make_room_for_newcomers_and_end(served: Served) ->
 
 async def test_half_sent_requests_end_in_time(served: Served) -> None:
     begin = head("GET", "/health")[:-2]
-    holding = asyncio.create_task(attacks.held_open(served.target, 250, begin, b"a: b\r\n", seconds=30))
-    await served.honest()
-    outcome = await holding
+    for _ in range(TRIES):
+        holding = asyncio.create_task(attacks.held_open(served.target, 250, begin, b"a: b\r\n", seconds=30))
+        await served.honest()
+        outcome = await holding
+        # A program that gets no turn meanwhile closes what it has not read, and tells it nothing.
+        assert outcome.closed + outcome.codes["headers_too_slow"] == 250
+        if not outcome.closed:
+            break
     assert dict(outcome.codes) == {"headers_too_slow": 250}
 
 
 async def test_a_slow_body_ends_in_time(served: Served) -> None:
     fields = (f"Authorization: Bearer {served.target.tokens[0]}", "Content-Type: application/json")
     begin = head("POST", "/v1/generations", *fields, "Content-Length: 100000") + b"{"
-    holding = asyncio.create_task(attacks.held_open(served.target, 20, begin, b" ", seconds=30))
-    await served.honest()
-    assert dict((await holding).codes) == {"body_too_slow": 20}
+    for _ in range(TRIES):
+        holding = asyncio.create_task(attacks.held_open(served.target, 20, begin, b" ", seconds=30))
+        await served.honest()
+        outcome = await holding
+        assert outcome.closed + outcome.codes["body_too_slow"] == 20
+        if not outcome.closed:
+            break
+    assert dict(outcome.codes) == {"body_too_slow": 20}
 
 
 async def test_half_an_upload_makes_room_for_newcomers(served: Served) -> None:
