@@ -42,7 +42,10 @@ test: setup ## Run all tests (ARGS="tests/ledger -q -x" JOBS=1)
 # More variants of the same: the other themes and widths, signals, programs, and longer lives.
 test-thorough: setup ## What CI runs besides: more variants of the same (minutes)
 	@$(PYTEST) -m thorough $(ARGS)
-	@LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),40) $(BIN)/python -m pytest tests/proof/test_ledger_machine.py
+	@LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),40) LLAMASKETCH_LIVES=3 $(PYTEST) tests/proof/test_ledger_machine.py $(MACHINES)
+
+MACHINES = tests/ledger/test_machine.py tests/generation/domain/test_job_machine.py $(addprefix tests/rails/core/test_, \
+  payment_properties.py purchase_properties.py refund_machine.py subscription_properties.py)
 
 # The others begin although one failed, and the failure is still told.
 test-slow: setup ## Suites with a schedule of their own (hours): images, broken rules, long lives, mutants, chaos

@@ -30,6 +30,7 @@ from ledger.errors import Refusal
 from ledger.log.model import Event
 from ledger.money import USD
 from ledger.plans import PLANS
+from tests.effort import lives
 from tests.ledger.naive import NaiveAccount, No, Terms
 from tests.ledger.world import NOON, grant, paid
 
@@ -307,7 +308,7 @@ class Accounts(RuleBasedStateMachine):
 
 TestAccounts = Accounts.TestCase
 TestAccounts.settings = settings(
-    max_examples=250, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=lives(100), stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -27,6 +27,7 @@ from generation.domain.states import JobState
 from ledger.errors import Refusal
 from ledger.identifiers import AccountId, HoldId, JobId
 from ledger.log.model import Event
+from tests.effort import lives
 
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
 JOB, ACCOUNT = JobId("job_1"), AccountId("acct_1")
@@ -35,7 +36,6 @@ CODES = st.sampled_from(["node_failed", "out_of_memory"])
 NODES = st.sampled_from([None, "7", "8"])
 KINDS = st.sampled_from([*["infrastructure"] * 7, "given_back", "given_back", "input"])
 LEASE_TIME = timedelta(seconds=30)
-
 
 _INTERRUPTIONS: dict[str, Callable[[LifeOfAJob], None]] = {
     "cancel": lambda life: life.cancel(),
@@ -298,5 +298,5 @@ def _is_end(event: Event) -> bool:
     return evolve(Job(), event).state.final
 
 
-LifeOfAJob.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+LifeOfAJob.TestCase.settings = settings(max_examples=lives(120), stateful_step_count=50, deadline=None)
 test_whatever_happens_a_job_ends_once_and_only_its_holder_reports = LifeOfAJob.TestCase

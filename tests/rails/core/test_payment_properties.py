@@ -29,6 +29,7 @@ from rails.domain.reading import LATE_GRACE, RecordObservation
 from rails.domain.receipts import ReceiptStatus
 from rails.domain.state import PAYMENTS, Payment, evolve
 from rails.domain.topup import TopupState, payment_row, topup_state
+from tests.effort import lives
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PAYMENT_ID = "pay_00000000000000000000000001"
@@ -315,5 +316,5 @@ class PaymentMachine(RuleBasedStateMachine):
         assert state is not TopupState.PAID or credited(self.payment) > 0
 
 
-PaymentMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PaymentMachine.TestCase.settings = settings(max_examples=lives(75), stateful_step_count=40, deadline=None)
 TestPaymentMachine = PaymentMachine.TestCase

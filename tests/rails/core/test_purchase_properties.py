@@ -25,6 +25,7 @@ from rails.domain.purchases import Arrival, PackSold, PlanSold, Purchase, part_o
 from rails.domain.receipts import ReceiptStatus
 from rails.domain.state import LATE_GRACE, Payment
 from rails.domain.topup import TopupState, topup_state
+from tests.effort import lives
 from tests.rails.core.test_payment_properties import (
     OPENED,
     PAYMENT_ID,
@@ -173,7 +174,7 @@ class DailyPlanMachine(PurchaseMachine):
 
 
 for machine in (PackMachine, PassMachine, PlanMachine, DailyPlanMachine):
-    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=lives(30), stateful_step_count=30, deadline=None)
 TestPackMachine = PackMachine.TestCase
 TestPassMachine = PassMachine.TestCase
 TestPlanMachine = PlanMachine.TestCase

@@ -20,6 +20,7 @@ from ledger.errors import Refusal
 from rails.contract import ReceiptState, Refund
 from rails.domain.refunding import RefundState
 from rails.domain.topup import TopupView, payment_of
+from tests.effort import lives
 from tests.rails.core.platform import Platform, make_platform, opened, settled
 from tests.rails.core.refunding import act, request, send_all
 
@@ -191,5 +192,5 @@ class RefundMachine(RuleBasedStateMachine):
         assert rows == open_
 
 
-RefundMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+RefundMachine.TestCase.settings = settings(max_examples=lives(40), stateful_step_count=30, deadline=None)
 TestRefundMachine = RefundMachine.TestCase

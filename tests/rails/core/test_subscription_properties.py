@@ -39,6 +39,7 @@ from rails.subscriptions.refusals import (
     TooManyPages,
 )
 from rails.testing.fake_rail import FakeNetwork
+from tests.effort import lives
 from tests.rails.core.test_subscription_lengths import PRO_YEAR, STARTER_YEAR
 from tests.rails.core.test_subscriptions import PRO, STARTER, UNLIMITED, Town, page_of, town_on
 
@@ -275,4 +276,4 @@ class Subscribers(RuleBasedStateMachine):
 
 
 TestSubscribers = Subscribers.TestCase
-TestSubscribers.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSubscribers.settings = settings(max_examples=lives(30), stateful_step_count=30, deadline=None)
