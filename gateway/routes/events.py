@@ -16,7 +16,8 @@ import base64
 import hashlib
 import hmac
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -33,7 +34,8 @@ from gateway.auth.identity import Principal
 from gateway.auth.networks import prefixes
 from gateway.auth.sessions import Sessions
 from gateway.bounds.streams import OpenStream, OpenStreams
-from gateway.http.problems import Problem
+from gateway.http.codes import BUSY
+from gateway.http.problems import Problem, log_fault, problem_of
 from gateway.routes.bounded import BoundedRoute
 from gateway.routes.generation_shapes import GenerationStateOut, ProgressOut
 from gateway.routes.presenting import account_state, eta, generation_state, topup_shown
@@ -225,7 +227,22 @@ class _Stream:
         self._position: int | None = None
 
     async def frames(self, start: int | None) -> AsyncIterator[ServerSentEvent]:
-        """The account as it is, then everything that moves."""
+        """The account as it is, then everything that moves. Ends where neither can be known just now: the head is
+        sent, so no other answer can be, and the reader comes again to where it was."""
+        async with aclosing(self._everything(start)) as frames:
+            try:
+                async for frame in frames:
+                    yield frame
+            except Exception as error:
+                problem = problem_of(error)
+                if problem.code == "internal":
+                    raise
+                if problem.code in BUSY:
+                    structlog.get_logger("gateway.events").info("stream_cut_short", code=problem.code)
+                else:
+                    log_fault("/v1/events", problem, error)
+
+    async def _everything(self, start: int | None) -> AsyncGenerator[ServerSentEvent, None]:
         until = asyncio.get_running_loop().time() + STREAM_SECONDS_MAX
         while self._goes_on(until):
             async with self._sources.signals.watch(*self._accounts) as queue:

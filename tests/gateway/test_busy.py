@@ -10,8 +10,9 @@ import pytest
 
 from gateway.wiring.foundation import CONNECTIONS_MAX, READING_CONNECTIONS_MAX, Foundation
 from ledger.errors import TooBusy
-from tests.gateway.conftest import Open
+from tests.gateway.conftest import Logged, Open
 from tests.gateway.stack import credits_of, generation_request
+from tests.gateway.streaming import watching
 
 NOT_LONG_SECONDS = 0.05
 ASKED: dict[str, tuple[str, str, dict[str, Any] | None]] = {
@@ -55,6 +56,28 @@ async def test_where_every_connection_is_in_use_the_answer_says_that_and_when_to
             assert health.json()["workers"] is None
         assert (await client.post("/v1/generations", json=generation_request(), headers=headers)).is_success
         assert (await credits_of(client))["held"] == 1
+
+
+async def test_a_stream_that_cannot_ask_ends_and_its_reader_comes_again(
+    open_gateway: Open, logged: Logged
+) -> None:
+    async with open_gateway() as gateway:
+        client = await gateway.visitor()
+        signals = gateway.services.base.signals
+        account_id = (await client.get("/v1/account")).json()["id"]
+        async with watching(client) as stream:
+            first = await stream.next()
+            seen = len(logged.lines)
+            async with all_of_both_pools(gateway.services.base):
+                signals.deliver(account_id, {"event": "moved", "position": 1_000_000})
+                with pytest.raises(EOFError):
+                    await stream.until("never")
+        lines = logged.lines[seen:]
+        assert any("stream_cut_short" in line for line in lines)
+        assert not any("request_failed" in line for line in lines), "it is nobody's fault"
+        await client.post("/v1/generations", json=generation_request())
+        async with watching(client, first.id) as stream:
+            await stream.until("generation")
 
 
 async def test_too_many_commands_are_answered_alike(
