@@ -254,11 +254,15 @@ async def test_whoever_reads_no_answers_is_cut_off(served: Served) -> None:
 
 
 async def test_a_thousand_streams_leave_room_for_the_rest(served: Served) -> None:
-    leave, opened = asyncio.Event(), []
-    crowd = asyncio.create_task(
-        attacks.streams(served.target, 1000, opened=lambda: opened.append(1), until=leave.wait())
-    )
-    await eventually(lambda: len(opened) >= STREAMS_MAX, "the streams are open")
+    leave, opened, crowds = asyncio.Event(), list[int](), list[asyncio.Task[attacks.Outcome]]()
+    for _ in range(TRIES):
+        # The heads of a crowd are late, and those who sent them sent away, where the program gets no turn meanwhile.
+        crowd = attacks.streams(served.target, 1000, opened=lambda: opened.append(1), until=leave.wait())
+        crowds.append(asyncio.create_task(crowd))
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: len(opened) >= STREAMS_MAX, "the streams are open", SECONDS_MAX / TRIES)
+            break
+    assert len(opened) >= STREAMS_MAX
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{served.target.port}", trust_env=False
     ) as client:
@@ -271,9 +275,9 @@ async def test_a_thousand_streams_leave_room_for_the_rest(served: Served) -> Non
             assert "event: account" in await anext(stream.aiter_text())
         assert (await client.post("/v1/generations", json=generation_request())).status_code == 202
     leave.set()
-    outcome = await crowd
-    assert set(outcome.statuses) - {200, 429, 503} == set()
-    assert {"too_many_streams", "streams_busy"} & set(outcome.codes)
+    outcomes = [await crowd for crowd in crowds]
+    assert {status for outcome in outcomes for status in outcome.statuses} <= {200, 429, 503}
+    assert {"too_many_streams", "streams_busy"} & {code for outcome in outcomes for code in outcome.codes}
     assert not served.faults()
 
 
