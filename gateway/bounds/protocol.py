@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.bounds.connections import Connections
 from gateway.bounds.pace import CHUNK, CONNECTION, DISCARDED_BYTE, REFUSAL
-from gateway.bounds.turns import Turn
+from gateway.bounds.turns import Lane, Turn
 from gateway.http.codes import OWN
 from gateway.http.problems import MEDIA_TYPE, Problem
 
@@ -348,7 +348,7 @@ class BoundedProtocol(HttpToolsProtocol):
             known = self._status != 0 and self._status not in REFUSED
             self._connections.turns.begin(self._networks[0], begin, known=known)
         else:
-            begin(Turn("", begin))
+            begin(Turn(Lane("", known=False), begin))
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, turn: Turn) -> None:
         if cycle.disconnected:  # while it waited

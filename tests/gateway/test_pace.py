@@ -17,7 +17,7 @@ from gateway.auth.networks import Origins
 from gateway.bounds.connections import ConnectionLimits, Connections
 from gateway.bounds.pace import BURST_SECONDS, NETWORKS_MAX, SITE_FACTOR, WAIT_SECONDS_MAX, Pace
 from gateway.bounds.protocol import SLICE_BYTES, BoundedProtocol
-from gateway.bounds.turns import ALONE_AT_ONCE, Turn, Turns
+from gateway.bounds.turns import ALONE_AT_ONCE, CROWD_WAITING_MIN, Turn, Turns
 from sandbox.embedded.ports import free_port
 from tests.hostile import attacks
 from tests.hostile.attacks import Target, connected, head, read_answer, status_of
@@ -127,26 +127,55 @@ async def test_a_few_requests_of_an_address_begin_and_the_next_one_when_one_of_t
     assert "another" in asked.began, "nobody waits for another address"
 
 
-async def test_whoever_was_served_before_and_who_comes_anew_go_by_turns() -> None:
+async def test_whoever_was_served_before_does_not_wait_for_those_who_come_anew() -> None:
     asked = Asked(1)
     asked.ask("somebody else", "elsewhere")
-    for number in range(4):
+    for number in range(3):
         asked.ask(f"new {number}")
     for number in range(2):
         asked.ask(f"known {number}", known=True)
-    for name in ("new 0", "known 0", "new 1", "known 1", "new 2"):
+    assert list(asked.began)[1:] == ["new 0", "known 0"]
+    for name in ("known 0", "new 0", "known 1", "new 1"):
         asked.end(name)
-    assert list(asked.began)[1:] == ["new 0", "known 0", "new 1", "known 1", "new 2", "new 3"]
+    assert list(asked.began)[1:] == ["new 0", "known 0", "known 1", "new 1", "new 2"]
 
 
 async def test_an_address_that_is_alone_has_room_for_as_many_as_are_of_use() -> None:
     asked = Asked(1)
-    for number in range(ALONE_AT_ONCE + 1):
+    for number in range(ALONE_AT_ONCE + CROWD_WAITING_MIN + 1):
         asked.ask(str(number))
-    # The first one of all comes after nobody.
-    asked.turns._shared_until = 0.0
+    assert len(asked.began) == ALONE_AT_ONCE
     asked.end("0")
     assert len(asked.began) == ALONE_AT_ONCE + 1
+
+
+@pytest.mark.parametrize(
+    ("crowd_known", "address", "known"),
+    [(False, "elsewhere", False), (True, "elsewhere", False), (False, "crowd", True)],
+)
+async def test_a_crowd_goes_one_by_one_while_somebody_asks_who_is_none(
+    *, crowd_known: bool, address: str, known: bool
+) -> None:
+    asked = Asked(4)
+    for number in range(ALONE_AT_ONCE + 100):
+        asked.ask(str(number), known=crowd_known)
+    asked.ask("she", address, known=known)
+    assert "she" in asked.began, "she does not wait for them"
+    for number in range(ALONE_AT_ONCE + 10):
+        asked.end(str(number))
+    assert len(asked.began) == 1 + ALONE_AT_ONCE + 1 + 10, (
+        "one when all of the first had ended, then one for one"
+    )
+
+
+async def test_a_crowd_of_newcomers_lets_nobody_wait_who_is_served_at_the_same_address_already() -> None:
+    asked = Asked(4)
+    for number in range(500):
+        asked.ask(f"new {number}")
+    for number in range(10):
+        asked.ask(f"known {number}", known=True)
+        assert f"known {number}" in asked.began
+        asked.end(f"known {number}")
 
 
 async def test_requests_that_wait_for_something_else_hold_up_nobody_for_long() -> None:
@@ -157,7 +186,7 @@ async def test_requests_that_wait_for_something_else_hold_up_nobody_for_long() -
     await eventually(lambda: "c" in asked.began, "others are let in although none has ended")
     for name in "abc":
         asked.end(name)
-    assert "crowd" not in asked.turns._addresses
+    assert not any(lane.address == "crowd" for lane in asked.turns._lanes)
 
 
 async def test_hundreds_of_requests_of_an_address_are_all_answered_and_one_elsewhere_at_once() -> None:
