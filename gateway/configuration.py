@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from ledger.catalogue import CatalogueInvalid, load_catalogue
@@ -110,6 +111,20 @@ def _wrong_in_catalogue(path: str) -> str:
     return ""
 
 
+def keys_of(value: str) -> tuple[str, ...]:
+    """The keys in a list with commas."""
+    return tuple(key for part in value.split(",") if (key := part.strip()))
+
+
+def _each_key(rule: Rule) -> Rule:
+    return replace(
+        rule,
+        says=f"list keys, each of which must {rule.says}",
+        holds=lambda value: all(map(rule.holds, keys_of(value))),
+    )
+
+
+_SECRET_KEY = secret(32, when=When.ALWAYS)
 CATALOGUE = "LLAMASKETCH_CATALOGUE"
 SETTINGS: Sequence[Setting] = (
     Setting(
@@ -143,7 +158,8 @@ SETTINGS: Sequence[Setting] = (
         required=When.ALWAYS,
         rules=(url("redis", "rediss"), PASSWORD_NOT_KNOWN, TLS_OUTSIDE),
     ),
-    Setting(name="LLAMASKETCH_SECRET_KEY", required=When.ALWAYS, rules=secret(32, when=When.ALWAYS)),
+    Setting(name="LLAMASKETCH_SECRET_KEY", required=When.ALWAYS, rules=_SECRET_KEY),
+    Setting(name="LLAMASKETCH_OLDER_SECRET_KEYS", rules=tuple(map(_each_key, _SECRET_KEY))),
     Setting(
         name="LLAMASKETCH_PUBLIC_URL",
         required=When.PRODUCTION,

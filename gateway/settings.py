@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.configuration import SETTINGS, is_production
+from gateway.configuration import SETTINGS, is_production, keys_of
 from gateway.derived_secrets import derive_secret
 from generation.domain.requests import SKETCH_GRAPH
 from rails.configuration import check
@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     environment: Literal["embedded", "production"] = "production"
     """Trying out must be asked for: nobody runs the built-in issuer by forgetting a setting."""
     secret_key: SecretStr
+    older_secret_keys: SecretStr = SecretStr("")
+    """What `secret_key` was before, separated by commas: what people hold that was made with them still counts."""
     public_url: str = "http://127.0.0.1:8000"
     data: Path = Path("var")
     catalogue: str = ""
@@ -165,6 +167,12 @@ class Settings(BaseSettings):
     def secret_for(self, purpose: str) -> bytes:
         """A secret of its own for each purpose, so that one never opens another's door."""
         return derive_secret(self.secret_key.get_secret_value(), purpose)
+
+    def older_secrets_for(self, purpose: str) -> tuple[bytes, ...]:
+        """The same, made of older keys: to check what was given out with, never to make anything."""
+        return tuple(
+            derive_secret(key, purpose) for key in keys_of(self.older_secret_keys.get_secret_value())
+        )
 
 
 def _variable(field: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -70,14 +71,15 @@ class Principal:
 class VisitorTokens:
     """Signed tokens for visitors and guests: `lsv1.<account>.<issued>.<HMAC-SHA256>`."""
 
-    def __init__(self, secret: bytes, clock: Clock) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, clock: Clock, *, older: Sequence[bytes] = ()) -> None:
+        """Tokens that were signed with an `older` secret go on until they are too old."""
+        self._secrets = (secret, *older)
         self._clock = clock
 
     def issue(self, account_id: AccountId, *, after: datetime | None = None) -> str:
         """A token that speaks for this account, counted as issued later than `after`."""
         issued = max(int(self._clock().timestamp()), 0 if after is None else int(after.timestamp()) + 1)
-        return f"{_VISITOR_PREFIX}.{account_id}.{issued}.{self._sign(account_id, issued)}"
+        return f"{_VISITOR_PREFIX}.{account_id}.{issued}.{_signed(self._secrets[0], account_id, issued)}"
 
     def read(self, token: str) -> AccountId | None:
         """The account of a genuine token that is not too old, else None."""
@@ -87,7 +89,11 @@ class VisitorTokens:
         if not parts[2].isascii() or not parts[2].isdecimal() or len(parts[2]) > 12:
             return None
         account_id, issued = AccountId(parts[1]), int(parts[2])
-        if not hmac.compare_digest(parts[3].encode(), self._sign(account_id, issued).encode()):
+        genuine = [
+            hmac.compare_digest(parts[3].encode(), _signed(secret, account_id, issued).encode())
+            for secret in self._secrets
+        ]
+        if not any(genuine):
             return None
         age = self._clock().timestamp() - issued
         return account_id if -300 <= age <= VISITOR_LIFETIME.total_seconds() else None
@@ -97,10 +103,11 @@ class VisitorTokens:
         issued_at = datetime.fromtimestamp(int(token.split(".")[2]), UTC)
         return Credential(token_digest(token), issued_at, issued_at + VISITOR_LIFETIME)
 
-    def _sign(self, account_id: AccountId, issued: int) -> str:
-        message = f"{_VISITOR_PREFIX}.{account_id}.{issued}".encode()
-        digest = hmac.new(self._secret, message, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+def _signed(secret: bytes, account_id: AccountId, issued: int) -> str:
+    message = f"{_VISITOR_PREFIX}.{account_id}.{issued}".encode()
+    digest = hmac.new(secret, message, hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class NetworkKeys:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.auth.authentication import TokenReader, unauthenticated
 from gateway.auth.identity import Credential, Principal, Role, token_digest
@@ -198,15 +198,21 @@ class People:
         self._identifiers = identifiers
         self._engine = engine
         self._pool = pool
-        self._code_secret = settings.secret_for("recovery-codes")
-        self.issuer = None if settings.oidc_issuer else self._built_in(settings)
+        self._code_secrets = (
+            settings.secret_for("recovery-codes"),
+            *settings.older_secrets_for("recovery-codes"),
+        )
+        secrets = settings.secret_for("built-in-issuer"), *settings.older_secrets_for("built-in-issuer")
+        issuers = [] if settings.oidc_issuer else [self._built_in(settings, secret) for secret in secrets]
+        self.issuer = issuers[0] if issuers else None
         self._issuer_name = settings.oidc_issuer or settings.public_url
         url = settings.oidc_jwks_url or f"{self._issuer_name.rstrip('/')}/.well-known/jwks.json"
-        self._keys = KeySet(url, http, fixed=self.issuer.jwks() if self.issuer else None)
+        # Ours have the same id, whatever the secret: what was signed with an older one says no other.
+        self._key_sets = [KeySet(url, http, fixed=issuer.jwks()) for issuer in issuers] or [KeySet(url, http)]
 
-    def _built_in(self, settings: Settings) -> BuiltInIssuer:
+    def _built_in(self, settings: Settings, secret: bytes) -> BuiltInIssuer:
         return BuiltInIssuer(
-            secret=settings.secret_for("built-in-issuer"),
+            secret=secret,
             issuer=settings.public_url,
             audience=settings.oidc_audience,
             clock=self._clock,
@@ -229,22 +235,32 @@ class People:
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
-            key = await self._keys.key(str(header.get("kid", "")))
-            if key is None or header.get("alg") not in ALGORITHMS:
+            found = [await keys.key(str(header.get("kid", ""))) for keys in self._key_sets]
+            keys = [key for key in found if key is not None]
+            if not keys or header.get("alg") not in ALGORITHMS:
                 raise unauthenticated("This token was not signed by our issuer.")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=[str(header["alg"])],
-                issuer=self._issuer_name,
-                audience=self._settings.oidc_audience,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-                leeway=30,
-            )
+            claims = self._decoded(token, str(header["alg"]), keys)
         except _MISREAD as error:
             raise unauthenticated("This token is not valid, or has expired.") from error
         if not _is_name(claims["sub"]):
             raise unauthenticated("This token names nobody.")
+        return claims
+
+    def _decoded(self, token: str, algorithm: str, keys: Sequence[jwt.PyJWK]) -> dict[str, Any]:
+        """The claims of a token that one of the keys has signed. Raises what the last of them raises."""
+        *others, last = keys
+        for key in others:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return self._decoded(token, algorithm, [key])
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            last,
+            algorithms=[algorithm],
+            issuer=self._issuer_name,
+            audience=self._settings.oidc_audience,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+            leeway=30,
+        )
         return claims
 
     async def _account_of(self, claims: Mapping[str, Any]) -> AccountId:
@@ -288,37 +304,52 @@ class People:
         """A guest's recovery code; asking makes the account a guest's. Stored as a keyed digest.
 
         It follows from the account and our secret, so that an answer that was lost can be given again: the
-        same code each time. None for guests whose code was made otherwise: before, and then theirs still opens
-        the account; or with another secret, and then it does so only under that secret.
+        same code each time, also one that was made with an older secret of the settings. None for guests whose code
+        was made otherwise: before, and then theirs still opens the account; or with a secret that is not among the
+        settings any more, and then it opens the account if it was shown or used while it was.
         """
-        code = self._code_of(account_id)
-        digest = self._digest(code)
+        codes = [_code_of(account_id, secret) for secret in self._code_secrets]
+        newest = self._digests(codes[0])[0]
         statement = (
             insert(guests)
-            .values(account_id=account_id, code_digest=digest, created_at=self._clock())
+            .values(account_id=account_id, code_digest=newest, created_at=self._clock())
             .on_conflict_do_nothing()
         )
         kept = sa.select(guests.c.code_digest).where(guests.c.account_id == account_id)
         async with self._engine.begin() as connection:
             await connection.execute(statement)
-            is_theirs = (await connection.execute(kept)).scalar_one() == digest
-        return code if is_theirs else None
-
-    def _code_of(self, account_id: AccountId) -> str:
-        signed = hmac.new(self._code_secret, f"code of {account_id}".encode(), hashlib.sha256).digest()
-        text = encode_crockford(int.from_bytes(signed[:_CODE_BYTES]))[-16:].upper()
-        return "-".join((_CODE_PREFIX, *(text[n : n + 4] for n in range(0, 16, 4))))
+            digest = (await connection.execute(kept)).scalar_one()
+            for code in codes:
+                if digest in self._digests(code):
+                    await self._keep_up(connection, account_id, code, digest)
+                    return code
+        return None
 
     async def recover(self, code: str) -> AccountId:
         """The guest account that a recovery code opens. Raises `Problem` 404."""
-        query = sa.select(guests.c.account_id).where(guests.c.code_digest == self._digest(code))
-        async with self._engine.connect() as connection:
-            found = (await connection.execute(query)).scalar_one_or_none()
-        if found is None:
-            raise Problem("recovery_code_unknown", "This recovery code is not known.")
-        return AccountId(found)
+        query = sa.select(guests).where(guests.c.code_digest.in_(self._digests(code)))
+        async with self._engine.begin() as connection:
+            found = (await connection.execute(query)).one_or_none()
+            if found is None:
+                raise Problem("recovery_code_unknown", "This recovery code is not known.")
+            await self._keep_up(connection, AccountId(found.account_id), code, found.code_digest)
+        return AccountId(found.account_id)
 
-    def _digest(self, code: str) -> bytes:
+    async def _keep_up(self, connection: AsyncConnection, account_id: str, code: str, digest: bytes) -> None:
+        """Keep the digest with the present secret, so that the code outlives the older ones in the settings."""
+        newest = self._digests(code)[0]
+        if digest != newest:
+            mine = guests.c.account_id == account_id
+            await connection.execute(sa.update(guests).where(mine).values(code_digest=newest))
+
+    def _digests(self, code: str) -> list[bytes]:
+        """With each of our secrets, the present one first."""
         plain = "".join(c for c in code.upper() if c.isalnum()).removeprefix(_CODE_PREFIX)
         plain = plain.replace("O", "0").replace("I", "1").replace("L", "1")
-        return hmac.new(self._code_secret, plain.encode(), hashlib.sha256).digest()
+        return [hmac.new(secret, plain.encode(), hashlib.sha256).digest() for secret in self._code_secrets]
+
+
+def _code_of(account_id: AccountId, secret: bytes) -> str:
+    signed = hmac.new(secret, f"code of {account_id}".encode(), hashlib.sha256).digest()
+    text = encode_crockford(int.from_bytes(signed[:_CODE_BYTES]))[-16:].upper()
+    return "-".join((_CODE_PREFIX, *(text[n : n + 4] for n in range(0, 16, 4))))

@@ -39,7 +39,11 @@ class IdentityServices:
 def build_identity(base: Foundation) -> IdentityServices:
     """Everything that says who is asking."""
     settings = base.settings
-    visitors = VisitorTokens(settings.secret_for("visitor-tokens"), base.clock)
+    visitors = VisitorTokens(
+        settings.secret_for("visitor-tokens"),
+        base.clock,
+        older=settings.older_secrets_for("visitor-tokens"),
+    )
     sessions = Sessions(base.engine, base.clock, base.signals.session_ended)
     people = People(
         settings=settings,

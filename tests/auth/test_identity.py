@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.auth.identity import VISITOR_LIFETIME, NetworkKeys, Principal, Role, VisitorTokens
+from gateway.auth.identity import VISITOR_LIFETIME, NetworkKeys, Principal, Role, VisitorTokens, _signed
 from ledger.clock import ManualClock
-from ledger.identifiers import Identifiers
+from ledger.identifiers import AccountId, Identifiers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = b"a secret of these tests"
@@ -42,6 +42,18 @@ def test_a_token_stays_readable_for_ever_in_its_present_form(clock: ManualClock)
 
 def test_a_token_of_another_secret_is_nobodys(clock: ManualClock, account: str) -> None:
     assert VisitorTokens(b"another secret", clock).read(VisitorTokens(SECRET, clock).issue(account)) is None
+
+
+def test_a_token_counts_as_long_as_the_secret_that_signed_it_is_named(clock: ManualClock) -> None:
+    account = Identifiers(clock).account()
+    old = VisitorTokens(b"old", clock).issue(account)
+    changed = VisitorTokens(b"new", clock, older=[b"old", b"ancient"])
+    assert changed.read(old) == account
+    assert VisitorTokens(b"new", clock).read(changed.issue(account)) == account, (
+        "new tokens need the new secret alone"
+    )
+    assert VisitorTokens(b"new", clock, older=[b"ancient"]).read(old) is None
+    assert changed.read(f"{old[:-4]}AAAA") is None
 
 
 def test_a_token_is_valid_to_the_second_for_its_lifetime(clock: ManualClock, account: str) -> None:
@@ -92,7 +104,7 @@ def test_a_number_too_long_for_a_time_is_not_even_read(clock: ManualClock, accou
     for digits, genuine in ((12, True), (13, False)):
         issued = str(int(NOW.timestamp())).rjust(digits, "0")
         # Signed as it stands, so that nothing but its length can be at fault.
-        signature = tokens._sign(account, int(issued))
+        signature = _signed(SECRET, AccountId(account), int(issued))
         assert (tokens.read(f"lsv1.{account}.{issued}.{signature}") == account) is genuine
 
 

@@ -134,7 +134,7 @@ async def test_an_algorithm_that_we_do_not_take_is_refused_though_the_issuer_pub
     with pytest.raises(Problem) as problem:
         await known._claims(jwt.encode(claims(), key, algorithm="ES384", headers={"kid": "strong"}))
     assert problem.value.code == "unauthenticated"
-    assert await known._keys.key("strong") is not None
+    assert await known._key_sets[0].key("strong") is not None
 
 
 async def test_two_sessions_of_one_person_at_one_moment_are_two(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_an_issuers_keys_are_asked_for_where_it_publishes_them_and_not_wai
         return httpx.Response(200, json={})
 
     known = people(tmp_path, lambda: httpx.Response(500), oidc_issuer=name)
-    known._keys._http = httpx.AsyncClient(transport=httpx.MockTransport(handle), timeout=None)
+    known._key_sets[0]._http = httpx.AsyncClient(transport=httpx.MockTransport(handle), timeout=None)
     with pytest.raises(Problem):
         await known.principal(signed(claims()))
     [request] = asked

@@ -196,10 +196,10 @@ async def test_a_code_may_be_typed_as_people_type(known: People) -> None:
 
 
 def test_what_looks_alike_is_the_same_sign(known: People) -> None:
-    written = known._digest("LLAMA-0000-1111-0000-1111")
-    assert written == known._digest("OOOO-IIII-oooo-llll")
-    assert written == known._digest("LLAMAOOOO LLLL 0000 iiii")
-    assert written != known._digest("LLAMA-0000-1111-0000-1110")
+    written = known._digests("LLAMA-0000-1111-0000-1111")
+    assert written == known._digests("OOOO-IIII-oooo-llll")
+    assert written == known._digests("LLAMAOOOO LLLL 0000 iiii")
+    assert written != known._digests("LLAMA-0000-1111-0000-1110")
 
 
 @pytest.mark.parametrize("code", ["", "LLAMA", "LLAMA-0000-0000-0000-0000", "\x00", "x" * 500])
@@ -259,3 +259,56 @@ async def test_a_new_address_comes_with_a_fresh_token_and_an_old_token_brings_no
     refused = claims_of("a", "else@llamas.art", email_verified=False)
     assert await address_of(known, refused) == "new@llamas.art"
     assert await known._account_of(refused) == account
+
+
+OLD, NEW = "kX9vTq2LmZ7bRw4cNf8YpHs3JdGe6Ua-old", "t9ZpK4wQx7mLb2VcRf8YnHs3JdGe6Ua-new"
+
+
+async def test_whoever_signed_in_before_the_secret_key_changed_stays_signed_in(
+    engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
+) -> None:
+    before = people(engine, pool, tmp_path, secret_key=OLD)
+    after = people(engine, pool, tmp_path, secret_key=NEW, older_secret_keys=f" {OLD} ,")
+    assert before.issuer is not None
+    token = before.issuer.token("ada@example.com")
+    found = await after.principal(token)
+    assert found is not None
+    assert (
+        found.account_id
+        == await sign_in(after, "ada@example.com")
+        == await sign_in(before, "ada@example.com")
+    )
+    forgotten = people(engine, pool, tmp_path, secret_key=NEW)
+    with pytest.raises(Problem):
+        await forgotten.principal(token)
+    assert after.issuer is not None
+    assert await forgotten.principal(after.issuer.token("ada@example.com")) is not None
+
+
+async def test_an_ended_token_of_an_older_key_is_refused_like_any_other(
+    engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
+) -> None:
+    before = people(engine, pool, tmp_path, secret_key=OLD)
+    assert before.issuer is not None
+    before.issuer._clock = lambda: NOW - timedelta(days=400)
+    after = people(engine, pool, tmp_path, secret_key=NEW, older_secret_keys=OLD)
+    with pytest.raises(Problem, match="not valid, or has expired"):
+        await after.principal(before.issuer.token("ada@example.com"))
+
+
+async def test_a_recovery_code_that_is_shown_or_used_while_its_key_is_named_outlives_the_key(
+    engine: AsyncEngine, pool: AsyncConnectionPool[Any], tmp_path: Path
+) -> None:
+    shown, used, absent = (Identifiers(system_clock).account() for _ in range(3))
+    before = people(engine, pool, tmp_path, secret_key=OLD)
+    codes = {guest: await before.recovery_code(guest) for guest in (shown, used, absent)}
+    both = people(engine, pool, tmp_path, secret_key=NEW, older_secret_keys=OLD)
+    assert await both.recovery_code(shown) == codes[shown]
+    assert await both.recovery_code(shown) == codes[shown], "also now that it is kept with the new key"
+    assert await both.recover(str(codes[used])) == used
+    assert await both.recover(str(codes[used])) == used
+    after = people(engine, pool, tmp_path, secret_key=NEW)
+    assert [await after.recover(str(codes[guest])) for guest in (shown, used)] == [shown, used]
+    assert await after.recovery_code(shown) is None, "it cannot be made anew, and none other is given"
+    with pytest.raises(Problem, match="not known"):
+        await after.recover(str(codes[absent]))

@@ -26,6 +26,14 @@ BEHIND = """\
 | the role of `DATABASE_URL` | must not be a superuser, make roles, replicate, or bypass row security; `llamasketch prepare-database` makes one that reads and writes rows, and cannot change or delete what stands in the log |
 | macaroons of the Lightning rail | must allow the needed calls only |
 
+## Changing the secret key
+
+Give a new `LLAMASKETCH_SECRET_KEY` to every process and write the old one into `LLAMASKETCH_OLDER_SECRET_KEYS`, the newest first. What people hold goes on: visitors' and guests' tokens, sessions by mailed links, and guests' recovery codes. What is given out from then on is made with the new key alone. A recovery code that is shown or used while its key is listed works without it afterwards. So take an old key off the list when its tokens have ended (30 days for people, 400 for visitors who did not come back), and know that the codes of guests who did not come meanwhile end with it.
+
+Not carried over, because it lives for a day or less: links to top up, to sign in and to files, tokens with which workers register (give the workers new ones), the day's count of free images by network, and the digests by which a request that is sent again is known. Links in mails that turn mails off end, too: later mails have new ones.
+
+**A key that somebody else may know must not be listed**: who has it can make any of these tokens. Then everybody is signed out, and recovery codes are lost; tell guests before to sign in.
+
 ## The worker
 
 `LLAMASKETCH_API_URL` must be https (or on this machine), `COMFYUI_URL` https or in a private network, in production. Its numbers, always:
