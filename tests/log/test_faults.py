@@ -302,3 +302,18 @@ async def test_a_table_that_comes_later_is_found(start: StartSequencer, log_data
         connection.execute("ALTER TABLE away RENAME TO test_notes")
     assert isinstance(failed, psycopg.errors.UndefinedTable)
     assert isinstance(await sequencer.submit(put("p2")), Receipt)
+
+
+async def test_a_stream_that_was_written_behind_what_is_remembered_is_read_anew(
+    start: StartSequencer, log_database: str, coins: Coins
+) -> None:
+    sequencer = start()
+    await sequencer.submit(add("k1", "purse_a", 1))
+    with psycopg.connect(log_database, autocommit=True) as connection:
+        # At no position that anybody looks at for what is new.
+        connection.execute(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state, notification_id)"
+            " SELECT originator_id, 2, topic, state, -1 FROM stored_events"
+        )
+    await sequencer.submit(add("k2", "purse_a", 1))
+    assert await coins("purse_a") == 3
