@@ -50,7 +50,7 @@ def _weigh_session(nice: int) -> None:
 
 
 class Role:
-    """A process of somebody's: started, told when to begin, and asked what it was like."""
+    """A process of somebody's: started, let begin, and asked what it was like."""
 
     def __init__(self, *words: str) -> None:
         self._words = words
@@ -67,11 +67,11 @@ class Role:
         await self._process.stdout.readline()
 
     async def played(self) -> Any:
-        """Begin; what it says when it has ended."""
-        said, _ = await self._process.communicate(b"\n")
+        """Begin; what it writes when it has ended."""
+        written, _ = await self._process.communicate(b"\n")
         if self._process.returncode:
             raise RuntimeError(f"{self._words[0]} ended with {self._process.returncode}")
-        return json.loads(said)
+        return json.loads(written)
 
     def end(self) -> None:
         """End it, wherever it is."""
@@ -94,7 +94,7 @@ async def _visit(base: str, seconds: float) -> Any:
     async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client:
         await _new_visitor(client)
         step_forward()
-        await _told_to_begin()
+        await _beginning()
         return await _felt(client, time.monotonic() + seconds)
 
 
@@ -138,7 +138,7 @@ async def _attack(name: str, target: Target, seconds: float) -> Any:
     prepare()
     plan = plans(seconds)[name]
     step_back()
-    await _told_to_begin()
+    await _beginning()
     began = time.process_time()
     until = time.monotonic() + seconds
     total = Outcome()
@@ -164,7 +164,7 @@ async def _attack(name: str, target: Target, seconds: float) -> Any:
     }
 
 
-async def _told_to_begin() -> None:
+async def _beginning() -> None:
     print(flush=True)
     await asyncio.to_thread(sys.stdin.readline)
 
