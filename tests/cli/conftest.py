@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import command_line
 from gateway.database.schema import migrate
-from tests.gateway.stack import SECRET_KEY, generation_request, running, settings_for
+from tests.gateway.stack import SECRET_KEY, generation_request, running, settings_for, soon
 
 EMAIL = "ada@example.com"
 PROMPT = "a llama that only Ada knows of"
@@ -63,6 +63,12 @@ async def _live(url: str, redis_url: str, data: Path) -> Lived:
         topup = await gateway.top_up(client, 100)
         await client.post("/v1/generations", json=generation_request("still waiting"))
         await client.get("/v1/statement")
+        registry = gateway.services.generation.registry
+
+        async def counted() -> bool:  # that is noted after the answer
+            return all(row.jobs_done and row.gpu_milliseconds for row in await registry.present())
+
+        await soon(counted, "what the worker has done was counted")
     return Lived(url.rpartition("/")[2], data, account, painted, failed, topup["id"])
 
 
