@@ -18,6 +18,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_a_signed_token_with_anything_in_it_names_somebody_or_is_refused": (
         "gateway/auth/people.py:KeySet._fetch",
         "gateway/auth/people.py:People._claims",
+        "gateway/auth/people.py:People._decoded",
         "gateway/auth/people.py:_parse",
     ),
     "test_an_issuers_keys_are_read_or_left_out": (
