@@ -169,5 +169,19 @@ def _fill(purchase: Purchase, price: int, waiting: Iterable[Arrival], group: int
 
 
 def part_of(worth: Worth, minor: int, whole_minor: int) -> Worth:
-    """The worth of a part of some money; rounds down, all of it for all of the money."""
-    return Worth(*(part * minor // whole_minor for part in msgspec.structs.astuple(worth)))
+    """The worth of the first `minor` of `whole_minor`; all of it for all of the money, and never less for more of it.
+
+    The whole rounds down, and its parts add up to it: were each rounded by itself, a cent of what is taken back would
+    be posted nowhere. So tax is its share of the whole, the fee its share of the rest, and net is what is left.
+    """
+    gross = worth.gross_minor * minor // whole_minor
+    tax = _share(worth.tax_minor, gross, worth.gross_minor)
+    fee = _share(worth.fee_minor, gross - tax, worth.earned_minor)
+    usd_whole = worth.usd_minor + worth.tax_usd_minor
+    usd = usd_whole * minor // whole_minor
+    tax_usd = _share(worth.tax_usd_minor, usd, usd_whole)
+    return Worth(gross - tax - fee, tax, fee, usd - tax_usd, tax_usd)
+
+
+def _share(part: int, of: int, whole: int) -> int:
+    return part * of // whole if whole else 0

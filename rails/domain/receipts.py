@@ -108,9 +108,8 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def worth_out_if(self, taken_minor: int) -> Worth:
-        """How much of each part of the money is gone when so much of it is; rounds down."""
-        taken = min(taken_minor, self.amount.minor)
-        return Worth(*(part * taken // self.amount.minor for part in msgspec.structs.astuple(self.worth)))
+        """How much of each part of the money is gone when so much of it is."""
+        return part_of(self.worth, min(taken_minor, self.amount.minor), self.amount.minor)
 
     def parts_to_take(self, taken_minor: int) -> tuple[events.TakenPart, ...]:
         """What has to leave which lot when so much is taken back in all."""

@@ -82,6 +82,7 @@ async def whole_year(
     return figures, done
 
 
+@pytest.mark.thorough
 async def test_after_some_months_of_ten_customers_everything_agrees(
     tmp_path: Path, make_database: Callable[..., str], valkey_url: str
 ) -> None:

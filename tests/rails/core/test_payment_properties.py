@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ledger.clock import ManualClock
 from ledger.domain import account as accounts
 from ledger.domain.commands import Command
-from ledger.domain.consideration import NOTHING
+from ledger.domain.consideration import NOTHING, Worth
 from ledger.domain.invariants import check_step
 from ledger.domain.state import Account
 from ledger.log.model import Event
@@ -25,6 +25,7 @@ from rails.domain import events
 from rails.domain import payment as domain
 from rails.domain.crediting import ledger_commands
 from rails.domain.pricing import PACK, PackPrice, amount_up, credits_down
+from rails.domain.purchases import part_of
 from rails.domain.reading import LATE_GRACE, RecordObservation
 from rails.domain.receipts import ReceiptStatus
 from rails.domain.state import PAYMENTS, Payment, evolve
@@ -98,6 +99,21 @@ def test_receipts_permuted_duplicated_and_partial_credit_the_same(
     assert credited(step_by_step) == credited(at_once)
     whole = sum(minor for minor in minors if credits_down(Money(minor, BTC), RATE, PACK) >= 1)
     assert credited(at_once) == credits_down(Money(whole, BTC), RATE, PACK)
+
+
+@given(st.lists(st.integers(0, 1_000), min_size=4, max_size=4), st.data())
+def test_what_is_taken_of_a_worth_adds_up_to_the_unit_and_never_shrinks(
+    parts: list[int], data: st.DataObject
+) -> None:
+    net, tax, fee, usd = parts
+    worth = Worth(net, tax, fee, usd, min(usd, tax))
+    whole = worth.gross_minor
+    assume(whole > 0)
+    less = data.draw(st.integers(0, whole))
+    more = data.draw(st.integers(less, whole))
+    assert part_of(worth, more, whole).gross_minor == more
+    assert part_of(worth, whole, whole) == worth
+    assert not (part_of(worth, more, whole) - part_of(worth, less, whole)).is_negative_somewhere()
 
 
 @given(amounts)
