@@ -15,6 +15,8 @@ from ledger.followups.figures import Figures, figures_of, figures_query
 from ledger.followups.sweeper import Sweeper
 from mail.outbox import MAILS
 from processes import idle_accounts
+from processes.auto_topups.service import AutoTopups
+from processes.auto_topups.tables import AUTO_TOPUPS, STOPS
 from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
 from rails.payments import refunds as rails_refunds
@@ -36,6 +38,8 @@ KINDS = (
     REFUNDS,
     SUBSCRIPTIONS,
     RECONCILIATIONS,
+    AUTO_TOPUPS,
+    STOPS,
     MAILS,
 )
 """What operators are shown, in this order."""
@@ -85,6 +89,16 @@ def sweeper_of_reconciliations(
         clock=clock,
         randomness=randomness,
         rules=rails_reconciliation.RULES,
+    )
+
+
+def sweepers_of_auto_topups(
+    engine: AsyncEngine, topups: AutoTopups, clock: Clock, randomness: random.Random
+) -> Sequence[Sweeper]:
+    """The sweepers of automatic top-ups: how each goes on, and which are to be turned off."""
+    return (
+        Sweeper(AUTO_TOPUPS, topups.visit, engine=engine, clock=clock, randomness=randomness),
+        Sweeper(STOPS, topups.stop, engine=engine, clock=clock, randomness=randomness),
     )
 
 

@@ -14,10 +14,12 @@ from generation.jobs.unreferenced_objects import UnreferencedObjects
 from generation.queueing.queue import JobQueue
 from ledger.clock import Clock
 from ledger.followups.sweeper import Sweeper
+from processes.auto_topups.service import AutoTopups
 from processes.renewals import Renewals
 from rails.reconciliation.service import Reconciliation
 
 SWEEP_SECONDS = 1.0
+AUTO_TOPUP_SECONDS = 2.0
 RECONCILE_SECONDS = 300.0
 PRUNE_SECONDS = 600.0
 RENEWALS_SECONDS = 600.0
@@ -40,6 +42,7 @@ class PeriodicTasks:
         unreferenced_objects: UnreferencedObjects,
         queue: JobQueue,
         renewals: Renewals | None,
+        auto_topups: AutoTopups,
         clock: Clock,
     ) -> None:
         self._dispatch = dispatch
@@ -50,6 +53,7 @@ class PeriodicTasks:
         self._unreferenced_objects = unreferenced_objects
         self._queue = queue
         self._renewals = renewals
+        self._auto_topups = auto_topups
         self._clock = clock
         self._log = structlog.get_logger("processes.periodic")
 
@@ -65,6 +69,7 @@ class PeriodicTasks:
                 group.create_task(self._again(self._reconciliation.ensure, NIGHTLY_SECONDS))
                 group.create_task(self._again(self._prune, PRUNE_SECONDS))
                 group.create_task(self._again(self._delete_unreferenced, UNREFERENCED_SECONDS))
+                group.create_task(self._again(self._auto_topups.wake, AUTO_TOPUP_SECONDS))
                 if self._renewals is not None:
                     group.create_task(self._again(self._renewals.sweep, RENEWALS_SECONDS))
         finally:

@@ -21,6 +21,7 @@ from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
 from ledger.ownership import accounts_of as accounts_of_merges
 from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
+from processes.auto_topups.tables import AUTO_TOPUP_ROWS
 from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS, SUBSCRIPTION_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
@@ -94,6 +95,7 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "subscription_links": sa.update(SUBSCRIPTION_ROWS)
         .where(SUBSCRIPTION_ROWS.c.account_id == account_id)
         .values(page_url=None, pay_url=None),
+        "automatic_topups": sa.delete(AUTO_TOPUP_ROWS).where(AUTO_TOPUP_ROWS.c.account_id == account_id),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
         "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),

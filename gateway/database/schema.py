@@ -14,6 +14,7 @@ import gateway.database.tables
 import generation.store.tables
 import ledger.log.tables
 import mail.tables
+import processes.auto_topups.tables
 import projections.tables
 import rails.store.movements
 import rails.store.tables
@@ -24,6 +25,7 @@ METADATA: Sequence[sa.MetaData] = (
     rails.store.tables.METADATA,
     generation.store.tables.metadata,
     mail.tables.METADATA,
+    processes.auto_topups.tables.METADATA,
     projections.tables.metadata,
     gateway.database.tables.metadata,
 )

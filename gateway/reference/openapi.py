@@ -14,6 +14,7 @@ from gateway.http.codes import MET, OWN, STATUS
 from gateway.http.problems import MEDIA_TYPE
 from gateway.routes import (
     account,
+    auto_topups,
     events,
     generations,
     health,
@@ -47,6 +48,7 @@ ROUTERS = tuple(
         topups,
         refunds,
         subscriptions,
+        auto_topups,
         operator,
         reconciliation,
         topup_links,

@@ -243,8 +243,8 @@ class InstructionsOut(BaseModel):
     """How to pay, without knowing the rail. Each rail adds fields of its own (`bolt11`, `address` …)."""
 
     model_config = ConfigDict(extra="allow")
-    kind: Literal["redirect", "invoice", "address"] = Field(
-        description="Open `url`; or show `uri` as a QR code and offer `text` to copy."
+    kind: Literal["redirect", "invoice", "address", "charge"] = Field(
+        description="Open `url`; or show `uri` as a QR code and offer `text` to copy; or nothing: a saved card is charged."
     )
     uri: str | None = None
     text: str | None = None

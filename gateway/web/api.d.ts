@@ -60,6 +60,25 @@ export interface AttentionOut {
   adjustments: (AdjustmentOut)[];
 }
 
+/** How automatic top-up stands. */
+export interface AutoTopupOut {
+  available: boolean;
+  state: "off" | "saving" | "on" | "charging" | "waiting" | "confirming" | "limited";
+  reason: string;
+  pack: string | null;
+  pack_label: string | null;
+  price_minor: number | null;
+  threshold: number | null;
+  limit_minor: number | null;
+  charged_minor: number;
+  card: SavedCardOut | null;
+  page_url: string | null;
+  next_attempt_at: string | null;
+  payment_id: string | null;
+  agreed_at: string | null;
+  consent_text: string;
+}
+
 /** Credits, whole numbers; none is ever negative. */
 export interface BalanceOut {
   posted: number;
@@ -237,7 +256,7 @@ export interface ImagePriceOut {
 
 /** How to pay, without knowing the rail. Each rail adds fields of its own (`bolt11`, `address` …). */
 export interface InstructionsOut {
-  kind: "redirect" | "invoice" | "address";
+  kind: "redirect" | "invoice" | "address" | "charge";
   uri?: string | null;
   text?: string | null;
   url?: string | null;
@@ -564,6 +583,12 @@ export interface RefusedOut {
   times: Record<string, number>;
 }
 
+/** What is charged. */
+export interface SavedCardOut {
+  label: string;
+  expires_at: string | null;
+}
+
 /** Who the caller is, and where to sign in. */
 export interface SessionOut {
   kind: "visitor" | "guest" | "person";
@@ -727,8 +752,10 @@ type Found<K extends string> =
   K extends `POST /v1/topup-link/topups` ? TopupOut :
   K extends `GET /v1/operator/payments` ? PaymentRowsOut :
   K extends `GET /v1/topups/${string}` ? TopupOut :
+  K extends `POST /v1/auto-topup/card` ? AutoTopupOut :
   K extends `POST /v1/hooks/${string}` ? StoredOut :
   K extends `POST /v1/session/recover` ? RecoveredOut :
+  K extends `POST /v1/auto-topup/off` ? AutoTopupOut :
   K extends `POST /v1/mail/${string}` ? MailChoiceOut :
   K extends `GET /v1/mail/${string}` ? MailChoiceOut :
   K extends `POST /v1/session/links` ? SignInLinkOut :
@@ -739,7 +766,9 @@ type Found<K extends string> =
   K extends `POST /v1/generations` ? GenerationOut :
   K extends `DELETE /v1/sessions` ? SignedOutEverywhereOut :
   K extends `GET /v1/generations` ? GenerationsOut :
+  K extends `POST /v1/auto-topup` ? AutoTopupOut :
   K extends `DELETE /v1/session` ? SignedOutOut :
+  K extends `GET /v1/auto-topup` ? AutoTopupOut :
   K extends `GET /v1/topup-link` ? TopupLinkOut :
   K extends `GET /v1/statement` ? StatementOut :
   K extends `POST /v1/visitors` ? VisitorOut :

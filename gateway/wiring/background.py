@@ -23,6 +23,7 @@ from processes.followups import (
     sweeper_of_refunds,
     sweeper_of_subscriptions,
     sweepers_of_accounts,
+    sweepers_of_auto_topups,
 )
 from processes.idle_accounts import IdleAccounts
 from processes.periodic import PeriodicTasks
@@ -93,6 +94,7 @@ def _periodic_tasks(
             sweeper_of_reconciliations(
                 base.engine, payments.reconciliation, base.clock, random.SystemRandom()
             ),
+            *sweepers_of_auto_topups(base.engine, payments.auto_topups, base.clock, random.SystemRandom()),
             *mail,
         ),
         reconciler=reconciler,
@@ -100,6 +102,7 @@ def _periodic_tasks(
         unreferenced_objects=UnreferencedObjects(
             engine=base.engine, store=generation.store, clock=base.clock
         ),
+        auto_topups=payments.auto_topups,
         renewals=Renewals(base.engine, base.clock, base.catalogue.plans)
         if base.settings.sends_mail
         else None,

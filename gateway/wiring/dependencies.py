@@ -40,6 +40,7 @@ from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.sequencer import Sequencer
 from ledger.ownership import Ownership
 from ledger.service import Ledger
+from processes.auto_topups.service import AutoTopups
 from processes.guest_merge import Guests
 from processes.operating import Operations
 from projections.accounts import Statements
@@ -136,6 +137,10 @@ async def payments_of(request: Request) -> Payments:
 
 async def _subscriptions(request: Request) -> Subscriptions:
     return _services(request).payments.subscriptions
+
+
+async def _auto_topups(request: Request) -> AutoTopups:
+    return _services(request).payments.auto_topups
 
 
 async def _supervision(request: Request) -> Supervision:
@@ -259,6 +264,7 @@ OwnershipDep: TypeAlias = Annotated[Ownership, Depends(_ownership)]
 FeedsDep: TypeAlias = Annotated[Feeds, Depends(_feeds)]
 PaymentsDep: TypeAlias = Annotated[Payments, Depends(payments_of)]
 SubscriptionsDep: TypeAlias = Annotated[Subscriptions, Depends(_subscriptions)]
+AutoTopupsDep: TypeAlias = Annotated[AutoTopups, Depends(_auto_topups)]
 SupervisionDep: TypeAlias = Annotated[Supervision, Depends(_supervision)]
 GenerationsDep: TypeAlias = Annotated[Generations, Depends(_generations)]
 DispatchDep: TypeAlias = Annotated[Dispatch, Depends(_dispatch)]

@@ -25,12 +25,13 @@ from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
 from ledger.log.connections import ReadingPool
 from ledger.log.database_clock import DatabaseClock
-from ledger.log.model import Category
+from ledger.log.model import Category, Event, UnitOfWork
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import STALLED_SECONDS, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
 from processes import mails
-from rails.domain.state import PAYMENTS
+from processes.auto_topups import following
+from rails.domain.state import PAYMENTS, Payment
 
 CLOCK_AHEAD_MAX = timedelta(seconds=10)
 """How far this machine's clock may run ahead of the database's."""
@@ -110,10 +111,15 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
 def categories_for(settings: Settings) -> Sequence[Category[Any]]:
     """Every kind of stream, with what follows from its events. Without a mail server nothing is left to be mailed."""
     if not settings.sends_mail:
-        return CATEGORIES
+        return (ACCOUNTS, replace(PAYMENTS, on_event=following.on_payment_event), JOBS)
+
+    def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, payment: Payment) -> None:
+        following.on_payment_event(uow, stream, version, event, payment)
+        mails.on_payment_event(uow, stream, version, event, payment)
+
     return (
         replace(ACCOUNTS, on_event=mails.on_account_event),
-        replace(PAYMENTS, on_event=mails.on_payment_event),
+        replace(PAYMENTS, on_event=on_payment_event),
         JOBS,
     )
 

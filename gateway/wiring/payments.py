@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.wiring.foundation import Foundation
+from ledger.service import Ledger
+from processes.auto_topups.service import AutoTopups
+from processes.auto_topups.store import AutoTopupStore
 from processes.mails import on_subscription_change
+from projections.tables import balances
 from rails.configuration import given
 from rails.contract import RailContext, RailPlugin
 from rails.payments.registry import build_rails
@@ -32,6 +36,7 @@ class PaymentServices:
 
     payments: Payments
     subscriptions: Subscriptions
+    auto_topups: AutoTopups
     overview: PaymentOverview
     rates: RateBook
     supervision: Supervision
@@ -82,6 +87,16 @@ def build_payments(
     return PaymentServices(
         payments=payments,
         subscriptions=subscriptions,
+        auto_topups=AutoTopups(
+            store=AutoTopupStore(base.engine, balances, sends_mail=base.settings.sends_mail),
+            payments=payments,
+            rails=rails,
+            ledger=Ledger(base.sequencer, base.reader, clock=base.clock, identifiers=base.identifiers),
+            ids=base.identifiers,
+            clock=base.clock,
+            packs=base.catalogue.packs,
+            public_url=base.settings.public_url.rstrip("/"),
+        ),
         overview=PaymentOverview(base.engine),
         rates=rates,
         supervision=supervision,

@@ -114,8 +114,40 @@ class UsageReached(Letter, frozen=True, kw_only=True, tag="usage_reached"):
     """When the next period begins, if it is paid."""
 
 
+class AutoTopupWaits(Letter, frozen=True, kw_only=True, tag="auto_topup_waits"):
+    """An automatic top-up was wanted and did not happen."""
+
+    reason: str
+    """`declined`: it is tried again; `confirm`: the bank wants its customer; `limit`: no more this month."""
+    label: str
+    amount_minor: int
+    """Its price, in US cents."""
+    limit_minor: int
+    """US cents in a UTC month."""
+    method_label: str
+    """Such as `Visa •••• 4242`."""
+    next_attempt_at: datetime | None = None
+
+
+class AutoTopupOff(Letter, frozen=True, kw_only=True, tag="auto_topup_off"):
+    """Automatic top-up was turned off, and not by its owner."""
+
+    reason: str
+    """`declined`, `card_removed`, `card_expired`, `disputed`, `refunded` or `price_changed`."""
+    label: str
+
+
 AnyLetter: TypeAlias = (
-    Receipt | RefundSent | RefundFailed | PaymentFailed | RenewalAhead | SignInLink | PlanEnds | UsageReached
+    Receipt
+    | RefundSent
+    | RefundFailed
+    | PaymentFailed
+    | RenewalAhead
+    | SignInLink
+    | PlanEnds
+    | UsageReached
+    | AutoTopupWaits
+    | AutoTopupOff
 )
 """Every letter."""
 

@@ -15,6 +15,8 @@ import jinja2
 from mail.domain.amounts import money, number, plural
 from mail.domain.letters import (
     AnyLetter,
+    AutoTopupOff,
+    AutoTopupWaits,
     PaymentFailed,
     PlanEnds,
     Receipt,
@@ -29,6 +31,13 @@ from mail.domain.letters import (
 TEMPLATES = Path(__file__).resolve().parents[1].joinpath("templates")
 METHODS = {"card": "card", "lightning": "Lightning", "liquid": "Liquid"}
 """What a rail is called for people; another one has its own name."""
+
+
+WAITS = {
+    "confirm": "Your bank wants you to confirm your automatic top-up",
+    "limit": "Your automatic top-ups have reached this month's limit",
+}
+"""Why an automatic top-up waits, where it was not declined."""
 
 
 class Written(NamedTuple):
@@ -90,6 +99,10 @@ def _subject(letter: AnyLetter) -> str:
             return f"{label} ends soon"
         case UsageReached(percent=percent, plan_label=label):
             return f"{percent} % of your {label} images are used"
+        case AutoTopupWaits(reason=reason):
+            return WAITS.get(reason, "Your automatic top-up did not go through")
+        case AutoTopupOff():
+            return "Automatic top-up is off"
         case _:
             assert_never(letter)
 

@@ -44,6 +44,8 @@ class PaymentOpened(Event, frozen=True, kw_only=True):
     purchase: Purchase | None = None
     """What `amount_due` buys, if not credits by the quote. What falls short or is left over becomes
     credits at `price`."""
+    charged: bool = False
+    """Whether a saved payment method is charged for it, without its payer."""
 
 
 class InstructionsIssued(Event, frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ def facts_of(
     job_id: str | None,
     link: str | None,
     purchase: Purchase | None = None,
+    charged: bool = False,
 ) -> Callable[[int], events.PaymentOpened]:
     """What is stored of the intent, but for the ordinal that the transaction gives it."""
     return lambda ordinal: events.PaymentOpened(
@@ -63,4 +64,5 @@ def facts_of(
         job_id=job_id,
         link=link,
         purchase=purchase,
+        charged=charged,
     )

@@ -25,6 +25,7 @@ from rails.domain.topup import payment_of, payment_row
 from rails.quotes.quote import Rates
 from rails.store.port import RailStore
 from rails.store.tables import (
+    CHARGE_TABLE,
     INSTRUCTION_TABLE,
     MONEY_TABLE,
     ORDINAL_TABLE,
@@ -72,12 +73,12 @@ class Recorder:
         description: str,
         open_max: int,
         by_link: bool,
+        method: str | None = None,
     ) -> PaymentId:
         """Store the intent; `facts` gets the rail's next ordinal. The id is the first one's if `key` is known.
 
-        Raises `NoPlaceLeft`, and nothing is recorded, if `open_max` payment requests of the account are open:
-        of its own, or `by_link`.
-        """
+        Raises `NoPlaceLeft`, and nothing is recorded, if `open_max` payment requests of the account are open: of
+        its own, or `by_link`. `method` is what is to be charged for it."""
         places = openings_table(by_link=by_link)
 
         def decide(uow: UnitOfWork) -> Any:
@@ -105,6 +106,7 @@ class Recorder:
                     "description": description,
                 },
             )
+            put_method(uow, payment_id, method)
             return {"payment_id": payment_id}
 
         receipt = await self._log.submit(
@@ -169,6 +171,8 @@ class Recorder:
                     "description": order.description,
                 },
             )
+            if uow.state(payment_id).facts().charged:
+                uow.delete(CHARGE_TABLE, payment_id)
             return {}
 
         await self._log.submit(
@@ -329,6 +333,12 @@ class Recorder:
         if row is None:
             raise PaymentNotFound
         return row
+
+
+def put_method(uow: UnitOfWork, payment_id: str, method: str | None) -> None:
+    """Remember what is to be charged for it, if anything is."""
+    if method is not None:
+        uow.put(CHARGE_TABLE, {"payment_id": payment_id, "method": method})
 
 
 def claim(uow: UnitOfWork, payment_id: str, happened: Sequence[Event]) -> None:

@@ -10,10 +10,10 @@ Everything may raise a `ledger.errors.Refusal` by name (see `rails.domain.refusa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,11 +22,11 @@ import structlog
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, CommandKey, Identifiers, PaymentId, is_identifier
 from ledger.log.model import LogWriter
-from ledger.money import Asset, Money
+from ledger.money import Money
 from rails.contract import (
-    Expiry,
     Health,
     Holds,
+    Instructions,
     Notification,
     NotificationRejected,
     Observation,
@@ -42,7 +42,6 @@ from rails.domain.openings import NoPlaceLeft
 from rails.domain.pricing import PACK, PackPrice
 from rails.domain.purchases import Purchase
 from rails.domain.refusals import (
-    AssetNotAccepted,
     CannotHold,
     NoWebhooks,
     TooManyOpenPayments,
@@ -50,6 +49,7 @@ from rails.domain.refusals import (
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import TopupView, payment_of, view
+from rails.payments.asking import asset_of, close, holding, in_time, observe, verified
 from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import PAGE, Place, Postponing
 from rails.payments.recording import Recorder, TransactionHook
@@ -57,12 +57,8 @@ from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
 from rails.quotes.quote import Rates
 from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
-from rails.reading import MISREAD
+from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
-
-NAME_LENGTH_MAX = 300
-"""Of a rail's reference or message id, in characters."""
-
 
 DealWith = Callable[[str, str], Awaitable[bool]]
 """Follows a notification by rail and reference; False if it is about nothing that is known."""
@@ -135,48 +131,64 @@ class Payments:
         description: str | None = None,
         link: str | None = None,
         purchase: Purchase | None = None,
+        method: str | None = None,
     ) -> TopupView:
         """Open a payment request for `wanted` credits, for `amount` (in USD or the asset to pay with), or for a `purchase`.
 
         `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
         does not answer, the view says `opening` and the runner goes on trying. `link` is the digest of
-        the link that asks for the account: those have places of their own.
+        the link that asks for the account: those have places of their own. `method` is charged by the next `open_way`.
         """
         chosen = self._rail(rail)
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
-        asset = _asset(chosen, pay_asset)
+        asset = asset_of(chosen, pay_asset)
         quote = await self._quoter.quote(chosen, asset, wanted, amount, purchase)
-        by_link = link is not None
-        most = self.limits.open_by_links if by_link else self.limits.open_per_account
-        # A look without the lock, so that a refusal costs the log nothing; the transaction decides.
-        openings = await self.store.openings(account_id, self._clock(), by_link=by_link)
-        if len(openings.until) >= most:
-            raise TooManyOpenPayments(limit=most)
+        most = await self._require_place(account_id, by_link=link is not None)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
         try:
             payment_id = await self._recorder.open(
                 self._ids.payment(),
                 facts_of(
-                    account_id, rail, quote, root, hold=hold, job_id=job_id, link=link, purchase=purchase
+                    account_id,
+                    rail,
+                    quote,
+                    root,
+                    hold=hold,
+                    job_id=job_id,
+                    link=link,
+                    purchase=purchase,
+                    charged=method is not None,
                 ),
                 key=key,
                 body=asked(account_id, rail, wanted, amount, pay_asset, root, job_id, purchase),
                 account_id=account_id,
                 rail=rail,
                 return_url=return_url,
-                description=description
-                or (f"{quote.credits} images" if purchase is None else purchase.label),
+                description=description or (purchase.label if purchase else f"{quote.credits} images"),
                 open_max=most,
-                by_link=by_link,
+                by_link=link is not None,
+                method=method,
             )
         except NoPlaceLeft:
             raise TooManyOpenPayments(limit=most) from None
+        if method is None:
+            await self._try_to_open_way(payment_id, rail)
+        return await self.topup(payment_id)
+
+    async def _try_to_open_way(self, payment_id: str, rail: str) -> None:
         try:
             await self.open_way(payment_id)
         except RailUnavailable as error:
             self._log.warning("way_to_pay_delayed", payment_id=payment_id, rail=rail, error=str(error))
-        return await self.topup(payment_id)
+
+    async def _require_place(self, account_id: str, *, by_link: bool) -> int:
+        """How many may be open. A look without the lock, so that a refusal costs the log nothing; the transaction decides."""
+        most = self.limits.open_by_links if by_link else self.limits.open_per_account
+        openings = await self.store.openings(account_id, self._clock(), by_link=by_link)
+        if len(openings.until) >= most:
+            raise TooManyOpenPayments(limit=most)
+        return most
 
     async def retract(
         self, account_id: str, rail: str, *, key: str, wanted: int, pay_asset: str | None, job_id: str
@@ -190,7 +202,7 @@ class Payments:
         opened = await self._open_way(payment_id)
         if opened and payment_of(await self._row(payment_id)).expired:
             # Another process has closed it while the rail was opening it: nobody else closes it there.
-            await self._ask(payment_id, _close, None)
+            await self._ask(payment_id, close, None)
 
     async def _open_way(self, payment_id: str) -> bool:
         """Whether the rail was asked."""
@@ -214,11 +226,26 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with _retry_pause(self.limits.rail_timeout_seconds):
-                instructions = await self._rail(place.rail).open(order)
+            async with in_time(self.limits.rail_timeout_seconds):
+                instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
         return True
+
+    async def _opening(self, name: str, order: Order, *, charged: bool) -> Instructions:
+        rail = self._rail(name)
+        if not charged:
+            return await rail.open(order)
+        method = await self.store.method_of(order.payment_id)
+        if method is None or not isinstance(rail, SavedMethods):
+            raise MethodUnusable
+        return await rail.charge(order, method)
+
+    async def abandon(self, payment_id: str) -> None:
+        """Give up a charge of which the rail has said that it was not and will not be made."""
+        async with self._lock(payment_id):
+            row = await self._row(payment_id)
+            await self._recorder.run(payment_id, row, domain.GiveUpOpening(), actor="system:payments")
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -251,31 +278,40 @@ class Payments:
 
     async def observe(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
         """Ask the rail what is so now, and write down what is new. May raise `RailUnavailable`."""
-        await self._ask(payment_id, _observe, hook)
+        await self._ask(payment_id, observe, hook)
         await self._answered(payment_id)
         return await self.topup(payment_id)
 
     async def cancel(self, payment_id: str) -> TopupView:
         """Close an unpaid payment request, where the rail can. Money already there wins.
 
-        What the rail has not opened yet is closed without it.
+        What the rail has not opened yet is closed without it; a charge that may have been made is asked for first.
         """
+        facts = payment_of(await self._row(payment_id)).facts()
+        if facts.charged and self._clock() < facts.quote_expires_at:
+            # It may be on its way to the rail: only after its time it can be known not to be made.
+            known = await self.store.reference(payment_id)
+            if known is not None and known.reference is None:
+                return await self.topup(payment_id)
+        elif facts.charged:
+            with contextlib.suppress(MethodUnusable, ChargeLapsed):
+                await self.open_way(payment_id)
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
             if place is not None and place.reference is None:
                 row = await self._row(payment_id)
                 await self._recorder.run(payment_id, row, domain.GiveUpOpening(), actor="system:payments")
-        await self._ask(payment_id, _close, None)
+        await self._ask(payment_id, close, None)
         return await self.topup(payment_id)
 
     async def capture(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
         """Take held money; its credits are granted, and `hook` decided, in one transaction."""
-        await self._ask(payment_id, lambda rail, ref: _holding(rail).capture(ref), hook)
+        await self._ask(payment_id, lambda rail, ref: holding(rail).capture(ref), hook)
         return await self.topup(payment_id)
 
     async def release(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
         """Give held money back, or close the payment request if none has come."""
-        await self._ask(payment_id, lambda rail, ref: _holding(rail).release(ref), hook)
+        await self._ask(payment_id, lambda rail, ref: holding(rail).release(ref), hook)
         return await self.topup(payment_id)
 
     async def expire(self, payment_id: str) -> TopupView:
@@ -314,7 +350,7 @@ class Payments:
         if not isinstance(chosen, Webhooks):
             raise NoWebhooks(rail=rail)
         try:
-            notifications = _verified(chosen, headers, body)
+            notifications = verified(chosen, headers, body)
         except NotificationRejected as error:
             self.refused.note(rail, error)
             raise
@@ -337,7 +373,7 @@ class Payments:
             if self._elsewhere is None or not await self._elsewhere(rail, reference):
                 raise UnknownReference(reference)
             return
-        await self._ask(payment_id, _observe, None)
+        await self._ask(payment_id, observe, None)
         await self._answered(payment_id)
 
     async def observe_pending(
@@ -382,9 +418,10 @@ class Payments:
         await self.store.resume(PaymentId(payment_id), RetryTask.OBSERVE)
 
     async def _look_into(self, payment_id: str) -> None:
-        """Open what a crash left unopened, and ask what is so now."""
-        await self.open_way(payment_id)
-        await self._ask(payment_id, _observe, None)
+        """Open what a crash left unopened, and ask what is so now. A charge is begun by whoever wants it alone."""
+        if not payment_of(await self._row(payment_id)).facts().charged:
+            await self.open_way(payment_id)
+        await self._ask(payment_id, observe, None)
 
     async def keep_notification(self, rail: str, notification: Notification) -> None:
         """Store a notification that could not be followed now.
@@ -413,7 +450,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with _retry_pause(self.limits.rail_timeout_seconds):
+                async with in_time(self.limits.rail_timeout_seconds):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
@@ -449,49 +486,3 @@ class Payments:
         if lock is None:
             lock = self._locks[payment_id] = asyncio.Lock()
         return lock
-
-
-def _verified(rail: Webhooks, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
-    """What a rail reads in a message, if it can be stored. Raises `NotificationRejected`."""
-    try:
-        found = rail.verify_notification({name.lower(): value for name, value in headers.items()}, body)
-    except MISREAD as error:
-        # It was installed from elsewhere, and does not know what strangers send.
-        raise NotificationRejected("The message cannot be read.") from error
-    for notification in found:
-        for text in (notification.reference, notification.notification_id):
-            if text is not None and (len(text) > NAME_LENGTH_MAX or not text.isprintable()):
-                raise NotificationRejected("The message names something that is no name.")
-    return found
-
-
-def _asset(rail: Rail, code: str | None) -> Asset:
-    """The asset to pay with: the rail's first, or the one named."""
-    for asset in rail.capabilities.assets:
-        if code is None or asset.code == code:
-            return asset
-    raise AssetNotAccepted(asset=code, rail=rail.name)
-
-
-async def _observe(rail: Rail, reference: str) -> Observation:
-    return await rail.observe(reference)
-
-
-async def _close(rail: Rail, reference: str) -> Observation:
-    return await (rail.cancel(reference) if isinstance(rail, Expiry) else rail.observe(reference))
-
-
-def _holding(rail: Rail) -> Holds:
-    if not isinstance(rail, Holds):
-        raise CannotHold
-    return rail
-
-
-@asynccontextmanager
-async def _retry_pause(seconds: int) -> AsyncIterator[None]:
-    """A rail that does not answer in time is unavailable."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise RailUnavailable("the rail did not answer in time") from error

@@ -68,6 +68,9 @@ class RailStore(ReferenceStore, Protocol):
     async def instructions(self, payment_id: str) -> StoredInstructions | None:
         """How to pay, if it has not been erased."""
 
+    async def method_of(self, payment_id: str) -> str | None:
+        """The saved payment method that a payment is to be charged to."""
+
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """Whose reference this is."""
 

@@ -22,6 +22,7 @@ from rails.store.port import (
     TooManyWaiting,
 )
 from rails.store.tables import (
+    CHARGE_ROWS,
     CURSOR_ROWS,
     INSTRUCTION_ROWS,
     LINK_OPENING_ROWS,
@@ -64,6 +65,11 @@ class SqlRailStore:
         return StoredInstructions(
             shown=row["instructions"], return_url=row["return_url"], description=row["description"]
         )
+
+    async def method_of(self, payment_id: str) -> str | None:
+        """See `RailStore`."""
+        row = await self._one(sa.select(CHARGE_ROWS).where(CHARGE_ROWS.c.payment_id == payment_id))
+        return None if row is None else str(row["method"])
 
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """See `RailStore`."""

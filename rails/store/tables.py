@@ -81,6 +81,14 @@ ORDINAL_ROWS = sa.Table(
 )
 """The last ordinal given out per rail."""
 
+CHARGE_ROWS = sa.Table(
+    "rail_charges",
+    METADATA,
+    sa.Column("payment_id", sa.Text, primary_key=True),
+    sa.Column("method", sa.Text, nullable=False, comment="the rail's own handle of what is charged"),
+)
+"""Which saved payment method a payment is charged to, until the rail has been asked to. Erasable."""
+
 MONEY_ROWS = sa.Table(
     "rail_money",
     METADATA,
@@ -214,6 +222,7 @@ PAYMENT_TABLE = SideTable(PAYMENT_ROWS)
 REFUND_TABLE = SideTable(REFUND_ROWS)
 REFERENCE_TABLE = SideTable(REFERENCE_ROWS)
 INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
+CHARGE_TABLE = SideTable(CHARGE_ROWS)
 ORDINAL_TABLE = SideTable(ORDINAL_ROWS)
 MONEY_TABLE = SideTable(MONEY_ROWS)
 OPENING_TABLE = SideTable(OPENING_ROWS)

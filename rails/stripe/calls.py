@@ -30,6 +30,8 @@ class Refused(Exception):
     def __init__(self, error: stripe.StripeError) -> None:
         super().__init__(error.user_message or str(error))
         self.code = error.code
+        self.intent = _intent_of(error)
+        """The payment intent that was declined, if that was the refusal."""
 
 
 class KeyReused(Exception):
@@ -175,6 +177,13 @@ def _named(entry: Any) -> Json:
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"].isprintable():
         raise RailProtocolError("Stripe gave an object without an id")
     return entry
+
+
+def _intent_of(error: stripe.StripeError) -> Json | None:
+    body = error.json_body
+    inner = body.get("error") if isinstance(body, dict) else None
+    found = inner.get("payment_intent") if isinstance(inner, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _is_replay(error: stripe.StripeError) -> bool:

@@ -10,9 +10,8 @@ import stripe
 
 from rails.configuration import Setting, When, begins_with, each, matching, require, secret, url, whole
 from rails.contract import RailContext
-from rails.stripe.books import BookCalls
 from rails.stripe.calls import API_VERSION
-from rails.stripe.rail import CardRail
+from rails.stripe.rail import CardCalls, CardRail
 from rails.stripe.transport import HttpxTransport
 from rails.stripe.webhooks import WebhookRules
 
@@ -127,7 +126,7 @@ def build_rail(
     """The rail with all its parts."""
     sdk, transport = _sdk(base, key, min(PHASE_SECONDS, deadline_seconds), retries)
     rules = WebhookRules(secrets=secrets, api_version=API_VERSION, livemode=key.startswith(_LIVE))
-    calls = BookCalls(sdk, transport, deadline_seconds=deadline_seconds)
+    calls = CardCalls(sdk, transport, deadline_seconds=deadline_seconds)
     return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
 
 

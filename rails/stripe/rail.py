@@ -27,7 +27,9 @@ from rails.contract import (
 from rails.stripe.books import BookCalls, CardBooks
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
-from rails.stripe.subscriptions import CardSubscriptions, is_invoice
+from rails.stripe.saved import CardSaved, is_charge
+from rails.stripe.saved_calls import SavedCalls
+from rails.stripe.subscriptions import is_invoice
 from rails.stripe.webhooks import (
     FOLLOWED,
     LISTED_TYPES,
@@ -57,14 +59,18 @@ CAPABILITIES = Capabilities(
 )
 
 
-class CardRail(CardSubscriptions, CardBooks):
+class CardCalls(SavedCalls, BookCalls):
+    """All that the rail asks of Stripe."""
+
+
+class CardRail(CardSaved, CardBooks):
     """Stripe Checkout and Billing. Webhooks are the fast path, the event list the sure one."""
 
     name = "card"
     capabilities = CAPABILITIES
 
-    def __init__(self, calls: BookCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
-        CardSubscriptions.__init__(self, calls, clock)
+    def __init__(self, calls: CardCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
+        CardSaved.__init__(self, calls, clock)
         CardBooks.__init__(self, calls, clock)
         self._rules = rules
         self._poll_seconds = poll_seconds
@@ -138,6 +144,8 @@ class CardRail(CardSubscriptions, CardBooks):
         """The session or invoice with payment intents, charges, fees, refunds and disputes, all asked for now."""
         if is_invoice(reference):
             return await self.observe_invoice(reference, self._remember)
+        if is_charge(reference):
+            return await self.observe_charge(reference, self._remember)
         try:
             session = await self._calls.session(reference)
         except Refused as refused:
@@ -155,7 +163,10 @@ class CardRail(CardSubscriptions, CardBooks):
         return read_session(session, refunds, disputes)
 
     async def cancel(self, reference: str) -> Observation:
-        """Expire the session if it is still open; what is so afterwards is asked anew."""
+        """Expire the session if it is still open, or cancel the charge; what is so afterwards is asked anew."""
+        if is_charge(reference):
+            await self.cancel_charge(reference)
+            return await self.observe(reference)
         try:
             await self._calls.expire_session(reference)
         except Refused as refused:
@@ -198,6 +209,8 @@ class CardRail(CardSubscriptions, CardBooks):
         try:
             if is_invoice(reference):
                 intent = await self.intent_of_invoice(reference)
+            elif is_charge(reference):
+                intent = reference
             else:
                 intent = read_intent(await self._calls.session(reference))
             if intent is None:
@@ -303,7 +316,7 @@ class CardRail(CardSubscriptions, CardBooks):
         session = await self._calls.session_of_intent(subject.intent)
         reference = session["id"] if session is not None and our_payment_id(session) else None
         if session is None:
-            reference = await self.invoice_paid_by(subject.intent)
+            reference = await self.invoice_paid_by(subject.intent) or await self.charge_of(subject.intent)
         self._remember(subject.intent, reference)
         return reference
 

@@ -19,6 +19,7 @@ from rails.contract import (
     SentBack,
 )
 from rails.reading import understood
+from rails.saved import AUTHENTICATION
 
 Json = dict[str, Any]
 AMOUNT_MAX = 10**15
@@ -73,6 +74,38 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
         decline_code=_decline_code(intent) if status is PaymentRequestStatus.DECLINED else None,
         refunds=sent_back(refunds),
     )
+
+
+def read_intent_alone(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> Observation:
+    """Everything known about a payment intent that charged a saved card. Raises `RailProtocolError`."""
+    with understood("Stripe"):
+        receipt = read_receipt(intent, refunds, disputes)
+        status = _status_alone(intent)
+        return Observation(
+            reference=name_of(intent["id"]),
+            status=status,
+            receipts=() if receipt is None else (receipt,),
+            decline_code=_why_not(intent) if status is PaymentRequestStatus.DECLINED else None,
+            refunds=sent_back(refunds),
+        )
+
+
+def _status_alone(intent: Json) -> PaymentRequestStatus:
+    match intent["status"]:
+        case "succeeded":
+            return PaymentRequestStatus.CLOSED
+        case "canceled":
+            return PaymentRequestStatus.EXPIRED
+        case "requires_action":
+            return PaymentRequestStatus.DECLINED
+        case _:
+            declined = intent["last_payment_error"] is not None
+            return PaymentRequestStatus.DECLINED if declined else PaymentRequestStatus.OPEN
+
+
+def _why_not(intent: Json) -> str:
+    """`authentication_required` wherever the bank wants its customer, by whatever way Stripe says so."""
+    return AUTHENTICATION if intent["status"] == "requires_action" else _decline_code(intent)
 
 
 def sent_back(refunds: Sequence[Json]) -> tuple[SentBack, ...]:

@@ -59,6 +59,8 @@ EVENT_TYPES = (
 )
 """What a webhook may be about."""
 MAX_TYPES = 20
+CHARGED = {"charged": "saved"}
+"""In the metadata of a payment intent that charges a saved card: it has no page, and is asked about by itself."""
 FOLLOWED = frozenset(
     {
         "payment_intent.processing",
@@ -107,12 +109,11 @@ def read_subject(event: Json) -> Subject | None:
         if payment_id is None:
             return None
         match value["object"]:
-            case "payment_intent":
-                intent = _identifier(value["id"], "pi")
-                return Subject(event_id, kind, intent=intent, payment_id=payment_id)
-            case "charge":
+            case "payment_intent" | "charge" as named:
                 # Charges inherit the metadata that we gave their payment intent.
-                return Subject(event_id, kind, intent=_intent_of(value), payment_id=payment_id)
+                intent = _identifier(value["id"], "pi") if named == "payment_intent" else _intent_of(value)
+                reference = intent if is_charged(value) else None
+                return Subject(event_id, kind, reference=reference, intent=intent, payment_id=payment_id)
             case _:
                 return None
 
@@ -148,6 +149,13 @@ def our_payment_id(value: Json) -> str | None:
     metadata = value.get("metadata")
     payment_id = metadata.get("payment_id") if isinstance(metadata, dict) else None
     return payment_id if isinstance(payment_id, str) and is_identifier(payment_id, "pay") else None
+
+
+def is_charged(value: Json) -> bool:
+    """Whether it is of a payment intent that charges a saved card for us."""
+    metadata = value.get("metadata")
+    mine = isinstance(metadata, dict) and CHARGED.items() <= metadata.items()
+    return mine and our_payment_id(value) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

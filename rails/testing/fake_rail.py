@@ -38,7 +38,9 @@ from rails.contract import (
 )
 from rails.movements import MovementKind, MovementPage
 from rails.recurring import ChangePreview, Offer, SubscriptionObservation, SubscriptionOrder
+from rails.saved import SavedMethod, SaveOrder
 from rails.testing.fake_books import FakeBooks
+from rails.testing.fake_saved import FakeSaved
 from rails.testing.fake_subscriptions import FakeSubscriptions
 
 WEBHOOK_SECRET = b"a secret of the fake network"
@@ -83,6 +85,8 @@ class FakeNetwork:
         self.subscriptions = FakeSubscriptions(clock, name, self.notification, self._put_way)
         """Those that the network charges again by itself."""
         self.books = FakeBooks(clock, name)
+        self.saved = FakeSaved(name, lambda order: self.register(order).reference, self.pay, self.stand)
+        """Payment methods that are charged without their payers."""
         self.down = False
         """Every call to the rail fails."""
         self.answers_to_lose = 0
@@ -189,6 +193,10 @@ class FakeNetwork:
         async with self._changed:
             self.down = down
             self._changed.notify_all()
+
+    def now(self) -> datetime:
+        """By the network's clock."""
+        return self._clock()
 
     def check(self, call: str) -> None:
         """Fail if the network is down."""
@@ -352,7 +360,8 @@ class FakeRail:
         """Close an unpaid payment request."""
         self._network.check("cancel")
         way = self._network.way(reference)
-        if not way.receipts and way.status is PaymentRequestStatus.OPEN:
+        # One that was declined is still open to another try.
+        if not way.receipts and way.status in (PaymentRequestStatus.OPEN, PaymentRequestStatus.DECLINED):
             await self._network.stand(reference, PaymentRequestStatus.CLOSED)
         return await self.observe(reference)
 
@@ -367,6 +376,37 @@ class FakeRail:
         """What the network holds for us."""
         self._network.check("holdings")
         return self._network.books.holdings()
+
+    # --- saved methods -------------------------------------------------------------------------
+
+    async def save_method(self, order: SaveOrder) -> Instructions:
+        """Open a page to save a method on, once per saving."""
+        self._network.check("save_method")
+        page = self._network.saved.page(order)
+        self._network.answer()
+        return Instructions(kind="redirect", reference=page, url=f"https://fake.test/{page}")
+
+    async def observe_saving(self, reference: str) -> SavedMethod:
+        """What came of a page."""
+        self._network.check("observe_saving")
+        return self._network.saved.saving(reference)
+
+    async def observe_method(self, method: str) -> SavedMethod:
+        """Whether a method is still there."""
+        self._network.check("observe_method")
+        return self._network.saved.method(method)
+
+    async def forget_method(self, method: str) -> None:
+        """Remove a method."""
+        self._network.check("forget_method")
+        self._network.saved.remove(method)
+
+    async def charge(self, order: Order, method: str) -> Instructions:
+        """Charge a method, once per payment."""
+        self._network.check("charge")
+        reference = await self._network.saved.charge(order, method, self._network.now())
+        self._network.answer()
+        return Instructions(kind="charge", reference=reference)
 
     # --- subscriptions -------------------------------------------------------------------------
 

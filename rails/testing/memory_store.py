@@ -59,6 +59,11 @@ class MemoryRailStore:
             shown=row["instructions"], return_url=row["return_url"], description=row["description"]
         )
 
+    async def method_of(self, payment_id: str) -> str | None:
+        """See `RailStore`."""
+        row = self._rows.get(("rail_charges", payment_id))
+        return None if row is None else str(row["method"])
+
     async def find(self, rail: str, reference: str) -> PaymentId | None:
         """See `RailStore`."""
         for row in self._table("rail_references"):

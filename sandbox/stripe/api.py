@@ -21,6 +21,8 @@ from sandbox.stripe.routes import Call, Router
 KEY_PREFIX = "sk_test_sandbox"
 KEY_LIFETIME_SECONDS = 24 * 3_600
 MAX_KEY_LENGTH = 255
+CARD_DECLINED = 402
+"""An answer that is kept with all that happened: other errors leave everything as it was."""
 MAX_BODY_BYTES = 256 * 1024
 MAX_SILENCE_SECONDS = 120
 RETRY_AFTER_SECONDS = 1
@@ -165,6 +167,8 @@ class Api:
                 checkout.sweep(context)
                 billing.sweep(context, self.faults)
             value = handler(Call(context, self.faults, params, f"/v1/{asked.path}", identifier))
+            if value.get("_sandbox", {}).get("answer_status") == CARD_DECLINED:
+                return _Answered(CARD_DECLINED, json.dumps(queries.public(value)))
             value = queries.expand(context, value, params.strings("expand"))
         finally:
             context.request_id = context.request_key = None

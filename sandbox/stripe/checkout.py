@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing, payments, shapes
+from sandbox.stripe import billing, payments, saved, shapes
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.forms import Params
@@ -13,7 +13,7 @@ MAX_OPEN_SECONDS = 24 * 60 * 60
 MIN_AMOUNT_CENTS = 50
 MAX_AMOUNT_CENTS = 99_999_999
 _ACCEPTED = (
-    "mode success_url cancel_url client_reference_id customer customer_email line_items metadata "
+    "mode currency success_url cancel_url client_reference_id customer customer_email line_items metadata "
     "payment_intent_data subscription_data expires_at expand payment_method_types submit_type locale "
     "ui_mode customer_creation allow_promotion_codes billing_address_collection"
 ).split()
@@ -23,11 +23,19 @@ def create_session(context: Context, params: Params) -> Json:
     """`POST /v1/checkout/sessions` in payment or subscription mode."""
     params.allow(*_ACCEPTED)
     mode = params.choice("mode", ("payment", "subscription", "setup"), "payment")
-    if mode == "setup":
-        raise invalid("mode", "This sandbox has no setup mode.")
     success_url = _url(params, "success_url")
     if success_url is None:
         raise required("success_url")
+    if mode == "setup":
+        return saved.create_setup_session(
+            context,
+            params,
+            success_url=success_url,
+            cancel_url=_url(params, "cancel_url"),
+            client_reference_id=params.text("client_reference_id"),
+            expires_at=_expires_at(context, params),
+            metadata=params.metadata(),
+        )
     items = [_line_item(context, entry, mode) for entry in params.children("line_items")]
     if not items:
         raise required("line_items")

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.routing import Route
 
 from sandbox.common.control import Refused, Values, get, post, text, whole
-from sandbox.stripe import balance, billing, checkout, payments, queries, updates
+from sandbox.stripe import balance, billing, checkout, payments, queries, saved, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.faults import Faults
@@ -38,6 +38,7 @@ class Control:
             get("/sandbox/checkout/{session}", self._commit(self.session)),
             post("/sandbox/checkout/{session}/pay", self._commit(self.pay)),
             post("/sandbox/checkout/{session}/settle", self._commit(self.settle)),
+            post("/sandbox/setup/{session}", self._commit(self.save)),
             post("/sandbox/invoices/{invoice}/pay", self._commit(self.pay_invoice)),
             post("/sandbox/subscriptions/{subscription}/card", self._commit(self.put_card)),
             post("/sandbox/dispute", self._commit(self.dispute)),
@@ -103,6 +104,10 @@ class Control:
         """`{"outcome": "succeeded"|"failed"}`: how a delayed method ends."""
         succeeded = values.get("outcome") == "succeeded"
         return _summary(checkout.finish_delayed(self._context, self._session(values), succeeded=succeeded))
+
+    def save(self, values: Values) -> Json:
+        """`{"last4": one of `saved.CARDS`}`: the card that a person saves, and confirms where its bank wants that."""
+        return saved.save(self._context, self._session(values), text(values, "last4"), confirmed=True)
 
     def pay_invoice(self, values: Values) -> Json:
         """`{"outcome": "paid"|"declined"}`: what the payer does on an open invoice's own page."""
@@ -172,4 +177,5 @@ def _target(values: Values) -> str:
 def _summary(session: Json) -> Json:
     names = "id status payment_status amount_total currency expires_at payment_intent client_reference_id url"
     shown = {name: session[name] for name in names.split()}
-    return {**shown, "description": session["_sandbox"]["line_items"][0]["description"]}
+    items = session["_sandbox"]["line_items"]
+    return {**shown, "description": items[0]["description"] if items else session["_sandbox"]["description"]}

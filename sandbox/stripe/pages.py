@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from sandbox.stripe import checkout
+from sandbox.stripe import checkout, saved
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault
 from sandbox.stripe.forms import parse_form
@@ -74,6 +74,12 @@ class Pages:
             return self._render(
                 "closed.html", session, 200, state=session["status"], continue_url=continue_url
             )
+        if session["mode"] == "setup":
+            waits = (
+                self._context.store.get("setup_intent", session["setup_intent"])["status"]
+                == "requires_action"
+            )
+            return self._render("setup.html", session, 200, cards=saved.CARDS, challenge=waits)
         return self._render(
             "checkout.html",
             session,
@@ -87,6 +93,8 @@ class Pages:
         """The payer pressed Pay."""
         session = self._session(request)
         answers = await form(request)
+        if session is not None and session["mode"] == "setup":
+            return self._save(session, answers)
         outcome = _CARDS.get(answers.get("card", "success"))
         if session is None or outcome is None:
             return self._unknown()
@@ -95,6 +103,18 @@ class Pages:
             return go(_success_url(session))
         suffix = "/challenge" if outcome == "challenge" and session["status"] == "open" else ""
         return go(f"/c/pay/{session['id']}{suffix}")
+
+    def _save(self, session: Json, answers: Mapping[str, str]) -> Response:
+        """A card is saved; one that asks for 3-D Secure when its owner presses the second button."""
+        try:
+            with self._context.store.transaction():
+                confirmed = answers.get("answer") == "approve"
+                saved.save(self._context, session, answers.get("card", "4242"), confirmed=confirmed)
+            self._context.wake()
+        except StripeFault:
+            pass  # Another tab was quicker: the page shows what is so now.
+        session = self._context.store.get("checkout.session", session["id"])
+        return go(_success_url(session) if session["status"] == "complete" else f"/c/pay/{session['id']}")
 
     async def show_challenge(self, request: Request) -> Response:
         """The bank's 3-D Secure page."""
@@ -145,12 +165,12 @@ class Pages:
     def _render(self, template: str, session: Json | None, status: int, **values: Any) -> HTMLResponse:
         targets: list[str] = []
         if session is not None:
-            item = session["_sandbox"]["line_items"][0]
+            items = session["_sandbox"]["line_items"]
             values.update(
                 session=session,
-                item=item["description"],
-                quantity=item["quantity"],
-                amount=dollars(session["amount_total"]),
+                item=items[0]["description"] if items else session["_sandbox"]["description"],
+                quantity=items[0]["quantity"] if items else 1,
+                amount=dollars(session["amount_total"] or 0),
                 merchant=session["branding_settings"]["display_name"],
                 open_for=_duration(session["expires_at"] - self._context.now()),
             )

@@ -29,18 +29,20 @@ def dollars(cents: int) -> str:
     return f"${whole:,}.{part:02d}"
 
 
-def _method(context: Context, intent: Json, last4: str) -> Json:
-    method = context.store.insert(shapes.payment_method(context, last4, intent["customer"]))
+def _method(context: Context, intent: Json, last4: str, method: Json | None = None) -> Json:
+    """The card that pays: a saved one, or one that is there for this payment alone."""
+    if method is None:
+        method = context.store.insert(shapes.payment_method(context, last4, intent["customer"]))
     intent["payment_method"] = method["id"]
     return method
 
 
-def succeed(context: Context, intent: Json, last4: str = "4242") -> Json:
+def succeed(context: Context, intent: Json, last4: str = "4242", *, method: Json | None = None) -> Json:
     """The money is ours: charge, balance transaction, and their events."""
     intent.update(last_payment_error=None, next_action=None, processing=None)
     pending = intent["latest_charge"] if intent["status"] == "processing" else None
     if pending is None:
-        method = _method(context, intent, last4)
+        method = _method(context, intent, last4, method)
         charge = context.store.insert(money_shapes.charge(context, intent, method, status="succeeded"))
     else:
         charge = context.store.get("charge", pending)
@@ -69,12 +71,12 @@ def process(context: Context, intent: Json) -> None:
     context.emit("payment_intent.processing", intent)
 
 
-def decline(context: Context, intent: Json, decline_code: str) -> None:
+def decline(context: Context, intent: Json, decline_code: str, *, method: Json | None = None) -> None:
     """The bank refused; the payment intent waits for another card."""
     if decline_code not in DECLINES:
         raise invalid("decline_code", f"Unknown decline code: {decline_code[:40]}")
     code = decline_code if decline_code in _OWN_CODES else "card_declined"
-    method = _method(context, intent, "0002")
+    method = _method(context, intent, "0002", method)
     if intent["status"] == "processing":
         charge = context.store.get("charge", intent["latest_charge"])
         charge["status"] = "failed"
@@ -114,6 +116,26 @@ def challenge(context: Context, intent: Json) -> None:
     )
     context.store.save(intent)
     context.emit("payment_intent.requires_action", intent)
+
+
+def want_authentication(context: Context, intent: Json, method: Json) -> Json:
+    """The bank wants its customer, who is not there: nothing is charged. Returns the error that says so."""
+    code = "authentication_required"
+    error = {
+        "code": code,
+        "decline_code": code,
+        "doc_url": f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}",
+        "message": "Your card was declined. This transaction requires authentication.",
+        "payment_method": method,
+        "type": "card_error",
+    }
+    charge = context.store.insert(money_shapes.charge(context, intent, method, status="failed"))
+    charge.update(failure_code=code, failure_message=error["message"])
+    context.store.save(charge)
+    _back_to_start(context, intent, error, charge["id"])
+    context.emit("charge.failed", charge)
+    context.emit("payment_intent.payment_failed", intent)
+    return error
 
 
 def fail_authentication(context: Context, intent: Json) -> None:

@@ -25,6 +25,7 @@ _REFERENCES = {
     "payment_intent": "payment_intent",
     "payment_method": "payment_method",
     "product": "product",
+    "setup_intent": "setup_intent",
     "schedule": "subscription_schedule",
     "subscription": "subscription",
 }

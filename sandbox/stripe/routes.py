@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.stripe import balance, catalogue, checkout, payments, queries, schedules, shapes, updates
+from sandbox.stripe import balance, catalogue, checkout, payments, queries, saved, schedules, shapes, updates
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.faults import Faults
@@ -141,6 +141,10 @@ def _delete_endpoint(call: Call, endpoint: Json) -> Json:
     return {"id": endpoint["id"], "object": "webhook_endpoint", "deleted": True}
 
 
+def _cancel_intent(call: Call, intent: Json) -> Json:
+    return saved.cancel_intent(call.context, intent, call.params)
+
+
 def _read(call: Call, value: Json) -> Json:
     call.params.allow("expand")
     return value
@@ -168,6 +172,9 @@ def _table() -> list[tuple[str, str, Handler]]:
             _of("checkout.session", _on_context(checkout.expire_session)),
         ),
         ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
+        ("POST", "payment_intents", lambda call: saved.create_intent(call.context, call.params)),
+        ("POST", "payment_intents/:id/cancel", _of("payment_intent", _cancel_intent)),
+        ("POST", "payment_methods/:id/detach", _of("payment_method", _on_context(saved.detach))),
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
         ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
         ("DELETE", "subscriptions/:id", _of("subscription", _on_context(updates.cancel_subscription))),
@@ -195,6 +202,7 @@ def _table() -> list[tuple[str, str, Handler]]:
             ("payment_intent", "customer", "subscription", "status"),
         ),
         "payment_intents": ("payment_intent", ("customer",)),
+        "setup_intents": ("setup_intent", ("customer",)),
         "payment_methods": ("payment_method", ("customer",)),
         "charges": ("charge", ("payment_intent", "customer")),
         "balance_transactions": ("balance_transaction", ("source",)),

@@ -249,6 +249,12 @@ async def of_subscriptions(gateway: Gateway, answers: Answers) -> None:
     await answers.ask(client, f"POST {one}/change", subscription_id=name, json=larger)
     for what in ("cancel", "resume", "portal"):
         await answers.ask(client, f"POST {one}/{what}", subscription_id=name)
+    agreement = {"pack": "pack_500", "threshold": 50, "limit_minor": 2_000, "consent": True}
+    saving = await answers.ask(client, "POST /v1/auto-topup", json=agreement)
+    gateway.fake.network.saved.save(saving["page_url"].rpartition("/")[2])
+    await answers.ask(client, "GET /v1/auto-topup")
+    for what in ("card", "off"):
+        await answers.ask(client, f"POST /v1/auto-topup/{what}")
     await answers.ask(client, "GET /v1/account")
 
 

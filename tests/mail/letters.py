@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from mail.domain.letters import (
     AnyLetter,
+    AutoTopupOff,
+    AutoTopupWaits,
     PaymentFailed,
     PlanEnds,
     Receipt,
@@ -87,6 +89,21 @@ LETTERS: dict[str, AnyLetter] = {
     "renewal ahead": RenewalAhead(
         subscription_id="sub_01kb7", plan_label="Pro", length="month", renews_at=MOMENT
     ),
+    **{
+        f"automatic top-up {reason}": AutoTopupWaits(
+            reason=reason,
+            label="500 images",
+            amount_minor=500,
+            limit_minor=2_000,
+            method_label="Visa •••• 4242",
+            next_attempt_at=None if reason == "confirm" else MOMENT,
+        )
+        for reason in ("declined", "confirm", "limit")
+    },
+    **{
+        f"automatic top-up off, {reason}": AutoTopupOff(reason=reason, label="500 images")
+        for reason in ("declined", "card_removed", "card_expired", "disputed", "refunded", "price_changed")
+    },
     "four fifths used": UsageReached(
         plan_label="Starter", percent=80, used=1_600, granted=2_000, ends_at=MOMENT
     ),

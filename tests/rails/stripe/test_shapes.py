@@ -71,6 +71,22 @@ async def everything(sandbox: Sandbox, sdk: stripe.StripeClient) -> None:
     await sandbox.control("dispute", {"session": made})
     await sandbox.control("dispute", {"session": made, "status": "won"})
     await sandbox.api("POST", "checkout/sessions", data=PACK)
+    customer = (await sandbox.api("POST", "customers", data={})).json()["id"]
+    setup = {
+        "mode": "setup",
+        "currency": "usd",
+        "customer": customer,
+        "success_url": "https://shop.example/ok",
+    }
+    for last4 in ("4242", "3184", "0341"):
+        saving = (await sandbox.api("POST", "checkout/sessions", data=setup)).json()
+        await sandbox.control(f"setup/{saving['id']}", {"last4": last4})
+        saved = (await sandbox.api("GET", f"setup_intents/{saving['setup_intent']}")).json()
+        charge = {"amount": "500", "currency": "usd", "customer": customer, "confirm": "true"}
+        charge |= {"payment_method": saved["payment_method"], "off_session": "true"}
+        await sandbox.api("POST", "payment_intents", data=charge)
+    await sandbox.api("POST", f"payment_methods/{saved['payment_method']}/detach", data={})
+    await sandbox.api("POST", "checkout/sessions", data=setup)
     plan = (await sandbox.api("POST", "checkout/sessions", data=PLAN)).json()["id"]
     await sandbox.pay(plan)
     subscription = (await sandbox.api("GET", f"checkout/sessions/{plan}")).json()["subscription"]

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api } from "./api.js";
+import { AutoTopupSection } from "./auto_topup.js";
 import { on } from "./events.js";
 import { day, number, plural } from "./money.js";
 import { mount } from "./shell.js";
@@ -128,7 +129,7 @@ function Account() {
   }, []);
   return html`<h1>Account</h1>
     <div class="account-top"><${Balance} />${session.value && html`<${SignInPanel} done=${() => { loadAccount(); load(false); }} />`}</div>
-    <${Usage} />${session.value?.kind === "person" && html`<${PlanSection} /><${Mail} />`}<${Lots} /><${Statement} />`;
+    <${Usage} />${session.value?.kind === "person" && html`<${PlanSection} /><${AutoTopupSection} /><${Mail} />`}<${Lots} /><${Statement} />`;
 }
 
 mount(html`<${Account} />`, "account");

@@ -1,0 +1,1 @@
+"""Automatic top-ups: a pack bought with a saved payment method when credits run low."""

@@ -1,0 +1,190 @@
+"""The card rail's saved cards: Checkout in setup mode, and charges without the payer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from ledger.clock import Clock
+from ledger.money import USD
+from rails.contract import Instructions, Observation, Order, RailProtocolError, RailUnavailable
+from rails.reading import understood
+from rails.saved import ChargeLapsed, MethodUnusable, SavedMethod, SaveOrder, SavingState
+from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
+from rails.stripe.reading import name_of, read_intent_alone
+from rails.stripe.saved_calls import SavedCalls
+from rails.stripe.subscriptions import LONGEST, OPEN_TRIES, SHORTEST, CardSubscriptions
+from rails.stripe.webhooks import CHARGED, is_charged, our_payment_id
+
+LAST_CHANCE = timedelta(minutes=5)
+"""So long before its order's end no charge begins any more: whoever looks for it afterwards finds it."""
+LOOK_BACK = timedelta(hours=3)
+"""Older than any order is when its charge is looked for."""
+
+
+def is_charge(reference: str) -> bool:
+    """Whether a reference names a payment intent that nobody opened a page for."""
+    return reference.startswith("pi_")
+
+
+class CardSaved(CardSubscriptions):
+    """See `rails.saved.SavedMethods`. A method is `<customer>/<payment method>`."""
+
+    def __init__(self, calls: SavedCalls, clock: Clock) -> None:
+        super().__init__(calls, clock)
+        self._saved = calls
+
+    # --- saving --------------------------------------------------------------------------------
+
+    async def save_method(self, order: SaveOrder) -> Instructions:
+        """Open a Checkout session in setup mode; the idempotency key comes from our id."""
+        now = self._clock()
+        expires_at = min(max(order.expires_at, now + SHORTEST), now + LONGEST)
+        try:
+            customer = await self._saved.create_customer(order.account_id)
+        except (KeyReused, Refused) as error:
+            raise RailProtocolError("Stripe refuses to make a customer") from error
+        params: Json = {
+            "mode": "setup",
+            "currency": "usd",
+            "customer": customer,
+            "client_reference_id": order.saving_id,
+            "metadata": {"saving_id": order.saving_id},
+            "expires_at": int(expires_at.timestamp()),
+            "success_url": order.return_url,
+            "cancel_url": order.return_url,
+        }
+        for attempt in range(1, OPEN_TRIES + 1):
+            try:
+                session = await self._calls.create_session(params, f"save:{order.saving_id}:{attempt}")
+            except Refused as refused:
+                raise RailProtocolError(f"Stripe refuses to open a session: {refused.code}") from refused
+            except (KeyReused, FailureReplayed):
+                # Nobody was given a page of an attempt before: one that is open there expires by itself.
+                continue
+            return Instructions(kind="redirect", reference=session["id"], url=session.get("url"))
+        raise RailUnavailable("Stripe fails to open a session")
+
+    async def observe_saving(self, reference: str) -> SavedMethod:
+        """The session, and the card that was saved on it."""
+        try:
+            session = await self._saved.setup_session(reference)
+        except Refused as refused:
+            raise RailProtocolError(f"Stripe does not know this session: {refused.code}") from refused
+        with understood("Stripe"):
+            intent = session["setup_intent"]
+            if intent is not None and intent["status"] == "succeeded":
+                return read_method(intent["payment_method"])
+            over = session["status"] != "open"
+            return SavedMethod(state=SavingState.CLOSED if over else SavingState.OPEN)
+
+    async def observe_method(self, method: str) -> SavedMethod:
+        """The card, as its bank and its owner left it."""
+        try:
+            found = await self._saved.payment_method(method.partition("/")[2])
+        except Refused:
+            return SavedMethod(state=SavingState.GONE)
+        with understood("Stripe"):
+            return read_method(found)
+
+    async def forget_method(self, method: str) -> None:
+        """Detach the card from its customer."""
+        try:
+            await self._saved.detach(method.partition("/")[2])
+        except Refused as refused:
+            self._notes.info("card_not_attached", code=refused.code)
+
+    # --- charging ------------------------------------------------------------------------------
+
+    async def charge(self, order: Order, method: str) -> Instructions:
+        """Create and confirm a payment intent off-session; the idempotency key comes from the payment id."""
+        if order.amount_due.asset != USD or order.hold:
+            raise ValueError("the card rail takes US dollars and cannot hold them")
+        customer, _, card = method.partition("/")
+        now = self._clock()
+        if now >= order.expires_at:
+            found = await self._find_charge(order, customer)
+            if found is None:
+                raise ChargeLapsed
+            return _instructions_of(found)
+        if now >= order.expires_at - LAST_CHANCE:
+            raise RailUnavailable("it is too late to begin a charge, and too early to give it up")
+        params: Json = {
+            "amount": order.amount_due.minor,
+            "currency": "usd",
+            "customer": customer,
+            "payment_method": card,
+            "confirm": True,
+            "off_session": True,
+            "description": order.description,
+            "metadata": {"payment_id": order.payment_id, **CHARGED},
+        }
+        try:
+            intent: Json | None = await self._saved.create_charge(params, f"charge:{order.payment_id}")
+        except Refused as refused:
+            if refused.intent is None:
+                self._notes.warning("card_not_chargeable", code=refused.code)
+                raise MethodUnusable from refused
+            intent = refused.intent
+        except (KeyReused, FailureReplayed):
+            intent = await self._find_charge(order, customer)
+        if intent is None:
+            # Whether it repeats a failure or does not know itself: nothing else is charged in its place.
+            raise RailUnavailable("Stripe fails to charge a card")
+        return _instructions_of(intent)
+
+    async def _find_charge(self, order: Order, customer: str) -> Json | None:
+        since = int((order.expires_at - LOOK_BACK).timestamp())
+        for intent in await self._saved.intents_since(customer, since):
+            if our_payment_id(intent) == order.payment_id:
+                return intent
+        return None
+
+    async def observe_charge(
+        self, reference: str, remember: Callable[[str, str | None], None]
+    ) -> Observation:
+        """The money of a payment intent without a page, or why there is none."""
+        try:
+            charged = await self._charged(await self._calls.intent(reference))
+        except Refused as refused:
+            raise RailProtocolError(f"Stripe does not know this payment: {refused.code}") from refused
+        remember(reference, reference)
+        return read_intent_alone(*charged)
+
+    async def charge_of(self, intent: str) -> str | None:
+        """The payment intent itself if it charged a saved card for us: nothing else names it."""
+        try:
+            found = await self._calls.intent(intent)
+        except Refused:
+            return None
+        return intent if is_charged(found) else None
+
+    async def cancel_charge(self, reference: str) -> None:
+        """Close an unpaid payment intent, so that nothing comes of it any more."""
+        try:
+            await self._saved.cancel_intent(reference)
+        except Refused as refused:
+            self._notes.info("card_charge_not_open", code=refused.code)
+
+
+def _instructions_of(intent: Json) -> Instructions:
+    with understood("Stripe"):
+        return Instructions(kind="charge", reference=name_of(intent["id"]))
+
+
+def read_method(method: Json) -> SavedMethod:
+    """A card of a customer's. Raises what `understood` translates."""
+    customer, card = method["customer"], method["card"]
+    if customer is None:
+        return SavedMethod(state=SavingState.GONE)
+    year, month = int(card["exp_year"]), int(card["exp_month"])
+    over = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    brand, last4 = str(card["brand"]).capitalize()[:20], str(card["last4"])
+    if not (len(last4) == 4 and last4.isdecimal() and brand.isprintable()):
+        raise ValueError("not a card")
+    return SavedMethod(
+        state=SavingState.SAVED,
+        method=f"{name_of(customer)}/{name_of(method['id'])}",
+        label=f"{brand} •••• {last4}",
+        expires_at=over,
+    )
