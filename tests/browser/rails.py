@@ -58,6 +58,7 @@ class InvoiceRail(ShownRail):
     """An invoice. It charges nobody again."""
 
     subscribe = None  # type: ignore[assignment]
+    save_method = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         return Instructions(
@@ -75,6 +76,7 @@ class AddressRail(ShownRail):
     refund = None  # type: ignore[assignment]
     subscribe = None  # type: ignore[assignment]
     capture = release = None  # type: ignore[assignment]
+    save_method = None  # type: ignore[assignment]
 
     def show(self, plain: Instructions, order: Order) -> Instructions:
         due = order.amount_due

@@ -122,7 +122,7 @@ function Off({ now }) {
 export function AutoTopupSection() {
   useEffect(() => {
     load().then(() => { if (location.hash === "#auto-topup") document.getElementById("auto-topup")?.scrollIntoView(); }, () => {});
-    api("GET", "/v1/plans").then((answer) => { packs.value = answer.packs.filter((pack) => pack.kind === "pack" && pack.credits > 1); }, () => {});
+    api("GET", "/v1/plans").then((answer) => { packs.value = answer.packs.filter((pack) => pack.kind !== "pass" && pack.credits > 1); }, () => {});
     on("account", () => load().catch(() => {}));
   }, []);
   const now = standing.value;
