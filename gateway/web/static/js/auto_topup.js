@@ -9,6 +9,8 @@ import { html, Icon, toast } from "./ui.js";
 
 /** @typedef {import("../../api.d.ts").AutoTopupOut} AutoTopup */
 
+/** How often it is asked how it stands while it is on, in milliseconds. */
+const EVERY = 5_000;
 const standing = signal(/** @type {AutoTopup | null} */ (null));
 const packs = signal(/** @type {import("../../api.d.ts").PackOut[]} */ ([]));
 const editing = signal(false);
@@ -124,6 +126,9 @@ export function AutoTopupSection() {
     load().then(() => { if (location.hash === "#auto-topup") document.getElementById("auto-topup")?.scrollIntoView(); }, () => {});
     api("GET", "/v1/plans").then((answer) => { packs.value = answer.packs.filter((pack) => pack.kind !== "pass" && pack.credits > 1); }, () => {});
     on("account", () => load().catch(() => {}));
+    // A decline moves no credits: no event of the account tells of it.
+    const again = setInterval(() => { if (!document.hidden && standing.value && standing.value.state !== "off") load().catch(() => {}); }, EVERY);
+    return () => clearInterval(again);
   }, []);
   const now = standing.value;
   if (!now || (!now.available && now.state === "off")) return null;
