@@ -157,6 +157,13 @@ def _lister(kind: str, *filters: str) -> Handler:
     return read
 
 
+_SAVED: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "payment_intents", _on_call(saved.create_intent)),
+    ("POST", "payment_intents/:id/cancel", _of("payment_intent", _cancel_intent)),
+    ("POST", "payment_methods/:id/detach", _of("payment_method", _on_context(saved.detach))),
+)
+
+
 def _table() -> list[tuple[str, str, Handler]]:
     rows: list[tuple[str, str, Handler]] = [
         ("POST", "customers", _create_customer),
@@ -172,9 +179,7 @@ def _table() -> list[tuple[str, str, Handler]]:
             _of("checkout.session", _on_context(checkout.expire_session)),
         ),
         ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
-        ("POST", "payment_intents", lambda call: saved.create_intent(call.context, call.params)),
-        ("POST", "payment_intents/:id/cancel", _of("payment_intent", _cancel_intent)),
-        ("POST", "payment_methods/:id/detach", _of("payment_method", _on_context(saved.detach))),
+        *_SAVED,
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
         ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
         ("DELETE", "subscriptions/:id", _of("subscription", _on_context(updates.cancel_subscription))),
