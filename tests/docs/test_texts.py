@@ -15,6 +15,7 @@ from gateway.http.problems import FRAMEWORK_CODES, STANDS_FOR
 from gateway.reference.openapi import EXAMPLES, problem_codes
 from gateway.routes import (
     account,
+    auto_topups,
     events,
     generations,
     health,
@@ -46,6 +47,7 @@ ROUTERS = [
         refunds,
         operator,
         session,
+        auto_topups,
         subscriptions,
         sign_in_links,
         topup_links,
