@@ -105,6 +105,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/topups": {"rail": "lightning", "credits": 500},
     "POST /v1/topups/{topup_id}/refund": {"credits": 100},
     "POST /v1/subscriptions": {"plan": "pro", "rail": "card"},
+    "POST /v1/auto-topup": {"pack": "pack_500", "threshold": 50, "limit_minor": 2_000, "consent": True},
     "POST /v1/subscriptions/{subscription_id}/preview": {"plan": "unlimited"},
     "POST /v1/subscriptions/{subscription_id}/change": {
         "plan": "unlimited",
