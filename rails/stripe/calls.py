@@ -63,7 +63,7 @@ class StripeCalls:
             sessions.create_async(params, {"idempotency_key": key}),  # type: ignore[arg-type]
             keyed=True,
         )
-        return _named(session)
+        return named(session)
 
     async def session(self, reference: str) -> Json:
         """A session with its payment intent, charge, fee and newest refunds."""
@@ -143,7 +143,7 @@ class StripeCalls:
         """A page of a list, each entry of which has an id."""
         page = await self._ask(call)
         with understood("Stripe"):
-            return {"data": [_named(entry) for entry in page["data"]], "has_more": bool(page["has_more"])}
+            return {"data": [named(entry) for entry in page["data"]], "has_more": bool(page["has_more"])}
 
     async def _ask(self, call: Awaitable[stripe.StripeObject], *, keyed: bool = False) -> Json:
         try:
@@ -172,7 +172,7 @@ class StripeCalls:
             return answer.to_dict()
 
 
-def _named(entry: Any) -> Json:
+def named(entry: Any) -> Json:
     """An object with an id. Raises `RailProtocolError`."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"].isprintable():
         raise RailProtocolError("Stripe gave an object without an id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rails.contract import RailProtocolError
 from rails.stripe.billing_calls import BillingCalls
-from rails.stripe.calls import MAX_PAGES, PAGE_SIZE, Json, Refused
+from rails.stripe.calls import MAX_PAGES, PAGE_SIZE, Json, Refused, named
 
 
 class SavedCalls(BillingCalls):
@@ -15,7 +15,7 @@ class SavedCalls(BillingCalls):
         customers = self._client.v1.customers
         options = {"idempotency_key": f"customer:{account_id}"}
         call = customers.create_async({"metadata": {"account_id": account_id}}, options)  # type: ignore[arg-type]
-        return str((await self._ask(call, keyed=True))["id"])
+        return str(named(await self._ask(call, keyed=True))["id"])
 
     async def setup_session(self, reference: str) -> Json:
         """A page to save a card on, with the card that was saved there."""

@@ -34,9 +34,9 @@ from rails.liquid.integrity import is_transaction
 from rails.liquid.unblind import Output, outputs, unblind
 from rails.quotes.feeds import KINDS, FeedFailed, HttpFeed
 from rails.recurring import ChangeRefused, Offer, SubscriptionOrder
-from rails.stripe.books import BookCalls, read_contents, read_movement
+from rails.stripe.books import read_contents, read_movement
 from rails.stripe.calls import API_VERSION
-from rails.stripe.rail import CardRail
+from rails.stripe.rail import CardCalls, CardRail
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
 from rails.stripe.reading_subscriptions import (
     intents_of,
@@ -116,7 +116,7 @@ def card(body: bytes = b"{}", status: int = 200) -> CardRail:
     client = stripe.StripeClient(
         "sk_test_x", base_addresses={"api": "http://node.test"}, http_client=transport, max_network_retries=0
     )
-    calls = BookCalls(client, transport, deadline_seconds=5)
+    calls = CardCalls(client, transport, deadline_seconds=5)
     return CardRail(calls, Clock(), RULES, poll_seconds=0)
 
 
