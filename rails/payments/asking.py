@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 
 from ledger.money import Asset
 from rails.contract import (
@@ -14,7 +12,6 @@ from rails.contract import (
     NotificationRejected,
     Observation,
     Rail,
-    RailUnavailable,
     Webhooks,
 )
 from rails.domain.refusals import AssetNotAccepted, CannotHold
@@ -46,11 +43,6 @@ def asset_of(rail: Rail, code: str | None) -> Asset:
     raise AssetNotAccepted(asset=code, rail=rail.name)
 
 
-async def observe(rail: Rail, reference: str) -> Observation:
-    """What is so now."""
-    return await rail.observe(reference)
-
-
 async def close(rail: Rail, reference: str) -> Observation:
     """Close it where the rail can, and say what is so then."""
     return await (rail.cancel(reference) if isinstance(rail, Expiry) else rail.observe(reference))
@@ -61,13 +53,3 @@ def holding(rail: Rail) -> Holds:
     if not isinstance(rail, Holds):
         raise CannotHold
     return rail
-
-
-@asynccontextmanager
-async def in_time(seconds: int) -> AsyncIterator[None]:
-    """A rail that does not answer in time is unavailable."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise RailUnavailable("the rail did not answer in time") from error

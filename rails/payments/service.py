@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -49,7 +49,7 @@ from rails.domain.refusals import (
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import TopupView, payment_of, view
-from rails.payments.asking import asset_of, close, holding, in_time, observe, verified
+from rails.payments.asking import asset_of, close, holding, verified
 from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import PAGE, Place, Postponing
 from rails.payments.recording import Recorder, TransactionHook
@@ -226,7 +226,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with in_time(self.limits.rail_timeout_seconds):
+            async with _in_time(self.limits.rail_timeout_seconds):
                 instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -278,7 +278,7 @@ class Payments:
 
     async def observe(self, payment_id: str, hook: TransactionHook | None = None) -> TopupView:
         """Ask the rail what is so now, and write down what is new. May raise `RailUnavailable`."""
-        await self._ask(payment_id, observe, hook)
+        await self._ask(payment_id, _observe, hook)
         await self._answered(payment_id)
         return await self.topup(payment_id)
 
@@ -373,7 +373,7 @@ class Payments:
             if self._elsewhere is None or not await self._elsewhere(rail, reference):
                 raise UnknownReference(reference)
             return
-        await self._ask(payment_id, observe, None)
+        await self._ask(payment_id, _observe, None)
         await self._answered(payment_id)
 
     async def observe_pending(
@@ -421,7 +421,7 @@ class Payments:
         """Open what a crash left unopened, and ask what is so now. A charge is begun by whoever wants it alone."""
         if not payment_of(await self._row(payment_id)).facts().charged:
             await self.open_way(payment_id)
-        await self._ask(payment_id, observe, None)
+        await self._ask(payment_id, _observe, None)
 
     async def keep_notification(self, rail: str, notification: Notification) -> None:
         """Store a notification that could not be followed now.
@@ -433,8 +433,6 @@ class Payments:
             rail, Notification(reference=notification.reference), self._clock()
         )
         self.notification_stored[rail].set()
-
-    # -------------------------------------------------------------------------------------------
 
     async def _ask(
         self,
@@ -450,7 +448,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with in_time(self.limits.rail_timeout_seconds):
+                async with _in_time(self.limits.rail_timeout_seconds):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
@@ -486,3 +484,17 @@ class Payments:
         if lock is None:
             lock = self._locks[payment_id] = asyncio.Lock()
         return lock
+
+
+async def _observe(rail: Rail, reference: str) -> Observation:
+    return await rail.observe(reference)
+
+
+@contextlib.asynccontextmanager
+async def _in_time(seconds: int) -> AsyncIterator[None]:
+    """A rail that does not answer in time is unavailable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RailUnavailable("the rail did not answer in time") from error
