@@ -215,10 +215,7 @@ DECIDED: dict[str, str] = {
         ),
         "a plan is only a person's, whom nobody merges",
     ),
-    **dict.fromkeys(
-        ("GET /v1/auto-topup", "POST /v1/auto-topup", "POST /v1/auto-topup/card", "POST /v1/auto-topup/off"),
-        "a saved card is only a person's, whom nobody merges",
-    ),
+    "GET /v1/auto-topup": "a saved card is only a person's, whom nobody merges",
     "GET /v1/statement": "a statement",
     "GET /v1/events": "a place in the stream of events",
     "GET /v1/generations/sessions/{session_id}": "a live session",
