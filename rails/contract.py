@@ -232,6 +232,9 @@ class Capabilities:
     """Where it stands among the choices offered, lowest first."""
     quote_seconds: int
     """How long a quote stands."""
+    payer_learns_secret: bool = False
+    """Whether paying tells the payer the secret whose SHA-256 is `payment_hash` among the instructions' details, in
+    hex. `text` is then what a program can pay."""
     refund_to: RefundTo | None = None
     """Where money is sent back to; None if that is for an operator to find out. A rail without `Refunds` names
     it, too, if an operator can send money there by hand."""

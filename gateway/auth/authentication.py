@@ -19,6 +19,7 @@ from gateway.auth.identity import (
     VisitorTokens,
     cookie_name,
 )
+from gateway.auth.l402 import credential_of, opted_in
 from gateway.http.problems import Problem
 from ledger.identifiers import AccountId, Identifiers
 
@@ -37,6 +38,13 @@ class EndedTokens(Protocol):
 
     def is_ended(self, account_id: AccountId, credential: Credential) -> bool:
         """Whether this token counts no more."""
+
+
+class PrepaidTokens(Protocol):
+    """Understands L402 credentials."""
+
+    async def principal(self, credential: str, method: str, path: str) -> Principal:
+        """Whose balance it names. Raises `Problem` 401 if it is not genuine, 403 if it does not allow this request."""
 
 
 class NoneEnded:
@@ -58,8 +66,13 @@ class Authenticator:
         public_url: str,
         embedded: bool,
         ended: EndedTokens | None = None,
+        prepaid: PrepaidTokens | None = None,
+        identifiers: Identifiers | None = None,
     ) -> None:
+        """`prepaid` and `identifiers` where programs may pay by L402."""
         self._ended = ended or NoneEnded()
+        self._prepaid = prepaid
+        self._identifiers = identifiers
         self._visitors = visitors
         self._readers = readers
         self._public_origin = _origin_of(public_url)
@@ -70,7 +83,12 @@ class Authenticator:
     async def principal(self, request: Request) -> Principal | None:
         """The caller; None if it brought nothing. Raises `Problem` 401 for bad credentials, 403 for
         a cookie write from a foreign Origin, 415 for one that is not JSON."""
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        authorization = request.headers.get("authorization", "")
+        credential = credential_of(authorization)
+        if credential is not None and self._prepaid is not None:
+            path = request.url.path
+            return self._lasting(await self._prepaid.principal(credential, request.method, path))
+        kind, _, token = authorization.partition(" ")
         if kind:
             if kind.lower() != "bearer" or not token:
                 raise unauthenticated("Use `Authorization: Bearer <token>`.")
@@ -83,7 +101,13 @@ class Authenticator:
                 if found is not None:
                     self._check_cookie_write(request)
                     return found
-        return None
+        return self._nobody(request)
+
+    def _nobody(self, request: Request) -> Principal | None:
+        """A program without an account that can pay for what it asks for."""
+        if self._identifiers is None or not opted_in(request.headers) or not may_be_asked(request):
+            return None
+        return Principal(Role.VISITOR, self._identifiers.account(), by_cookie=False, nobody=True)
 
     async def _by_cookie(self, value: str) -> Principal | None:
         """A cookie that has become invalid counts as none: the browser cannot help it."""
@@ -150,9 +174,14 @@ def _origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def unauthenticated(detail: str) -> Problem:
+def may_be_asked(request: Request) -> bool:
+    """Whether a program may ask for this without being anybody: what is paid for by the call."""
+    return request.method == "POST" and request.url.path == "/v1/generations"
+
+
+def unauthenticated(detail: str, *, code: str = "unauthenticated", scheme: str = "Bearer") -> Problem:
     """401 with the challenge that RFC 9110 asks for."""
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
+    return Problem(code, detail, headers={"WWW-Authenticate": scheme})
 
 
 def set_visitor_cookie(response: Response, token: str, *, secure: bool) -> None:

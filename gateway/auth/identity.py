@@ -61,6 +61,15 @@ class Principal:
     """Whether the browser sent it by itself: then writes need an Origin and a JSON content type."""
     credential: Credential | None = field(default=None, compare=False)
     """What it came with, if that can be ended before its time."""
+    token_id: bytes | None = field(default=None, compare=False)
+    """Of the L402 token that it came with: it spends what was paid for it, and nothing that is free."""
+    nobody: bool = False
+    """A program that brought nothing but the word that it can pay: the account is nobody's yet."""
+
+    @property
+    def prepays(self) -> bool:
+        """Whether each call is paid for ahead, by L402."""
+        return self.nobody or self.token_id is not None
 
     @property
     def actor(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = sa.MetaData()
 
@@ -57,6 +58,24 @@ sign_in_links = sa.Table(
     _time("expires_at"),
     _time("used_at", nullable=True),
     sa.Index("sign_in_links_expires", "expires_at"),
+)
+
+l402_tokens = sa.Table(
+    "l402_tokens",
+    metadata,
+    sa.Column("token_id", sa.LargeBinary, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("holder", sa.LargeBinary, nullable=False, comment="keyed digest of whoever was asked to pay"),
+    sa.Column("credits", sa.Integer, nullable=False),
+    sa.Column("networks", ARRAY(sa.Text), nullable=False, comment="keyed digests of where it was asked from"),
+    sa.Column("payment_id", sa.Text),
+    sa.Column("is_open", sa.Boolean, nullable=False),
+    _time("opened_at"),
+    _time("open_until"),
+    _time("valid_until"),
+    _time("revoked_at", nullable=True),
+    sa.Index("l402_tokens_is_open", "holder", "credits", unique=True, postgresql_where=sa.text("is_open")),
+    sa.Index("l402_tokens_open", "open_until"),
 )
 
 ended_sessions = sa.Table(

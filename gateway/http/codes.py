@@ -52,6 +52,15 @@ OWN: Mapping[str, Meaning] = {
     ),
     "hint_rejected": Meaning(400, "Notification not authentic", "A rail's notification is not authentic."),
     "unauthenticated": Meaning(401, "Not signed in", "There is no token, or it is not valid."),
+    "l402_not_valid": Meaning(
+        401, "L402 credential not valid", "This L402 credential is not genuine, not whole, or over."
+    ),
+    "payment_required": Meaning(
+        402,
+        "Payment required",
+        "Pay the invoice of the challenge, and send the same request with the credential.",
+    ),
+    "l402_not_allowed": Meaning(403, "Not by this token", "This L402 token is not good for this request."),
     "worker_not_allowed": Meaning(401, "Worker not known", "The worker's credentials are not valid."),
     "operators_only": Meaning(403, "Operators only", "This is for whoever runs this site."),
     "foreign_origin": Meaning(
@@ -204,6 +213,11 @@ OWN: Mapping[str, Meaning] = {
         "Too many uploads",
         "So many uploads are being read that we take no more just now. Send it again.",
     ),
+    "too_many_challenges": Meaning(
+        429,
+        "Too many open invoices",
+        "So many invoices are open for your network that no more are opened. Pay one of them, or wait.",
+    ),
     "subscription_change_refused": Meaning(
         409, "Change refused", "The payment provider refuses this change; nothing was changed."
     ),
@@ -324,6 +338,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "too_many_bodies": 2,
     "upload_quota_used_up": 600,
     "rate_limited": 10,
+    "too_many_challenges": 60,
     "database_unavailable": 2,
     "ledger_unavailable": 2,
     "notifications_full": 30,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from fastapi import Request
 
 from gateway.auth.identity import NetworkKeys, Principal
+from gateway.auth.l402 import opted_in, wanted_credits
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins, prefixes, quotas
+from gateway.auth.prepaid import Asked, Prepaid
 from gateway.auth.topup_links import TopupLinks
 from gateway.http.problems import Problem, problem_of
 from gateway.http.request_keys import RequestKeys, SentRequest
@@ -28,6 +33,7 @@ from gateway.wiring.dependencies import (
     NetworkKeysDep,
     OriginsDep,
     PaymentsDep,
+    PrepaidDep,
     RequestKeysDep,
     SettingsDep,
     TopupLinksDep,
@@ -35,7 +41,7 @@ from gateway.wiring.dependencies import (
 )
 from generation.domain.errors import UploadsBusy
 from generation.domain.funding import FundingOrder
-from generation.domain.quotas import QuotasOf
+from generation.domain.quotas import NetworkQuota, QuotasOf
 from generation.domain.requests import Accepted, GenerationRequest, price_of, session_key
 from generation.domain.sketches import Sketch
 from generation.images.checking import inspect_sketch, output_size, read_upload, upright
@@ -45,11 +51,15 @@ from generation.jobs.admission import REQUEST_KIND
 from generation.jobs.foreseeing import RequestOutline
 from generation.jobs.service import Generations
 from ledger.clock import Clock
+from ledger.errors import Refusal
 from ledger.identifiers import AccountId, CommandKey, HoldId, Identifiers, JobId
 from ledger.service import Ledger
+from rails.contract import RailError
 from rails.payments.service import Payments
 
 ROUTE = "POST /v1/generations"
+PAYABLE = frozenset({"insufficient_credits", "allowance_shared_out"})
+"""What a payment mends at once."""
 STRENGTH_PERMILLE = 600
 """How closely the lines are kept when nobody says."""
 
@@ -65,6 +75,7 @@ class Requests:
     uploads: Uploads
     limiter: Limiter
     links: TopupLinks
+    prepaid: Prepaid
     identifiers: Identifiers
     origins: Origins
     network_keys: NetworkKeys
@@ -80,15 +91,20 @@ class Requests:
         data = sent_data(body.sketch)
         await self.limiter.upload(request, caller, len(data))
         price = price_of(*output_size(*upright(inspect_sketch(data, body.sketch.content_type))))
-        try:
-            return await self._accepted(
-                request, caller, body, data, price, await self._sent(request, caller, key)
-            )
-        except Exception as error:
-            problem = problem_of(error)
-            if problem.status != 402:
-                raise
-            raise await self._payment_required(caller.account_id, problem, price) from error
+        if caller.prepays and body.funding is not None:
+            raise Problem("invalid_request", "An L402 token pays for its calls itself: leave funding out.")
+        sent = await self._sent(request, caller, key)
+        for asked_again in (False, True):
+            try:
+                return await self._accepted(request, caller, body, data, price, sent)
+            except Exception as error:
+                problem = problem_of(error)
+                if problem.status != 402:
+                    raise
+                if not asked_again and caller.token_id and await self.prepaid.settle(caller.token_id):
+                    continue  # it was paid a moment ago
+                raise await self._payment_required(request, caller, key, problem, price) from error
+        raise AssertionError("it is accepted or refused")
 
     async def _sent(self, request: Request, caller: Principal, key: str | None) -> SentRequest:
         if key is None:  # each such request stands for itself
@@ -118,7 +134,7 @@ class Requests:
                 job_id=job_id, account_id=account_id, method=funding or "", price_credits=price
             )
             return await self.generations.accepted(sent.outcome, order)
-        networks = self._networks(request)
+        networks = self._networks(request, caller)
         outline = RequestOutline(
             account_id=account_id,
             price=price,
@@ -170,8 +186,10 @@ class Requests:
             raise UploadsBusy from error
         return sketch if sketch.data else sketch._replace(data=data)
 
-    def _networks(self, request: Request) -> QuotasOf:
-        """A day's free images of where the request comes from."""
+    def _networks(self, request: Request, caller: Principal) -> QuotasOf:
+        """A day's free images of where the request comes from; none for whoever pays for each call."""
+        if caller.prepays:
+            return none_free
         return partial(
             quotas,
             self.origins.address(request),
@@ -180,15 +198,47 @@ class Requests:
             wide=self.settings.network_allowance_site,
         )
 
-    async def _payment_required(self, account_id: AccountId, problem: Problem, price: int) -> Problem:
+    async def _payment_required(
+        self, request: Request, caller: Principal, key: str | None, problem: Problem, price: int
+    ) -> Problem:
+        account = await self.ledger.account(caller.account_id)
         shown = {
             **problem.extra,
-            "balance": balance(await self.ledger.account(account_id)).model_dump(),
+            "balance": balance(account).model_dump(),
             "needed_credits": price,
-            "topup_url": self.links.issue(account_id, price),
             "image_prices": image_prices(self.payments, price),
         }
-        return Problem(problem.code, problem.detail, **shown)
+        if not caller.nobody:
+            shown["topup_url"] = self.links.issue(caller.account_id, price)
+        if not opted_in(request.headers) or problem.code not in PAYABLE:
+            return Problem(problem.code, problem.detail, **shown)
+        missing = price + account.debt - (account.available - account.claimable)
+        asked = Asked(
+            holder=await self._holder(request, caller, key),
+            account_id=caller.account_id,
+            credits=max(missing, wanted_credits(request.headers) or 0),
+            networks=self._digests(request),
+        )
+        try:
+            headers = {"WWW-Authenticate": await self.prepaid.challenge(asked)}
+        except (Problem, Refusal, RailError):
+            if caller.prepays:
+                raise
+            return Problem(problem.code, problem.detail, **shown)
+        if caller.prepays:
+            return Problem("payment_required", headers=headers, **shown)
+        return Problem(problem.code, problem.detail, headers=headers, **shown)
+
+    async def _holder(self, request: Request, caller: Principal, key: str | None) -> str:
+        """Who is asked to pay. Nobody is known by where it is, and what it asks for."""
+        if not caller.nobody:
+            return f"account:{caller.account_id}"
+        sent = hashlib.sha256(await request.body()).hexdigest()
+        return f"nobody:{prefixes(self.origins.address(request))[0]}:{key or ''}:{sent}"
+
+    def _digests(self, request: Request) -> list[str]:
+        day = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
+        return [self.network_keys.key(prefix, day) for prefix in prefixes(self.origins.address(request))]
 
 
 async def requests_of(
@@ -199,6 +249,7 @@ async def requests_of(
     uploads: UploadsDep,
     limiter: LimiterDep,
     links: TopupLinksDep,
+    prepaid: PrepaidDep,
     identifiers: IdentifiersDep,
     origins: OriginsDep,
     network_keys: NetworkKeysDep,
@@ -215,6 +266,7 @@ async def requests_of(
         uploads=uploads,
         limiter=limiter,
         links=links,
+        prepaid=prepaid,
         identifiers=identifiers,
         origins=origins,
         network_keys=network_keys,
@@ -237,3 +289,9 @@ def check_parts(body: GenerationIn) -> None:
 def seed_of(job_id: JobId) -> int:
     """Without a seed the job's own random tail is one: the same request gives the same picture."""
     return int.from_bytes(job_id[-8:].encode(), "big") & 0xFFFFFFFF
+
+
+def none_free(now: datetime) -> Sequence[NetworkQuota]:
+    """`QuotasOf` whoever has no free images, wherever they come from."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (NetworkQuota("prepaid", 0, day + timedelta(days=1)),)

@@ -425,6 +425,12 @@ class SignedInOut(Shape):
     merged: MergedOut
 
 
+class TokenEndedOut(Shape):
+    """An L402 token that counts no more."""
+
+    ended: bool
+
+
 class SignedOutOut(Shape):
     """What is left after signing out."""
 

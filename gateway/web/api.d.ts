@@ -666,6 +666,11 @@ export interface SuspendedOut {
   going_back: boolean;
 }
 
+/** An L402 token that counts no more. */
+export interface TokenEndedOut {
+  ended: boolean;
+}
+
 /** What a link to top up an account is for. */
 export interface TopupLinkOut {
   account: string;
@@ -773,6 +778,7 @@ type Found<K extends string> =
   K extends `GET /v1/statement` ? StatementOut :
   K extends `POST /v1/visitors` ? VisitorOut :
   K extends `POST /v1/session` ? SignedInOut :
+  K extends `DELETE /v1/l402` ? TokenEndedOut :
   K extends `GET /v1/account` ? AccountOut :
   K extends `GET /v1/session` ? SessionOut :
   K extends `POST /v1/topups` ? TopupOut :

@@ -16,6 +16,7 @@ from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.operators import Operators
 from gateway.auth.people import People
+from gateway.auth.prepaid import Prepaid
 from gateway.auth.sessions import Sessions
 from gateway.auth.sign_in_links import SignInLinks
 from gateway.auth.topup_links import WATCHED_AFTER, TopupLink, TopupLinks
@@ -243,6 +244,10 @@ async def _differences(request: Request) -> Differences:
     return _services(request).payments.differences
 
 
+async def _prepaid(request: Request) -> Prepaid:
+    return _services(request).identity.prepaid
+
+
 async def _open_streams(request: Request) -> OpenStreams:
     return _services(request).streams
 
@@ -291,6 +296,7 @@ OperationsDep: TypeAlias = Annotated[Operations, Depends(_operations)]
 OverviewDep: TypeAlias = Annotated[PaymentOverview, Depends(_overview)]
 ReconciliationDep: TypeAlias = Annotated[Reconciliation, Depends(_reconciliation)]
 DifferencesDep: TypeAlias = Annotated[Differences, Depends(_differences)]
+PrepaidDep: TypeAlias = Annotated[Prepaid, Depends(_prepaid)]
 OpenStreamsDep: TypeAlias = Annotated[OpenStreams, Depends(_open_streams)]
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 from gateway.auth.authentication import Authenticator
 from gateway.auth.identity import NetworkKeys, VisitorTokens
+from gateway.auth.l402 import Tokens
 from gateway.auth.limits import Limiter
 from gateway.auth.networks import Origins
 from gateway.auth.operators import Operators
 from gateway.auth.people import People
+from gateway.auth.prepaid import Prepaid
 from gateway.auth.sessions import Sessions
 from gateway.auth.sign_in_links import SignInLinks
 from gateway.auth.topup_links import TopupLinks
 from gateway.http.idempotency import IdempotencyKeys
 from gateway.http.request_keys import RequestKeys
 from gateway.wiring.foundation import Foundation
+from rails.payments.service import Payments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,21 @@ class IdentityServices:
     sign_in_links: SignInLinks
     request_keys: RequestKeys
     operators: Operators
+    prepaid: Prepaid
 
 
-def build_identity(base: Foundation) -> IdentityServices:
+def build_identity(base: Foundation, payments: Payments) -> IdentityServices:
     """Everything that says who is asking."""
     settings = base.settings
+    prepaid = Prepaid(
+        Tokens(settings.secret_for("l402-tokens"), settings.public_url),
+        settings.secret_for("l402-holders"),
+        engine=base.engine,
+        payments=payments,
+        clock=base.clock,
+        randomness=secrets.token_bytes,
+        public_url=settings.public_url,
+    )
     visitors = VisitorTokens(
         settings.secret_for("visitor-tokens"),
         base.clock,
@@ -59,6 +73,8 @@ def build_identity(base: Foundation) -> IdentityServices:
         public_url=settings.public_url,
         embedded=settings.embedded,
         ended=sessions,
+        prepaid=prepaid,
+        identifiers=base.identifiers,
     )
     return IdentityServices(
         visitors=visitors,
@@ -79,4 +95,5 @@ def build_identity(base: Foundation) -> IdentityServices:
         ),
         request_keys=RequestKeys(base.pool, settings.secret_for("input-digests")),
         operators=Operators(base.engine, base.clock),
+        prepaid=prepaid,
     )

@@ -51,7 +51,7 @@ async def running_services(
         generation = build_generation(base, payments.payments, stack)
         await generation.queue.ensure_clock()
         await generation.uploads.warm()
-        identity = build_identity(base)
+        identity = build_identity(base, payments.payments)
         mail = build_mail(base, identity.sign_in_links)
         await identity.sessions.refresh()
         news = News(

@@ -77,6 +77,7 @@ class LightningRail:
             maximum={BTC.code: settings.maximum_msat},
             order=20,
             quote_seconds=settings.quote_seconds,
+            payer_learns_secret=True,
         )
 
     # --- Rail ----------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ class CreditPrice(NamedTuple):
     due: Money
     held: bool
     """Whether the rail can hold the money until it is known what becomes of it."""
+    payer_learns_secret: bool
+    """Whether whoever pays learns a secret by it."""
 
 
 class Quoter:
@@ -148,7 +150,11 @@ class Quoter:
                 due = self._priced(rail, spot, credits_, None, None).amount_due
                 least, most = rail.capabilities.minimum[asset.code], rail.capabilities.maximum[asset.code]
                 if least <= due.minor <= most:
-                    found.append(CreditPrice(rail.name, due, isinstance(rail, Holds)))
+                    found.append(
+                        CreditPrice(
+                            rail.name, due, isinstance(rail, Holds), rail.capabilities.payer_learns_secret
+                        )
+                    )
         return found
 
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:

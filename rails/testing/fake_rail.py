@@ -263,6 +263,11 @@ class FakeNetwork:
         )
 
     @staticmethod
+    def secret(reference: str) -> bytes:
+        """What a payer learns by paying."""
+        return hashlib.sha256(b"secret of " + reference.encode()).digest()
+
+    @staticmethod
     def webhook(reference: str, notification_id: str) -> tuple[dict[str, str], bytes]:
         """A signed message about one reference."""
         body = msgspec.json.encode({"id": notification_id, "reference": reference})
@@ -287,6 +292,7 @@ def fake_capabilities(
         maximum={asset.code: 10**15 for asset in assets},
         order=99,
         quote_seconds=900,
+        payer_learns_secret=True,
         refund_to=refund_to,
     )
 
@@ -313,7 +319,11 @@ class FakeRail:
             reference=way.reference,
             uri=f"fake:{way.reference}?amount={amount.decimal()}",
             text=way.reference,
-            details={"address": way.reference, "amount": amount.decimal()},
+            details={
+                "address": way.reference,
+                "amount": amount.decimal(),
+                "payment_hash": hashlib.sha256(self._network.secret(way.reference)).hexdigest(),
+            },
         )
 
     async def observe(self, reference: str) -> Observation:

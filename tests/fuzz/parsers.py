@@ -8,6 +8,8 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_a_catalogue_is_read_or_refused": ("ledger/catalogue.py:read_catalogue",),
     "test_a_token_that_we_did_not_make_is_nobodys": (
         "gateway/auth/identity.py:VisitorTokens.read",
+        "gateway/auth/l402.py:Tokens.read",
+        "gateway/auth/macaroons.py:read_base64",
         "gateway/auth/mail_links.py:MailLinks.read",
         "gateway/auth/topup_links.py:TopupLinks.read",
         "gateway/routes/events.py:FrameIds.read",
@@ -209,6 +211,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
 """`file:name` of each function that the test must reach."""
 
 OTHERWISE: Mapping[str, str] = {
+    "gateway/auth/prepaid.py:Prepaid.challenge": "the payment hash that our own rail has given",
     "gateway/http/request_keys.py:RequestKeys.find": "the log's answer to a command of ours",
     "gateway/routes/direct.py:DirectRoute._read": "the route's own model, which the framework reads alike: test_direct",
     "gateway/routes/subscriptions.py:subscribe": "the log's answer to a command of ours",

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.auth.authentication import Authenticator
 from gateway.auth.identity import VisitorTokens
+from gateway.auth.l402 import NotOurs, Tokens
+from gateway.auth.macaroons import MacaroonUnreadable, read_base64
 from gateway.auth.mail_links import MailLinks
 from gateway.auth.networks import Origins, prefixes
 from gateway.auth.people import People
@@ -65,6 +67,9 @@ def nearly(draw: st.DrawFn) -> str:
     return text[:at] + draw(st.text(st.characters(max_codepoint=255), max_size=4)) + text[at + removed :]
 
 
+L402 = Tokens(SECRET, "https://llamasketch.test")
+
+
 @fuzzed(token=nearly())
 def test_a_token_that_we_did_not_make_is_nobodys(token: str) -> None:
     assert VISITORS.read(token) in (None, ACCOUNT)
@@ -77,6 +82,11 @@ def test_a_token_that_we_did_not_make_is_nobodys(token: str) -> None:
         renewed.expiry_of(token, b"d")
     with contextlib.suppress(Problem):
         assert FRAMES.read(ACCOUNT, token) == 5
+    for credential in (token, f"{token}:{'0' * 64}"):
+        with pytest.raises(NotOurs):
+            L402.read(credential, clock())
+    with contextlib.suppress(MacaroonUnreadable):
+        read_base64(token)
     assert LINKS.allows("GET", token, {"expires": token, "max": "5", "signature": token}) is None
 
 

@@ -120,6 +120,7 @@ async def test_every_answer_is_the_declared_one(open_gateway: Open, tmp_path: Pa
         await of_operators(gateway, answers)
         await of_subscriptions(gateway, answers)
         await of_links(gateway, answers)
+        await of_prepaid_tokens(gateway, answers)
         await of_images(gateway, answers)
         await of_workers(gateway, answers)
         assert set(routes()) - answers.checked == set(NOT_JSON)
@@ -290,6 +291,17 @@ async def of_links(gateway: Gateway, answers: Answers) -> None:
     wanted = {"rail": "fake", "credits": 100, "pay_asset": "USD"}
     opened = await answers.ask(link, "POST /v1/topup-link/topups", json=wanted)
     await answers.ask(link, "GET /v1/topup-link/topups/{topup_id}", topup_id=opened["id"])
+
+
+async def of_prepaid_tokens(gateway: Gateway, answers: Answers) -> None:
+    client, network = gateway.client(), gateway.fake.network
+    refused = await client.post(
+        "/v1/generations", json=generation_request(), headers={"Accept-Payment": "L402"}
+    )
+    _, macaroon, _, invoice, *_ = refused.headers["www-authenticate"].split('"')
+    await network.pay(invoice, network.way(invoice).order.amount_due)
+    paid = {"Authorization": f"L402 {macaroon}:{network.secret(invoice).hex()}"}
+    await answers.ask(client, "DELETE /v1/l402", headers=paid)
 
 
 async def of_images(gateway: Gateway, answers: Answers) -> None:

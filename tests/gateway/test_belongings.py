@@ -216,6 +216,7 @@ DECIDED: dict[str, str] = {
         "a plan is only a person's, whom nobody merges",
     ),
     "GET /v1/auto-topup": "a saved card is only a person's, whom nobody merges",
+    "DELETE /v1/l402": "a token is its holder's, whoever the account has become",
     "GET /v1/statement": "a statement",
     "GET /v1/events": "a place in the stream of events",
     "GET /v1/generations/sessions/{session_id}": "a live session",
@@ -255,6 +256,7 @@ COLUMNS: dict[str, str] = {
     "operators": "people alone are let in, and nobody merges a person",
     "people": "the person",
     "guests": "a recovery code opens nothing any more, and says whose the credits are",
+    "l402_tokens": "the balance that a token names follows the account: see `Prepaid.principal`",
     "ended_sessions": "tokens that were ended, each the account's that it names",
     "session_epochs": "tokens that were ended, each the account's that it names",
 }

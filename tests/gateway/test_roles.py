@@ -28,6 +28,7 @@ class Access(Enum):
     WORKER = "registered workers; 401 for everybody else"
     ONCE = "whoever brings a one-time registration token"
     LINK = "whoever brings a link to top up an account; 403 for everybody else, its owner included"
+    PREPAID = "whoever brings an L402 token; 403 for everybody else, 401 for nobody: see test_l402"
     SIGNED = "whoever brings a signed link; 403 without"
     VERIFIED = "payment rails, by their signature"
     MAILING = "everybody, where mail is sent; 404 where none is, as here: see test_sign_in_links"
@@ -58,6 +59,7 @@ TABLE: dict[str, Access] = {
     "GET /v1/generations/{job_id}": A.OWN,
     "DELETE /v1/generations/{job_id}": A.OWN,
     "GET /v1/generations/{job_id}/image": A.OWN,
+    "DELETE /v1/l402": A.PREPAID,
     "POST /v1/topups": A.ACCOUNT,
     "GET /v1/topups": A.ACCOUNT,
     "GET /v1/topups/{topup_id}": A.OWN,
@@ -263,9 +265,12 @@ def check(access: Access, found: dict[str, tuple[int, str]]) -> None:
             assert allowed == holders, found
             assert {found[role][0] for role in ("visitor", "person")} == {404}, found
             assert found["owner"][0] < 400 or found["owner"][1] in ("no_image", "nothing_to_refund"), found
-        case A.OPERATOR:
-            assert allowed == {"operator"}, found
-            assert {found[role] for role in holders} == {(403, "operators_only")}, found
+        case A.OPERATOR | A.PREPAID:
+            only, code = (
+                ({"operator"}, "operators_only") if access is A.OPERATOR else (set(), "l402_not_allowed")
+            )
+            assert allowed == only, found
+            assert {found[role] for role in holders} == {(403, code)}, found
         case A.WORKER:
             assert allowed == {"worker"}, found
         case A.MAILING:
