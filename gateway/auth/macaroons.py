@@ -41,11 +41,6 @@ class Macaroon:
         unsigned = cls(location, identifier, tuple(caveats), b"")
         return cls(location, identifier, tuple(caveats), unsigned.chained(root_key))
 
-    def narrowed(self, caveat: bytes) -> Macaroon:
-        """The same with one more caveat: its holder can do that without us."""
-        signature = _hmac(self.signature, caveat)
-        return Macaroon(self.location, self.identifier, (*self.caveats, caveat), signature)
-
     def chained(self, root_key: bytes) -> bytes:
         """The signature that identifier and caveats have under a root key."""
         signature = _hmac(_hmac(_KEY_GENERATOR, root_key), self.identifier)

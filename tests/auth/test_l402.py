@@ -21,6 +21,7 @@ from gateway.auth.l402 import (
     wanted_credits,
 )
 from gateway.auth.macaroons import Macaroon, read_base64
+from tests.auth.test_macaroons import narrowed as with_caveat
 from tests.ledger.world import NOON
 
 PREIMAGE = b"p" * 32
@@ -37,7 +38,7 @@ def credential(token: str = SENT, preimage: bytes = PREIMAGE) -> str:
 def narrowed(*caveats: str) -> str:
     macaroon: Macaroon = read_base64(SENT)
     for caveat in caveats:
-        macaroon = macaroon.narrowed(caveat.encode())
+        macaroon = with_caveat(macaroon, caveat.encode())
     return base64.b64encode(macaroon.encode()).decode()
 
 

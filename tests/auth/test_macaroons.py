@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,12 @@ def minted(*caveats: bytes, key: bytes = KEY) -> Macaroon:
     return Macaroon.mint(
         key, location=b"http://mybank/", identifier=b"we used our secret key", caveats=caveats
     )
+
+
+def narrowed(macaroon: Macaroon, caveat: bytes) -> Macaroon:
+    """With one more caveat, as its holder adds it without us."""
+    signature = hmac.new(macaroon.signature, caveat, hashlib.sha256).digest()
+    return Macaroon(macaroon.location, macaroon.identifier, (*macaroon.caveats, caveat), signature)
 
 
 @pytest.mark.parametrize("caveats", PUBLISHED)
@@ -48,12 +56,12 @@ def test_what_is_written_is_read_again(caveats: list[bytes], identifier: bytes) 
 
 
 def test_whoever_holds_one_may_narrow_it_and_nobody_may_take_a_caveat_away() -> None:
-    narrowed = minted(b"until=5").narrowed(b"until=4")
-    assert narrowed.is_genuine(KEY)
-    assert narrowed == minted(b"until=5", b"until=4")
-    wider = Macaroon(narrowed.location, narrowed.identifier, narrowed.caveats[:1], narrowed.signature)
+    found = narrowed(minted(b"until=5"), b"until=4")
+    assert found.is_genuine(KEY)
+    assert found == minted(b"until=5", b"until=4")
+    wider = Macaroon(found.location, found.identifier, found.caveats[:1], found.signature)
     assert not wider.is_genuine(KEY)
-    assert not narrowed.is_genuine(b"another key")
+    assert not found.is_genuine(b"another key")
 
 
 @given(st.binary(max_size=400))
