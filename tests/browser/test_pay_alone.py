@@ -152,7 +152,7 @@ async def given_back(visitor: Visitor, topup: str) -> None:
 ENDS: list[tuple[str, End, list[str]]] = [
     ("cancelled before", cancelled_before, ["Cancelled", "No money was taken"]),
     ("cancelled while held", cancelled_while_held, ["Cancelled", "10.24 sats went back to your wallet"]),
-    ("closed unpaid", closed_unpaid, ["not paid in time", "No money was taken"]),
+    ("closed unpaid", closed_unpaid, ["Not paid in time", "No money was taken"]),
 ]
 
 

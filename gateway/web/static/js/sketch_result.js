@@ -96,10 +96,11 @@ const ENDS = {
 
 /** @param {{now: any}} props */
 function Over({ now }) {
-  const [title, text] = ENDS[now.state] ?? ENDS.failed;
+  const unpaid = now.topup?.received.length === 0 && (now.state === "failed" || now.state === "expired");
+  const [title, text] = unpaid ? ["Not paid in time", ""] : ENDS[now.state] ?? ENDS.failed;
   const retry = now.state === "failed" || now.state === "expired" || now.state === "cancelled";
   return html`<div class="ending" role="status">
-    <span class=${`tag ${now.state === "blocked" ? "tag-warn" : "tag-good"}`}><${Icon} name="check" />Not charged</span>
+    <span class=${`tag ${now.state === "blocked" ? "tag-warn" : "tag-good"}`}><${Icon} name="check" />${now.topup?.credited > 0 ? "Yours as a credit" : "Not charged"}</span>
     <h2>${title}</h2><p class="muted">${now.message ?? text}</p>
     ${now.topup !== undefined && now.topup !== null ? html`<p class="hint">${moneyBack(now.topup)}</p>` : now.unheld ? html`<p class="hint">No credit was held for it.</p>`
       : html`<p class="hint">The held credit went back. <a href=${`/account?reference=${now.id}#statement`}>See the release in your statement</a></p>`}
