@@ -10,10 +10,12 @@ from playwright.async_api import Route, expect
 from rails.contract import PaymentRequestStatus
 from tests.browser import worker
 from tests.browser.conftest import Arrive, Visitor
-from tests.browser.test_plans import SIZES, looks_well
+from tests.browser.test_plans import looks_well
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
+SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
+"""The invoice has to be read by a camera on both."""
 LINE = ((0.2, 0.2), (0.8, 0.8), (0.3, 0.7))
 PRICE = "Paint this for 10.24 sats"
 
