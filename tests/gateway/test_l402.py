@@ -16,6 +16,7 @@ from gateway.database.tables import l402_tokens
 from ledger.money import Money
 from rails.payments.service import Payments
 from tests.gateway.stack import Gateway, generation_request
+from tests.waiting import until
 
 OPTS_IN = {"Accept-Payment": "L402"}
 HEADER = re.compile(r'L402 macaroon="([^"]+)", invoice="([^"]+)", version="0", token="([^"]+)"')
@@ -111,9 +112,11 @@ async def test_who_has_not_opted_in_uses_the_allowance_and_then_gets_a_plain_402
     assert opted.json()["code"] == "insufficient_credits"
     await pay(gateway, invoice)
     # The balance is the visitor's own: the same request goes on by its own token as well.
-    async with asyncio.timeout(20):
-        while (await asked(client, "visitor")).status_code != 202:
-            await asyncio.sleep(0)
+    await until(
+        lambda: asked(client, "visitor"),
+        lambda answer: answer.status_code == 202,
+        "the request goes on by the visitor's own token",
+    )
     assert (await gateway.client().post("/v1/generations", json=generation_request())).status_code == 401
 
 
@@ -126,9 +129,11 @@ async def test_one_challenge_is_open_to_whoever_asks_and_is_given_again(gateway:
     more = await asked(client, "same", **{"Accept-Payment": "L402;credits=7"})
     assert challenged(more) != challenged(answers[0])
     await pay(gateway, challenged(answers[0])[1])
-    async with asyncio.timeout(20):
-        while challenged(await asked(client, "same")) == challenged(answers[0]):
-            await asyncio.sleep(0)
+    await until(
+        lambda: asked(client, "same"),
+        lambda answer: challenged(answer) != challenged(answers[0]),
+        "what was paid is not asked for again",
+    )
 
 
 async def test_a_network_has_so_many_open_and_no_more(gateway: Gateway) -> None:
