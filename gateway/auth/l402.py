@@ -15,7 +15,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -86,15 +86,16 @@ class Grant:
 class Tokens:
     """Mints tokens, and reads credentials."""
 
-    def __init__(self, secret: bytes, location: str) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, location: str, *, older: Sequence[bytes] = ()) -> None:
+        """`older` secrets still prove what was minted with them: tokens last longer than secrets may."""
+        self._secrets = (secret, *older)
         self._location = location.encode()
 
     def mint(self, token: TokenId, *, valid_until: datetime) -> str:
         """The token in base64; the same again for the same id and time."""
         identifier = token.encode()
         macaroon = Macaroon.mint(
-            self._root_key(identifier),
+            _root_key(self._secrets[0], identifier),
             location=self._location,
             identifier=identifier,
             caveats=(
@@ -115,7 +116,8 @@ class Tokens:
         except MacaroonUnreadable as error:
             raise NotOurs(f"the macaroon cannot be read: {error}") from error
         found = _identified(macaroon.identifier)
-        if not macaroon.is_genuine(self._root_key(macaroon.identifier)):
+        roots = [_root_key(secret, macaroon.identifier) for secret in self._secrets]
+        if not any(macaroon.is_genuine(root) for root in roots):
             raise NotOurs("the macaroon is not one of ours")
         paid = hashlib.sha256(bytes.fromhex(preimage)).digest()
         if not hmac.compare_digest(paid, found.payment_hash):
@@ -125,9 +127,10 @@ class Tokens:
             raise NotOurs("the token's time is over")
         return Grant(found.token_id, found.payment_hash, capabilities, valid_until)
 
-    def _root_key(self, identifier: bytes) -> bytes:
-        """One for each token. From the secret: whoever reads our tables can mint nothing."""
-        return hmac.new(self._secret, identifier, hashlib.sha256).digest()
+
+def _root_key(secret: bytes, identifier: bytes) -> bytes:
+    """One for each token. From the secret: whoever reads our tables can mint nothing."""
+    return hmac.new(secret, identifier, hashlib.sha256).digest()
 
 
 def challenge(token: str, invoice: str) -> str:

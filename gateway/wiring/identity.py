@@ -45,7 +45,11 @@ def build_identity(base: Foundation, payments: Payments) -> IdentityServices:
     """Everything that says who is asking."""
     settings = base.settings
     prepaid = Prepaid(
-        Tokens(settings.secret_for("l402-tokens"), settings.public_url),
+        Tokens(
+            settings.secret_for("l402-tokens"),
+            settings.public_url,
+            older=settings.older_secrets_for("l402-tokens"),
+        ),
         settings.secret_for("l402-holders"),
         engine=base.engine,
         payments=payments,

@@ -110,6 +110,13 @@ def test_a_macaroon_of_somebody_else_or_of_another_token_is_refused() -> None:
         TOKENS.read(credential(base64.b64encode(short.encode()).decode()), NOON)
 
 
+def test_a_token_outlives_the_secret_that_it_was_minted_with_for_as_long_as_that_is_kept() -> None:
+    newer = Tokens(b"n" * 32, "https://llamasketch.test", older=[b"s" * 32])
+    assert newer.read(credential(), NOON).token_id == TOKEN.token_id
+    with pytest.raises(NotOurs):
+        Tokens(b"n" * 32, "https://llamasketch.test").read(credential(), NOON)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
