@@ -216,7 +216,6 @@ DECIDED: dict[str, str] = {
         "a plan is only a person's, whom nobody merges",
     ),
     "GET /v1/auto-topup": "a saved card is only a person's, whom nobody merges",
-    "DELETE /v1/l402": "a token is its holder's, whoever the account has become",
     "GET /v1/statement": "a statement",
     "GET /v1/events": "a place in the stream of events",
     "GET /v1/generations/sessions/{session_id}": "a live session",
