@@ -9,7 +9,7 @@ that it is time to ask. Powers that not every rail has are small protocols of th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -206,6 +206,8 @@ class Notification:
     """Where to go on listening after this notification has been dealt with."""
     notification_id: str | None = None
     """The message's own id, for deduplication (a webhook event id)."""
+    look: bool = True
+    """False: nothing of ours changed; only the cursor is to move on, past what others have on the same account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +237,9 @@ class Capabilities:
     payer_learns_secret: bool = False
     """Whether paying tells the payer the secret whose SHA-256 is `payment_hash` among the instructions' details, in
     hex. `text` is then what a program can pay."""
+    asked_in: Mapping[str, int] = field(default_factory=dict)
+    """What people are asked to pay is a whole multiple of this many minor units, by asset code; of others, of one.
+    Of what arrives every minor unit counts."""
     refund_to: RefundTo | None = None
     """Where money is sent back to; None if that is for an operator to find out. A rail without `Refunds` names
     it, too, if an operator can send money there by hand."""
@@ -281,6 +286,14 @@ class Expiry(Protocol):
 
     async def cancel(self, reference: str) -> Observation:
         """Close an unpaid payment request. Idempotent; money already there wins."""
+
+
+@runtime_checkable
+class NoticesOutages(Protocol):
+    """A rail that notices by itself, while it listens, that its other side has gone."""
+
+    async def outage(self) -> Health:
+        """Wait until the other side has just been lost, and say so. Its return is found by asking `health`."""
 
 
 @runtime_checkable

@@ -46,10 +46,17 @@ class Quote:
     price: PackPrice
 
 
-def quote_credits(wanted: int, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
-    """The least amount that buys `wanted` credits."""
+def up_to_step(amount: Money, step: int) -> Money:
+    """The least multiple of `step` minor units that is no less than `amount`."""
+    return Money(-(-amount.minor // step) * step, amount.asset)
+
+
+def quote_credits(
+    wanted: int, spot: SpotRate, price: PackPrice, now: datetime, seconds: int, step: int
+) -> Quote:
+    """The least amount, in whole steps, that buys `wanted` credits."""
     return Quote(
-        amount_due=amount_up(wanted, spot.rate, price),
+        amount_due=up_to_step(amount_up(wanted, spot.rate, price), step),
         credits=wanted,
         rate=spot.rate,
         source=spot.source,
@@ -58,9 +65,12 @@ def quote_credits(wanted: int, spot: SpotRate, price: PackPrice, now: datetime, 
     )
 
 
-def quote_amount(amount: Money, spot: SpotRate, price: PackPrice, now: datetime, seconds: int) -> Quote:
-    """What `amount`, in the asset to pay with or in USD, buys; credits round down."""
-    due = amount if amount.asset == spot.rate.source else spot.rate.inverse().convert_up(amount)
+def quote_amount(
+    amount: Money, spot: SpotRate, price: PackPrice, now: datetime, seconds: int, step: int
+) -> Quote:
+    """What `amount`, in the asset to pay with or in USD, buys; it rounds up to whole steps, credits round down."""
+    in_asset = amount if amount.asset == spot.rate.source else spot.rate.inverse().convert_up(amount)
+    due = up_to_step(in_asset, step)
     return Quote(
         amount_due=due,
         credits=credits_down(due, spot.rate, price),
@@ -72,11 +82,11 @@ def quote_amount(amount: Money, spot: SpotRate, price: PackPrice, now: datetime,
 
 
 def quote_purchase(
-    purchase: Purchase, spot: SpotRate, price: PackPrice, now: datetime, seconds: int
+    purchase: Purchase, spot: SpotRate, price: PackPrice, now: datetime, seconds: int, step: int
 ) -> Quote:
-    """The least amount that is worth the price of a purchase. `price` is that of plain credits."""
+    """The least amount, in whole steps, that is worth the price of a purchase. `price` is that of plain credits."""
     return Quote(
-        amount_due=price_in(purchase, spot.rate),
+        amount_due=up_to_step(price_in(purchase, spot.rate), step),
         credits=purchase.credits,
         rate=spot.rate,
         source=spot.source,

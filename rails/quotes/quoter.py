@@ -13,8 +13,18 @@ from rails.contract import Health, Holds, Rail
 from rails.domain.pricing import PackPrice, amount_up
 from rails.domain.purchases import Purchase
 from rails.domain.refusals import AmountTooLarge, AmountTooSmall, AssetNotAccepted, RailClosed, TopupUnclear
-from rails.quotes.quote import Quote, Rates, SpotRate, quote_amount, quote_credits, quote_purchase
+from rails.quotes.quote import (
+    Quote,
+    Rates,
+    SpotRate,
+    quote_amount,
+    quote_credits,
+    quote_purchase,
+    up_to_step,
+)
 from rails.quotes.rates import rate_to_usd
+
+UNREACHABLE = "This payment method is not reachable at the moment."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +83,9 @@ class Quoter:
             raise RailClosed(rail=rail.name, reason=self._rates.why_not(asset))
         quote = self._priced(rail, spot, wanted, amount, purchase)
         least, most = self._least(rail, asset, spot), rail.capabilities.maximum[asset.code]
-        if (purchase is None and quote.credits < 1) or quote.amount_due.minor < least:
+        # What was named in the asset itself is compared as it was named: rounding up makes no amount enough.
+        named = quote.amount_due if amount is None or amount.asset != asset else amount
+        if (purchase is None and quote.credits < 1) or named.minor < least:
             raise AmountTooSmall(minimum_minor=least, asset=asset.code)
         if quote.amount_due.minor > most or quote.credits > self._limits.credits_max:
             raise AmountTooLarge(maximum_minor=most, asset=asset.code, credits_max=self._limits.credits_max)
@@ -81,8 +93,10 @@ class Quoter:
 
     def _least(self, rail: Rail, asset: Asset, spot: SpotRate | None) -> int:
         """In the asset's minor units. Whoever asks for this much is not refused: it also buys a credit."""
-        least = rail.capabilities.minimum[asset.code]
-        return least if spot is None else max(least, amount_up(1, spot.rate, self._price).minor)
+        least, step = Money(rail.capabilities.minimum[asset.code], asset), _step(rail, asset)
+        if spot is not None:
+            least = max(least, amount_up(1, spot.rate, self._price), key=lambda amount: amount.minor)
+        return up_to_step(least, step).minor
 
     def _priced(
         self,
@@ -93,18 +107,19 @@ class Quoter:
         purchase: Purchase | None,
     ) -> Quote:
         now, seconds = self._clock(), rail.capabilities.quote_seconds
+        step = _step(rail, spot.rate.source)
         if purchase is not None:
             if wanted is not None or amount is not None:
                 raise TopupUnclear
-            return quote_purchase(purchase, spot, self._price, now, seconds)
+            return quote_purchase(purchase, spot, self._price, now, seconds, step)
         if (wanted is None) == (amount is None):
             raise TopupUnclear
         if wanted is not None:
-            return quote_credits(max(wanted, 0), spot, self._price, now, seconds)
+            return quote_credits(max(wanted, 0), spot, self._price, now, seconds, step)
         assert amount is not None
         if amount.asset not in (USD, spot.rate.source):
             raise AssetNotAccepted(asset=amount.asset.code)
-        return quote_amount(Money(max(amount.minor, 0), amount.asset), spot, self._price, now, seconds)
+        return quote_amount(Money(max(amount.minor, 0), amount.asset), spot, self._price, now, seconds, step)
 
     def rails_json(self, rails: Iterable[Rail], health: Mapping[str, Health]) -> dict[str, Any]:
         """The body of `GET /v1/rails`."""
@@ -126,7 +141,7 @@ class Quoter:
                 spot = self._rates.spot(asset)
                 if spot is None:
                     continue
-                due = spot.rate.inverse().convert_up(Money(usd_minor, USD))
+                due = up_to_step(spot.rate.inverse().convert_up(Money(usd_minor, USD)), _step(rail, asset))
                 capabilities = rail.capabilities
                 if capabilities.minimum[asset.code] <= due.minor <= capabilities.maximum[asset.code]:
                     found.append((rail.name, due))
@@ -160,7 +175,7 @@ class Quoter:
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:
         capabilities = rail.capabilities
         priced = [asset for asset in capabilities.assets if self._rates.spot(asset) is not None]
-        reason = None if health.ok else "This payment method is not reachable at the moment."
+        reason = None if health.ok else UNREACHABLE
         if reason is None and not priced:
             reason = self._rates.why_not(capabilities.assets[0])
         return {
@@ -180,3 +195,8 @@ class Quoter:
             "reason": reason,
             "quote_seconds": capabilities.quote_seconds,
         }
+
+
+def _step(rail: Rail, asset: Asset) -> int:
+    """In the asset's minor units."""
+    return rail.capabilities.asked_in.get(asset.code, 1)

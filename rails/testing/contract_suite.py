@@ -73,6 +73,7 @@ class RailContract(PurchaseContract):
         assert capabilities.quote_seconds > 0
         for asset in capabilities.assets:
             assert 0 < capabilities.minimum[asset.code] <= capabilities.maximum[asset.code]
+            assert capabilities.maximum[asset.code] % capabilities.asked_in.get(asset.code, 1) == 0
 
     async def test_below_the_least_is_refused_with_the_least_which_is_accepted(self, world: World) -> None:
         async with Core.on(world) as core:
@@ -86,6 +87,7 @@ class RailContract(PurchaseContract):
                 topup = await core.open(amount=least)
                 assert topup.amount_due == least
                 assert topup.credits >= 1
+                assert least.minor % core.rail.capabilities.asked_in.get(asset.code, 1) == 0
 
     async def test_opening_gives_instructions_and_an_open_status(self, harness: RailHarness) -> None:
         instructions = await harness.open()

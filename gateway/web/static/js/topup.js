@@ -44,7 +44,7 @@ export function ways(offer) {
   return offer.rails.flatMap((rail) => rail.assets.map((one) => ({
     rail: rail.name, asset: one.asset, open: rail.open && one.open !== false, reason: rail.reason,
     label: rail.assets.length > 1 ? one.asset : rail.label,
-    hint: HINTS[one.asset] ?? rail.label,
+    hint: `${HINTS[one.asset] ?? rail.label} · from ${money({ amount_minor: one.minimum_minor, asset: one.asset })}`,
     icon: ICONS[one.asset] ?? "dollar",
   })));
 }
@@ -68,6 +68,9 @@ function Amounts({ offer, credits, choose }) {
       ${own !== "" && Number(own) > 0 && html`<span class="amount-price num">${usd(Math.ceil(Number(own) * unit))}</span>`}</label>
   </fieldset>`;
 }
+
+/** What a refusal says, with the least amount where that is what it is about. @param {Problem} problem */
+const said = (problem) => (problem.code === "amount_too_small" ? `${problem.message} It is ${money({ amount_minor: problem.body.minimum_minor, asset: problem.body.asset })}.` : problem.message);
 
 /** What is bought, in place of a number of images. @param {{buy: Buy}} props */
 const Bought = ({ buy }) => html`<div class="bought"><p class="bought-title">${buy.title}</p><p class="bought-price num">${usd(buy.usd_minor)}</p>
@@ -210,7 +213,8 @@ export function TopUp({ id: firstId, reason, credits: wanted, buy: first, alone,
     } catch (error) {
       if (mine !== attempt.current) return;
       setWay(null);
-      setProblem(error instanceof Problem ? error.message : "That did not work. Please try again.");
+      if (error instanceof Problem && error.code === "rail_closed") loadRails().catch(() => {});
+      setProblem(error instanceof Problem ? said(error) : "That did not work. Please try again.");
     }
   };
   // After the next render: what is picked then knows what is bought again.
