@@ -292,7 +292,7 @@ MET: Mapping[str, Answer] = {
     "too_many_open_payments": _met(429, "Too many open payments", "limit"),
     "queue_full": _met(503, "Queue full"),
     "no_worker_can_serve": _met(503, "No worker available", "graph"),
-    "rail_closed": _met(503, "Payment method closed", "rail", "reason"),
+    "rail_closed": _met(503, "Payment method closed", "rail", "reason", "others"),
 }
 """Refusals that a client can meet. Their texts are the refusals' own messages."""
 

@@ -13,7 +13,7 @@ class UnknownRail(Refusal):
 
 
 class RailClosed(Refusal):
-    """Details: `rail` and `reason`."""
+    """Details: `rail`, `reason`, and `others`: the rails that are open now."""
 
     code = "rail_closed"
     message = "This payment method is closed at the moment."

@@ -59,10 +59,13 @@ class LndClient:
 
     # --- the node ------------------------------------------------------------------------------
 
-    async def require_active(self) -> None:
-        """Raise `RailUnavailable` unless the node is ready for calls. Needs no macaroon."""
+    async def require_active(self, *, wait_ms: int | None = None) -> None:
+        """Raise `RailUnavailable` unless the node is ready for calls, and says so in time. Needs no macaroon."""
         answer = await self._connection.call(
-            lambda stubs: stubs.state.GetState, stateservice.GetStateRequest(), method="GetState"
+            lambda stubs: stubs.state.GetState,
+            stateservice.GetStateRequest(),
+            method="GetState",
+            wait_ms=wait_ms,
         )
         if answer.state != stateservice.SERVER_ACTIVE:
             states = {number: name for name, number in stateservice.WalletState.items()}
@@ -158,7 +161,7 @@ class LndClient:
                     index_offset=offset, num_max_invoices=PAGE_SIZE, pending_only=pending_only
                 ),
                 method="ListInvoices",
-                seconds=60,
+                wait_ms=60_000,
             )
             for message in answer.invoices:
                 yield from_wire(message)

@@ -67,13 +67,15 @@ class Connection:
         self._retired: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger()
 
-    async def call(self, pick: Pick, request: Any, *, method: str, seconds: int | None = None) -> Any:
-        """One unary call, `seconds` long at most. Raises `RailUnavailable` or an `LndRefused`."""
+    async def call(self, pick: Pick, request: Any, *, method: str, wait_ms: int | None = None) -> Any:
+        """One unary call, `wait_ms` long at most. Raises `RailUnavailable` or an `LndRefused`."""
         live = self._current()
         await _reconnected(live.channel)
         try:
             answer: Awaitable[Any] = pick(live.stubs)(
-                request, timeout=seconds or self._deadline_seconds, metadata=live.metadata
+                request,
+                timeout=self._deadline_seconds if wait_ms is None else wait_ms * 0.001,
+                metadata=live.metadata,
             )
             return _read(await answer, method)
         except grpc.aio.AioRpcError as error:

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from lndgrpc.compiled import lightning_pb2 as ln
 
 from ledger.identifiers import PaymentId
 from rails.contract import RailUnavailable
+from rails.lightning.errors import CredentialRefused
 
 INVOICE_METHODS = frozenset(
     {
@@ -69,6 +71,10 @@ class CredentialFiles:
 
     certificate: Path
     macaroon: Path
+    allowed: frozenset[str] = frozenset()
+    """The methods that the macaroon may allow."""
+    strict: bool = False
+    """Whether a macaroon that allows more, or that is none, is not used at all."""
 
     def versions(self) -> tuple[Version, Version]:
         """Changes when either file does. Raises `RailUnavailable` if one is missing."""
@@ -79,8 +85,24 @@ class CredentialFiles:
         return _read(self.certificate)
 
     def read_macaroon(self) -> bytes:
-        """The macaroon as LND writes it. Raises `RailUnavailable`."""
-        return _read(self.macaroon)
+        """The macaroon as LND writes it. Raises `RailUnavailable`, and `CredentialRefused` if it may not be used.
+
+        It is looked at whenever it is read: another one may have been put in its place while we run.
+        """
+        macaroon = _read(self.macaroon)
+        try:
+            beyond = too_broad(macaroon, self.allowed)
+        except ValueError:
+            beyond = []  # the node says what is wrong with it
+            if self.strict:
+                raise CredentialRefused(f"{self.macaroon.name} is not a macaroon of LND") from None
+        if beyond and self.strict:
+            raise CredentialRefused(
+                f"{self.macaroon.name} allows more than it should ({', '.join(beyond[:5])} …)"
+            )
+        if beyond and self.allowed:
+            structlog.get_logger().warning("lightning_macaroon_too_broad", file=self.macaroon.name)
+        return macaroon
 
 
 def permissions(macaroon: bytes) -> frozenset[Permission]:
@@ -130,6 +152,11 @@ class Preimages:
         """The payment hash of one payment: public."""
         return hashlib.sha256(self.of(payment_id)).digest()
 
+    @staticmethod
+    def may_be_ours(memo: str) -> bool:
+        """Whether a memo names a payment as ours do. On a shared node others have invoices, too."""
+        return _PAYMENT_ID.search(memo) is not None
+
     def found_in(self, memo: str, payment_hash: str) -> bytes | None:
         """The preimage for an invoice of ours, by the payment id in its memo."""
         for payment_id in _PAYMENT_ID.findall(memo):
@@ -145,7 +172,12 @@ def read_preimage_key(path: Path, *, create: bool) -> bytes:
     Losing it loses the held invoices of that moment (they go back to their payers), no settled money.
     """
     if create and not path.exists():
-        _create(path)
+        try:
+            _create(path)
+        except OSError:
+            raise ValueError(
+                f"LIGHTNING_PREIMAGE_KEY: {path} cannot be made; name a file in a folder that may be written"
+            ) from None
     try:
         return bytes.fromhex(path.read_text().strip())
     except OSError:

@@ -58,6 +58,7 @@ _MEANINGS: tuple[tuple[str, type[RailError]], ...] = (
     ("macaroon", CredentialRefused),
     ("verification failed", CredentialRefused),
     ("encoding/hex", CredentialRefused),
+    ("unmarshal v2", CredentialRefused),
     ("wallet locked", RailUnavailable),
     ("wallet not created", RailUnavailable),
     ("waiting to start", RailUnavailable),

@@ -5,6 +5,8 @@ and a sweep notices whatever left the node's list of pending invoices unannounce
 canceled, or lost on the way). The cursor is `<add_index>:<settle_index>`. LND gives no backlog
 for an index of 0, so while one is 0 all invoices are paged instead.
 
+On a node that others use, too, their invoices only move the cursor on: what names no payment as ours do is not ours.
+
 Every (re)connection begins with a notification about nothing in particular: look at all that is pending.
 """
 
@@ -21,7 +23,9 @@ import structlog
 from ledger.cancelling import end_tasks
 from rails.contract import Notification, RailError, RailProtocolError, RailUnavailable
 from rails.lightning.client import LndClient
+from rails.lightning.credentials import Preimages
 from rails.lightning.invoices import Invoice, InvoiceState
+from rails.outages import Outages
 
 NOTIFICATIONS_WAITING_MAX = 1000
 _CURSOR = re.compile(r"([0-9]{1,20}):([0-9]{1,20})")
@@ -35,9 +39,13 @@ class Pace:
 
     retry_ms: int = 250
     """Between attempts to reach the node again."""
+    beat_ms: int = 500
+    """Between questions whether the node is still there: a connection may be up and nobody behind it."""
+    beat_wait_ms: int = 2_000
+    """How long it may take to answer one. Together with `beat_ms`, an outage is noticed in less than 3 s."""
     first_sweep_ms: int = 1_000
     sweep_ms: int = 10_000
-    followed_max: int = 500
+    followed_max: int = 2_000
     """Hold invoices followed by a stream each; what is beyond is left to the sweep."""
 
 
@@ -72,6 +80,7 @@ class Listener:
     """Turns the node's streams into notifications."""
 
     def __init__(self, client: LndClient, pace: Pace) -> None:
+        self.outages = Outages()
         self._client = client
         self._pace = pace
         self._log = structlog.get_logger()
@@ -81,6 +90,7 @@ class Listener:
         out: asyncio.Queue[Notification] = asyncio.Queue(NOTIFICATIONS_WAITING_MAX)
         ended = asyncio.Event()
         following = asyncio.create_task(self._follow_until(ended, Position.parse(cursor), out))
+        beating = asyncio.create_task(self._beat())
         try:
             while True:
                 waiting = asyncio.create_task(out.get())
@@ -94,7 +104,16 @@ class Listener:
         finally:
             # A task group that fails while it is being cancelled tells of the failure only: say it twice.
             ended.set()
-            await end_tasks([following])
+            await end_tasks([following, beating])
+
+    async def _beat(self) -> None:
+        """Ask again and again whether the node is there."""
+        while True:
+            await asyncio.sleep(self._pace.beat_ms * 0.001)
+            try:
+                await self._client.require_active(wait_ms=self._pace.beat_wait_ms)
+            except RailError as error:
+                self.outages.notice(str(error))
 
     async def _follow_until(
         self, ended: asyncio.Event, position: Position, out: asyncio.Queue[Notification]
@@ -107,6 +126,7 @@ class Listener:
                 await _Session(self._client, self._pace, position, out).run()
             except* RailError as group:
                 reasons = sorted({str(error) for error in _leaves(group)})
+                self.outages.notice("; ".join(reasons))
                 if reasons != reported:  # an outage is one line, not one per attempt
                     self._log.warning("lightning_stream_lost", reasons=reasons)
                 reported = reasons
@@ -143,6 +163,8 @@ class _Session:
             async for invoice in invoices:
                 top.add_index = max(top.add_index, invoice.add_index)
                 top.settle_index = max(top.settle_index, invoice.settle_index)
+                if not Preimages.may_be_ours(invoice.memo):
+                    continue
                 if invoice.state is InvoiceState.OPEN:
                     opened[invoice.payment_hash] = invoice
                 elif invoice.state is not InvoiceState.CANCELED:
@@ -162,11 +184,16 @@ class _Session:
                     position.add_index = invoice.add_index
                 elif invoice.state is InvoiceState.SETTLED:
                     position.settle_index = max(position.settle_index, invoice.settle_index)
-                if invoice.state in PENDING:
+                ours = Preimages.may_be_ours(invoice.memo)
+                if ours and invoice.state in PENDING:
                     self._pending(group, invoice)
-                if invoice.state is not InvoiceState.OPEN:
-                    cursor = str(position) if position.has_backlog else None
+                if invoice.state is InvoiceState.OPEN:
+                    continue
+                cursor = str(position) if position.has_backlog else None
+                if ours:
                     await self.out.put(Notification(reference=invoice.payment_hash, cursor=cursor))
+                elif cursor is not None:
+                    await self.out.put(Notification(reference=None, cursor=cursor, look=False))
         raise RailUnavailable("the Lightning node ended its stream of invoices")
 
     def _pending(self, group: asyncio.TaskGroup, invoice: Invoice) -> None:
@@ -206,7 +233,8 @@ class _Session:
         now: dict[str, Invoice] = {}
         async with aclosing(self.client.pages(oldest - 1, pending_only=True)) as invoices:
             async for invoice in invoices:
-                now[invoice.payment_hash] = invoice
+                if Preimages.may_be_ours(invoice.memo):
+                    now[invoice.payment_hash] = invoice
         added_meanwhile = {key: one for key, one in self.pending.items() if key not in before}
         self.pending = {**added_meanwhile, **now}
         for payment_hash in before.keys() - now.keys():

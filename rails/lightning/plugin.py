@@ -95,7 +95,9 @@ class LightningPlugin:
         require(SETTINGS, environ, production=context.production)
         environ = given(environ)
         certificate = Path(environ["LND_TLS_CERT"])
-        files = CredentialFiles(certificate, Path(environ["LND_MACAROON"]))
+        files = CredentialFiles(
+            certificate, Path(environ["LND_MACAROON"]), INVOICE_METHODS, strict=context.production
+        )
         _check_macaroon("LND_MACAROON", files.macaroon, INVOICE_METHODS, production=context.production)
         key_path = Path(environ.get("LIGHTNING_PREIMAGE_KEY") or files.macaroon.with_name("preimage.key"))
         preimages = Preimages(read_preimage_key(key_path, create=not context.production))
@@ -111,7 +113,9 @@ class LightningPlugin:
         refund_path = environ.get("LND_REFUND_MACAROON")
         if not refund_path:
             return LightningRail(client, preimages, throttle, context.clock, settings)
-        refund_files = CredentialFiles(certificate, Path(refund_path))
+        refund_files = CredentialFiles(
+            certificate, Path(refund_path), REFUND_METHODS, strict=context.production
+        )
         _check_macaroon(
             "LND_REFUND_MACAROON", refund_files.macaroon, REFUND_METHODS, production=context.production
         )

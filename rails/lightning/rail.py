@@ -32,6 +32,8 @@ from rails.lightning.listening import Listener, Pace
 from rails.lightning.observing import observe
 from rails.lightning.throttle import Throttle
 
+MSAT_PER_SAT = 1_000
+"""Some wallets cannot pay, or misread, an invoice with a part of a satoshi: whole ones are asked."""
 DESCRIPTION_BYTES_MAX = 500
 """BOLT11 holds 639 bytes of description; the payment id is added to it."""
 
@@ -48,14 +50,14 @@ class Settings:
     hold_cltv_delta: int = 80
     """Blocks for a hold: LND gives the money back 18 blocks before they are over."""
     cltv_delta: int = 80
-    minimum_msat: int = 1_000
+    minimum_msat: int = MSAT_PER_SAT
     maximum_msat: int = 4_000_000_000
     quote_seconds: int = 900
     pace: Pace = field(default_factory=Pace)
 
 
 class LightningRail:
-    """Money over Lightning. Implements `Rail`, `Expiry` and `Holds`."""
+    """Money over Lightning. Implements `Rail`, `Expiry`, `Holds` and `NoticesOutages`."""
 
     name = "lightning"
 
@@ -74,10 +76,11 @@ class LightningRail:
             assets=(BTC,),
             label="Lightning",
             minimum={BTC.code: settings.minimum_msat},
-            maximum={BTC.code: settings.maximum_msat},
+            maximum={BTC.code: settings.maximum_msat - settings.maximum_msat % MSAT_PER_SAT},
             order=20,
             quote_seconds=settings.quote_seconds,
             payer_learns_secret=True,
+            asked_in={BTC.code: MSAT_PER_SAT},
         )
 
     # --- Rail ----------------------------------------------------------------------------------
@@ -124,6 +127,10 @@ class LightningRail:
         if not info.synced_to_chain:
             return Health(ok=False, detail="the Lightning node is catching up with the chain")
         return Health(ok=True)
+
+    async def outage(self) -> Health:
+        """The node does not answer, has ended its stream, or is not ready."""
+        return await self._listener.outages.next()
 
     async def close(self) -> None:
         """Let go of the channel."""

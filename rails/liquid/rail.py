@@ -38,6 +38,7 @@ from rails.liquid.judging import KnownChain
 from rails.liquid.networks import Network
 from rails.liquid.sightings import Sighting
 from rails.liquid.unblind import Content
+from rails.outages import Outages
 
 NAME: Final = "liquid"
 SCALE: Final = 8
@@ -102,6 +103,7 @@ class LiquidRail:
         self._catching_up: asyncio.Task[None] | None = None
         self._scan: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._outages = Outages()
         self.capabilities = _capabilities(settings)
 
     # --- the contract ---
@@ -176,6 +178,10 @@ class LiquidRail:
             return Health(ok=False, detail=str(error))
         return Health(ok=True)
 
+    async def outage(self) -> Health:
+        """The node could not be read."""
+        return await self._outages.next()
+
     async def close(self) -> None:
         """Stop following and close the connections."""
         tasks = [task for task in (self._task, self._catching_up, self._scan) if task is not None]
@@ -198,6 +204,7 @@ class LiquidRail:
                 await self._follower.refresh()
                 pause = self._settings.interval_seconds
             except RailError as error:
+                self._outages.notice(str(error))
                 self._log.warning("liquid_chain_unavailable", detail=str(error))
                 pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
             except Exception:  # noqa: BLE001 — whatever it was, the next poll may do better

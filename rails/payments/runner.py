@@ -5,8 +5,8 @@
         …
     supervision.report()   # for /health
 
-Per rail: listen (the notification is followed at once, then its cursor is kept), work through the inbox of
-stored notifications, and sweep (health, pending payments, quotes that ran out, money that waits for a rate).
+Per rail: listen (the notification is followed at once, then its cursor is kept), watch its health, work through the
+inbox of stored notifications, and sweep (pending payments, quotes that ran out, money that waits for a rate).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from ledger.clock import Clock
 from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.followups.backoff import Backoff
 from ledger.followups.rows import problem_of
-from rails.contract import Health, Notification, Rail, RailError, RailUnavailable
+from rails.contract import Health, Notification, Rail, RailError, RailUnavailable, ReceiptState
+from rails.payments.health_watch import HealthWatch
+from rails.payments.in_order import InOrder
 from rails.payments.postponing import Place
 from rails.payments.service import Payments, UnknownReference
 from rails.store.port import StoredNotification
@@ -90,6 +92,7 @@ class RailRunner:
         self.unmatched = 0
         self._observed, self._expired, self._priced = Place(), Place(), Place()
         """How far each kind of sweep has come."""
+        self.health = HealthWatch(rail, payments.health, payments.doubted[rail.name])
         self._payments = payments
         self._rail = rail
         self._clock = clock
@@ -102,28 +105,36 @@ class RailRunner:
     async def listen(self) -> None:
         """Follow notifications for ever; reconnect with growing waits."""
         failures = _Failures(self._rules, self._randomness)
-        while True:
-            try:
-                await self._listen_once(failures)
-            except RailError as error:
-                self._log.warning("rail_connection_lost", error=type(error).__name__, detail=str(error))
-            finally:
-                self.listening = False
-            await asyncio.sleep(failures.next_seconds())
+        following = InOrder(self._follow, self._keep_cursor)
+        try:
+            while True:
+                try:
+                    await self._listen_once(failures, following)
+                except RailError as error:
+                    self.health.note(Health(ok=False, detail=str(error)))
+                    self._log.warning("rail_connection_lost", error=type(error).__name__, detail=str(error))
+                finally:
+                    self.listening = False
+                await asyncio.sleep(failures.next_seconds())
+        finally:
+            await following.end()
 
-    async def _listen_once(self, failures: _Failures) -> None:
+    async def _keep_cursor(self, cursor: str) -> None:
+        await self._payments.store.keep_cursor(self._rail.name, cursor)
+
+    async def _listen_once(self, failures: _Failures, following: InOrder) -> None:
         cursor = await self._payments.store.cursor(self._rail.name)
         stream = cast("AsyncGenerator[Notification, None]", self._rail.listen(cursor))
         self.listening = True
         async with aclosing(stream) as notifications:
             async for notification in notifications:
-                await self._follow(notification)
-                if notification.cursor is not None:
-                    await self._payments.store.keep_cursor(self._rail.name, notification.cursor)
+                await following.take(notification)
                 failures.reset()
 
     async def _follow(self, notification: Notification) -> None:
         """Deal with a notification now, or keep it for later: only then may the cursor move on."""
+        if not notification.look:
+            return
         try:
             await self._payments.deal_with(self._rail.name, notification.reference)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the notification must not be lost
@@ -177,38 +188,42 @@ class RailRunner:
             await store.close_notification(notification.id, "done")
 
     async def _set_aside_as(self, notification: StoredNotification, error: Exception) -> str:
-        """`unmatched` if it is about something of ours; what it says of all payments, the sweep asks anyway."""
+        """`unmatched` if it is about something of ours, or about money that fits no payment and must not be forgotten;
+        what it says of all payments, the sweep asks anyway."""
         reference, find = notification.reference, self._payments.store.find
         if reference is None:
             return "done"
         # Whatever else went wrong, the rail has answered about it, or could not.
         known = not isinstance(error, UnknownReference)
-        return UNMATCHED if known or await find(notification.rail, reference) is not None else "done"
+        known = known or await find(notification.rail, reference) is not None
+        return UNMATCHED if known or await self._is_money(reference) else "done"
+
+    async def _is_money(self, reference: str) -> bool:
+        """Whether the rail has money, or may have, under a reference that no payment has."""
+        try:
+            receipts = (await self._rail.observe(reference)).receipts
+        except RailUnavailable:
+            return True
+        except Exception:  # noqa: BLE001 - it knows no such thing, or cannot say what it is
+            return False
+        return any(receipt.state is ReceiptState.SETTLED for receipt in receipts)
 
     # --- sweeping ------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """At once and then periodically: health, pending payments, overdue quotes, unpriced money."""
+        """At once and then periodically: health once more, pending payments, overdue quotes, unpriced money."""
         while True:
             await self.sweep_once()
             await asyncio.sleep(self._rules.sweep_seconds)
 
     async def sweep_once(self) -> None:
         """One round. A part that fails does not keep the others from being done."""
-        name = self._rail.name
-        self._payments.health[name] = await self.ask_health()
+        await self.health.ask()
         for part in (self._catch_up, self._expire_overdue, self._price, self._prune):
             try:
                 await part()
             except Exception as error:  # noqa: BLE001 - the next round tries again
                 self._log.warning("sweep_incomplete", part=part.__name__, error=type(error).__name__)
-
-    async def ask_health(self) -> Health:
-        """The rail's own word, or that it gave none."""
-        try:
-            return await self._rail.health()
-        except Exception as error:  # noqa: BLE001 - any failure to answer is an answer here
-            return Health(ok=False, detail=type(error).__name__)
 
     async def _catch_up(self) -> None:
         """First everything that is pending; afterwards a page per round, in turn."""
@@ -268,6 +283,7 @@ class Supervision:
         if self._keep_rates_fresh is not None:
             self._start("rates", self._keep_rates_fresh)
         for name, runner in self.runners.items():
+            self._start(f"{name}.health", runner.health.run)
             self._start(f"{name}.sweep", runner.sweep)
             self._start(f"{name}.listen", runner.listen)
             self._start(f"{name}.work", runner.work)

@@ -44,6 +44,7 @@ from rails.domain.purchases import Purchase
 from rails.domain.refusals import (
     CannotHold,
     NoWebhooks,
+    RailClosed,
     TooManyOpenPayments,
     UnknownRail,
 )
@@ -56,7 +57,7 @@ from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
 from rails.quotes.quote import Rates
-from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
+from rails.quotes.quoter import UNREACHABLE, CreditPrice, PaymentLimits, Quoter
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
 
@@ -98,6 +99,8 @@ class Payments:
         """The last health of each rail, kept by the runner."""
         self.notification_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
         """Set whenever a notification was stored for a rail."""
+        self.doubted: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
+        """Set whenever a rail did not answer: how it is should be asked."""
         self.limits = limits or PaymentLimits()
         self.refused = RefusedNotifications(clock)
         """Webhooks that were not kept, and why."""
@@ -143,7 +146,12 @@ class Payments:
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = asset_of(chosen, pay_asset)
-        quote = await self._quoter.quote(chosen, asset, wanted, amount, purchase)
+        if not self.health.get(rail, Health(ok=True)).ok:
+            raise RailClosed(rail=rail, reason=UNREACHABLE, others=self._open_rails())
+        try:
+            quote = await self._quoter.quote(chosen, asset, wanted, amount, purchase)
+        except RailClosed as closed:
+            raise RailClosed(**closed.details, others=self._open_rails(but=rail)) from None
         most = await self._require_place(account_id, by_link=link is not None)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
         try:
@@ -226,7 +234,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with _in_time(self.limits.rail_timeout_seconds):
+            async with self._patience(place.rail):
                 instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -265,6 +273,10 @@ class Payments:
     def rails(self) -> dict[str, Any]:
         """The body of `GET /v1/rails`."""
         return self._quoter.rails_json(self._rails.values(), self.health)
+
+    def _open_rails(self, but: str = "") -> list[str]:
+        """Where people may pay instead, in the order in which it is offered."""
+        return [rail["name"] for rail in self.rails()["rails"] if rail["open"] and rail["name"] != but]
 
     def prices(self, usd_minor: int) -> Sequence[tuple[str, Money]]:
         """What a price in US cents is now, by rail and asset, where that much can be paid."""
@@ -448,7 +460,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with _in_time(self.limits.rail_timeout_seconds):
+                async with self._patience(place.rail):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
@@ -473,6 +485,19 @@ class Payments:
         payment: Payment = payment_of(row)
         return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None)
 
+    @asynccontextmanager
+    async def _patience(self, rail: str) -> AsyncIterator[None]:
+        """A rail that does not answer in time is unavailable; and of one that is, it is asked how it is."""
+        try:
+            async with asyncio.timeout(self.limits.rail_timeout_seconds):
+                yield
+        except TimeoutError as error:
+            self.doubted[rail].set()
+            raise RailUnavailable("the rail did not answer in time") from error
+        except RailUnavailable:
+            self.doubted[rail].set()
+            raise
+
     def _rail(self, name: str) -> Rail:
         try:
             return self._rails[name]
@@ -488,13 +513,3 @@ class Payments:
 
 async def _observe(rail: Rail, reference: str) -> Observation:
     return await rail.observe(reference)
-
-
-@contextlib.asynccontextmanager
-async def _in_time(seconds: int) -> AsyncIterator[None]:
-    """A rail that does not answer in time is unavailable."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise RailUnavailable("the rail did not answer in time") from error

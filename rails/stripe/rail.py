@@ -24,6 +24,7 @@ from rails.contract import (
     Refund,
     RefundTo,
 )
+from rails.outages import Outages
 from rails.stripe.books import BookCalls, CardBooks
 from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
@@ -74,6 +75,7 @@ class CardRail(CardSaved, CardBooks):
         CardBooks.__init__(self, calls, clock)
         self._rules = rules
         self._poll_seconds = poll_seconds
+        self._outages = Outages()
         self._sessions: OrderedDict[str, str | None] = OrderedDict()
         """Payment intent or payment id → session or invoice, as far as seen by this process; None is not ours."""
         self._logger = structlog.get_logger()
@@ -183,6 +185,10 @@ class CardRail(CardSaved, CardBooks):
             return Health(ok=False, detail=f"Stripe refuses us: {error}")
         return Health(ok=True)
 
+    async def outage(self) -> Health:
+        """Stripe did not list its events."""
+        return await self._outages.next()
+
     async def close(self) -> None:
         """Let go of connections."""
         await self._calls.close()
@@ -258,6 +264,7 @@ class CardRail(CardSaved, CardBooks):
                     continue
             except RailUnavailable as error:
                 failures += 1
+                self._outages.notice(str(error))
                 self._logger.warning("card_events_unavailable", error=str(error), failures=failures)
             backoff = self._poll_seconds * (1 << min(failures, 6))
             await asyncio.sleep(min(backoff, max(self._poll_seconds, MAX_POLL_BACKOFF_SECONDS)))

@@ -37,6 +37,7 @@ from rails.contract import (
     SentBack,
 )
 from rails.movements import MovementKind, MovementPage
+from rails.outages import Outages
 from rails.recurring import ChangePreview, Offer, SubscriptionObservation, SubscriptionOrder
 from rails.saved import SavedMethod, SaveOrder
 from rails.testing.fake_books import FakeBooks
@@ -89,6 +90,7 @@ class FakeNetwork:
         """Payment methods that are charged without their payers."""
         self.down = False
         """Every call to the rail fails."""
+        self.outages = Outages()
         self.answers_to_lose = 0
         """That many calls take effect, and then fail as if the answer had been lost."""
         self.notifications_per_change = 1
@@ -192,6 +194,8 @@ class FakeNetwork:
         """Break or mend the connection; listeners notice at once."""
         async with self._changed:
             self.down = down
+            if down:
+                self.outages.notice("the fake network is down")
             self._changed.notify_all()
 
     def now(self) -> datetime:
@@ -350,6 +354,10 @@ class FakeRail:
         return Health(
             ok=not self._network.down, detail="the fake network is down" if self._network.down else ""
         )
+
+    async def outage(self) -> Health:
+        """The network has just gone."""
+        return await self._network.outages.next()
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -151,23 +151,55 @@ class UnreachableRail(FakeRail):
         raise RailUnavailable(reference)
 
 
-class CrashingStore(MemoryRailStore):
-    """A store whose process dies the moment it would move the cursor."""
+class StoppingStore(MemoryRailStore):
+    """A store that gets no further than the moment in which it would move the cursor."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.moving = asyncio.Event()
 
     async def keep_cursor(self, rail: str, cursor: str) -> None:
-        raise asyncio.CancelledError
+        self.moving.set()
+        await asyncio.Event().wait()
 
 
 async def test_a_notification_that_could_not_be_dealt_with_is_kept_before_the_cursor_moves() -> None:
     clock = ManualClock(START)
     log = MemoryLog([ACCOUNTS, PAYMENTS], clock)
-    platform = assemble(clock, log, CrashingStore(log.tables))
+    store = StoppingStore(log.tables)
+    platform = assemble(clock, log, store)
     topup = await opened(platform)
     await platform.pay(topup.payment_id)
     platform.rails["fake"] = UnreachableRail(platform.network)
-    with pytest.raises(asyncio.CancelledError):
-        await runner_of(platform).listen()
+    async with only_listening(platform):
+        await asyncio.wait_for(store.moving.wait(), 10)
     assert await notifications_waiting(platform.store) == 1
+
+
+class RailWithMoreMoney(FakeRail):
+    """A rail with money of which no payment knows, as after a restore from an old backup."""
+
+    async def observe(self, reference: str) -> Observation:
+        return replace(await super().observe(self.known), reference=reference)
+
+    known = ""
+
+
+async def test_settled_money_that_fits_no_payment_is_kept_for_an_operator(platform: Platform) -> None:
+    topup = await opened(platform)
+    rail = platform.rails["fake"] = RailWithMoreMoney(platform.network)
+    rail.known = await platform.reference(topup.payment_id)
+    await platform.payments.keep_notification("fake", Notification(reference="nobody's"))
+    await platform.payments.keep_notification("fake", Notification(reference="nobody's, paid later"))
+    runner = runner_of(platform, replace(RULES, notification_tries_max=1))
+    [unpaid, paid] = await platform.store.due_notifications("fake", platform.clock(), 10)
+    await runner._work_on(unpaid)
+    await platform.pay(topup.payment_id)
+    await platform.network.settle()
+    await runner._work_on(paid)
+    rows = platform.store._notifications.values()
+    states = {row.notification.reference: row.state for row in rows}
+    assert states == {"nobody's": "done", "nobody's, paid later": "unmatched"}
 
 
 async def test_duplicated_notifications_credit_once(platform: Platform, supervision: Supervision) -> None:
@@ -321,6 +353,7 @@ async def test_a_failing_rail_takes_no_other_down(platform: Platform) -> None:
     rails: dict[str, Rail] = {**platform.rails, "broken": broken}
     platform.payments._rails = rails
     platform.payments.notification_stored["broken"] = asyncio.Event()
+    platform.payments.doubted["broken"] = asyncio.Event()
     topup = await opened(platform)
     async with Supervision(platform.payments, rails, clock=platform.clock) as supervision:
         await platform.pay(topup.payment_id)

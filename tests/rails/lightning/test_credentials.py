@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ledger.identifiers import PaymentId
 from rails.contract import RailUnavailable
@@ -115,6 +116,40 @@ async def test_caveats_narrow_a_macaroon(
         else:
             with pytest.raises(CredentialRefused, match="not satisfied"):
                 await client.info()
+
+
+async def test_a_broader_macaroon_put_in_its_place_is_noticed(node: SandboxNode, tmp_path: Path) -> None:
+    path = tmp_path / "some.macaroon"
+    path.write_bytes((node.folder / "invoices.macaroon").read_bytes())
+    certificate = node.folder / "tls.cert"
+    strict = LndClient(
+        Connection(node.address, CredentialFiles(certificate, path, INVOICE_METHODS, strict=True))
+    )
+    lenient = LndClient(Connection(node.address, CredentialFiles(certificate, path, INVOICE_METHODS)))
+    assert (await strict.info()).network == (await lenient.info()).network == "regtest"
+    path.write_bytes((node.folder / "admin.macaroon").read_bytes())
+    with pytest.raises(CredentialRefused, match=r"some\.macaroon allows more than it should"):
+        await strict.info()
+    with capture_logs() as logs:
+        await lenient.info()
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
+        "lightning_macaroon_too_broad"
+    ]
+    path.write_bytes(path.read_bytes().hex().encode())
+    with pytest.raises(CredentialRefused, match="not a macaroon of LND"):
+        await strict.info()
+    with pytest.raises(CredentialRefused):  # the node's own word
+        await lenient.info()
+    path.write_bytes((node.folder / "invoices.macaroon").read_bytes())
+    assert (await strict.info()).network == "regtest"
+    await strict.close()
+    await lenient.close()
+
+
+def test_a_key_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"LIGHTNING_PREIMAGE_KEY: .* cannot be made; name a file"):
+        read_preimage_key(tmp_path / "file" / "preimage.key", create=True)
 
 
 async def test_an_empty_macaroon_is_refused(node: SandboxNode, tmp_path: Path) -> None:
