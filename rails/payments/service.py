@@ -56,7 +56,6 @@ from rails.payments.postponing import PAGE, Place, Postponing
 from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
-from rails.quotes.quote import Rates
 from rails.quotes.quoter import UNREACHABLE, CreditPrice, PaymentLimits, Quoter
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
@@ -146,12 +145,7 @@ class Payments:
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = asset_of(chosen, pay_asset)
-        if not self.health.get(rail, Health(ok=True)).ok:
-            raise RailClosed(rail=rail, reason=UNREACHABLE, others=self._open_rails())
-        try:
-            quote = await self._quoter.quote(chosen, asset, wanted, amount, purchase)
-        except RailClosed as closed:
-            raise RailClosed(**closed.details, others=self._open_rails(but=rail)) from None
+        quote = await self._quote(chosen, asset, wanted, amount, purchase)
         most = await self._require_place(account_id, by_link=link is not None)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
         try:
@@ -197,6 +191,17 @@ class Payments:
         if len(openings.until) >= most:
             raise TooManyOpenPayments(limit=most)
         return most
+
+    async def _quote(
+        self, rail: Rail, asset: Asset, wanted: int | None, amount: Money | None, purchase: Purchase | None
+    ) -> Quote:
+        """On an open rail. Raises `RailClosed`, with the others that are open, and as `Quoter.quote` does."""
+        if not self.health.get(rail.name, Health(ok=True)).ok:
+            raise RailClosed(rail=rail.name, reason=UNREACHABLE, others=self._open_rails())
+        try:
+            return await self._quoter.quote(rail, asset, wanted, amount, purchase)
+        except RailClosed as closed:
+            raise RailClosed(**closed.details, others=self._open_rails(but=rail.name)) from None
 
     async def retract(
         self, account_id: str, rail: str, *, key: str, wanted: int, pay_asset: str | None, job_id: str
