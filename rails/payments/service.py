@@ -10,10 +10,9 @@ Everything may raise a `ledger.errors.Refusal` by name (see `rails.domain.refusa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,7 +23,6 @@ from ledger.identifiers import AccountId, CommandKey, Identifiers, PaymentId, is
 from ledger.log.model import LogWriter
 from ledger.money import Money
 from rails.contract import (
-    Health,
     Holds,
     Instructions,
     Notification,
@@ -44,7 +42,6 @@ from rails.domain.purchases import Purchase
 from rails.domain.refusals import (
     CannotHold,
     NoWebhooks,
-    RailClosed,
     TooManyOpenPayments,
     UnknownRail,
 )
@@ -53,10 +50,12 @@ from rails.domain.topup import TopupView, payment_of, view
 from rails.payments.asking import asset_of, close, holding, verified
 from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import PAGE, Place, Postponing
+from rails.payments.reach import Reach
 from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
-from rails.quotes.quoter import UNREACHABLE, CreditPrice, PaymentLimits, Quoter
+from rails.quotes.quote import Rates
+from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
 
@@ -94,12 +93,8 @@ class Payments:
         randomness: random.Random | None = None,
     ) -> None:
         self.store = store
-        self.health: dict[str, Health] = {}
-        """The last health of each rail, kept by the runner."""
         self.notification_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
         """Set whenever a notification was stored for a rail."""
-        self.doubted: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
-        """Set whenever a rail did not answer: how it is should be asked."""
         self.limits = limits or PaymentLimits()
         self.refused = RefusedNotifications(clock)
         """Webhooks that were not kept, and why."""
@@ -109,6 +104,8 @@ class Payments:
         self._ids = ids
         self._clock = clock
         self._quoter = Quoter(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
+        self._reach = Reach(rails, self._quoter, self.limits.rail_timeout_seconds)
+        self.health, self.doubted = self._reach.health, self._reach.doubted
         self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
         self.refunds = RefundService(log=log, store=store, rails=rails, ids=ids, recorder=self._recorder)
         self._postponing = Postponing(store, self.health, clock, randomness or random.SystemRandom())
@@ -145,7 +142,7 @@ class Payments:
         if hold and not isinstance(chosen, Holds):
             raise CannotHold(rail=rail)
         asset = asset_of(chosen, pay_asset)
-        quote = await self._quote(chosen, asset, wanted, amount, purchase)
+        quote = await self._reach.quote(chosen, asset, wanted, amount, purchase)
         most = await self._require_place(account_id, by_link=link is not None)
         root = None if attempt_of is None else await self._root(account_id, attempt_of)
         try:
@@ -192,17 +189,6 @@ class Payments:
             raise TooManyOpenPayments(limit=most)
         return most
 
-    async def _quote(
-        self, rail: Rail, asset: Asset, wanted: int | None, amount: Money | None, purchase: Purchase | None
-    ) -> Quote:
-        """On an open rail. Raises `RailClosed`, with the others that are open, and as `Quoter.quote` does."""
-        if not self.health.get(rail.name, Health(ok=True)).ok:
-            raise RailClosed(rail=rail.name, reason=UNREACHABLE, others=self._open_rails())
-        try:
-            return await self._quoter.quote(rail, asset, wanted, amount, purchase)
-        except RailClosed as closed:
-            raise RailClosed(**closed.details, others=self._open_rails(but=rail.name)) from None
-
     async def retract(
         self, account_id: str, rail: str, *, key: str, wanted: int, pay_asset: str | None, job_id: str
     ) -> PaymentId | None:
@@ -239,7 +225,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with self._patience(place.rail):
+            async with self._reach.patience(place.rail):
                 instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -277,11 +263,7 @@ class Payments:
 
     def rails(self) -> dict[str, Any]:
         """The body of `GET /v1/rails`."""
-        return self._quoter.rails_json(self._rails.values(), self.health)
-
-    def _open_rails(self, but: str = "") -> list[str]:
-        """Where people may pay instead, in the order in which it is offered."""
-        return [rail["name"] for rail in self.rails()["rails"] if rail["open"] and rail["name"] != but]
+        return self._reach.rails_json()
 
     def prices(self, usd_minor: int) -> Sequence[tuple[str, Money]]:
         """What a price in US cents is now, by rail and asset, where that much can be paid."""
@@ -465,7 +447,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with self._patience(place.rail):
+                async with self._reach.patience(place.rail):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
@@ -489,19 +471,6 @@ class Payments:
         kept = await self.store.instructions(row["payment_id"])
         payment: Payment = payment_of(row)
         return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None)
-
-    @asynccontextmanager
-    async def _patience(self, rail: str) -> AsyncIterator[None]:
-        """A rail that does not answer in time is unavailable; and of one that is, it is asked how it is."""
-        try:
-            async with asyncio.timeout(self.limits.rail_timeout_seconds):
-                yield
-        except TimeoutError as error:
-            self.doubted[rail].set()
-            raise RailUnavailable("the rail did not answer in time") from error
-        except RailUnavailable:
-            self.doubted[rail].set()
-            raise
 
     def _rail(self, name: str) -> Rail:
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from rails.contract import Notification
 from rails.payments.in_order import InOrder
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 
 class Desk:
@@ -63,7 +63,7 @@ async def test_the_cursor_passes_none_that_is_not_done(desk: Desk) -> None:
     for name in "abc":
         await desk.take(name, name)
     desk.open("b")
-    await asyncio.wait_for(desk.take("d"), 10)
+    await asyncio.wait_for(desk.take("d"), SECONDS_MAX)
     assert desk.cursors == []
     desk.open("a")
     await eventually(lambda: desk.cursors == ["b"], "what was waited for")
@@ -94,7 +94,7 @@ async def test_no_more_are_dealt_with_at_once_than_may(desk: Desk) -> None:
     await eventually(lambda: len(desk.begun) == 3, "what was waited for")
     assert not waiting.done()
     desk.open("a")
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, SECONDS_MAX)
 
 
 async def test_a_cursor_that_cannot_be_kept_is_told_with_the_next(desk: Desk) -> None:

@@ -172,7 +172,7 @@ async def test_a_notification_that_could_not_be_dealt_with_is_kept_before_the_cu
     await platform.pay(topup.payment_id)
     platform.rails["fake"] = UnreachableRail(platform.network)
     async with only_listening(platform):
-        await asyncio.wait_for(store.moving.wait(), 10)
+        await asyncio.wait_for(store.moving.wait(), SECONDS_MAX)
     assert await notifications_waiting(platform.store) == 1
 
 

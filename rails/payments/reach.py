@@ -1,0 +1,61 @@
+"""Which rails can be reached now: who is not is offered to nobody, and whoever gets no answer asks how the rail is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ledger.money import Asset, Money
+from rails.contract import Health, Rail, RailUnavailable
+from rails.domain.purchases import Purchase
+from rails.domain.refusals import RailClosed
+from rails.quotes.quote import Quote
+from rails.quotes.quoter import UNREACHABLE, Quoter
+
+
+class Reach:
+    """The health of each rail as last known, and what follows from it."""
+
+    def __init__(self, rails: Mapping[str, Rail], quoter: Quoter, timeout_seconds: int) -> None:
+        self.health: dict[str, Health] = {}
+        """The last health of each rail, kept by the runner. Of which nothing is known yet is tried."""
+        self.doubted: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
+        """Set whenever a rail did not answer: how it is should be asked."""
+        self._rails = rails
+        self._quoter = quoter
+        self._timeout_seconds = timeout_seconds
+
+    def rails_json(self) -> dict[str, Any]:
+        """The body of `GET /v1/rails`."""
+        return self._quoter.rails_json(self._rails.values(), self.health)
+
+    async def quote(
+        self, rail: Rail, asset: Asset, wanted: int | None, amount: Money | None, purchase: Purchase | None
+    ) -> Quote:
+        """On an open rail. Raises `RailClosed`, with the others that are open, and as `Quoter.quote` does."""
+        if not self.health.get(rail.name, Health(ok=True)).ok:
+            raise RailClosed(rail=rail.name, reason=UNREACHABLE, others=self._open_but(rail))
+        try:
+            return await self._quoter.quote(rail, asset, wanted, amount, purchase)
+        except RailClosed as closed:
+            raise RailClosed(**closed.details, others=self._open_but(rail)) from None
+
+    def _open_but(self, but: Rail) -> list[str]:
+        """Where people may pay instead, in the order in which it is offered."""
+        listed = self.rails_json()["rails"]
+        return [rail["name"] for rail in listed if rail["open"] and rail["name"] != but.name]
+
+    @asynccontextmanager
+    async def patience(self, rail: str) -> AsyncIterator[None]:
+        """A rail that does not answer in time is unavailable."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield
+        except TimeoutError as error:
+            self.doubted[rail].set()
+            raise RailUnavailable("the rail did not answer in time") from error
+        except RailUnavailable:
+            self.doubted[rail].set()
+            raise
