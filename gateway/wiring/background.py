@@ -26,6 +26,7 @@ from processes.followups import (
     sweepers_of_auto_topups,
 )
 from processes.idle_accounts import IdleAccounts
+from processes.paid_jobs import PaidJobs
 from processes.periodic import PeriodicTasks
 from processes.renewals import Renewals
 
@@ -46,6 +47,7 @@ async def running_background(
         "sessions": sessions.run(),
         "streams": news.run(),
         "projections": ledger.projections.run(),
+        "paid_jobs": PaidJobs(payments.payments.jobs_paid, generation.funding_process.look_at).run(),
         "periodic_tasks": _periodic_tasks(base, ledger, payments, generation, mail).run(),
     }
     async with payments.supervision:

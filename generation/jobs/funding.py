@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from msgspec.structs import replace
 
@@ -131,6 +132,16 @@ class FundingProcess:
 
         await self._submit(order.account_id, order.job_id, "open", decide)
         return opened
+
+    async def look_at(self, job_id: str) -> None:
+        """Its money may have come: the step that the sweep would take a moment later."""
+        async with self._queue.engine.connect() as connection:
+            wanted = sa.select(job_funding).where(
+                job_funding.c.job_id == job_id, job_funding.c.state == FundingStep.WAITING.value
+            )
+            row = (await connection.execute(wanted)).mappings().one_or_none()
+        if row is not None:
+            await self._see_whether_paid(FundingEntry.from_row(row))
 
     async def _tend(self, row: Mapping[str, Any]) -> datetime:
         """The work of one row; returns when it is due again, unless the step has written or deleted it.

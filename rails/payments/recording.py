@@ -12,7 +12,7 @@ from ledger.errors import Refusal
 from ledger.identifiers import CommandKey, Identifiers, PaymentId
 from ledger.log.model import Event, LogWriter, SideTable, Transaction, UnitOfWork
 from ledger.money import USD, Rate
-from rails.contract import Instructions, Observation, Order
+from rails.contract import Instructions, Observation, Order, ReceiptState
 from rails.domain import events
 from rails.domain import payment as domain
 from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges
@@ -192,8 +192,11 @@ class Recorder:
         observation: Observation,
         asked_at: datetime,
         hook: TransactionHook | None = None,
-    ) -> None:
-        """Write down what a rail said, if it is news; credits and debits follow in the same transaction."""
+    ) -> str | None:
+        """Write down what a rail said, if it is news; credits and debits follow in the same transaction.
+
+        Returns the job that the payment was made for, if there is money for it.
+        """
         row = await self._row(payment_id)
         facts = payment_of(row).facts()
         spot = self._rates.spot(facts.amount_due.asset)
@@ -205,6 +208,10 @@ class Recorder:
         )
         money = tuple(receipt.money_ref for receipt in observation.receipts)
         await self.run(payment_id, row, command, actor=f"rail:{facts.rail}", money=money, hook=hook)
+        there = any(
+            receipt.state in (ReceiptState.HELD, ReceiptState.SETTLED) for receipt in observation.receipts
+        )
+        return facts.job_id if there else None
 
     async def accept(
         self,

@@ -59,6 +59,10 @@ from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
 from rails.store.port import RailStore, RetryTask, TooManyWaiting
 
+JOBS_PAID_MAX = 1_000
+"""What is beyond is found by the sweep of those who wait for it."""
+
+
 DealWith = Callable[[str, str], Awaitable[bool]]
 """Follows a notification by rail and reference; False if it is about nothing that is known."""
 
@@ -95,6 +99,8 @@ class Payments:
         self.store = store
         self.notification_stored: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
         """Set whenever a notification was stored for a rail."""
+        self.jobs_paid: asyncio.Queue[str] = asyncio.Queue(JOBS_PAID_MAX)
+        """Jobs for whose payments money is held or here, as soon as that is written down: to be woken by, and no more."""
         self.limits = limits or PaymentLimits()
         self.refused = RefusedNotifications(clock)
         """Webhooks that were not kept, and why."""
@@ -451,7 +457,9 @@ class Payments:
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
-                await self._recorder.record(payment_id, observation, asked_at, hook)
+                paid_job = await self._recorder.record(payment_id, observation, asked_at, hook)
+                if paid_job is not None and hook is None and not self.jobs_paid.full():
+                    self.jobs_paid.put_nowait(paid_job)
 
     async def _root(self, account_id: str, attempt_of: str) -> str:
         if not is_identifier(attempt_of, "pay"):

@@ -36,6 +36,7 @@ async def run(folder: Path, port: int, control_port: int, block_seconds: int) ->
     node = open_node(folder, time.time, secrets.token_bytes)
     listener = listen(control_port)
     server = await _grpc_server(node, port)
+    await node.wake_up()
     structlog.get_logger().info("sandbox_lnd_ready", port=port, control_port=control_port)
     mining = (node.keep_mining(block_seconds),) if block_seconds else ()
     await serve(control.build(node), listener, (node.keep_time(), *mining))

@@ -14,7 +14,9 @@ from bolt11.models.routehint import Route, RouteHint
 from bolt11.models.tags import TagChar
 
 CURRENCY = "bcrt"
-FEATURES = {9: "tlv-onion", 14: "payment-addr", 17: "multi-path-payments"}
+FEATURES = {8: "tlv-onion", 14: "payment-addr", 17: "multi-path-payments", 25: "route-blinding"}
+"""By bit: even ones are required, odd ones are only offered."""
+URI_SCHEME = "lightning:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,10 @@ def encode(terms: Terms, payment_secret: bytes, created_at: int, private_key: by
     tags.add(TagChar.expire_time, terms.expiry_seconds)
     tags.add(TagChar.min_final_cltv_expiry, terms.cltv_delta)
     features: dict[Feature | FeatureExtra, FeatureState] = {
-        Feature.var_onion_optin: FeatureState.supported,
+        Feature.var_onion_optin: FeatureState.required,
         Feature.payment_secret: FeatureState.required,
         Feature.basic_mpp: FeatureState.supported,
+        Feature.option_route_blinding: FeatureState.supported,
     }
     tags.add(TagChar.features, Features.from_feature_list(features))
     for hop in terms.hops:
@@ -58,11 +61,8 @@ def encode(terms: Terms, payment_secret: bytes, created_at: int, private_key: by
 
 def decode(text: str) -> Bolt11:
     """Read an invoice and recover its payee. Raises `ValueError` if it is not one."""
-    bare = text.strip()
-    if bare.lower().startswith("lightning:"):
-        bare = bare[len("lightning:") :]
     try:
-        return bolt11_decode(bare, ignore_exceptions=True)
+        return bolt11_decode(text, ignore_exceptions=True)
     except Exception as error:  # the library raises many kinds, some of them from bitstring
         raise ValueError(f"not a BOLT11 invoice: {type(error).__name__}") from error
 

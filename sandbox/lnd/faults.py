@@ -33,6 +33,8 @@ class Faults(faults.Faults):
         "SERVER_ACTIVE", "LOCKED", "UNLOCKED", "RPC_ACTIVE", "WAITING_TO_START", "NON_EXISTING"
     ] = "SERVER_ACTIVE"
     """What State.GetState reports."""
+    private_channel: bool = False
+    """Whether the node has a channel that nobody knows of: invoices that ask for it then tell the way."""
     synced: bool = True
     """What GetInfo reports about synced_to_chain."""
     network: str = "regtest"

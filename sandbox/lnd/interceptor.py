@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import string
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -17,7 +18,6 @@ _NOT_READY = {
     "NON_EXISTING": "wallet not created, create one to enable full RPC access",
     "LOCKED": "wallet locked, unlock it to enable full RPC access",
     "UNLOCKED": "the RPC server is in the process of starting up, but not yet ready to accept calls",
-    "RPC_ACTIVE": "the RPC server is in the process of starting up, but not yet ready to accept calls",
     "WAITING_TO_START": "waiting to start, RPC services not available",
 }
 PERMISSIONS = {
@@ -54,7 +54,7 @@ class Gate(grpc.aio.ServerInterceptor):
             return handler
         try:
             self._check_state()
-            self._check_macaroon(method, dict(handler_call_details.invocation_metadata))
+            self._check_macaroon(method, handler_call_details.invocation_metadata)
             if self._node.faults.hits("unavailable", method):
                 raise LndError("the node is unavailable", grpc.StatusCode.UNAVAILABLE)
         except LndError as error:
@@ -65,20 +65,26 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _check_state(self) -> None:
         state = self._node.faults.wallet_state
-        if state != "SERVER_ACTIVE":
+        if state in _NOT_READY:
             raise LndError(_NOT_READY[state])
 
-    def _check_macaroon(self, method: str, metadata: dict[str, Any]) -> None:
-        text = metadata.get("macaroon")
-        if text is None:
-            raise LndError("expected 1 macaroon, got 0")
-        try:
-            data = bytes.fromhex(text)
-        except ValueError as error:
-            raise LndError(f"encoding/hex: {error}") from error
+    def _check_macaroon(self, method: str, metadata: Sequence[tuple[str, Any]]) -> None:
+        given = [value for name, value in metadata if name == "macaroon"]
+        if len(given) != 1:
+            raise LndError(f"expected 1 macaroon, got {len(given)}")
+        data = _from_hex(given[0])
         allowed, _ = verify(data, self._node.store.root_key, self._node.clock)
         if Op("uri", method) not in allowed and PERMISSIONS.get(method) not in allowed:
             raise LndError("permission denied")
+
+
+def _from_hex(text: str) -> bytes:
+    wrong = next((letter for letter in text if letter not in string.hexdigits), None)
+    if wrong is not None:
+        raise LndError(f"encoding/hex: invalid byte: U+{ord(wrong):04X} '{wrong}'")
+    if len(text) % 2:
+        raise LndError("encoding/hex: odd length hex string")
+    return bytes.fromhex(text)
 
 
 def _refusing(handler: Any, error: LndError) -> Any:

@@ -80,10 +80,13 @@ def mint(root_key: bytes, root_key_id: str, nonce: bytes, ops: Sequence[Op]) -> 
 
 def decode(data: bytes) -> Macaroon:
     """Read the v2 binary form. Raises `LndError` with LND's wording."""
+    if not data:
+        raise LndError("empty macaroon data")
     try:
         return _decode(data)
     except (IndexError, ValueError) as error:
-        raise LndError(f"cannot decode macaroon: {error}") from error
+        said = str(error) or "varint value extends past end of buffer"
+        raise LndError(f"unmarshal v2: {said}") from error
 
 
 def verify(
@@ -157,7 +160,7 @@ class _Reader(io.BytesIO):
         length |= byte << shift
         value = self.read(length)
         if len(value) != length:
-            raise ValueError("field extends past end of buffer")
+            raise ValueError("field data extends past end of buffer")
         return value
 
     def end_section(self) -> None:

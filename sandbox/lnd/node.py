@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from bolt11.models.routehint import Route
 
@@ -21,6 +22,9 @@ from sandbox.lnd.registry import Registry
 from sandbox.lnd.store import Store
 from sandbox.lnd.wallet import Wallet
 
+STARTING: tuple[Literal["UNLOCKED", "RPC_ACTIVE"], ...] = ("UNLOCKED", "RPC_ACTIVE")
+STARTING_SECONDS = 0.1
+"""In each of them."""
 ADMIN_OPS = tuple(
     Op(entity, action)
     for entity in "address info invoices macaroon message offchain onchain peers signer".split()
@@ -53,6 +57,20 @@ class Node:
     def node_id(self) -> str:
         """The node's public key in hex."""
         return bolt11.public_key(self.registry.private_key)
+
+    @property
+    def hop_to_tell(self) -> Route | None:
+        """The way through a private channel, if there is one."""
+        return self.private_hop if self.faults.private_channel else None
+
+    async def wake_up(self) -> None:
+        """What LND goes through when it starts: the wallet is open, calls are answered, and all of it runs."""
+        if self.faults.wallet_state != "SERVER_ACTIVE":
+            return
+        for state in STARTING:
+            self.faults.wallet_state = state
+            await asyncio.sleep(STARTING_SECONDS)
+        self.faults.wallet_state = "SERVER_ACTIVE"
 
     async def keep_time(self) -> None:
         """Expire what is due, for ever."""

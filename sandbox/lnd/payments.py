@@ -22,7 +22,9 @@ from sandbox.lnd.store import Store
 
 ROUTING_FEE_MSAT = 1_000
 IN_FLIGHT, SUCCEEDED, FAILED = 1, 2, 3
-_NO_ROUTE, _WRONG_DETAILS = 2, 4
+_NO_ROUTE, _WRONG_DETAILS, _INSUFFICIENT_BALANCE = 2, 4, 5
+BALANCE_MSAT = 10_000_000_000
+"""What the node can send."""
 _WALLET_CLTV_DELTA = 18
 _WALLET_EXPIRY_SECONDS = 3600
 
@@ -52,11 +54,9 @@ class Payer:
         asked = int(invoice.amount_msat or 0)
         offered = int(request.amt_msat) or int(request.amt) * 1000
         if asked and offered:
-            raise LndError("amount must not be specified when paying a non-zero  amount invoice")
+            raise LndError("amount must not be specified when paying a non-zero amount invoice")
         if not asked and not offered:
             raise LndError("amount must be specified when paying a zero amount invoice")
-        if request.timeout_seconds <= 0:
-            raise LndError("timeout_seconds must be specified")
         known = self.store.payment(payment_hash)
         if known is not None and known.status != FAILED:
             text = "invoice is already paid" if known.status == SUCCEEDED else "payment is in transition"
@@ -87,7 +87,9 @@ class Payer:
             return payment
         theirs = self.store.wallet_invoice(payment_hash)
         payment.status = FAILED
-        if theirs is None or fee_limit_msat < ROUTING_FEE_MSAT:
+        if payment.value_msat + ROUTING_FEE_MSAT > BALANCE_MSAT:
+            payment.failure_reason = _INSUFFICIENT_BALANCE
+        elif theirs is None or fee_limit_msat < ROUTING_FEE_MSAT:
             payment.failure_reason = _NO_ROUTE
         elif theirs[2] or payment.value_msat < theirs[1]:
             payment.failure_reason = _WRONG_DETAILS
@@ -111,9 +113,12 @@ class Payer:
     def decode(self, text: str) -> Any:
         """Read a payment request or raise `LndError`."""
         try:
-            return bolt11.decode(text)
+            invoice = bolt11.decode(text)
         except ValueError as error:
             raise LndError(f"invalid payment request: {error}") from error
+        if invoice.currency != bolt11.CURRENCY:
+            raise LndError("invoice not for current active network 'regtest'")
+        return invoice
 
     def wallet_invoice(self, amount_msat: int, description: str) -> str:
         """An invoice of the sandbox wallet, so that something can be refunded to it."""

@@ -224,4 +224,5 @@ def _waiting(stored: Stored) -> list[Any]:
 
 def _set_paid(message: Any, amount_msat: int) -> None:
     message.amt_paid_msat = amount_msat
-    message.amt_paid_sat = message.amt_paid = amount_msat // 1000
+    message.amt_paid = amount_msat  # deprecated, and not in satoshi
+    message.amt_paid_sat = amount_msat // 1000

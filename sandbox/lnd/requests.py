@@ -17,10 +17,12 @@ from sandbox.lnd.store import OPEN
 DEFAULT_EXPIRY_SECONDS = 86_400
 MAX_EXPIRY_SECONDS = 31_536_000
 DEFAULT_CLTV_DELTA = 80
-MIN_CLTV_DELTA = 18
-MAX_MEMO_BYTES = 639
-MAX_VALUE_MSAT = 10**13
-"""100 BTC. (`bolt11` 2.2 miswrites multiples of 1,000 BTC.)"""
+MIN_CLTV_DELTA = 24
+MAX_MEMO_BYTES = 1024
+MAX_DESCRIPTION_BYTES = 639
+"""What a field of BOLT11 holds."""
+MSAT_PER_BTC = 10**11
+MAX_VALUE_BTC = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +34,18 @@ class NewInvoice:
     private: bool
 
 
-def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Route) -> NewInvoice:
+def check_add(request: Any, randomness: Callable[[int], bytes], private_hop: Route | None) -> NewInvoice:
     """AddInvoice: with its own preimage, or one that the node chooses."""
-    if request.r_hash:
-        raise LndError("r_hash must not be set when adding an invoice with a preimage")
     preimage = bytes(request.r_preimage) or randomness(32)
     if len(preimage) != 32:
         raise LndError(f"invalid preimage length of {len(preimage)}, want 32")
+    if not any(preimage):
+        raise LndError("cannot use hash of all-zeroes preimage")
     payment_hash = hashlib.sha256(preimage).digest()
     return _check(request, payment_hash, preimage, private_hop)
 
 
-def check_add_hold(request: Any, private_hop: Route) -> NewInvoice:
+def check_add_hold(request: Any, private_hop: Route | None) -> NewInvoice:
     """AddHoldInvoice: the caller keeps the preimage."""
     payment_hash = bytes(request.hash)
     if len(payment_hash) != 32:
@@ -51,30 +53,31 @@ def check_add_hold(request: Any, private_hop: Route) -> NewInvoice:
     return _check(request, payment_hash, b"", private_hop)
 
 
-def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Route) -> NewInvoice:
+def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Route | None) -> NewInvoice:
     if request.value and request.value_msat:
         raise LndError("sat and msat arguments are mutually exclusive")
     if request.value < 0 or request.value_msat < 0:
         raise LndError("amount cannot be negative")
     value_msat = int(request.value_msat) or int(request.value) * 1000
-    if value_msat > MAX_VALUE_MSAT:
-        raise LndError(
-            f"payment of {value_msat} mSAT is too large, max payment allowed is {MAX_VALUE_MSAT} mSAT"
-        )
+    if value_msat > MAX_VALUE_BTC * MSAT_PER_BTC:
+        whole, part = divmod(value_msat // 1000, 10**8)
+        raise LndError(f"invoice amount {whole}.{part:08} BTC is too large, max is {MAX_VALUE_BTC} BTC")
     memo = str(request.memo)
     if (size := len(memo.encode())) > MAX_MEMO_BYTES:
         raise LndError(f"memo too large: {size} bytes (maxsize={MAX_MEMO_BYTES})")
+    if size > MAX_DESCRIPTION_BYTES:
+        raise LndError(f"data length too big to fit within 10 bits: {-(-size * 8 // 5)}")
     digest = bytes(request.description_hash)
     if digest and len(digest) != 32:
         raise LndError(f"description hash is {len(digest)} bytes, must be 32")
     expiry = int(request.expiry) or DEFAULT_EXPIRY_SECONDS
-    if expiry < 0:
-        raise LndError(f"expiry of {expiry} seconds must be positive")
     if expiry > MAX_EXPIRY_SECONDS:
-        raise LndError(f"expiry of {expiry} seconds exceeds max of {MAX_EXPIRY_SECONDS} seconds")
+        raise LndError(f"expiry of {expiry} seconds greater than max expiry of {MAX_EXPIRY_SECONDS} seconds")
     delta = int(request.cltv_expiry) or DEFAULT_CLTV_DELTA
-    if not MIN_CLTV_DELTA <= delta <= 0xFFFF:
-        raise LndError(f"CLTV delta of {delta} must be between {MIN_CLTV_DELTA} and {0xFFFF}")
+    if delta > 0xFFFF:
+        raise LndError(f"CLTV delta of {delta} is too large, max accepted is: {0xFFFF}")
+    if delta < MIN_CLTV_DELTA:
+        raise LndError(f"CLTV delta of {delta} must be greater than minimum of {MIN_CLTV_DELTA}")
     terms = Terms(
         payment_hash=payment_hash,
         amount_msat=value_msat,
@@ -82,7 +85,7 @@ def _check(request: Any, payment_hash: bytes, preimage: bytes, private_hop: Rout
         description_hash=digest,
         expiry_seconds=expiry,
         cltv_delta=delta,
-        hops=[*_hops(request), *([private_hop] if request.private else [])],
+        hops=[*_hops(request), *([private_hop] if request.private and private_hop else [])],
     )
     return NewInvoice(terms=terms, preimage=preimage, private=bool(request.private))
 
@@ -106,7 +109,8 @@ def new_message(new: NewInvoice, payment_request: str, secret: bytes, now: int) 
         state=OPEN,
         route_hints=[route_hint(hop) for hop in terms.hops],
         features={
-            bit: ln.Feature(name=name, is_required=bit == 14, is_known=True) for bit, name in FEATURES.items()
+            bit: ln.Feature(name=name, is_required=bit % 2 == 0, is_known=True)
+            for bit, name in FEATURES.items()
         },
     )
 

@@ -3,7 +3,8 @@
 # ruff: noqa: N802 -- method names are the protocol's
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ from lndgrpc.compiled import stateservice_pb2 as stateservice
 from sandbox.lnd.bolt11 import FEATURES
 from sandbox.lnd.errors import LndError, invoice_not_found
 from sandbox.lnd.node import Node
-from sandbox.lnd.payments import IN_FLIGHT
+from sandbox.lnd.payments import BALANCE_MSAT, IN_FLIGHT
 from sandbox.lnd.requests import check_add, check_add_hold, route_hint
 from sandbox.lnd.store import CANCELED, SETTLED, Stored
 
@@ -84,7 +85,7 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
     async def ChannelBalance(self, _request: Any, _context: Context) -> Any:
         """What the node could send and receive."""
         return ln.ChannelBalanceResponse(
-            local_balance=ln.Amount(sat=10_000_000, msat=10_000_000_000),
+            local_balance=ln.Amount(sat=BALANCE_MSAT // 1000, msat=BALANCE_MSAT),
             remote_balance=ln.Amount(sat=100_000_000, msat=100_000_000_000),
         )
 
@@ -92,7 +93,7 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
     async def AddInvoice(self, request: Any, _context: Context) -> Any:
         """Make an invoice."""
         node = self._node
-        message = node.registry.add(check_add(request, node.randomness, node.private_hop))
+        message = node.registry.add(check_add(request, node.randomness, node.hop_to_tell))
         return ln.AddInvoiceResponse(
             r_hash=message.r_hash,
             payment_request=message.payment_request,
@@ -104,6 +105,8 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
     async def LookupInvoice(self, request: Any, _context: Context) -> Any:
         """One invoice by payment hash."""
         payment_hash = bytes(request.r_hash)
+        if not payment_hash:
+            raise invoice_not_found()
         if len(payment_hash) != 32:
             raise LndError(f"payment hash must be exactly 32 bytes, is instead {len(payment_hash)}")
         return self._node.registry.lookup(payment_hash).message
@@ -122,7 +125,7 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
             last_index_offset=messages[-1].add_index if messages else 0,
         )
 
-    async def SubscribeInvoices(self, request: Any, context: Context) -> AsyncIterator[Any]:
+    async def SubscribeInvoices(self, request: Any, _context: Context) -> AsyncIterator[Any]:
         """Adds and settles; an index of 0 asks for no backlog of its kind."""
         node = self._node
         with node.feed.everything() as queue:
@@ -137,7 +140,6 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
             while (message := await queue.get()) is not None:
                 for _ in range(await node.faults.copies()):
                     yield message
-        await context.abort(grpc.StatusCode.UNKNOWN, "server shutting down")
 
     @answers
     async def DecodePayReq(self, request: Any, _context: Context) -> Any:
@@ -167,7 +169,7 @@ class InvoicesService(_OnNode, invoices_pb2_grpc.InvoicesServicer):  # type: ign
     async def AddHoldInvoice(self, request: Any, _context: Context) -> Any:
         """Make an invoice whose preimage only the caller knows."""
         node = self._node
-        message = node.registry.add(check_add_hold(request, node.private_hop))
+        message = node.registry.add(check_add_hold(request, node.hop_to_tell))
         return inv.AddHoldInvoiceResp(
             payment_request=message.payment_request,
             add_index=message.add_index,
@@ -179,19 +181,24 @@ class InvoicesService(_OnNode, invoices_pb2_grpc.InvoicesServicer):  # type: ign
         """Take the held money."""
         if len(request.preimage) != 32:
             raise LndError(f"invalid preimage length of {len(request.preimage)}, want 32")
-        self._node.registry.settle(bytes(request.preimage))
+        with _not_found_is_unknown():
+            self._node.registry.settle(bytes(request.preimage))
         return inv.SettleInvoiceResp()
 
     @answers
     async def CancelInvoice(self, request: Any, _context: Context) -> Any:
         """Give the held money back, or close an open invoice."""
-        self._node.registry.cancel(_hash(request.payment_hash))
+        with _not_found_is_unknown():
+            self._node.registry.cancel(_hash(request.payment_hash))
         return inv.CancelInvoiceResp()
 
     @answers
     async def LookupInvoiceV2(self, request: Any, _context: Context) -> Any:
         """One invoice by payment hash or payment address."""
         match request.WhichOneof("invoice_ref"):
+            case "payment_hash" if len(request.payment_hash) != 32:
+                text = f"unable to parse pay hash: {_wrong_hash(request.payment_hash).text}"
+                raise LndError(text, grpc.StatusCode.INVALID_ARGUMENT)
             case "payment_hash":
                 return self._node.registry.lookup(_hash(request.payment_hash)).message
             case "payment_addr":
@@ -202,9 +209,11 @@ class InvoicesService(_OnNode, invoices_pb2_grpc.InvoicesServicer):  # type: ign
             case _:
                 raise LndError("invoice ref must be set", grpc.StatusCode.INVALID_ARGUMENT)
 
-    async def SubscribeSingleInvoice(self, request: Any, _context: Context) -> AsyncIterator[Any]:
+    async def SubscribeSingleInvoice(self, request: Any, context: Context) -> AsyncIterator[Any]:
         """The present state, then each change; ends with a final state. Nothing for an unknown hash."""
         node, payment_hash = self._node, bytes(request.r_hash)
+        if len(payment_hash) != 32:
+            await context.abort(grpc.StatusCode.UNKNOWN, _wrong_hash(payment_hash).text)
         with node.feed.single(payment_hash) as queue:
             stored = node.store.invoice(payment_hash)
             message = stored.message if stored else await queue.get()
@@ -238,7 +247,7 @@ class RouterService(_OnNode, router_pb2_grpc.RouterServicer):  # type: ignore[mi
         """The present state of a payment, then its end."""
         payment_hash = bytes(request.payment_hash)
         try:
-            payment = self._node.payer.track(payment_hash)
+            payment = self._node.payer.track(_hash(payment_hash))
         except LndError as error:
             await context.abort(error.code, error.text)
             return
@@ -264,5 +273,18 @@ class RouterService(_OnNode, router_pb2_grpc.RouterServicer):  # type: ignore[mi
 
 def _hash(data: bytes) -> bytes:
     if len(data) != 32:
-        raise LndError(f"invalid hash length of {len(data)}, want 32")
+        raise _wrong_hash(data)
     return bytes(data)
+
+
+def _wrong_hash(data: bytes) -> LndError:
+    return LndError(f"invalid hash length of {len(data)}, want 32")
+
+
+@contextmanager
+def _not_found_is_unknown() -> Iterator[None]:
+    """Settling and cancelling say the same words as looking up, with another status."""
+    try:
+        yield
+    except LndError as error:
+        raise LndError(error.text) from error

@@ -113,12 +113,14 @@ class Store(SettingsDatabase):
         return next((s for s in self._select("") if s.message.payment_addr == payment_addr), None)
 
     def added_after(self, add_index: int) -> list[Stored]:
-        """Invoices with a larger add index, oldest first."""
-        return list(self._select("WHERE add_index > ? ORDER BY add_index", add_index))
+        """Invoices with a larger add index, oldest first, as a subscription tells of them: without canceled ones."""
+        return list(
+            self._select(f"WHERE add_index > ? AND state != {CANCELED} ORDER BY add_index", _small(add_index))
+        )
 
     def settled_after(self, settle_index: int) -> list[Stored]:
         """Invoices with a larger settle index, oldest first."""
-        return list(self._select("WHERE settle_index > ? ORDER BY settle_index", settle_index))
+        return list(self._select("WHERE settle_index > ? ORDER BY settle_index", _small(settle_index)))
 
     def page(self, offset: int, limit: int, *, backwards: bool, pending: bool) -> list[Stored]:
         """A page in order of add index, after (or, backwards, before) `offset`."""
@@ -126,7 +128,9 @@ class Store(SettingsDatabase):
         state = f" AND state IN ({OPEN}, {ACCEPTED})" if pending else ""
         direction = "DESC" if backwards else "ASC"
         rows = list(
-            self._select(f"WHERE {where}{state} ORDER BY add_index {direction} LIMIT ?", offset, limit)
+            self._select(
+                f"WHERE {where}{state} ORDER BY add_index {direction} LIMIT ?", _small(offset), limit
+            )
         )
         return rows[::-1] if backwards else rows
 
@@ -186,3 +190,8 @@ class Store(SettingsDatabase):
         self.connection.execute(
             "UPDATE wallet_invoices SET received_msat = ? WHERE hash = ?", (amount_msat, payment_hash)
         )
+
+
+def _small(index: int) -> int:
+    """LND's indexes have 64 bits without a sign, SQLite's with one."""
+    return min(index, 2**63 - 1)

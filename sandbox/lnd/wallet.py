@@ -78,8 +78,11 @@ class Wallet:
         return answer
 
     def _decode(self, text: str) -> Any:
+        bare = text.strip()
+        if bare.lower().startswith(bolt11.URI_SCHEME):
+            bare = bare[len(bolt11.URI_SCHEME) :]
         try:
-            invoice = bolt11.decode(text)
+            invoice = bolt11.decode(bare)
         except ValueError as error:
             raise Refused(str(error), 400) from error
         if invoice.currency != bolt11.CURRENCY:

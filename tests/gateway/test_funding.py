@@ -44,6 +44,18 @@ async def test_an_image_is_paid_for_alone(gateway: Gateway) -> None:
     assert (await client.get(shown["image_url"], follow_redirects=True)).status_code == 200
 
 
+async def test_a_job_is_queued_by_the_news_of_its_money_before_any_sweep(gateway: Gateway) -> None:
+    client = await gateway.visitor()
+    asked = (await client.post("/v1/generations", json=BODY)).json()
+    payment_id, due = asked["topup"]["id"], asked["topup"]["amount_due"]
+    async with gateway.services.base.engine.begin() as connection:  # no sweep comes by for an hour
+        later = sa.func.now() + sa.text("interval '1 hour'")
+        await connection.execute(sa.update(job_funding).values(due_at=later))
+    await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
+    await state_of(client, asked["id"], "queued")
+    await client.delete(f"/v1/generations/{asked['id']}")
+
+
 async def test_money_of_a_cancelled_image_goes_back(gateway: Gateway) -> None:
     client = await gateway.visitor()
     asked = (await client.post("/v1/generations", json=BODY)).json()

@@ -16,7 +16,7 @@ from ledger.clock import ManualClock
 from ledger.domain.account import ACCOUNTS
 from ledger.followups.backoff import Backoff
 from ledger.testing.memory_log import MemoryLog
-from rails.contract import Health, Notification, Observation, Rail, RailUnavailable, ReceiptState
+from rails.contract import Health, Notification, Observation, RailUnavailable, ReceiptState
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState
 from rails.payments.runner import RunnerRules, Supervision
@@ -350,8 +350,8 @@ class BrokenRail(FakeRail):
 
 async def test_a_failing_rail_takes_no_other_down(platform: Platform) -> None:
     broken = BrokenRail(FakeNetwork(platform.clock), name="broken", capabilities=fake_capabilities())
-    rails: dict[str, Rail] = {**platform.rails, "broken": broken}
-    platform.payments._rails = rails
+    rails = platform.rails
+    rails["broken"] = broken
     platform.payments.notification_stored["broken"] = asyncio.Event()
     platform.payments.doubted["broken"] = asyncio.Event()
     topup = await opened(platform)

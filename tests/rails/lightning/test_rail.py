@@ -59,6 +59,7 @@ async def test_the_invoice_says_what_was_ordered(node: SandboxNode, rail: Lightn
 
 
 async def test_private_channels_are_told_when_wanted(node: SandboxNode) -> None:
+    await node.faults(private_channel=True)
     rail = node.rail(private_hints=True)
     invoice = bolt11.decode((await rail.open(node.order())).text or "")
     assert len(invoice.route_hints or []) == 1

@@ -8,8 +8,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import pytest
+from lndgrpc.compiled import lightning_pb2 as ln
 
 from ledger.clock import Clock, system_clock
 from ledger.money import Asset
@@ -25,12 +28,12 @@ from rails.testing.harness import RailHarness
 from rails.testing.memory_references import MemoryReferences
 from rails.testing.worlds import Impossible, World
 from tests.rails.lightning.node import QUICK
-from tests.rails.lightning.real_network import Network, network
+from tests.rails.lightning.node_suite import NodeContract, Raw
+from tests.rails.lightning.real_network import IN_FLIGHT, SUCCEEDED, Network, network
 
 pytestmark = pytest.mark.real_lnd
 
-QUOTE_SECONDS = 8
-IN_FLIGHT, SUCCEEDED = 1, 2
+QUOTE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +71,40 @@ class RealWorld:
         amount: int | None = None,
         asset: Asset | None = None,
     ) -> None:
-        """A real wallet refuses to send another amount than an invoice asks for."""
-        if amount is not None:
-            raise Impossible("lnd pays what an invoice asks for")
+        """Another amount than an invoice asks for goes to its hash: a careless wallet may do so."""
+        if asset is not None:
+            raise Impossible("Lightning moves bitcoin only")
         client = self.client()
         invoice = await client.lookup(instructions.reference)
         if invoice.state is not InvoiceState.OPEN:
             await client.close()
             raise Impossible("the invoice is no longer open")
+        alice, text = self.regtest.alice, instructions.text or ""
         paying = asyncio.create_task(
-            self.regtest.alice.pay(instructions.text or "", 0, lambda payment: payment.status != IN_FLIGHT)
+            alice.pay(text, 0, _ended) if amount is None else alice.pay_another_amount(text, amount, _ended)
         )
-        async with aclosing(client.follow(instructions.reference)) as states:
-            async for invoice in states:
-                if invoice.state is not InvoiceState.OPEN:
-                    break
-        if invoice.state is InvoiceState.ACCEPTED:
-            paying.cancel()  # the HTLC stays: only our watching ends
-        elif (await paying).status != SUCCEEDED:
+        arriving = asyncio.create_task(_arrived(client, instructions.reference))
+        await asyncio.wait({paying, arriving}, return_when=asyncio.FIRST_COMPLETED)
+        if paying.done() and (paying.exception() or paying.result().status != SUCCEEDED):
+            arriving.cancel()
+            await client.close()
             raise Impossible("the payment failed")
+        if await arriving is InvoiceState.ACCEPTED:
+            paying.cancel()  # the HTLC stays: only our watching ends
+        else:
+            await paying
         await client.close()
 
     async def settle_world(self) -> None:
         """Lightning is final at once."""
+
+    async def break_down(self) -> None:
+        """The node dies."""
+        await self.regtest.bob.end("kill")
+
+    async def restore(self) -> None:
+        """It comes back, and money passes again."""
+        await self.regtest.start_bob()
 
     async def expire(self, instructions: Instructions) -> None:
         """Wait until the node's own timer has closed the invoice."""
@@ -101,10 +115,56 @@ class RealWorld:
         await client.close()
 
 
+def _ended(payment: Any) -> bool:
+    return bool(payment.status != IN_FLIGHT)
+
+
+async def _arrived(client: LndClient, payment_hash: str) -> InvoiceState:
+    async with aclosing(client.follow(payment_hash)) as states:
+        async for invoice in states:
+            if invoice.state is not InvoiceState.OPEN:
+                return invoice.state
+    return InvoiceState.CANCELED
+
+
 class TestRealLndContract(RailContract):
     @pytest.fixture
     async def world(self, regtest: Network) -> World:
         return RealWorld(regtest)
+
+
+@dataclass
+class RealPayee:
+    """Bob, whom Alice pays."""
+
+    regtest: Network
+
+    async def pay(self, bolt11: str) -> None:
+        """See `Payee`."""
+        bob = self.regtest.bob
+        payment_hash = (await bob.call("DecodePayReq", ln.PayReqString(pay_req=bolt11))).payment_hash
+        paying = asyncio.create_task(self.regtest.alice.pay(bolt11, 0, _ended))
+        while not (await bob.call("LookupInvoice", ln.PaymentHash(r_hash_str=payment_hash))).state:
+            await asyncio.sleep(0.01)
+        paying.cancel()
+
+    async def end(self) -> None:
+        """See `Payee`."""
+        await self.regtest.bob.end("terminate")
+
+    async def begin(self) -> None:
+        """See `Payee`."""
+        await self.regtest.start_bob()
+
+
+class TestRealNode(NodeContract):
+    @pytest.fixture
+    async def raw(self, regtest: Network) -> AsyncIterator[Raw]:
+        bob = regtest.bob
+        credentials = grpc.ssl_channel_credentials((bob.folder / "tls.cert").read_bytes())
+        options = [("grpc.max_reconnect_backoff_ms", 50), ("grpc.initial_reconnect_backoff_ms", 20)]
+        async with grpc.aio.secure_channel(bob.address, credentials, options) as channel:
+            yield Raw(RealPayee(regtest), channel, bob.metadata()[0][1])
 
 
 async def test_a_real_node_gives_a_hold_back_before_its_end(regtest: Network) -> None:
