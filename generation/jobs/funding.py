@@ -141,7 +141,7 @@ class FundingProcess:
             )
             row = (await connection.execute(wanted)).mappings().one_or_none()
         if row is not None:
-            await self._see_whether_paid(FundingEntry.from_row(row))
+            await self._see_whether_paid(FundingEntry.from_row(dict(row)))
 
     async def _tend(self, row: Mapping[str, Any]) -> datetime:
         """The work of one row; returns when it is due again, unless the step has written or deleted it.

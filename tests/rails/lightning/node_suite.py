@@ -23,8 +23,9 @@ from lndgrpc.compiled import router_pb2 as router
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
 from sandbox.lnd.bolt11 import Terms, encode
+from tests.waiting import until
 
-SECONDS = 30
+SECONDS = 60
 OPEN, SETTLED, CANCELED, ACCEPTED = 0, 1, 2, 3
 UNKNOWN, NOT_FOUND = grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND
 BTC_MSAT = 10**11
@@ -261,12 +262,14 @@ class NodeContract:
         assert await stream.code() is grpc.StatusCode.OK
         beginning = asyncio.create_task(raw.payee.begin())
         states: list[str] = []
-        async with asyncio.timeout(60):
-            while not states or states[-1] != "SERVER_ACTIVE":
-                state = await raw.state()
-                if not states or states[-1] != state:
-                    states.append(state)
-                await asyncio.sleep(0.01)
+
+        async def newest() -> str:
+            state = await raw.state()
+            if states[-1:] != [state]:
+                states.append(state)
+            return state
+
+        await until(newest, lambda state: state == "SERVER_ACTIVE", "the node runs", seconds_max=SECONDS)
         await beginning
         assert [state for state in states if state != "UNAVAILABLE"][-2:] == ["RPC_ACTIVE", "SERVER_ACTIVE"]
 

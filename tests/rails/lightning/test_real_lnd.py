@@ -30,6 +30,7 @@ from rails.testing.worlds import Impossible, World
 from tests.rails.lightning.node import QUICK
 from tests.rails.lightning.node_suite import NodeContract, Raw
 from tests.rails.lightning.real_network import IN_FLIGHT, SUCCEEDED, Network, network
+from tests.waiting import until
 
 pytestmark = pytest.mark.real_lnd
 
@@ -144,8 +145,11 @@ class RealPayee:
         bob = self.regtest.bob
         payment_hash = (await bob.call("DecodePayReq", ln.PayReqString(pay_req=bolt11))).payment_hash
         paying = asyncio.create_task(self.regtest.alice.pay(bolt11, 0, _ended))
-        while not (await bob.call("LookupInvoice", ln.PaymentHash(r_hash_str=payment_hash))).state:
-            await asyncio.sleep(0.01)
+
+        async def state() -> int:
+            return int((await bob.call("LookupInvoice", ln.PaymentHash(r_hash_str=payment_hash))).state)
+
+        await until(state, bool, "the payment arrives")
         paying.cancel()
 
     async def end(self) -> None:
