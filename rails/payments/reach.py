@@ -48,7 +48,7 @@ class Reach:
         return [rail["name"] for rail in listed if rail["open"] and rail["name"] != but.name]
 
     @asynccontextmanager
-    async def patience(self, rail: str) -> AsyncIterator[None]:
+    async def in_time(self, rail: str) -> AsyncIterator[None]:
         """A rail that does not answer in time is unavailable."""
         try:
             async with asyncio.timeout(self._timeout_seconds):

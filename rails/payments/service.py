@@ -231,7 +231,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with self._reach.patience(place.rail):
+            async with self._reach.in_time(place.rail):
                 instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -453,7 +453,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with self._reach.patience(place.rail):
+                async with self._reach.in_time(place.rail):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")

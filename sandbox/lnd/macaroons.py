@@ -85,8 +85,8 @@ def decode(data: bytes) -> Macaroon:
     try:
         return _decode(data)
     except (IndexError, ValueError) as error:
-        said = str(error) or "varint value extends past end of buffer"
-        raise LndError(f"unmarshal v2: {said}") from error
+        text = str(error) or "varint value extends past end of buffer"
+        raise LndError(f"unmarshal v2: {text}") from error
 
 
 def verify(

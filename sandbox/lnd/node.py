@@ -59,7 +59,7 @@ class Node:
         return bolt11.public_key(self.registry.private_key)
 
     @property
-    def hop_to_tell(self) -> Route | None:
+    def hinted_hop(self) -> Route | None:
         """The way through a private channel, if there is one."""
         return self.private_hop if self.faults.private_channel else None
 

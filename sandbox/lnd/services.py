@@ -93,7 +93,7 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
     async def AddInvoice(self, request: Any, _context: Context) -> Any:
         """Make an invoice."""
         node = self._node
-        message = node.registry.add(check_add(request, node.randomness, node.hop_to_tell))
+        message = node.registry.add(check_add(request, node.randomness, node.hinted_hop))
         return ln.AddInvoiceResponse(
             r_hash=message.r_hash,
             payment_request=message.payment_request,
@@ -169,7 +169,7 @@ class InvoicesService(_OnNode, invoices_pb2_grpc.InvoicesServicer):  # type: ign
     async def AddHoldInvoice(self, request: Any, _context: Context) -> Any:
         """Make an invoice whose preimage only the caller knows."""
         node = self._node
-        message = node.registry.add(check_add_hold(request, node.hop_to_tell))
+        message = node.registry.add(check_add_hold(request, node.hinted_hop))
         return inv.AddHoldInvoiceResp(
             payment_request=message.payment_request,
             add_index=message.add_index,

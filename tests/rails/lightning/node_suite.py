@@ -131,8 +131,8 @@ class NodeContract:
 
     async def test_what_is_refused_to_be_added(self, raw: Raw) -> None:
         for request, text in REFUSED_TO_ADD:
-            code, said = await error_of(raw.lightning("AddInvoice", request))
-            assert (code, text in said) == (UNKNOWN, True), said
+            code, reported = await error_of(raw.lightning("AddInvoice", request))
+            assert (code, text in reported) == (UNKNOWN, True), reported
 
     async def test_what_may_be_added(self, raw: Raw) -> None:
         for request in (
@@ -146,8 +146,8 @@ class NodeContract:
     async def test_macaroons_that_are_none(self, raw: Raw) -> None:
         two = ((raw.macaroon, raw.macaroon), "expected 1 macaroon, got 2")
         for macaroons, text in (*WRONG_MACAROONS, two):
-            code, said = await error_of(raw.lightning("GetInfo", ln.GetInfoRequest(), *macaroons))
-            assert (code, text in said) == (UNKNOWN, True), said
+            code, reported = await error_of(raw.lightning("GetInfo", ln.GetInfoRequest(), *macaroons))
+            assert (code, text in reported) == (UNKNOWN, True), reported
 
     async def test_what_is_not_there(self, raw: Raw) -> None:
         unknown = secrets.token_bytes(32)
