@@ -10,6 +10,7 @@ Everything may raise a `ledger.errors.Refusal` by name (see `rails.domain.refusa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
