@@ -1,14 +1,13 @@
-"""Which rails can be reached now: who is not is offered to nobody, and whoever gets no answer asks how the rail is."""
+"""Which rails can be reached now: one that cannot is offered to nobody."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from ledger.money import Asset, Money
-from rails.contract import Health, Rail, RailUnavailable
+from rails.contract import Health, Rail
 from rails.domain.purchases import Purchase
 from rails.domain.refusals import RailClosed
 from rails.quotes.quote import Quote
@@ -18,14 +17,13 @@ from rails.quotes.quoter import UNREACHABLE, Quoter
 class Reach:
     """The health of each rail as last known, and what follows from it."""
 
-    def __init__(self, rails: Mapping[str, Rail], quoter: Quoter, timeout_seconds: int) -> None:
+    def __init__(self, rails: Mapping[str, Rail], quoter: Quoter) -> None:
         self.health: dict[str, Health] = {}
         """The last health of each rail, kept by the runner. Of which nothing is known yet is tried."""
         self.doubted: dict[str, asyncio.Event] = {name: asyncio.Event() for name in rails}
         """Set whenever a rail did not answer: how it is should be asked."""
         self._rails = rails
         self._quoter = quoter
-        self._timeout_seconds = timeout_seconds
 
     def rails_json(self) -> dict[str, Any]:
         """The body of `GET /v1/rails`."""
@@ -46,16 +44,3 @@ class Reach:
         """Where people may pay instead, in the order in which it is offered."""
         listed = self.rails_json()["rails"]
         return [rail["name"] for rail in listed if rail["open"] and rail["name"] != but.name]
-
-    @asynccontextmanager
-    async def in_time(self, rail: str) -> AsyncIterator[None]:
-        """A rail that does not answer in time is unavailable."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
-        except TimeoutError as error:
-            self.doubted[rail].set()
-            raise RailUnavailable("the rail did not answer in time") from error
-        except RailUnavailable:
-            self.doubted[rail].set()
-            raise

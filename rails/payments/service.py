@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -111,7 +111,7 @@ class Payments:
         self._ids = ids
         self._clock = clock
         self._quoter = Quoter(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
-        self._reach = Reach(rails, self._quoter, self.limits.rail_timeout_seconds)
+        self._reach = Reach(rails, self._quoter)
         self.health, self.doubted = self._reach.health, self._reach.doubted
         self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
         self.refunds = RefundService(log=log, store=store, rails=rails, ids=ids, recorder=self._recorder)
@@ -232,7 +232,7 @@ class Payments:
                 return_url=kept.return_url.replace("{payment_id}", payment_id),
                 hold=facts.hold,
             )
-            async with self._reach.in_time(place.rail):
+            async with self._in_time(place.rail):
                 instructions = await self._opening(place.rail, order, charged=facts.charged)
             digest = hashlib.sha256(instructions.reference.encode()).hexdigest()
             await self._recorder.issue(order, place.rail, instructions, digest)
@@ -454,7 +454,7 @@ class Payments:
                 raise RailUnavailable("the way to pay is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
-                async with self._reach.in_time(place.rail):
+                async with self._in_time(place.rail):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
@@ -480,6 +480,18 @@ class Payments:
         kept = await self.store.instructions(row["payment_id"])
         payment: Payment = payment_of(row)
         return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, rail: str) -> AsyncIterator[None]:
+        """A rail that does not answer in time is unavailable; and one that is unavailable is asked how it is."""
+        try:
+            async with asyncio.timeout(self.limits.rail_timeout_seconds):
+                yield
+        except (TimeoutError, RailUnavailable) as error:
+            self.doubted[rail].set()
+            if isinstance(error, RailUnavailable):
+                raise
+            raise RailUnavailable("the rail did not answer in time") from error
 
     def _rail(self, name: str) -> Rail:
         try:

@@ -2,7 +2,8 @@
 `rails.testing.contract_suite`.
 """
 
-from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
+from rails.testing.fake_capabilities import fake_capabilities
+from rails.testing.fake_rail import FakeNetwork, FakeRail
 from rails.testing.fixed_rates import FixedRates
 from rails.testing.memory_references import MemoryReferences
 from rails.testing.memory_store import MemoryRailStore

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from ledger.clock import Clock
-from ledger.money import BTC, USD, USDT, Asset, Money
+from ledger.money import Asset, Money
 from rails.contract import (
     Capabilities,
     FundsReceipt,
@@ -32,7 +32,6 @@ from rails.contract import (
     RailUnavailable,
     ReceiptState,
     Refund,
-    RefundTo,
     RejectionReason,
     SentBack,
 )
@@ -41,6 +40,7 @@ from rails.outages import Outages
 from rails.recurring import ChangePreview, Offer, SubscriptionObservation, SubscriptionOrder
 from rails.saved import SavedMethod, SaveOrder
 from rails.testing.fake_books import FakeBooks
+from rails.testing.fake_capabilities import fake_capabilities
 from rails.testing.fake_saved import FakeSaved
 from rails.testing.fake_subscriptions import FakeSubscriptions
 
@@ -281,24 +281,6 @@ class FakeNetwork:
     def signature(body: bytes) -> dict[str, str]:
         """The header that makes any body genuine."""
         return {"fake-signature": hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()}
-
-
-def fake_capabilities(
-    assets: tuple[Asset, ...] = (BTC, USDT, USD),
-    label: str = "Fake",
-    refund_to: RefundTo | None = RefundTo.ORIGIN,
-) -> Capabilities:
-    """Generous limits, a quote of 15 minutes."""
-    return Capabilities(
-        assets=assets,
-        label=label,
-        minimum={asset.code: 1 for asset in assets},
-        maximum={asset.code: 10**15 for asset in assets},
-        order=99,
-        quote_seconds=900,
-        payer_learns_secret=True,
-        refund_to=refund_to,
-    )
 
 
 class FakeRail:

@@ -213,14 +213,22 @@ async def test_a_rail_that_is_away_is_503_for_programs_and_plain_402_for_people(
     client, visitor = gateway.client(), await gateway.visitor()
     account = (await visitor.get("/v1/account")).json()
     await gateway.spend(account["id"], account["free_today"]["left"])
-    await gateway.fake.network.set_down(True)
+    networks = [gateway.fake.network, gateway.quiet.network]
+    for network in networks:
+        await network.set_down(True)
     try:
         assert (await asked(client, "down")).status_code == 503
         plain = await asked(visitor, "down")
         assert plain.status_code == 402
         assert "www-authenticate" not in plain.headers
     finally:
-        await gateway.fake.network.set_down(False)
+        for network in networks:
+            await network.set_down(False)
+
+    async def rails_open() -> bool:
+        return all(rail["open"] for rail in (await client.get("/v1/rails")).json()["rails"])
+
+    await until(rails_open, bool, "both rails are open again")
     challenged(await asked(client, "down"))
 
 

@@ -31,7 +31,8 @@ from rails.domain.topup import TopupState, TopupView
 from rails.payments.runner import RailRunner, RunnerRules
 from rails.payments.service import Payments
 from rails.store.sql import SqlRailStore
-from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
+from rails.testing.fake_capabilities import fake_capabilities
+from rails.testing.fake_rail import FakeNetwork, FakeRail
 from rails.testing.fixed_rates import FixedRates
 from rails.testing.memory_store import MemoryRailStore
 from tests.waiting import SECONDS_MAX

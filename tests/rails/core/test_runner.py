@@ -20,7 +20,8 @@ from rails.contract import Health, Notification, Observation, RailUnavailable, R
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import TopupState
 from rails.payments.runner import RunnerRules, Supervision
-from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
+from rails.testing.fake_capabilities import fake_capabilities
+from rails.testing.fake_rail import FakeNetwork, FakeRail
 from rails.testing.memory_store import MemoryRailStore
 from tests.rails.core.platform import (
     RULES,

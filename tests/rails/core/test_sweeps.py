@@ -11,7 +11,8 @@ from rails.contract import Health, Observation, RailUnavailable
 from rails.domain.topup import TopupState, TopupView
 from rails.payments.postponing import UNANSWERED_MAX
 from rails.store.port import RetryTask
-from rails.testing.fake_rail import FakeNetwork, FakeRail, fake_capabilities
+from rails.testing.fake_capabilities import fake_capabilities
+from rails.testing.fake_rail import FakeNetwork, FakeRail
 from tests.rails.core.platform import RULES, Platform, opened, runner_of
 
 
