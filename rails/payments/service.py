@@ -50,11 +50,12 @@ from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import TopupView, payment_of, view
 from rails.payments.asking import asset_of, close, holding, verified
 from rails.payments.intent import asked, facts_of
-from rails.payments.postponing import PAGE, Place, Postponing
+from rails.payments.postponing import Postponing
 from rails.payments.reach import Reach
 from rails.payments.recording import Recorder, TransactionHook
 from rails.payments.refunds import RefundService
 from rails.payments.refused import RefusedNotifications
+from rails.payments.sweeps import Sweeps
 from rails.quotes.quote import Rates
 from rails.quotes.quoter import CreditPrice, PaymentLimits, Quoter
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods
@@ -79,7 +80,7 @@ class NotificationsFull(RailError):
     message = "Too many notifications are waiting to be dealt with; this one was not kept."
 
 
-class Payments:
+class Payments(Sweeps):
     """Opens, observes and settles payments over any rails. Safe to run in many processes."""
 
     def __init__(
@@ -381,43 +382,6 @@ class Payments:
             return
         await self._ask(payment_id, _observe, None)
         await self._answered(payment_id)
-
-    async def observe_pending(
-        self, rail: str, place: Place | None = None, *, page: int = PAGE, pages: int | None = None
-    ) -> bool:
-        """Ask about every payment of a rail that may have changed; whether the last one was reached.
-
-        From `place` on, and at most so many pages. Raises `RailUnavailable` if the rail seems away.
-        """
-
-        async def page_after(after: str) -> Sequence[PaymentId]:
-            return await self.store.watched(rail, self._clock(), after, page)
-
-        return await self._postponing.work_through(
-            rail, RetryTask.OBSERVE, place or Place(), page_after, self._look_into, page=page, pages=pages
-        )
-
-    async def price_unpriced(self, rail: str, place: Place | None = None, *, page: int = PAGE) -> bool:
-        """Grant what waits for a rate, as far as there is one again. See `observe_pending`."""
-
-        async def page_after(after: str) -> Sequence[PaymentId]:
-            return await self.store.unpriced(rail, self._clock(), after, page)
-
-        return await self._postponing.work_through(
-            rail, RetryTask.OBSERVE, place or Place(), page_after, self._look_into, page=page
-        )
-
-    async def expire_overdue(
-        self, rail: str, place: Place | None = None, *, page: int = PAGE, pages: int | None = None
-    ) -> bool:
-        """Close payment requests whose quote has run out. See `observe_pending`."""
-
-        async def page_after(after: str) -> Sequence[PaymentId]:
-            return await self.store.overdue(rail, self._clock(), after, page)
-
-        return await self._postponing.work_through(
-            rail, RetryTask.EXPIRE, place or Place(), page_after, self.expire, page=page, pages=pages
-        )
 
     async def _answered(self, payment_id: str) -> None:
         """The rail has answered about it, whoever asked: nothing waits any more for being asked."""
