@@ -54,6 +54,7 @@ class Product:
             if plugin.network.down:
                 await self.set_down(plugin.name, False)
             plugin.network.refund_outcome = Refund.SENT
+            plugin.network.answers_to_lose = 0
         await self.price_bitcoin(True)
 
     # --- what payers and networks do -----------------------------------------------------------
@@ -116,6 +117,10 @@ class Product:
         """Nobody reaches this rail, and it is known; or everybody does again."""
         await self.rails[rail].network.set_down(down)
         await self.gateway.services.payments.supervision.runners[rail].sweep_once()
+
+    def lose_answers(self, rail: str, lost: bool) -> None:
+        """What this rail is asked for is done, and its answers are lost; or they come again."""
+        self.rails[rail].network.answers_to_lose = 1_000_000 if lost else 0
 
     async def price_bitcoin(self, agreed: bool) -> None:
         """The feeds agree on a price, or on none."""

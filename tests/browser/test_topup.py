@@ -76,11 +76,11 @@ async def test_every_state_has_its_screen(
 
 
 async def test_a_topup_that_is_still_opening_says_so_and_opens_by_itself(visitor: Visitor) -> None:
-    await visitor.product.set_down("lightning", True)
+    visitor.product.lose_answers("lightning", True)
     topup = await visitor.open_topup()
     await visitor.visit(f"/topups/{topup}")
     await expect(visitor.page.locator(".pay")).to_contain_text("Opening")
-    await visitor.product.set_down("lightning", False)
+    visitor.product.lose_answers("lightning", False)
     await expect(visitor.page.locator(".qr-code")).to_be_visible()
 
 
