@@ -18,10 +18,10 @@ KEY = bytes(range(1, 33))
 HASH = hashlib.sha256(b"preimage").digest()
 SECRET = hashlib.sha256(b"secret").digest()
 GOLDEN = (
-    "lnbcrt12345670p1p4s9k2qpp5zpmxzy60y878cq3z84g2h84nvq9u8l7rwyjz8g0y0wcln2wm740sdqcx5crqgrfd"
-    "4skwetnyrcflf5esp59wuq65mmrk378z7nqds64p2ks677p6kdw930aa4ztl5hhaf85fdsxqzuycqzzs9qyyssqc86"
-    "rgzapaynsgrsxk34xvqzhxehvgdje9slm7dxmge2sr0m0t0qytnp4eltaf620mdhp53macjvrtskcq874p53uq78ed"
-    "q805lh0n0qp6x75ae"
+    "lnbcrt12345670p1p4s9k2qpp5zpmxzy60y878cq3z84g2h84nvq9u8l7rwyjz8g0y0wcln2wm740sdqcx5crqgr"
+    "fd4skwetnyrcflf5esp59wuq65mmrk378z7nqds64p2ks677p6kdw930aa4ztl5hhaf85fdsxqzuycqzzs9qxpqy"
+    "sgq5xskr4nrv8vh0k2v0mev89xlfqmhn0p3ylw2mm94acjkcewz3t5jrahatcl2qasatg36wvvw2d8j3dhdmza0m"
+    "t4qwtt9epquugzevjqqka26ns"
 )
 
 
@@ -62,7 +62,12 @@ def test_the_golden_invoice_is_read() -> None:
         "payment_hash": HASH.hex(),
         "payment_secret": SECRET.hex(),
         "description": "500 images 🦙",
-        "features": {"var_onion_optin": "supported", "payment_secret": "required", "basic_mpp": "supported"},
+        "features": {
+            "var_onion_optin": "required",
+            "payment_secret": "required",
+            "basic_mpp": "supported",
+            "option_route_blinding": "supported",
+        },
         "min_final_cltv_expiry": 80,
         "payee": public_key(KEY),
     }

@@ -154,7 +154,7 @@ def test_a_key_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None
 
 async def test_an_empty_macaroon_is_refused(node: SandboxNode, tmp_path: Path) -> None:
     async with client_with(node, b"\x02", tmp_path) as client:
-        with pytest.raises(CredentialRefused, match="cannot decode macaroon"):
+        with pytest.raises(CredentialRefused, match="unmarshal v2"):
             await client.info()
 
 

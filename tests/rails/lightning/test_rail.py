@@ -296,9 +296,7 @@ async def test_a_hold_of_another_key_is_not_ours_to_capture(node: SandboxNode, r
 # --- the node's health -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wallet_state", ["LOCKED", "UNLOCKED", "RPC_ACTIVE", "WAITING_TO_START", "NON_EXISTING"]
-)
+@pytest.mark.parametrize("wallet_state", ["LOCKED", "UNLOCKED", "WAITING_TO_START", "NON_EXISTING"])
 async def test_a_node_that_is_not_ready_says_so(
     node: SandboxNode, rail: LightningRail, wallet_state: str
 ) -> None:
@@ -311,6 +309,17 @@ async def test_a_node_that_is_not_ready_says_so(
         await rail.observe(instructions.reference)
     with pytest.raises(RailUnavailable):
         await rail.open(node.order())
+
+
+async def test_a_node_that_is_starting_takes_no_new_payments_and_says_what_it_knows(
+    node: SandboxNode, rail: LightningRail
+) -> None:
+    instructions = await rail.open(node.order())
+    await node.faults(wallet_state="RPC_ACTIVE")
+    health = await rail.health()
+    assert not health.ok
+    assert "RPC_ACTIVE" in health.detail
+    assert (await rail.observe(instructions.reference)).status is PaymentRequestStatus.OPEN
 
 
 async def test_a_node_behind_the_chain_takes_no_new_payments(node: SandboxNode, rail: LightningRail) -> None:

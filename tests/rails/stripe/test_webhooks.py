@@ -26,7 +26,8 @@ from rails.stripe.rail import CardRail
 from rails.stripe.webhooks import EVENT_TYPES, LISTED_TYPES, MAX_TYPES
 from rails.testing.harness import RailHarness, only_receipt
 from rails.testing.memory_references import MemoryReferences
-from tests.rails.stripe.outside import SECRET, WAIT_SECONDS_MAX, CardWorld, Inbox, Sandbox, running_sandbox
+from tests.rails.stripe.outside import SECRET, CardWorld, Inbox, Sandbox, running_sandbox
+from tests.waiting import SECONDS_MAX
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ async def test_dropped_messages_are_made_up_for_by_the_event_list(
     await world.sandbox.control("faults", {"drop": 1000})
     late = await harness.open()
     await world.pay(late)
-    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
+    async with asyncio.timeout(SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
         async for notification in notifications:
             if notification.reference == late.reference:
                 break
@@ -366,7 +367,7 @@ async def listening(rail: Rail, cursor: str | None) -> AsyncGenerator[Notificati
 async def reported_by(rail: CardRail, cursor: str | None, until: str) -> list[str | None]:
     """The references notified at since `cursor`, each once, up to the first notification about `until`."""
     found: dict[str | None, None] = {}
-    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
+    async with asyncio.timeout(SECONDS_MAX), aclosing(listening(rail, cursor)) as notifications:
         async for notification in notifications:
             assert notification.cursor == notification.notification_id
             found[notification.reference] = None
@@ -377,7 +378,7 @@ async def reported_by(rail: CardRail, cursor: str | None, until: str) -> list[st
 
 async def last_cursor(rail: Rail, reference: str) -> str:
     """The cursor after the last notification about a session that has just been paid."""
-    async with asyncio.timeout(WAIT_SECONDS_MAX), aclosing(listening(rail, None)) as notifications:
+    async with asyncio.timeout(SECONDS_MAX), aclosing(listening(rail, None)) as notifications:
         about = 0
         async for notification in notifications:
             about += notification.reference == reference
