@@ -17,7 +17,8 @@ from tests.browser.states import Bring
 from tests.screens import SCREENS, THEMES
 
 pytestmark = pytest.mark.browser
-JAVASCRIPT_BYTES_MAX = 40 * 1024
+JAVASCRIPT_BYTES_MAX = 43 * 1024
+"""Compressed. The sketch page knows from the start how a picture stands that is paid for alone."""
 PAGES = {
     "/": "canvas.sheet",
     "/account": ".balance",

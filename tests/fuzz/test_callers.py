@@ -125,7 +125,7 @@ def test_an_issuers_keys_are_read_or_left_out(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     asked = people(folder, lambda: httpx.Response(200, content=body), oidc_issuer=ISSUER)
-    loop.run(asked._keys.key("built-in"))
+    loop.run(asked._key_sets[0].key("built-in"))
 
 
 @fuzzed(forwarded=HEADERS, peer=st.sampled_from(["10.0.0.1", "::1", "fe80::1%eth0", "", "testclient"]))
