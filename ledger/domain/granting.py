@@ -116,7 +116,7 @@ def with_debt_repaid(account: Account, events: list[Event]) -> list[Event]:
     return events
 
 
-def set_off(account: Account, debt: int, now: datetime) -> list[Event]:
+def set_off(account: Account, debt: int, now: datetime) -> list[DebtRepaid]:
     """Unheld paid credits make up for a debt at once; credits that nobody paid for never do."""
     paid = tuple(lot for lot in account.lots if lot.terms.consideration is not None)
     part = min(debt, lots_.available(paid, now))

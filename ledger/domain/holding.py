@@ -108,17 +108,7 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
         raise HoldNotOpen(hold_id=command.hold_id)
     if hold.deadline <= now:
         raise HoldPastDeadline(hold_id=command.hold_id, deadline=hold.deadline.isoformat())
-    amount = command.credits
-    if amount is None or amount == hold.credits:
-        spent = HoldCaptured(
-            hold_id=hold.hold_id, job_id=hold.job_id, credits=hold.credits, slices=hold.slices
-        )
-    elif not 0 < amount <= CREDITS_MAX:
-        raise InvalidAmount(credits=amount)
-    elif amount < hold.credits:
-        spent = _capture_part(hold, amount)
-    else:
-        spent = _capture_with_overage(account, hold, command, amount, now)
+    spent = _spent(account, hold, command, now)
     events: list[Event] = [spent]
     if spent.returned:
         events += lapses(account, spent.returned, now)
@@ -129,12 +119,29 @@ def decide_capture(account: Account, command: CaptureHold, now: datetime) -> lis
             owed += portion.credits
     if owed:
         events.append(DebtIncurred(credits=owed, cause="capture", reference=hold.hold_id))
+    gone = spent.revoked
     if owed or (account.debt and spent.returned):
-        events += set_off(captured(account, spent), account.debt + owed, now)
+        for repaid in set_off(captured(account, spent), account.debt + owed, now):
+            events.append(repaid)
+            gone += repaid.slices
     usage = account.usage
     if usage.period and usage.warned_percent < 100:
-        events += _warnings(account, slices)
+        events += _warnings(with_less_granted(account, gone) if gone else account, slices)
     return events
+
+
+def _spent(account: Account, hold: Hold, command: CaptureHold, now: datetime) -> HoldCaptured:
+    """All of the hold, a part, or more."""
+    amount = command.credits
+    if amount is None or amount == hold.credits:
+        return HoldCaptured(
+            hold_id=hold.hold_id, job_id=hold.job_id, credits=hold.credits, slices=hold.slices
+        )
+    if not 0 < amount <= CREDITS_MAX:
+        raise InvalidAmount(credits=amount)
+    if amount < hold.credits:
+        return _capture_part(hold, amount)
+    return _capture_with_overage(account, hold, command, amount, now)
 
 
 def _capture_part(hold: Hold, amount: int) -> HoldCaptured:
@@ -169,7 +176,10 @@ def _capture_with_overage(
 
 
 def _warnings(account: Account, slices: tuple[Slice, ...]) -> list[Event]:
-    """The 80 % and 100 % marks that this spending crosses; each is given once per period."""
+    """The 80 % and 100 % marks that this spending crosses; each is given once per period.
+
+    The account is without what the same spending takes off the allowance: what is used is used of the rest.
+    """
     usage, spent = account.usage, _of_this_period(account, slices)
     if not spent:
         return []

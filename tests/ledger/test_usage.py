@@ -67,6 +67,21 @@ def refund(account: Account, amount: int, outcome: str = "sent", now: datetime =
     return after(account, ResolveRefund(refund_id="re_1", outcome=outcome), now=now)
 
 
+def reversal(account: Account, amount: int) -> ReverseCredits:
+    """So many of the only lot's credits were paid with money that went back."""
+    money = paid(800)
+    return ReverseCredits(
+        reversal_id="rev_1",
+        lot_id=account.lots[0].terms.lot_id,
+        credits=amount,
+        cause="refund",
+        asset="USD",
+        rail=money.rail,
+        payment_id=money.payment_id,
+        worth=money.worth,
+    )
+
+
 def test_a_period_shows_what_it_granted_and_when_the_next_begins() -> None:
     account, letters = spent(subscribed(STARTER), 1_000)
     usage = shown(account)
@@ -140,20 +155,10 @@ def test_money_that_went_back_takes_the_unused_part_of_the_allowance_and_what_is
     None
 ):
     account = after(subscribed(STARTER), hold(100, deadline=MID + HOUR), now=MID)
-    whole = paid(800)
     account = after(
         account,
-        ReverseCredits(
-            reversal_id="rev_1",
-            lot_id=account.lots[0].terms.lot_id,
-            credits=2_000,
-            cause="refund",
-            asset="USD",
-            rail=whole.rail,
-            payment_id=whole.payment_id,
-            worth=whole.worth,
-        ),
-        RevokePeriod(subscription_id="sub_1", payment_id=whole.payment_id),
+        reversal(account, 2_000),
+        RevokePeriod(subscription_id="sub_1", payment_id=paid(800).payment_id),
         now=MID,
     )
     assert account.usage.granted == 100
@@ -193,3 +198,13 @@ def test_a_daily_plan_shows_what_the_next_hold_would_grant() -> None:
 
 def test_without_a_plan_that_brings_anything_nothing_is_shown() -> None:
     assert usage_now(ACCOUNTS.initial, STARTER, 0, MID) == UsageView()
+
+
+def test_a_capture_that_takes_credits_off_the_allowance_warns_of_what_is_left_of_it() -> None:
+    account = after(subscribed(STARTER), hold(1_000, deadline=MID + HOUR), now=MID)
+    account = after(account, reversal(account, 1_990), now=MID)
+    assert account.usage.granted == 1_000
+    events = events_of(account, CaptureHold(hold_id="h1", credits=10), MID)
+    assert [event.percent for event in events if isinstance(event, UsageWarned)] == [80, 100]
+    account = apply(account, events)
+    assert (account.usage.used, account.usage.granted) == (10, 10)
