@@ -47,6 +47,37 @@ async def test_signing_out_here_leaves_the_other_browser_signed_in(arrive: Arriv
     await expect(elsewhere.page.locator(".who-name")).to_have_text("here@example.com")
 
 
+async def test_whoever_signs_in_or_out_in_one_tab_is_shown_by_the_others(visitor: Visitor) -> None:
+    tab = await visitor.context.new_page()
+    await tab.goto(visitor.base + "/account")
+    await expect(tab.get_by_text("You are a guest")).to_be_visible()
+    await signed_in(visitor, "two-tabs@example.com")
+    await expect(tab.locator(".who-name")).to_have_text("two-tabs@example.com")
+    await tab.get_by_role("button", name="Sign out", exact=True).click()
+    await expect(visitor.page.get_by_text("You are a guest")).to_be_visible()
+
+
+async def test_with_a_recovery_code_every_tab_is_told_of_the_account_that_it_opened(arrive: Arrive) -> None:
+    guest, elsewhere = await arrive(), await arrive()
+    order = {"rail": "lightning", "credits": 500, "pay_asset": "BTC"}
+    topup = await guest.post("/v1/topups", order)
+    await guest.product.pay(topup["id"])
+    await guest.topup_is(topup["id"], "paid")
+    tab = await elsewhere.context.new_page()
+    await tab.goto(elsewhere.base + "/account")
+    await expect(tab.locator(".balance-big")).to_have_text("20 images")
+    await elsewhere.visit("/account")
+    await elsewhere.page.get_by_text("I have a recovery code").click()
+    await elsewhere.page.locator("#code").fill(topup["recovery_code"])
+    await elsewhere.page.get_by_role("button", name="Bring my credits").click()
+    for page in (elsewhere.page, tab):
+        await expect(page.locator(".balance-big")).to_have_text("520 images")
+    account = await elsewhere.get("/v1/account")
+    await elsewhere.product.gateway.spend(account["id"], 1)
+    for page in (elsewhere.page, tab):
+        await expect(page.locator(".balance-big")).to_have_text("519 images")
+
+
 @pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_when_every_worker_is_quarantined_the_page_says_that_nobody_can_paint(
     arrive: Arrive, screen: tuple[str, int]

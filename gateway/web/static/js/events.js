@@ -11,6 +11,7 @@ const NAMES = ["account", "generation", "topup", "progress"];
 const channel = new BroadcastChannel("llamasketch-events");
 let leading = false;
 let started = false;
+let renew = () => {};
 
 /**
  * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew.
@@ -41,6 +42,8 @@ function tell(message) {
 function lead() {
   leading = true;
   let failures = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let again;
   /** @type {EventSource} */
   let source;
   const open = () => {
@@ -54,7 +57,7 @@ function lead() {
       tell({ kind: "status", data: "reconnecting" });
       if (source.readyState !== EventSource.CLOSED) return;
       failures += 1;
-      setTimeout(open, Math.min(15_000, 1_000 * 2 ** failures) * (0.75 + Math.random() / 2));
+      again = setTimeout(open, Math.min(15_000, 1_000 * 2 ** failures) * (0.75 + Math.random() / 2));
     };
     for (const name of NAMES) {
       source.addEventListener(name, (event) => {
@@ -67,6 +70,11 @@ function lead() {
         tell({ kind: "frame", name, data });
       });
     }
+  };
+  renew = () => {
+    clearTimeout(again);
+    source.close();
+    open();
   };
   open();
   return new Promise((release) => {
@@ -83,6 +91,7 @@ export function startEvents() {
   started = true;
   channel.onmessage = ({ data }) => {
     if (data.kind === "hello" && leading) channel.postMessage({ kind: "status", data: stream.value });
+    else if (data.kind === "renew") renew();
     else receive(data);
   };
   channel.postMessage({ kind: "hello" });
@@ -91,6 +100,12 @@ export function startEvents() {
   setTimeout(() => {
     if (stream.value === "connecting") stream.value = "reconnecting";
   }, 1500);
+}
+
+/** Whoever uses this browser is somebody else now: what is read for all tabs must be of the new account alone. */
+export function restartEvents() {
+  renew();
+  channel.postMessage({ kind: "renew" });
 }
 
 /**

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
+import { restartEvents } from "./events.js";
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
 import { loadAccount, loadSession, session, start } from "./store.js";
@@ -25,6 +26,7 @@ async function run(name, work, done) {
   try {
     const answer = await work();
     const brought = answer?.merged?.credits;
+    restartEvents();
     toast(brought ? `${plural(brought, "credit")} came along.` : name === "out" ? "Signed out." : "Done.");
     await Promise.all([loadSession(), loadAccount().catch(() => {})]);
     done();

@@ -62,7 +62,10 @@ export function start() {
       if (data?.credits && data?.lots) account.value = data;
       else loadAccount().catch(() => {});
     });
-    on("open", () => loadAccount().catch(() => {}));
+    on("open", () => {
+      loadAccount().catch(() => {});
+      if (session.value) loadSession();
+    });
     addEventListener("online", () => loadAccount().catch(() => {}));
   })();
   return starting;
