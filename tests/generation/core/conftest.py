@@ -10,6 +10,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from generation.images.object_store import BucketStore
+from ledger.identifiers import Identifiers
+from ledger.log.model import LogWriter
+from tests.generation.core.funding_fake import FakeFunding
+from tests.generation.core.paying import Paying
 from tests.generation.core.world import TABLES, World, forget_everything, open_world
 from tests.tables import create_tables
 
@@ -33,6 +37,20 @@ async def world(empty_database: str, tmp_path: Path) -> AsyncIterator[World]:
         yield opened
         # Whatever a test is about: every end is counted, and once.
         assert opened.counted_ends() == await opened.ends()
+
+
+@pytest.fixture
+async def paying(empty_database: str, tmp_path: Path) -> AsyncIterator[Paying]:
+    made: list[FakeFunding] = []
+
+    def make(log: LogWriter, ids: Identifiers) -> FakeFunding:
+        made.append(FakeFunding(log, ids))
+        return made[0]
+
+    async with open_world(empty_database, tmp_path, funding=make) as world:
+        yield world, made[0]
+        assert world.counted_ends() == await world.ends()
+        assert await world.counted_apart() == await world.queued_apart()
 
 
 @pytest.fixture(scope="module")
