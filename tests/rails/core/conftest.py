@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.rails.core.platform import Platform, make_platform, on_postgres
+from tests.rails.core.subscribing import Town, new_town
 
 
 @pytest.fixture
@@ -17,6 +18,12 @@ def platform() -> Platform:
 @pytest.fixture
 def account_id(platform: Platform) -> str:
     return platform.ids.account()
+
+
+@pytest.fixture
+def town() -> Town:
+    """A platform with one subscriber."""
+    return new_town()
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -10,19 +10,8 @@ from rails.contract import ReceiptState
 from rails.recurring import Offer
 from rails.subscriptions.record import SubscriptionRecord
 from rails.subscriptions.refusals import PlanUnchanged
-from tests.rails.core.test_subscriptions import (
-    MONTH,
-    PRO,
-    STARTER,
-    UNLIMITED,
-    Town,
-    invoice_of,
-    name_of,
-    town,
-    unpaid,
-)
+from tests.rails.core.subscribing import MONTH, PRO, STARTER, UNLIMITED, Town, invoice_of, name_of, unpaid
 
-__all__ = ["town"]
 STARTER_YEAR, PRO_YEAR, UNLIMITED_YEAR = (
     Offer(plan=name, length="year") for name in ("starter", "pro", "unlimited")
 )

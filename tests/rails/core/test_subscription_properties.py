@@ -22,13 +22,7 @@ from rails.contract import RailUnavailable, ReceiptState
 from rails.domain.state import PAYMENTS
 from rails.domain.topup import payment_of
 from rails.payments.service import UnknownReference
-from rails.recurring import (
-    ChangeRefused,
-    Invoice,
-    InvoiceStatus,
-    SubscriptionObservation,
-    SubscriptionStatus,
-)
+from rails.recurring import ChangeRefused, Invoice, InvoiceStatus, SubscriptionObservation, SubscriptionStatus
 from rails.subscriptions.record import SubscriptionRecord
 from rails.subscriptions.refusals import (
     ChangeWaits,
@@ -40,8 +34,8 @@ from rails.subscriptions.refusals import (
 )
 from rails.testing.fake_rail import FakeNetwork
 from tests.effort import lives
+from tests.rails.core.subscribing import PRO, STARTER, UNLIMITED, Town, page_of, town_on
 from tests.rails.core.test_subscription_lengths import PRO_YEAR, STARTER_YEAR
-from tests.rails.core.test_subscriptions import PRO, STARTER, UNLIMITED, Town, page_of, town_on
 
 OFFERS = st.sampled_from([STARTER, PRO, UNLIMITED, STARTER_YEAR, PRO_YEAR])
 PLACES = st.integers(0, 3)
