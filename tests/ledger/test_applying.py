@@ -26,7 +26,7 @@ from ledger.identifiers import Identifiers
 from ledger.log.model import Event, Transaction, UnitOfWork
 from ledger.plans import NO_PLANS, PLANS, Plan
 from ledger.testing.memory_log import MemoryLog
-from tests.ledger.test_plans import UNLIMITED
+from tests.ledger.subscribing import UNLIMITED
 from tests.ledger.world import DAY, DEADLINE, HOUR, NOON, grant, hold, paid
 
 OVER = {

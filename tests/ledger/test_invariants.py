@@ -18,7 +18,7 @@ from ledger.domain.invariants import check, check_step
 from ledger.domain.lots import Lot
 from ledger.domain.state import Account, Schedule
 from tests.ledger.samples import MONEY, TERMS
-from tests.ledger.test_plans import UNLIMITED
+from tests.ledger.subscribing import UNLIMITED
 from tests.ledger.world import DAY, DEADLINE, NOON, after, events_of, grant, hold, paid
 
 replace = msgspec.structs.replace
@@ -63,7 +63,6 @@ def with_schedule(earned: Worth) -> Account:
 PARTS = "lot lot_1 was granted 10 credits but its parts do not add up to that"
 NEGATIVE = "lot lot_1 has a negative part"
 OVERDRAWN = "lot lot_1 gave out more than its consideration, or less than nothing"
-
 SPOILT: dict[str, tuple[Callable[[], Account], list[str]]] = {
     "a credit too many left": (lambda: with_lot(left=7), [PARTS]),
     "a credit too many spent": (lambda: with_lot(spent=1), [PARTS]),

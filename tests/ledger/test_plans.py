@@ -1,3 +1,5 @@
+"""The daily allowance, paid periods, and changes of plan."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,69 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.domain.account import ACCOUNTS
-from ledger.domain.commands import (
-    BillOverage,
-    CancelSubscription,
-    CaptureHold,
-    ChangePlan,
-    EarnRevenue,
-    EndSubscription,
-    HoldCredits,
-    PayPeriod,
-    ResumeSubscription,
-    StopEarning,
-)
-from ledger.domain.consideration import Worth
-from ledger.domain.events import (
-    CancellationScheduled,
-    CreditsGranted,
-    DowngradeScheduled,
-    EarningScheduled,
-    RevenueEarned,
-    UsageWarned,
-)
+from ledger.domain.commands import CancelSubscription, ChangePlan, EndSubscription, ResumeSubscription
+from ledger.domain.events import CancellationScheduled, CreditsGranted, DowngradeScheduled
 from ledger.domain.granting import due_allowance
 from ledger.domain.periods import months_after
-from ledger.domain.refusals import (
-    InsufficientCredits,
-    NothingToBill,
-    PeriodAlreadyGranted,
-    SubscriptionNotFound,
-)
-from ledger.domain.state import STARTS_KEPT, Account
+from ledger.domain.refusals import PeriodAlreadyGranted, SubscriptionNotFound
+from ledger.domain.state import STARTS_KEPT
 from ledger.domain.view import plan_in_force, view
-from ledger.plans import PLANS, Plan
-from tests.ledger.world import DAY, DEADLINE, HOUR, NOON, after, apply, balance, events_of, grant, hold, paid
-
-FREE, STARTER, PRO, UNLIMITED = (PLANS[name] for name in ("free", "starter", "pro", "unlimited"))
-START = datetime(2026, 11, 1, tzinfo=UTC)
-END = datetime(2026, 12, 1, tzinfo=UTC)
-
-
-def with_allowance(account: Account, plan: Plan = FREE, now: datetime = NOON) -> Account:
-    return apply(account, due_allowance(account, plan, now, account_id="acct_1"))
-
-
-def pay(
-    plan: Plan, start: datetime = START, end: datetime = END, subscription_id: str = "sub_1"
-) -> PayPeriod:
-    return PayPeriod(
-        subscription_id=subscription_id,
-        plan=plan,
-        period_start=start,
-        period_end=end,
-        lot_id=f"lot_{plan.name}_{start:%Y%m%d}",
-        consideration=paid(plan.price_usd_minor),
-    )
-
-
-def change(current: Plan, target: Plan) -> ChangePlan:
-    return ChangePlan(subscription_id="sub_1", current=current, target=target, lot_id=f"lot_to_{target.name}")
-
-
-def subscribed(plan: Plan) -> Account:
-    return after(ACCOUNTS.initial, pay(plan), now=START)
-
+from ledger.plans import PLANS
+from tests.ledger.subscribing import (
+    END,
+    FREE,
+    PRO,
+    START,
+    STARTER,
+    UNLIMITED,
+    change,
+    pay,
+    subscribed,
+    with_allowance,
+)
+from tests.ledger.world import DAY, HOUR, NOON, after, balance, events_of, hold
 
 # The daily allowance
 
@@ -340,193 +300,6 @@ def test_a_subscription_that_ended_is_over_at_once_and_unknown_afterwards():
             events_of(account, command)
     with pytest.raises(PeriodAlreadyGranted):
         events_of(account, pay(PRO))
-
-
-# Unlimited
-
-
-def test_unlimited_is_a_daily_lot_without_money_and_its_money_is_earned_by_the_day():
-    account = subscribed(UNLIMITED)
-    assert account.lots == ()
-    [schedule] = account.status.schedules
-    assert (schedule.days, schedule.consideration.worth.net_minor) == (30, 4_000)
-    account = with_allowance(account, plan_in_force(account, NOON))
-    assert balance(account) == (1_000, 0, 0)
-    assert account.lots[0].terms.consideration is None
-
-
-def test_each_day_that_passed_is_earned_once_and_the_whole_in_the_end():
-    account = subscribed(UNLIMITED)
-    assert events_of(account, EarnRevenue(), START) == []
-    days = events_of(account, EarnRevenue(), START + 3 * DAY)
-    assert [(event.day.isoformat(), event.ordinal) for event in days] == [
-        ("2026-11-01", 1),
-        ("2026-11-02", 2),
-        ("2026-11-03", 3),
-    ]
-    account = after(account, EarnRevenue(), now=START + 3 * DAY)
-    assert events_of(account, EarnRevenue(), START + 3 * DAY) == []
-    assert events_of(account, EarnRevenue(), START + DAY) == []
-    rest = events_of(account, EarnRevenue(limit=1_000), END + 90 * DAY)
-    assert all(isinstance(event, RevenueEarned) for event in rest)
-    assert sum(event.worth.net_minor for event in (*days, *rest)) == 4_000
-    assert after(account, EarnRevenue(limit=1_000), now=END).status.schedules == ()
-
-
-def test_earning_is_bounded_per_step():
-    assert len(events_of(subscribed(UNLIMITED), EarnRevenue(limit=7), END)) == 7
-
-
-def test_money_that_goes_back_stops_its_schedule():
-    account = after(subscribed(UNLIMITED), EarnRevenue(), now=START + 3 * DAY)
-    stop = StopEarning(schedule_id="lot_unlimited_20261101", worth=Worth(4_000, 0, 0, 4_000))
-    [stopped] = events_of(account, stop)
-    assert stopped.unearned.net_minor == 4_000 - 400
-    assert after(account, stop).status.schedules == ()
-
-
-def test_an_upgrade_to_unlimited_earns_its_money_over_the_days_left():
-    account = subscribed(PRO)
-    command = msgspec.structs.replace(change(PRO, UNLIMITED), consideration=paid(1_000))
-    _, scheduled = events_of(account, command, START + 20 * DAY)
-    assert isinstance(scheduled, EarningScheduled)
-    assert (scheduled.first_day.isoformat(), scheduled.days) == ("2026-11-21", 10)
-
-
-# Caps
-
-
-def use(account: Account, amount: int, now: datetime = NOON) -> tuple[Account, list[int]]:
-    account = after(account, hold(amount, deadline=now + HOUR), now=now)
-    events = events_of(account, CaptureHold(hold_id="h1"), now)
-    return apply(account, events), [event.percent for event in events if isinstance(event, UsageWarned)]
-
-
-def test_the_marks_of_80_and_100_percent_are_given_once_each():
-    account = with_allowance(ACCOUNTS.initial)
-    account, marks = use(account, 15)
-    assert marks == []
-    account, marks = use(account, 1)
-    assert marks == [80]
-    account, marks = use(account, 3)
-    assert marks == []
-    account, marks = use(account, 1)
-    assert marks == [100]
-    account = with_allowance(account, now=NOON + DAY)
-    account, marks = use(account, 20, NOON + DAY)
-    assert marks == [80, 100]
-
-
-def test_what_is_held_over_midnight_counts_toward_neither_day():
-    """The day that it was granted for is over; of the new day's allowance nothing has been used."""
-    held = after(with_allowance(ACCOUNTS.initial), hold(20, deadline=NOON + DAY))
-    midnight = datetime(2026, 11, 23, tzinfo=UTC)
-    account = after(with_allowance(held, now=midnight), CaptureHold(hold_id="h1"), now=midnight)
-    assert (account.usage.period, account.usage.used, account.usage.warned_percent) == ("2026-11-23", 0, 0)
-    assert use(account, 20, midnight)[1] == [80, 100]
-    before_the_next_grant = events_of(held, CaptureHold(hold_id="h1"), midnight)
-    assert [e.period for e in before_the_next_grant if isinstance(e, UsageWarned)] == ["2026-11-22"] * 2
-
-
-def test_the_old_periods_credits_used_in_their_grace_do_not_warn_of_the_new_ones():
-    renewed = after(subscribed(STARTER), pay(STARTER, END, END + 31 * DAY), now=END + HOUR)
-    account, marks = use(renewed, 2_000, END + 2 * HOUR)
-    assert (marks, account.available(END + 2 * HOUR)) == ([], 2_000)
-    account, marks = use(account, 1_600, END + 3 * HOUR)
-    assert marks == [80]
-
-
-def test_what_is_left_of_a_smaller_plan_does_not_warn_of_the_daily_allowance_of_a_larger_one():
-    account = with_allowance(after(subscribed(STARTER), change(STARTER, UNLIMITED)), UNLIMITED)
-    without = msgspec.structs.replace(hold(900, deadline=NOON + HOUR), allowance=False)
-    account = after(account, without)
-    assert not [e for e in events_of(account, CaptureHold(hold_id="h1")) if isinstance(e, UsageWarned)]
-
-
-@given(
-    st.integers(1, 2_000),
-    st.integers(0, 29),
-    st.lists(st.integers(1, 900), min_size=1, max_size=12),
-)
-def test_each_mark_is_given_once_and_once_more_only_for_a_larger_allowance(first, day, amounts):
-    account, marks = use(subscribed(STARTER), first)
-    assert marks == [mark for mark in (80, 100) if first * 100 >= 2_000 * mark]
-    account = after(account, change(STARTER, PRO), now=START + day * DAY)
-    whole, used = account.usage.granted, first
-    # What the smaller allowance was warned of and the larger one has not reached will come again.
-    given_already = {mark for mark in marks if used * 100 >= whole * mark}
-    for amount in amounts:
-        if amount > whole - used:
-            break
-        account, marks = use(account, amount)
-        used += amount
-        assert not given_already & set(marks)
-        given_already |= set(marks)
-    assert given_already == {mark for mark in (80, 100) if used * 100 >= whole * mark}
-
-
-def test_bought_credits_do_not_count_against_the_allowance():
-    account = after(with_allowance(ACCOUNTS.initial), grant(100, money=paid(100)))
-    account, marks = use(account, 20)
-    assert marks == [80, 100]
-    _, marks = use(account, 100)
-    assert marks == []
-
-
-def overdraft(amount: int, hold_id: str, limit: int) -> HoldCredits:
-    return HoldCredits(
-        hold_id=hold_id,
-        job_id="j",
-        credits=amount,
-        deadline=DEADLINE,
-        overage_lot=f"lot_{hold_id}",
-        overage_limit=limit,
-    )
-
-
-def test_without_overage_an_empty_plan_is_a_hard_cut_off():
-    account, _ = use(with_allowance(ACCOUNTS.initial), 20)
-    with pytest.raises(InsufficientCredits):
-        events_of(account, hold(1))
-
-
-def test_a_plan_with_overage_goes_on_up_to_its_limit_and_is_billed():
-    account, _ = use(with_allowance(ACCOUNTS.initial), 18)
-    account = after(account, overdraft(5, "o1", 10), CaptureHold(hold_id="o1"))
-    assert account.status.overage_owed == 3
-    account = after(account, overdraft(7, "o2", 10), CaptureHold(hold_id="o2"))
-    with pytest.raises(InsufficientCredits):
-        events_of(account, overdraft(1, "o3", 10))
-    with pytest.raises(NothingToBill):
-        events_of(account, BillOverage(credits=11, consideration=paid(11)))
-    assert after(account, BillOverage(credits=10, consideration=paid(10))).status.overage_owed == 0
-
-
-def test_a_hold_can_leave_the_daily_allowance_alone():
-    account = after(with_allowance(ACCOUNTS.initial), grant(2, money=paid(2)))
-    without = msgspec.structs.replace(hold(2), allowance=False)
-    [held] = events_of(account, without)
-    assert held.allowance_credits == 0
-    with pytest.raises(InsufficientCredits) as refused:
-        events_of(account, msgspec.structs.replace(without, credits=3))
-    assert refused.value.available == 2
-
-
-def test_a_schedule_that_is_finished_leaves_and_the_others_go_on():
-    short = pay(UNLIMITED, START, START + DAY)
-    long = pay(UNLIMITED, START + DAY, START + 5 * DAY)
-    account = after(ACCOUNTS.initial, short, now=START)
-    account = after(account, long, now=START + DAY)
-    account = after(account, EarnRevenue(), now=START + 2 * DAY)
-    [going_on] = account.status.schedules
-    assert (going_on.schedule_id, going_on.earned_days) == (long.lot_id, 1)
-
-
-def test_what_is_captured_beyond_the_hold_counts_towards_the_warnings():
-    account = after(with_allowance(ACCOUNTS.initial), hold(15))
-    events = events_of(account, CaptureHold(hold_id="h1", credits=17, overage_limit=2))
-    assert [event.percent for event in events if isinstance(event, UsageWarned)] == [80]
-    assert apply(account, events).usage.used == 17
 
 
 def test_what_was_granted_on_another_day_does_not_count_towards_todays_allowance():

@@ -36,7 +36,7 @@ from ledger.domain.lots import Source
 from ledger.domain.merging import decide_merge
 from ledger.domain.state import Account
 from ledger.errors import Refusal
-from tests.ledger.test_plans import END, PRO, START, pay, subscribed
+from tests.ledger.subscribing import END, PRO, START, pay, subscribed
 from tests.ledger.test_reversals import reverse, spent
 from tests.ledger.world import DAY, DEADLINE, HOUR, MINUTE, NOON, after, events_of, funded, grant, hold, paid
 
@@ -105,7 +105,6 @@ def period(start: Any, end: Any) -> PayPeriod:
 
 
 NEGATIVE = Worth(100, 0, -1, 100)
-
 REFUSED: dict[str, Callable[[], Refused]] = {
     "a grant of nothing": lambda: Refused(NEW, grant(0), r.InvalidAmount, {"credits": 0}),
     "a grant beyond reason": lambda: Refused(

@@ -22,7 +22,7 @@ from ledger.domain.usage import UsageView, usage_now
 from ledger.domain.view import plan_in_force, view
 from mail.domain.letters import UsageReached
 from processes.mails import usage_reached
-from tests.ledger.test_plans import (
+from tests.ledger.subscribing import (
     END,
     PRO,
     START,

@@ -23,7 +23,7 @@ from ledger.identifiers import Identifiers
 from ledger.plans import NO_PLANS, PACKS, PLANS
 from ledger.service import Ledger
 from ledger.testing.memory_log import MemoryLog
-from tests.ledger.test_plans import change, pay, subscribed, use
+from tests.ledger.subscribing import change, pay, subscribed, use
 from tests.ledger.test_reversals import bought, reverse
 from tests.ledger.world import (
     DAY,
