@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -109,3 +111,13 @@ def rpc_answer(request: httpx.Request, result: Any) -> bytes:
 
 
 Question = Callable[[], Awaitable[Any]]
+
+
+def answered(runner: asyncio.Runner, question: Question, *named: type[Exception]) -> Any:
+    """The answer; None if it was refused by one of these names."""
+
+    async def ask() -> Any:
+        with contextlib.suppress(*named):
+            return await question()
+
+    return runner.run(ask())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
-from rails.contract import RailProtocolError, RailUnavailable, Refund
+from rails.contract import RailUnavailable, Refund
 from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, permissions
@@ -25,9 +25,9 @@ from sandbox.lnd import certificate
 from sandbox.lnd.macaroons import Op, mint
 from tests.fuzz.fuzzing import fuzzed
 from tests.fuzz.hostile import TEXTS, Question
+from tests.fuzz.receipts import NAMED
 from tests.waiting import SECONDS_MAX
 
-NAMED = (RailProtocolError, RailUnavailable)
 HASH = "ab" * 32
 STREAMS = {"SubscribeInvoices", "SubscribeSingleInvoice", "TrackPaymentV2", "SendPaymentV2"}
 GENUINE = (
@@ -78,12 +78,6 @@ class Node(grpc.GenericRpcHandler):
             yield message
         if self.answer.code is not None:
             await context.abort(self.answer.code, self.answer.details)
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 @dataclass

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ledger.money import USD, Money
 from rails.saved import ChargeLapsed, MethodUnusable, SaveOrder
 from tests.fuzz.fuzzing import fuzzed
-from tests.fuzz.hostile import bodies
-from tests.fuzz.test_payment_nodes import FAULT, NAMED, NOW, ORDER, PAGE, answered, card, loop
+from tests.fuzz.hostile import answered, bodies
+from tests.fuzz.receipts import NAMED
+from tests.fuzz.stripe_objects import FAULT, NOW, ORDER, PAGE, card
 
-__all__ = ["loop"]
 CARD: dict[str, Any] = {
     "id": "pm_1",
     "object": "payment_method",

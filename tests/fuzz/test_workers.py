@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.fuzzing import fuzzed
-from tests.fuzz.hostile import JUNK, Question, bodies, server, spoiled
+from tests.fuzz.hostile import JUNK, Question, answered, bodies, server, spoiled
 from worker.api import ApiFault, LeaseLost, WorkerApi
 from worker.backoff import Backoff
 from worker.comfyui.client import ComfyClient, RetryPause, describe_refusal
@@ -42,20 +39,6 @@ MESSAGES = (
     {"type": "executing", "data": {"node": None, "prompt_id": ID}},
 )
 PAUSE = RetryPause(interrupt_attempts=1, interrupt_pause=0, submit_checks=1)
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-def answered(runner: asyncio.Runner, question: Question, *named: type[Exception]) -> Any:
-    async def ask() -> Any:
-        with contextlib.suppress(*named):
-            return await question()
-
-    return runner.run(ask())
 
 
 async def _at_once(_: float) -> None:
