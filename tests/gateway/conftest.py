@@ -8,11 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
 from gateway.database.schema import migrate_async
 from ledger.clock import Clock, system_clock
+from tests.gateway.refusing import MARK, shown
 from tests.gateway.stack import Gateway, running, settings_for
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Gateway]]
@@ -86,3 +88,25 @@ async def gateway(open_gateway: Open) -> AsyncIterator[Gateway]:
     """A running gateway with nobody in it yet."""
     async with open_gateway() as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="module")
+async def victim(gateway: Gateway) -> httpx.AsyncClient:
+    """Somebody with a balance, to whom nothing may happen."""
+    client = await gateway.visitor()
+    await gateway.top_up(client, 100)
+    return client
+
+
+@pytest.fixture
+async def untouched(gateway: Gateway, victim: httpx.AsyncClient, logged: Logged) -> AsyncIterator[None]:
+    """Fails the test if the log or the victim's account moved, or if a line quotes what was sent."""
+    head, account = await gateway.services.base.reader.head(), await shown(victim)
+    lines = len(logged.lines)
+    yield
+    assert await gateway.services.base.reader.head() == head
+    assert await shown(victim) == account
+    reported = "\n".join(logged.lines[lines:])
+    assert MARK not in reported
+    assert "request_failed" not in reported
+    assert "Traceback" not in reported
