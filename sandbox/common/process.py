@@ -49,14 +49,15 @@ async def serve(
     app: Starlette, listener: socket.socket, background: tuple[Coroutine[Any, Any, None], ...] = ()
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until one of the background tasks ends: its error is raised."""
-    # uvicorn shuts down on these and then raises them again for the handler it found: this one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
         )
     )
+    # uvicorn shuts down on these and then raises them again for the handler it found, which is this one; and one
+    # that comes before uvicorn listens for them counts too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: setattr(server, "should_exit", True))
     tasks = [asyncio.create_task(work) for work in background]
     for task in tasks:
         task.add_done_callback(lambda _: setattr(server, "should_exit", True))

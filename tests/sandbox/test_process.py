@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 from sandbox.common.process import listen
 from tests.waiting import SECONDS_MAX
@@ -25,3 +27,23 @@ async def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement()
                 assert await options.get() != 0
         finally:
             writer.close()
+
+
+STOPPED_AT_ONCE = """
+import asyncio, os, signal
+from starlette.applications import Starlette
+from sandbox.common.process import listen, serve
+from sandbox.embedded.ports import free_port
+
+
+def while_it_starts():
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield from ()
+
+
+asyncio.run(serve(Starlette(), listen(free_port()), while_it_starts()))
+"""
+
+
+def test_a_signal_that_comes_while_it_starts_ends_it() -> None:
+    subprocess.run([sys.executable, "-c", STOPPED_AT_ONCE], check=True, timeout=SECONDS_MAX)
