@@ -30,6 +30,7 @@ STREAMS = 2000
 SECONDS = 6.0
 RATE = 10.0
 OPENING_AT_ONCE = 64
+ANSWER_SECONDS_MAX = 60.0
 SETTINGS = {
     **UNLIMITED,
     "LLAMASKETCH_STREAMS": "10000",
@@ -102,7 +103,7 @@ class Streams:
         counted[answer.named] = counted.get(answer.named, 0) + 1
         if answer.status == 202:
             seen = self._seen_at.setdefault(answer.json()["id"], asyncio.get_running_loop().create_future())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 found.taken_ms["delay"].append(max(0.0, (await seen - at) * 1000))
 
 

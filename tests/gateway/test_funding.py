@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from typing import Any
 
 import httpx
@@ -11,19 +11,45 @@ import sqlalchemy as sa
 from generation.store.tables import job_funding
 from ledger.money import USD, Money
 from tests.gateway.stack import Gateway, generation_request
-from tests.waiting import SECONDS_MAX
+from tests.waiting import until
 
 BODY = generation_request("a llama in the rain", funding={"rail": "fake", "pay_asset": "USD"})
 
 
 async def state_of(client: httpx.AsyncClient, job_id: str, wanted: str) -> dict[str, Any]:
     """Follow a generation until it is in this state."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while True:
-            shown = (await client.get(f"/v1/generations/{job_id}")).json()
-            if shown["state"] == wanted:
-                return shown
-            await asyncio.sleep(0)
+
+    async def shown() -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.get(f"/v1/generations/{job_id}")).json()
+        return answer
+
+    return await until(shown, lambda job: job["state"] == wanted, f"{job_id} is {wanted}")
+
+
+async def money_went_back(client: httpx.AsyncClient, payment_id: str) -> None:
+    """Follow a payment until all of it was released."""
+
+    async def states() -> list[str]:
+        topup = (await client.get(f"/v1/topups/{payment_id}")).json()
+        assert topup["credited"] == 0
+        return [received["state"] for received in topup["received"]]
+
+    await until(states, lambda found: found == ["released"], f"{payment_id} was released")
+
+
+async def funding_of(gateway: Gateway, job_id: str) -> list[Any]:
+    """Its row, if there is one."""
+    query = sa.select(job_funding).where(job_funding.c.job_id == job_id)
+    async with gateway.services.base.engine.connect() as connection:
+        return list(await connection.execute(query))
+
+
+async def change_funding(gateway: Gateway, job_id: str, **values: Any) -> None:
+    """As somebody else would have left it; no sweep comes by for an hour."""
+    later = sa.func.now() + sa.text("interval '1 hour'")
+    change = sa.update(job_funding).where(job_funding.c.job_id == job_id)
+    async with gateway.services.base.engine.begin() as connection:
+        await connection.execute(change.values(due_at=later, **values))
 
 
 async def test_an_image_is_paid_for_alone(gateway: Gateway) -> None:
@@ -48,9 +74,7 @@ async def test_a_job_is_queued_by_the_news_of_its_money_before_any_sweep(gateway
     client = await gateway.visitor()
     asked = (await client.post("/v1/generations", json=BODY)).json()
     payment_id, due = asked["topup"]["id"], asked["topup"]["amount_due"]
-    async with gateway.services.base.engine.begin() as connection:  # no sweep comes by for an hour
-        later = sa.func.now() + sa.text("interval '1 hour'")
-        await connection.execute(sa.update(job_funding).values(due_at=later))
+    await change_funding(gateway, asked["id"])
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
     await state_of(client, asked["id"], "queued")
     await client.delete(f"/v1/generations/{asked['id']}")
@@ -63,10 +87,7 @@ async def test_money_of_a_cancelled_image_goes_back(gateway: Gateway) -> None:
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
     await state_of(client, asked["id"], "queued")
     assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
-    async with asyncio.timeout(SECONDS_MAX):
-        while "release" not in gateway.fake.network.calls:
-            await asyncio.sleep(0)
-    assert (await client.get(f"/v1/topups/{payment_id}")).json()["credited"] == 0
+    await money_went_back(client, payment_id)
 
 
 async def test_money_goes_back_of_an_image_that_ended_before_a_crash_let_its_payment_be_noted(
@@ -75,25 +96,14 @@ async def test_money_goes_back_of_an_image_that_ended_before_a_crash_let_its_pay
     client = await gateway.visitor()
     asked = (await client.post("/v1/generations", json=BODY)).json()
     payment_id, due = asked["topup"]["id"], asked["topup"]["amount_due"]
-    engine = gateway.services.base.engine
-    async with engine.begin() as connection:  # as it is between the two transactions
-        await connection.execute(
-            sa.update(job_funding).values(
-                state="opening", reference=None, due_at=sa.func.now() + sa.text("interval '1 hour'")
-            )
-        )
+    # As it is between the two transactions.
+    await change_funding(gateway, asked["id"], state="opening", reference=None)
     assert (await client.delete(f"/v1/generations/{asked['id']}")).json()["state"] == "cancelled"
     await gateway.fake.network.pay(f"fake-{payment_id}", Money(due["amount_minor"], USD))
-    async with asyncio.timeout(SECONDS_MAX):
-        while "release" not in gateway.fake.network.calls:
-            await asyncio.sleep(0)
-        while True:
-            async with engine.connect() as connection:
-                if not (await connection.execute(sa.select(job_funding))).all():
-                    break
-    shown = (await client.get(f"/v1/topups/{payment_id}")).json()
-    assert shown["credited"] == 0
-    assert [received["state"] for received in shown["received"]] == ["released"], shown
+    await money_went_back(client, payment_id)
+    await until(
+        functools.partial(funding_of, gateway, asked["id"]), lambda rows: not rows, "its funding is done with"
+    )
 
 
 async def test_an_unknown_payment_request_leaves_no_job(gateway: Gateway) -> None:
