@@ -10,9 +10,7 @@ is asked of the payment, which asks the rail.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -49,7 +47,7 @@ from processes.auto_topups.store import AutoTopupStore, record_of
 from rails.contract import Rail, RailUnavailable
 from rails.domain.purchases import PackSold
 from rails.domain.topup import TopupState
-from rails.payments.service import Payments
+from rails.payments.service import Payments, in_time
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethods, SaveOrder
 
 RETRIED = timedelta(seconds=5)
@@ -185,7 +183,7 @@ class AutoTopups:
 
     async def _forget(self, known: AutoTopup) -> None:
         try:
-            async with self._in_time():
+            async with in_time(self._timeout_seconds):
                 await self._rail(known.rail).forget_method(known.method or "")
         except RailUnavailable:
             # It stays at the provider, and nothing here knows it any more.
@@ -211,7 +209,7 @@ class AutoTopups:
             expires_at=expires_at,
             return_url=f"{self._public_url}/account#auto-topup",
         )
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             page = await self._rail(record.rail).save_method(order)
         then = msgspec.structs.replace(
             record,
@@ -270,13 +268,13 @@ class AutoTopups:
         return await self._balance(record)
 
     async def _page(self, record: AutoTopup) -> Step | None:
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             seen = await self._rail(record.rail).observe_saving(record.page_reference or "")
         return page_seen(record, seen, self._clock())
 
     async def _balance(self, record: AutoTopup) -> Step:
         """The card and the balance, as they are now; whether they make a charge begin."""
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             seen = await self._rail(record.rail).observe_method(record.method or "")
         broken = method_seen(record, seen, self._clock())
         if broken is not None:
@@ -328,14 +326,6 @@ class AutoTopups:
         if not isinstance(rail, SavedMethods):
             raise AutoTopupUnavailable
         return rail
-
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
-        except TimeoutError as error:
-            raise RailUnavailable("the rail did not answer in time") from error
 
 
 def _with_page(record: AutoTopup, saving_id: str) -> AutoTopup:

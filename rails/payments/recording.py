@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ledger.clock import Clock
 from ledger.errors import Refusal
@@ -33,6 +33,8 @@ from rails.store.tables import (
     REFERENCE_TABLE,
     openings_table,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,24 +265,20 @@ class Recorder:
             return
         account_id, opened = str(row["account_id"]), payment_of(row).facts()
         place = (openings_table(by_link=opened.link is not None), opened.account_id)
-        for _ in range(MERGES_MAX):
-            try:
-                await self._submit(
-                    payment_id,
-                    account_id,
-                    command,
-                    place=place,
-                    actor=actor,
-                    money=money,
-                    hook=hook,
-                    key=key,
-                    body=body,
-                )
-            except PaymentAccountMoved as moved:
-                account_id = moved.into
-            else:
-                return
-        raise TooManyMerges
+        await following_merges(
+            account_id,
+            lambda account_id: self._submit(
+                payment_id,
+                account_id,
+                command,
+                place=place,
+                actor=actor,
+                money=money,
+                hook=hook,
+                key=key,
+                body=body,
+            ),
+        )
 
     async def _submit(
         self,
@@ -371,3 +369,17 @@ def shown(instructions: Instructions) -> dict[str, Any]:
         **(instructions.details or {}),
         **{name: value for name, value in fixed.items() if value is not None},
     }
+
+
+async def following_merges(account_id: str, act: Callable[[str], Awaitable[T]]) -> T:
+    """Do something with an account, or with the one that it was merged into meanwhile.
+
+    `act` raises `PaymentAccountMoved` where the account has been merged, and nothing has been done then. Raises
+    `TooManyMerges` after `MERGES_MAX` of them.
+    """
+    for _ in range(MERGES_MAX):
+        try:
+            return await act(account_id)
+        except PaymentAccountMoved as moved:
+            account_id = moved.into
+    raise TooManyMerges

@@ -35,7 +35,7 @@ from rails.contract import (
 )
 from rails.domain import payment as domain
 from rails.domain.buying import ended_by_refund
-from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges
+from rails.domain.crediting import PaymentAccountMoved
 from rails.domain.receipts import ReceiptStatus
 from rails.domain.refunding import (
     RefundableLot,
@@ -58,7 +58,7 @@ from rails.domain.refusals import (
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import payment_of
-from rails.payments.recording import Recorder
+from rails.payments.recording import Recorder, following_merges
 from rails.store.port import RailStore
 from rails.store.tables import PAYMENT_TABLE, REFUND_TABLE
 
@@ -154,16 +154,13 @@ class RefundService:
             raise PaymentNotFound
         by_hand = self._sent_by_hand(str(row["rail"]), asked)
         refund_id = self._ids.new("ref")
-        for _ in range(MERGES_MAX):
-            try:
-                receipt = await self._log.submit(
-                    self._request(refund_id, account_id, str(row["rail"]), asked, by_hand, actor, key)
-                )
-            except PaymentAccountMoved as moved:
-                account_id = moved.into
-            else:
-                return str(receipt.result["refund_id"])
-        raise TooManyMerges
+        receipt = await following_merges(
+            account_id,
+            lambda account_id: self._log.submit(
+                self._request(refund_id, account_id, str(row["rail"]), asked, by_hand, actor, key)
+            ),
+        )
+        return str(receipt.result["refund_id"])
 
     def _sent_by_hand(self, rail: str, asked: RefundAsked) -> bool:
         """Raises `UnknownRail` where the rail is not configured: another process may well be able to send."""

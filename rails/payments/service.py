@@ -449,13 +449,11 @@ class Payments(Sweeps):
     async def _in_time(self, rail: str) -> AsyncIterator[None]:
         """A rail that does not answer in time is unavailable; and one that is unavailable is asked how it is."""
         try:
-            async with asyncio.timeout(self.limits.rail_timeout_seconds):
+            async with in_time(self.limits.rail_timeout_seconds):
                 yield
-        except (TimeoutError, RailUnavailable) as error:
+        except RailUnavailable:
             self.doubted[rail].set()
-            if isinstance(error, RailUnavailable):
-                raise
-            raise RailUnavailable("the rail did not answer in time") from error
+            raise
 
     def _rail(self, name: str) -> Rail:
         try:
@@ -472,3 +470,13 @@ class Payments(Sweeps):
 
 async def _observe(rail: Rail, reference: str) -> Observation:
     return await rail.observe(reference)
+
+
+@contextlib.asynccontextmanager
+async def in_time(seconds: float) -> AsyncIterator[None]:
+    """Raises `RailUnavailable` if what a rail is asked inside takes longer than these seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RailUnavailable("the rail did not answer in time") from error

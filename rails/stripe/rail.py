@@ -26,7 +26,8 @@ from rails.contract import (
 )
 from rails.outages import Outages
 from rails.stripe.books import BookCalls, CardBooks
-from rails.stripe.calls import MAX_PAGES, FailureReplayed, Json, KeyReused, Refused
+from rails.stripe.calls import MAX_PAGES, Json, KeyReused, Refused
+from rails.stripe.checkout import lifetime, open_session
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
 from rails.stripe.saved import CardSaved, is_charge
 from rails.stripe.saved_calls import SavedCalls
@@ -41,12 +42,8 @@ from rails.stripe.webhooks import (
     read_subject,
 )
 
-SHORTEST = timedelta(minutes=31)
-"""Stripe keeps a session open for at least 30 minutes; one more for the way there."""
-LONGEST = timedelta(hours=23, minutes=55)
 EVENT_PAGES_MAX = 10_000
 """A million events: more than thirty days have."""
-OPEN_TRIES = 3
 REMEMBERED = 10_000
 MAX_POLL_BACKOFF_SECONDS = 300.0
 CAPABILITIES = Capabilities(
@@ -86,25 +83,16 @@ class CardRail(CardSaved, CardBooks):
         """Open a Checkout session; the idempotency key comes from the payment id."""
         if order.amount_due.asset != USD or order.hold:
             raise ValueError("the card rail takes US dollars and cannot hold them")
-        params = self._session_params(order)
-        for attempt in range(1, OPEN_TRIES + 1):
-            try:
-                session = await self._calls.create_session(params, f"open:{order.payment_id}:{attempt}")
-            except Refused as refused:
-                raise RailProtocolError(f"Stripe refuses to open a session: {refused.code}") from refused
-            except (KeyReused, FailureReplayed):
-                # Stripe keeps even a failure under its key, and counts a moved expiry as another
-                # request: first look whether the session is there, only then take another key.
-                found = await self._find_session(order.payment_id)
-                if found is None:
-                    continue
-                session = found
-            return self._instructions(order, session)
-        raise RailUnavailable("Stripe fails to open a session")
+        instructions = await open_session(
+            self._calls,
+            self._session_params(order),
+            f"open:{order.payment_id}",
+            lambda: self._find_session(order.payment_id),
+        )
+        self._remember(order.payment_id, instructions.reference)
+        return instructions
 
     def _session_params(self, order: Order) -> Json:
-        now = self._clock()
-        expires_at = min(max(order.expires_at, now + SHORTEST), now + LONGEST)
         metadata = {"payment_id": order.payment_id}
         price = {
             "currency": "usd",
@@ -117,15 +105,8 @@ class CardRail(CardSaved, CardBooks):
             "line_items": [{"price_data": price, "quantity": 1}],
             "metadata": metadata,
             "payment_intent_data": {"metadata": metadata, "description": order.description},
-            "expires_at": int(expires_at.timestamp()),
-            "success_url": order.return_url,
-            "cancel_url": order.return_url,
+            **lifetime(order.expires_at, self._clock(), order.return_url),
         }
-
-    def _instructions(self, order: Order, session: Json) -> Instructions:
-        self._remember(order.payment_id, session["id"])
-        # The URL of a session is there only while it is open; its reference is for ever.
-        return Instructions(kind="redirect", reference=session["id"], url=session.get("url"))
 
     async def _find_session(self, payment_id: str) -> Json | None:
         since = int((self._clock() - timedelta(hours=25)).timestamp())

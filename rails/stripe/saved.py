@@ -11,9 +11,10 @@ from rails.contract import Instructions, Observation, Order, RailProtocolError, 
 from rails.reading import understood
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethod, SaveOrder, SavingState
 from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
+from rails.stripe.checkout import lifetime, open_session
 from rails.stripe.reading import name_of, read_intent_alone
 from rails.stripe.saved_calls import SavedCalls
-from rails.stripe.subscriptions import LONGEST, OPEN_TRIES, SHORTEST, CardSubscriptions
+from rails.stripe.subscriptions import CardSubscriptions
 from rails.stripe.webhooks import CHARGED, is_charged, our_payment_id
 
 LAST_CHANCE = timedelta(minutes=5)
@@ -38,8 +39,6 @@ class CardSaved(CardSubscriptions):
 
     async def save_method(self, order: SaveOrder) -> Instructions:
         """Open a Checkout session in setup mode; the idempotency key comes from our id."""
-        now = self._clock()
-        expires_at = min(max(order.expires_at, now + SHORTEST), now + LONGEST)
         try:
             customer = await self._saved.create_customer(order.account_id)
         except (KeyReused, Refused) as error:
@@ -50,20 +49,9 @@ class CardSaved(CardSubscriptions):
             "customer": customer,
             "client_reference_id": order.saving_id,
             "metadata": {"saving_id": order.saving_id},
-            "expires_at": int(expires_at.timestamp()),
-            "success_url": order.return_url,
-            "cancel_url": order.return_url,
+            **lifetime(order.expires_at, self._clock(), order.return_url),
         }
-        for attempt in range(1, OPEN_TRIES + 1):
-            try:
-                session = await self._calls.create_session(params, f"save:{order.saving_id}:{attempt}")
-            except Refused as refused:
-                raise RailProtocolError(f"Stripe refuses to open a session: {refused.code}") from refused
-            except (KeyReused, FailureReplayed):
-                # Nobody was given a page of an attempt before: one that is open there expires by itself.
-                continue
-            return Instructions(kind="redirect", reference=session["id"], url=session.get("url"))
-        raise RailUnavailable("Stripe fails to open a session")
+        return await open_session(self._calls, params, f"save:{order.saving_id}")
 
     async def observe_saving(self, reference: str) -> SavedMethod:
         """The session, and the card that was saved on it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from ledger.clock import Clock
 from ledger.money import USD, Money
-from rails.contract import Instructions, Observation, RailProtocolError, RailUnavailable
+from rails.contract import Instructions, Observation, RailProtocolError
 from rails.reading import understood
 from rails.recurring import (
     ChangePreview,
@@ -20,7 +20,8 @@ from rails.recurring import (
     SubscriptionOrder,
 )
 from rails.stripe.billing_calls import BillingCalls
-from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
+from rails.stripe.calls import Json, KeyReused, Refused
+from rails.stripe.checkout import lifetime, open_session
 from rails.stripe.reading import name_of
 from rails.stripe.reading_subscriptions import (
     Managed,
@@ -37,10 +38,7 @@ from rails.stripe.reading_subscriptions import (
     subscription_of_invoice,
 )
 
-SHORTEST = timedelta(minutes=31)
-LONGEST = timedelta(hours=23, minutes=55)
 OFFERS_REMEMBERED = 1_000
-OPEN_TRIES = 3
 _PRORATED = {"proration_behavior": "always_invoice"}
 
 
@@ -64,8 +62,6 @@ class CardSubscriptions:
     async def subscribe(self, order: SubscriptionOrder) -> Instructions:
         """Open a Checkout session in subscription mode; the idempotency key comes from our id."""
         price = await self._price(order.offer)
-        now = self._clock()
-        expires_at = min(max(order.expires_at, now + SHORTEST), now + LONGEST)
         metadata = {"subscription_id": order.subscription_id}
         params: Json = {
             "mode": "subscription",
@@ -73,21 +69,9 @@ class CardSubscriptions:
             "line_items": [{"price": price, "quantity": 1}],
             "metadata": metadata,
             "subscription_data": {"metadata": metadata},
-            "expires_at": int(expires_at.timestamp()),
-            "success_url": order.return_url,
-            "cancel_url": order.return_url,
+            **lifetime(order.expires_at, self._clock(), order.return_url),
         }
-        for attempt in range(1, OPEN_TRIES + 1):
-            key = f"subscribe:{order.subscription_id}:{attempt}"
-            try:
-                session = await self._calls.create_session(params, key)
-            except Refused as refused:
-                raise RailProtocolError(f"Stripe refuses to open a session: {refused.code}") from refused
-            except (KeyReused, FailureReplayed):
-                # Nobody was given a page of an attempt before: one that is open there expires by itself.
-                continue
-            return Instructions(kind="redirect", reference=session["id"], url=session.get("url"))
-        raise RailUnavailable("Stripe fails to open a session")
+        return await open_session(self._calls, params, f"subscribe:{order.subscription_id}")
 
     async def _price(self, offer: Offer) -> str:
         found = await self._calls.price_of(lookup_key(offer))

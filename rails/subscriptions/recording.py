@@ -17,11 +17,12 @@ from ledger.money import USD
 from ledger.plans import Plan
 from rails.contract import Instructions, Observation
 from rails.domain import events
-from rails.domain.crediting import MERGES_MAX, PaymentAccountMoved, TooManyMerges, bringing
+from rails.domain.crediting import PaymentAccountMoved, bringing
 from rails.domain.invoiced import Invoiced
 from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
 from rails.domain.pricing import PACK, credits_down
 from rails.domain.reading import lots_needed_max
+from rails.payments.recording import following_merges
 from rails.payments.unasked import Unasked, open_unasked
 from rails.quotes.rates import rate_to_usd
 from rails.recurring import Invoice, SubscriptionObservation, SubscriptionStatus
@@ -148,15 +149,9 @@ class SubscriptionRecorder:
         asked_at: datetime,
     ) -> None:
         """Payments, periods, changes of the account, and the row; all or nothing."""
-        account_id = record.account_id
-        for _ in range(MERGES_MAX):
-            try:
-                await self._submit(record, account_id, seen, news, asked_at)
-            except PaymentAccountMoved as moved:
-                account_id = moved.into
-            else:
-                return
-        raise TooManyMerges
+        await following_merges(
+            record.account_id, lambda account_id: self._submit(record, account_id, seen, news, asked_at)
+        )
 
     async def _submit(
         self,

@@ -11,9 +11,7 @@ a `ChangeRefused` of the rail, or a `RailUnavailable`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,9 +22,10 @@ from ledger.identifiers import AccountId, Identifiers
 from ledger.log.model import LogWriter
 from ledger.log.reader import LogReader
 from ledger.plans import FREE, Plan
-from rails.contract import Rail, RailUnavailable
+from rails.contract import Rail
 from rails.domain.openings import NoPlaceLeft
 from rails.domain.refusals import UnknownRail
+from rails.payments.service import in_time
 from rails.recurring import (
     ChangePreview,
     InvoiceStatus,
@@ -144,7 +143,7 @@ class Subscriptions:
     async def _leave_page(self, record: SubscriptionRecord) -> None:
         """Close a page that its payer has left for another. What was paid there meanwhile wins."""
         assert record.page_reference is not None
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             await self._recurring(record.rail).close_subscribing(record.page_reference)
         found = await self._look(record)
         if found.status in _RUNNING:
@@ -158,7 +157,7 @@ class Subscriptions:
             expires_at=record.page_expires_at,
             return_url=return_url.replace("{subscription_id}", record.subscription_id),
         )
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             page = await rail.subscribe(order)
         await self._recorder.issue(record, page)
 
@@ -225,7 +224,7 @@ class Subscriptions:
 
     async def _ask(self, rail: Recurring, reference: str) -> tuple[datetime, SubscriptionObservation | None]:
         asked_at = self._clock()
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             return asked_at, await rail.observe_subscription(reference)
 
     async def _record(
@@ -241,7 +240,7 @@ class Subscriptions:
         news = []
         for payment_id, invoice in paid.items():
             if payment_id not in known:
-                async with self._in_time():
+                async with in_time(self._timeout_seconds):
                     money = await self._rails[record.rail].observe(invoice.reference)
                 news.append(PaidInvoice(payment_id=payment_id, invoice=invoice, money=money))
         after = with_observation(record, seen, asked_at)
@@ -260,7 +259,7 @@ class Subscriptions:
         `later`: only after the period, although it could begin at once.
         """
         record, now = await self._changeable(subscription_id, offer, later=later)
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             shown = await self._recurring(record.rail).preview_change(_name(record), offer, now=now)
         if not now:
             return shown, 0, False
@@ -296,7 +295,7 @@ class Subscriptions:
     async def portal(self, subscription_id: str, return_url: str) -> str:
         """A page of the rail for card, invoices and cancelling."""
         record = await self._running(subscription_id)
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             return await self._recurring(record.rail).portal(_name(record), return_url)
 
     async def _do(
@@ -304,7 +303,7 @@ class Subscriptions:
     ) -> SubscriptionRecord:
         """Let the rail do something, and write down what is so then: by the sweep, if we die in between."""
         await self._store.look_again(record.subscription_id, self._clock() + SOON)
-        async with self._in_time():
+        async with in_time(self._timeout_seconds):
             await act(self._recurring(record.rail), _name(record))
         return await self._look(record)
 
@@ -344,15 +343,6 @@ class Subscriptions:
         if not isinstance(rail, Recurring):
             raise CannotSubscribe(rail=name)
         return rail
-
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """A rail that does not answer in time is unavailable."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
-        except TimeoutError as error:
-            raise RailUnavailable("the rail did not answer in time") from error
 
 
 def _name(record: SubscriptionRecord) -> str:

@@ -69,6 +69,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/stripe/calls.py:StripeCalls._list",
         "rails/stripe/calls.py:StripeCalls.refunds",
         "rails/stripe/calls.py:named",
+        "rails/stripe/checkout.py:open_session",
         "rails/stripe/rail.py:CardRail._events_after",
         "rails/stripe/rail.py:CardRail._oldest_event",
         "rails/stripe/rail.py:CardRail.observe",
@@ -98,6 +99,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them": (
         "rails/stripe/billing_calls.py:BillingCalls.invoice_of_intent",
         "rails/stripe/calls.py:StripeCalls._ask",
+        "rails/stripe/checkout.py:open_session",
         "rails/stripe/subscriptions.py:CardSubscriptions._offer",
         "rails/stripe/subscriptions.py:CardSubscriptions.observe_invoice",
         "rails/stripe/subscriptions.py:CardSubscriptions.observe_subscription",
@@ -106,6 +108,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_the_card_rail_understands_answers_about_saved_cards_or_refuses_them": (
         "rails/reading.py:understood",
         "rails/stripe/calls.py:StripeCalls._ask",
+        "rails/stripe/checkout.py:open_session",
         "rails/stripe/saved.py:CardSaved.observe_charge",
         "rails/stripe/saved.py:CardSaved.observe_saving",
         "rails/stripe/saved.py:CardSaved.save_method",
