@@ -29,7 +29,7 @@ from bench.chaos_stack import ChaosStack
 from bench.http import UNLIMITED, Bench, stack_of
 from bench.http_client import Connection, connected, written
 from bench.http_figures import latency, spins_per_second
-from bench.surroundings import machine, run
+from bench.surroundings import machine, print_found, run
 from sandbox.embedded.ports import free_port
 from sandbox.stripe.context import API_VERSION
 from sandbox.stripe.webhooks import sign
@@ -230,11 +230,7 @@ def main() -> None:
     parser.add_argument("--payments", type=int, default=PAYMENTS, help="that are timed (%(default)s)")
     arguments = parser.parse_args()
     found = run(measured(arguments.rate, arguments.seconds, arguments.payments))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, value in found.items():
-            print(name, value)
+    print_found(found, as_json=arguments.json)
     raise SystemExit(0 if set(found["webhooks"]["answers"]) == {"200"} else 1)
 
 

@@ -35,7 +35,7 @@ from bench import chaos_count
 from bench.chaos_load import Book, Person, client
 from bench.chaos_rogue import Rogue
 from bench.chaos_stack import AGAIN_SECONDS, ROOT, ChaosStack, Program, Server
-from bench.surroundings import machine
+from bench.surroundings import machine, note, print_table
 from gateway.wiring.foundation import CATEGORIES
 from ledger.clock import system_clock
 from ledger.domain.lots import Source
@@ -78,7 +78,7 @@ async def run(
     folder.mkdir(parents=True, exist_ok=True)
     stack = ChaosStack(folder, apis=apis, workers=workers, paint_seconds=paint_seconds, chance=chance)
     try:
-        _print("starting")
+        note("starting")
         await stack.start()
         async with client(stack.balancer.url) as http:
             show = _Show(stack, http, chance, people)
@@ -90,7 +90,7 @@ async def run(
     finally:
         await stack.stop()
         if keep:
-            _print(f"kept {folder}")
+            note(f"kept {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -147,7 +147,7 @@ class _Show:
 
     async def storm(self, seconds: int) -> None:
         """Kill something every few seconds."""
-        _print(f"killing for {seconds} s")
+        note(f"killing for {seconds} s")
         until = time.monotonic() + seconds
         deck: list[str] = []
         while (left := until - time.monotonic()) > 0:
@@ -186,7 +186,7 @@ class _Show:
         while not self.finished.is_set():
             await _either(self.finished, PROGRESS_SECONDS)
             ends = Counter(self.book.ended.values())
-            _print(
+            note(
                 f"{time.monotonic() - began:5.0f} s  {self.killed.total():3} kills  "
                 f"{len(self.book.accepted):5} accepted  {ends['completed']:5} seen delivered  "
                 f"down: {' '.join(sorted(self.down)) or '-'}"
@@ -196,7 +196,7 @@ class _Show:
 
     async def settle(self, seconds_max: int) -> None:
         """Nothing is killed any more, nobody asks any more: wait until nothing is left to do."""
-        _print("settling")
+        note("settling")
         began = time.monotonic()
         self.quiet.set()
         await asyncio.gather(*self.tasks[: len(self.people) + 1])
@@ -208,7 +208,7 @@ class _Show:
 
     async def count(self) -> dict[str, Any]:
         """Look at everything once more over HTTP, stop all but PostgreSQL, and count the log."""
-        _print("counting")
+        note("counting")
         url = self.stack.database_url
         found, holds_open = await chaos_count.tally(url)
         fetched = await self._fetch(found)
@@ -329,10 +329,6 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def table(result: dict[str, Any]) -> str:
     """The same for a person."""
     lines = [
@@ -386,11 +382,7 @@ def main() -> int:
             keep=request.keep,
         )
     )
-    if request.json:
-        _print(table(result))
-        print(json.dumps(result, indent=2))
-    else:
-        print(table(result))
+    print_table(result, table(result), as_json=request.json)
     return 0 if result["ok"] else 1
 
 

@@ -35,7 +35,7 @@ from bench.chaos_stack import ChaosStack
 from bench.http_client import connected, written
 from bench.http_figures import Cpu, answers, beside, latency, row, spins_per_second, wrong
 from bench.http_load import JOB, Ask, Found, Order, in_own_process
-from bench.surroundings import descendants, machine, percentile, run
+from bench.surroundings import descendants, machine, percentile, print_found, run
 from gateway.auth.identity import VisitorTokens
 from gateway.derived_secrets import derive_secret
 from ledger.clock import system_clock
@@ -271,12 +271,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each step (default: %(default)s)")
     arguments = parser.parse_args()
     found = run(measured(arguments.only, arguments.callers, arguments.seconds))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, value in found.items():
-            for line in value if isinstance(value, list) else [value]:
-                print(name, line)
+    print_found(found, as_json=arguments.json)
     for problem in (problems := bad(found)):
         print(problem, file=sys.stderr)
     raise SystemExit(1 if problems else 0)

@@ -32,7 +32,7 @@ from bench.chaos_stack import ChaosStack
 from bench.http import UNLIMITED, Bench
 from bench.http_client import Answer, Connection, address, connected, written
 from bench.http_figures import latency, spins_per_second
-from bench.surroundings import machine, percentile, run
+from bench.surroundings import machine, percentile, print_found, run
 from generation.domain.states import JobState
 from tests.gateway.stack import generation_request
 
@@ -281,11 +281,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=WORKERS, help="that paint (default: %(default)s)")
     arguments = parser.parse_args()
     found = run(measured(arguments.people, arguments.rate, arguments.workers))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, value in found.items():
-            print(name, value)
+    print_found(found, as_json=arguments.json)
     for problem in found["wrong_charges"]:
         print(problem, file=sys.stderr)
     raise SystemExit(1 if found["wrong_charges"] else 0)

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import heapq
 import itertools
-import json
 import random
 import sys
 import time
@@ -29,7 +28,7 @@ import generation.store.tables
 from bench.sketchers_figures import Figures, ended_in_the_log, table
 from bench.sketchers_people import BATCH, Sketcher, draw_person
 from bench.sketchers_world import BEGIN, SKETCH, SketchWorld, open_sketch_world
-from bench.surroundings import machine, own_postgres, run
+from bench.surroundings import machine, note, own_postgres, print_table, run
 from generation.delivery.dispatch import Assignment
 from generation.domain.errors import GenerationError
 from generation.domain.requests import GenerationRequest
@@ -144,7 +143,7 @@ class Simulation:
                 break
             if self.now >= returned + PROGRESS_SECONDS:
                 returned = self.now
-                show(f"{self.now:6.0f} s  {self.figures.delivered} delivered  {len(self.waiting)} waiting")
+                note(f"{self.now:6.0f} s  {self.figures.delivered} delivered  {len(self.waiting)} waiting")
         self.figures.still_waiting = len(self.waiting)
 
     async def _one_instant(self) -> None:
@@ -316,11 +315,6 @@ def simulate(
         return thread.submit(work).result()
 
 
-def show(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Parse, simulate, print; 1 if something does not add up."""
     parser = argparse.ArgumentParser(
@@ -345,11 +339,7 @@ def main() -> int:
         drawing=request.drawing,
         seed=request.seed,
     )
-    if request.json:
-        show(table(result))
-        print(json.dumps(result, indent=2))
-    else:
-        print(table(result))
+    print_table(result, table(result), as_json=request.json)
     return 0 if result["adds_up"] else 1
 
 

@@ -24,7 +24,7 @@ from bench.http import UNLIMITED, Bench, accepted, stack_of
 from bench.http_client import address, connected, written
 from bench.http_figures import answers, latency, row, spins_per_second
 from bench.http_load import Found
-from bench.surroundings import machine, run
+from bench.surroundings import machine, print_found, run
 
 STREAMS = 2000
 SECONDS = 6.0
@@ -192,11 +192,7 @@ def main() -> None:
         run(follow_all(msgspec.json.decode(sys.stdin.readline(), type=Order)))
         return
     found = run(measured(arguments.streams, arguments.seconds))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, value in found.items():
-            print(name, value)
+    print_found(found, as_json=arguments.json)
     raise SystemExit(0 if set(found["requests"]["answers"]) == {"202"} else 1)
 
 

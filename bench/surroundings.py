@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -85,6 +87,30 @@ def postgres_settings(url: str) -> dict[str, str]:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run on the event loop that the gateway runs on."""
     return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(work)
+
+
+def note(text: str) -> None:
+    """Progress, and what is not the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_found(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What was measured: one JSON document, or a line for each figure or each row of a list."""
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        for line in value if isinstance(value, list) else [value]:
+            print(name, line)
+
+
+def print_table(result: Mapping[str, Any], table: str, *, as_json: bool) -> None:
+    """What was measured, for a person; with JSON on standard output, beside it."""
+    if as_json:
+        note(table)
+        print(json.dumps(result, indent=2))
+    else:
+        print(table)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
 
 METADATA = sa.MetaData()
-
-_instant = sa.DateTime(timezone=True)
 
 OUTBOX_ROWS = sa.Table(
     "mail_outbox",
@@ -22,9 +21,9 @@ OUTBOX_ROWS = sa.Table(
     ),
     sa.Column("letter", sa.JSON, nullable=False, comment="what its template is filled with"),
     sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
-    sa.Column("due_at", _instant, nullable=False),
-    sa.Column("caused_at", _instant, nullable=False),
-    sa.Column("sent_at", _instant, nullable=True),
+    instant("due_at"),
+    instant("caused_at"),
+    instant("sent_at", nullable=True),
     *retry_columns(),
     sa.Index("mail_outbox_due", "due_at"),
     sa.Index("mail_outbox_sent", "account_id", "sent_at", postgresql_where=sa.text("sent_at IS NOT NULL")),
@@ -39,6 +38,6 @@ CHOICE_ROWS = sa.Table(
     sa.Column(
         "optional", sa.Boolean, nullable=False, comment="whether letters that can be turned off are on"
     ),
-    sa.Column("changed_at", _instant, nullable=False),
+    instant("changed_at"),
 )
 """What people chose; without a row, everything is sent. Erasable."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
+
 metadata = sa.MetaData()
 
 positions = sa.Table(
@@ -29,7 +31,7 @@ statement_entries = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    instant("recorded_at"),
     sa.Column("kind", sa.Text, nullable=False, comment="granted, held, captured, released and so on"),
     sa.Column(
         "credits",

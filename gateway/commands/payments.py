@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -90,12 +90,7 @@ def list_payments(search: str, rail: str | None, state: str | None, limit: int, 
         )
         return [payment_row_shown(row) for row in found]
 
-    rows = run(work)
-    if as_json:
-        stack.print_json({"payments": rows})
-    else:
-        show_table([_plain(row) for row in rows], ROW, "No such payment.")
-    return 0
+    return _listed("payments", run(work), ROW, "No such payment.", as_json=as_json)
 
 
 def show_payment(payment_id: str, *, as_json: bool) -> int:
@@ -233,22 +228,15 @@ def settle_suspense(
 def list_disputes(*, as_json: bool) -> int:
     """Open disputes, the nearest deadline first."""
     found = run(lambda operating: operating.attention.disputes())
-    if as_json:
-        stack.print_json({"disputes": found})
-    else:
-        columns = ("evidence_due_by", "payment_id", "account_id", "amount_minor", "asset", "external_ref")
-        show_table(found, columns, "Nothing is disputed.")
-    return 0
+    columns = ("evidence_due_by", "payment_id", "account_id", "amount_minor", "asset", "external_ref")
+    return _listed("disputes", found, columns, "Nothing is disputed.", as_json=as_json)
 
 
 def list_debts(*, as_json: bool) -> int:
     """Accounts that owe credits, the largest debt first."""
     found = run(lambda operating: operating.attention.debts())
-    if as_json:
-        stack.print_json({"debts": found})
-    else:
-        show_table(found, ("account_id", "debt", "posted"), "Nobody owes anything.")
-    return 0
+    columns = ("account_id", "debt", "posted")
+    return _listed("debts", found, columns, "Nobody owes anything.", as_json=as_json)
 
 
 def adjust(account: str, credits_: int, *, actor: str, reason: str, key: str | None, as_json: bool) -> int:
@@ -288,10 +276,17 @@ def change_operators(who: str, *, actor: str, added: bool) -> int:
 def list_operators(*, as_json: bool) -> int:
     """Everybody who may act as an operator."""
     found = run(lambda operating: operating.operators.all())
+    columns = ("account_id", "email", "added_by", "added_at")
+    return _listed("operators", found, columns, "Nobody is an operator.", as_json=as_json)
+
+
+def _listed(
+    name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str, *, as_json: bool
+) -> int:
     if as_json:
-        stack.print_json({"operators": found})
+        stack.print_json({name: rows})
     else:
-        show_table(found, ("account_id", "email", "added_by", "added_at"), "Nobody is an operator.")
+        show_table([_plain(row) for row in rows], columns, nothing)
     return 0
 
 

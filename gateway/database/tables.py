@@ -5,11 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from ledger.columns import instant
+
 metadata = sa.MetaData()
-
-
-def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
 idempotency_keys = sa.Table(
@@ -21,7 +19,7 @@ idempotency_keys = sa.Table(
     sa.Column("body_digest", sa.LargeBinary, nullable=False),
     sa.Column("resource_id", sa.Text, nullable=False, comment="the id that this key stands for"),
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
-    _time("created_at"),
+    instant("created_at"),
 )
 
 people = sa.Table(
@@ -31,7 +29,7 @@ people = sa.Table(
     sa.Column("subject", sa.Text, primary_key=True),
     sa.Column("account_id", sa.Text, nullable=False, unique=True),
     sa.Column("email", sa.Text, comment="erasable"),
-    _time("created_at"),
+    instant("created_at"),
 )
 
 operators = sa.Table(
@@ -39,7 +37,7 @@ operators = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("added_by", sa.Text, nullable=False, comment="who let them in"),
-    _time("added_at"),
+    instant("added_at"),
 )
 
 guests = sa.Table(
@@ -47,7 +45,7 @@ guests = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("code_digest", sa.LargeBinary, unique=True, comment="of the recovery code"),
-    _time("created_at"),
+    instant("created_at"),
 )
 
 sign_in_links = sa.Table(
@@ -55,8 +53,8 @@ sign_in_links = sa.Table(
     metadata,
     sa.Column("link_id", sa.Text, primary_key=True),
     sa.Column("email", sa.Text, nullable=False, comment="erasable"),
-    _time("expires_at"),
-    _time("used_at", nullable=True),
+    instant("expires_at"),
+    instant("used_at", nullable=True),
     sa.Index("sign_in_links_expires", "expires_at"),
 )
 
@@ -70,10 +68,10 @@ l402_tokens = sa.Table(
     sa.Column("networks", ARRAY(sa.Text), nullable=False, comment="keyed digests of where it was asked from"),
     sa.Column("payment_id", sa.Text),
     sa.Column("is_open", sa.Boolean, nullable=False),
-    _time("opened_at"),
-    _time("open_until"),
-    _time("valid_until"),
-    _time("revoked_at", nullable=True),
+    instant("opened_at"),
+    instant("open_until"),
+    instant("valid_until"),
+    instant("revoked_at", nullable=True),
     sa.Index("l402_tokens_is_open", "holder", "credits", unique=True, postgresql_where=sa.text("is_open")),
     sa.Index("l402_tokens_open", "open_until"),
 )
@@ -83,10 +81,8 @@ ended_sessions = sa.Table(
     metadata,
     sa.Column("digest", sa.LargeBinary, primary_key=True, comment="of the token"),
     sa.Column("account_id", sa.Text, nullable=False),
-    _time("expires_at"),
-    sa.Column(
-        "changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()
-    ),
+    instant("expires_at"),
+    instant("changed_at", server_default=sa.func.clock_timestamp()),
     sa.Index("ended_sessions_changed", "changed_at"),
     sa.Index("ended_sessions_expires", "expires_at"),
 )
@@ -95,14 +91,7 @@ session_epochs = sa.Table(
     "session_epochs",
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column(
-        "ended_before",
-        sa.DateTime(timezone=True),
-        nullable=False,
-        comment="tokens issued until then count no more",
-    ),
-    sa.Column(
-        "changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()
-    ),
+    instant("ended_before", comment="tokens issued until then count no more"),
+    instant("changed_at", server_default=sa.func.clock_timestamp()),
     sa.Index("session_epochs_changed", "changed_at"),
 )

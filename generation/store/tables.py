@@ -5,14 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
 from ledger.log.model import SideTable
 
 metadata = sa.MetaData()
-
-
-def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
 job_queue = sa.Table(
@@ -29,14 +26,14 @@ job_queue = sa.Table(
     sa.Column("held", sa.Boolean, nullable=False, server_default=sa.true(), comment="a hold stands for it"),
     sa.Column("free_credits", sa.Integer, nullable=False, server_default="0", comment="counted in networks"),
     sa.Column("networks", JSONB, comment="ids of the network allowances that count its free credits"),
-    _time("requested_at"),
-    _time("deadline"),
+    instant("requested_at"),
+    instant("deadline"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("refused_workers", JSONB, nullable=False, comment="worker ids that failed on it"),
     sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("worker_id", sa.Text),
-    _time("lease_expires_at", nullable=True),
-    _time("leased_at", nullable=True),
+    instant("lease_expires_at", nullable=True),
+    instant("leased_at", nullable=True),
     sa.Column("progress_value", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress_max", sa.Integer, nullable=False, server_default="0"),
     sa.Column(
@@ -67,7 +64,7 @@ job_inputs = sa.Table(
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("sketch_key", sa.Text, nullable=False),
     sa.Column("sketch_sha256", sa.Text, nullable=False),
-    _time("requested_at"),
+    instant("requested_at"),
     sa.Index("job_inputs_account", "account_id", "requested_at"),
 )
 
@@ -84,7 +81,7 @@ job_results = sa.Table(
     sa.Column("gpu_milliseconds", sa.Integer, nullable=False),
     sa.Column("wait_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("paint_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
-    _time("completed_at"),
+    instant("completed_at"),
     sa.Index("job_results_account", "account_id", "completed_at"),
     sa.Index("job_results_newest", "completed_at"),
 )
@@ -101,7 +98,7 @@ live_sessions = sa.Table(
     sa.Column("cap_credits", sa.BigInteger, comment="the person's own limit"),
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("variations", sa.Integer, nullable=False, server_default="0"),
-    _time("updated_at"),
+    instant("updated_at"),
     sa.Index("live_sessions_age", "updated_at"),
     sa.Index("live_sessions_paused", "session_id", postgresql_where=sa.text("paused")),
 )
@@ -116,7 +113,7 @@ job_funding = sa.Table(
     sa.Column("price_credits", sa.BigInteger, nullable=False),
     sa.Column("reference", sa.Text, comment="the payment, once its way to pay is open"),
     sa.Column("result", JSONB, comment="the verified image's facts while the payment is settled"),
-    _time("due_at"),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("job_funding_due", "due_at", postgresql_where=sa.text("state <> 'held'")),
     failing_index("job_funding"),
@@ -127,7 +124,7 @@ jobs_paid_apart = sa.Table(
     metadata,
     sa.Column("counted_for", sa.Text, primary_key=True, comment="account id, or all"),
     sa.Column("by_minute", JSONB, nullable=False, comment="jobs without a hold, by the minute of their end"),
-    _time("until"),
+    instant("until"),
     sa.Index("jobs_paid_apart_until", "until"),
 )
 
@@ -151,7 +148,7 @@ network_allowances = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True, comment="UTC day and keyed digest of the address prefix"),
     sa.Column("used", sa.Integer, nullable=False),
-    _time("expires_at"),
+    instant("expires_at"),
 )
 
 job_usage_reversals = sa.Table(
@@ -162,7 +159,7 @@ job_usage_reversals = sa.Table(
     sa.Column("credits", sa.BigInteger, nullable=False),
     sa.Column("free_credits", sa.Integer, nullable=False),
     sa.Column("networks", JSONB, nullable=False, comment="ids of the network allowances that count it"),
-    _time("due_at"),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("job_usage_reversals_due", "due_at"),
     failing_index("job_usage_reversals"),
@@ -172,7 +169,7 @@ job_orphaned_uploads = sa.Table(
     "job_orphaned_uploads",
     metadata,
     sa.Column("job_id", sa.Text, primary_key=True),
-    _time("due_at"),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("job_orphaned_uploads_due", "due_at"),
     failing_index("job_orphaned_uploads"),
@@ -186,12 +183,12 @@ workers = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("capabilities", JSONB, nullable=False),
     sa.Column("token_digest", sa.LargeBinary, nullable=False),
-    _time("token_expires_at"),
+    instant("token_expires_at"),
     sa.Column("state", sa.Text, nullable=False, comment="active, draining, quarantined or gone"),
     sa.Column("self_tests", sa.Integer, nullable=False, server_default="0", comment="since its last image"),
-    _time("self_test_at", nullable=True),
-    _time("registered_at"),
-    _time("seen_at"),
+    instant("self_test_at", nullable=True),
+    instant("registered_at"),
+    instant("seen_at"),
     sa.Column("jobs_done", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("gpu_milliseconds", sa.BigInteger, nullable=False, server_default="0"),
 )
@@ -203,7 +200,7 @@ worker_failures = sa.Table(
     sa.Column("job_id", sa.Text, primary_key=True),
     sa.Column("account_id", sa.Text, nullable=False),
     sa.Column("code", sa.Text, nullable=False),
-    _time("failed_at"),
+    instant("failed_at"),
     sa.Index("worker_failures_job", "job_id"),
 )
 
@@ -212,7 +209,7 @@ registration_tokens = sa.Table(
     metadata,
     sa.Column("token_digest", sa.LargeBinary, primary_key=True),
     sa.Column("worker_id", sa.Text, nullable=False),
-    _time("used_at"),
+    instant("used_at"),
 )
 
 QUEUE = SideTable(job_queue)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
 
 metadata = sa.MetaData()
@@ -29,7 +30,7 @@ log_batches = sa.Table(
     sa.Column("first_position", sa.BigInteger, nullable=False),
     sa.Column("last_position", sa.BigInteger, nullable=False, comment="first_position - 1 if no event"),
     sa.Column("outcomes", sa.Integer, nullable=False),
-    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    instant("recorded_at"),
     sa.Column("previous_hash", sa.LargeBinary, nullable=False),
     sa.Column("hash", sa.LargeBinary, nullable=False),
 )
@@ -60,7 +61,7 @@ account_merges = sa.Table(
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True, comment="the guest"),
     sa.Column("into_account", sa.Text, nullable=False, comment="whose account the guest's credits go to"),
-    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("account_merges_due", "due_at"),
     failing_index("account_merges"),
@@ -80,7 +81,7 @@ account_due = sa.Table(
     "account_due",
     metadata,
     sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column("due_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    instant("due_at", index=True),
     *retry_columns(),
     failing_index("account_due"),
     comment="work to do, not a read model: which accounts a sweep should visit, and when",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
 from ledger.followups.rows import FollowUps, failing_index, retry_columns
 from ledger.log.model import SideTable
 
 METADATA = sa.MetaData()
-
-_instant = sa.DateTime(timezone=True)
 
 AUTO_TOPUP_ROWS = sa.Table(
     "auto_topups",
@@ -22,22 +21,22 @@ AUTO_TOPUP_ROWS = sa.Table(
     sa.Column("threshold", sa.BigInteger, nullable=False, comment="credits below which it is bought"),
     sa.Column("limit_minor", sa.BigInteger, nullable=False, comment="US cents in a UTC month"),
     sa.Column("consent", sa.Text, nullable=False, comment="the words that were agreed to"),
-    sa.Column("consented_at", _instant, nullable=False),
+    instant("consented_at"),
     sa.Column("saving_id", sa.Text, nullable=False, comment="of the page to save a method on"),
     sa.Column("page_reference", sa.Text),
     sa.Column("page_url", sa.Text, comment="while that page is open"),
-    sa.Column("page_expires_at", _instant),
+    instant("page_expires_at", nullable=True),
     sa.Column("method", sa.Text, comment="the rail's own handle of what is charged"),
     sa.Column("method_label", sa.Text, nullable=False),
-    sa.Column("method_expires_at", _instant),
+    instant("method_expires_at", nullable=True),
     sa.Column("month", sa.Text, nullable=False, comment="UTC, of the sum"),
     sa.Column("charged_minor", sa.BigInteger, nullable=False, comment="US cents charged in that month"),
     sa.Column("charge_key", sa.Text, nullable=False, comment="of the charge under way, or empty"),
     sa.Column("payment_id", sa.Text, comment="of the newest charge"),
     sa.Column("declines", sa.Integer, nullable=False, comment="in a row"),
-    sa.Column("not_before", _instant, nullable=False, comment="it is not looked at because of a balance"),
+    instant("not_before", comment="it is not looked at because of a balance"),
     sa.Column("revision", sa.BigInteger, nullable=False, comment="counts its changes"),
-    sa.Column("due_at", _instant, nullable=False),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("auto_topups_due", "due_at", postgresql_where=sa.text("state <> 'off'")),
     failing_index("auto_topups"),
@@ -51,7 +50,7 @@ STOP_ROWS = sa.Table(
     METADATA,
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("due_at", _instant, nullable=False),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("auto_topup_stops_due", "due_at"),
     failing_index("auto_topup_stops"),

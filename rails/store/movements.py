@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
 from ledger.followups.rows import FollowUps, failing_index, retry_columns
 from rails.store.tables import METADATA
-
-_instant = sa.DateTime(timezone=True)
 
 MOVEMENT_ROWS = sa.Table(
     "rail_movements",
@@ -21,8 +20,8 @@ MOVEMENT_ROWS = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False, comment="adds to what is held for us"),
     sa.Column("fee_minor", sa.BigInteger, nullable=False),
     sa.Column("parts_minor", sa.BigInteger, comment="the sum of what a payout pays out"),
-    sa.Column("occurred_at", _instant, nullable=False),
-    sa.Column("read_at", _instant, nullable=False),
+    instant("occurred_at"),
+    instant("read_at"),
     sa.Column("external_ref", sa.Text),
     sa.Column("compared", sa.Boolean, nullable=False, comment="with what our payments say"),
     sa.Index("rail_movements_subject", "rail", "subject"),
@@ -42,9 +41,9 @@ DIFFERENCE_ROWS = sa.Table(
     sa.Column("ours_minor", sa.BigInteger, comment="null: we know nothing of it"),
     sa.Column("theirs_minor", sa.BigInteger, comment="null: they know nothing of it"),
     sa.Column("payment_id", sa.Text),
-    sa.Column("opened_at", _instant, nullable=False),
-    sa.Column("seen_at", _instant, nullable=False, comment="when both were compared last"),
-    sa.Column("closed_at", _instant, comment="when both agreed"),
+    instant("opened_at"),
+    instant("seen_at", comment="when both were compared last"),
+    instant("closed_at", nullable=True, comment="when both agreed"),
     sa.Index(
         "rail_differences_open",
         "rail",
@@ -63,8 +62,8 @@ BOOK_ROWS = sa.Table(
     sa.Column("cursor", sa.Text, comment="up to where the outside's books were read"),
     sa.Column("position", sa.BigInteger, nullable=False, comment="up to which event ours were compared"),
     sa.Column("opening", sa.JSON, comment="what was held before the first movement, by asset"),
-    sa.Column("read_at", _instant, comment="when nothing more was to be read"),
-    sa.Column("compared_at", _instant),
+    instant("read_at", nullable=True, comment="when nothing more was to be read"),
+    instant("compared_at", nullable=True),
 )
 """How far each rail has been read and compared."""
 
@@ -72,7 +71,7 @@ RECONCILIATION_ROWS = sa.Table(
     "rail_reconciliations",
     METADATA,
     sa.Column("rail", sa.Text, primary_key=True),
-    sa.Column("due_at", _instant, nullable=False),
+    instant("due_at"),
     *retry_columns(),
     failing_index("rail_reconciliations"),
 )

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ledger.columns import instant
 from ledger.followups.rows import FollowUps, failing_index, retry_columns
 from ledger.log.model import SideTable
 
 METADATA = sa.MetaData()
-
-_instant = sa.DateTime(timezone=True)
 
 PAYMENT_ROWS = sa.Table(
     "rail_payments",
@@ -31,9 +30,9 @@ PAYMENT_ROWS = sa.Table(
         server_default=sa.false(),
         comment="has money that waits for an operator",
     ),
-    sa.Column("watch_until", _instant, nullable=True),
-    sa.Column("quote_expires_at", _instant, nullable=False),
-    sa.Column("opened_at", _instant, nullable=False),
+    instant("watch_until", nullable=True),
+    instant("quote_expires_at"),
+    instant("opened_at"),
     sa.Column("payment", sa.JSON, nullable=False),
     sa.Index("rail_payments_account", "account_id", "opened_at"),
     sa.Index("rail_payments_root", "root_id"),
@@ -125,24 +124,24 @@ SUBSCRIPTION_ROWS = sa.Table(
     sa.Column("rail", sa.Text, nullable=False),
     sa.Column("page_reference", sa.Text, comment="of the page to subscribe on"),
     sa.Column("page_url", sa.Text, comment="while that page is open"),
-    sa.Column("page_expires_at", _instant, nullable=False),
+    instant("page_expires_at"),
     sa.Column("reference", sa.Text, comment="the rail's own name of the subscription"),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("plan", sa.Text, nullable=False, comment="charged for now"),
     sa.Column("length", sa.Text, nullable=False, comment="month or year"),
-    sa.Column("period_start", _instant),
-    sa.Column("period_end", _instant),
+    instant("period_start", nullable=True),
+    instant("period_end", nullable=True),
     sa.Column("cancels", sa.Boolean, nullable=False, comment="it ends with its period"),
     sa.Column("next_plan", sa.Text, comment="charged for from the next period on"),
     sa.Column("next_length", sa.Text, comment="the same for how long"),
     sa.Column("pending_plan", sa.Text, comment="waits for its invoice to be paid"),
     sa.Column("pending_length", sa.Text, comment="the same for how long"),
-    sa.Column("next_attempt_at", _instant, comment="when the open invoice is collected again"),
+    instant("next_attempt_at", nullable=True, comment="when the open invoice is collected again"),
     sa.Column("pay_url", sa.Text, comment="where the payer pays the open invoice"),
-    sa.Column("opened_at", _instant, nullable=False),
-    sa.Column("asked_at", _instant, nullable=False, comment="when the rail was asked for all this"),
+    instant("opened_at"),
+    instant("asked_at", comment="when the rail was asked for all this"),
     sa.Column("watched", sa.Boolean, nullable=False, comment="whether it is asked about unbidden"),
-    sa.Column("due_at", _instant, nullable=False, comment="when it is asked about next"),
+    instant("due_at", comment="when it is asked about next"),
     *retry_columns(),
     sa.UniqueConstraint("rail", "page_reference"),
     sa.UniqueConstraint("rail", "reference"),
@@ -168,8 +167,8 @@ NOTIFICATION_ROWS = sa.Table(
     sa.Column("notification_id", sa.Text, nullable=True),
     sa.Column("reference", sa.Text, nullable=True),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("due_at", _instant, nullable=False),
-    sa.Column("received_at", _instant, nullable=False),
+    instant("due_at"),
+    instant("received_at"),
     *retry_columns(),
     sa.UniqueConstraint("rail", "notification_id"),
     sa.Index("rail_notifications_due", "rail", "due_at", postgresql_where=sa.text("state = 'waiting'")),
@@ -187,7 +186,7 @@ RETRY_ROWS = sa.Table(
     sa.Column("payment_id", sa.Text, primary_key=True),
     sa.Column("task", sa.Text, primary_key=True, comment="observe or expire"),
     sa.Column("rail", sa.Text, nullable=False),
-    sa.Column("due_at", _instant, nullable=False),
+    instant("due_at"),
     *retry_columns(),
     failing_index("rail_retries"),
 )
@@ -201,7 +200,7 @@ REFUND_ROWS = sa.Table(
     sa.Column("rail", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=True, comment="where to; gone with the row"),
     sa.Column("by_hand", sa.Boolean, nullable=False, comment="an operator sends it and says so"),
-    sa.Column("due_at", _instant, nullable=False),
+    instant("due_at"),
     *retry_columns(),
     sa.Index("rail_refunds_due", "due_at", postgresql_where=sa.text("NOT by_hand")),
     failing_index("rail_refunds"),

@@ -1,0 +1,12 @@
+"""Columns that many tables have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def instant(name: str, *, nullable: bool = False, **more: Any) -> sa.Column[Any]:
+    """A moment, with its time zone: aware UTC when read. `more` is of `sa.Column`."""
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, **more)
