@@ -51,6 +51,21 @@ async def topped_up(client: httpx.AsyncClient, least: int) -> None:
     await until(lambda: credits_of(client), lambda found: found["posted"] >= least, "the pack is there")
 
 
+async def topped_up_once(gateway: Gateway, name: str) -> tuple[httpx.AsyncClient, str, str]:
+    """Somebody whose first pack was bought: who they are, their account, and the method."""
+    client = await gateway.person(f"{name}@llamas.art")
+    account, method = await turned_on(gateway, client)
+    await topped_up(client, 500)
+    await becomes(client, "on")
+    return client, account, method
+
+
+async def nothing_left(gateway: Gateway, client: httpx.AsyncClient, account: str) -> int:
+    """All is spent. Returns how often the card was charged so far."""
+    await gateway.spend(account, (await credits_of(client))["available"])
+    return len(outside(gateway).attempts)
+
+
 async def letters_to(gateway: Gateway, account: str) -> list[str]:
     query = sa.select(OUTBOX_ROWS.c.letter).where(OUTBOX_ROWS.c.account_id == account)
     async with gateway.services.base.engine.connect() as connection:
@@ -141,15 +156,11 @@ async def test_the_limit_stops_it_for_the_month(world: World) -> None:
 
 async def test_whoever_turns_it_off_is_charged_no_more_and_the_card_is_forgotten(world: World) -> None:
     gateway = world.gateway
-    client = await gateway.person("off@llamas.art")
-    account, method = await turned_on(gateway, client)
-    await topped_up(client, 500)
-    await becomes(client, "on")
+    client, account, method = await topped_up_once(gateway, "off")
     found = (await client.post("/v1/auto-topup/off")).json()
     assert (found["state"], found["reason"], found["card"]) == ("off", "person", None)
     assert outside(gateway).method(method).method is None
-    tried = len(outside(gateway).attempts)
-    await gateway.spend(account, (await credits_of(client))["available"])
+    tried = await nothing_left(gateway, client, account)
     assert await gateway.services.payments.auto_topups.wake() == 0
     assert len(outside(gateway).attempts) == tried
     again = await client.post("/v1/auto-topup/off")
@@ -162,10 +173,8 @@ async def test_whoever_turns_it_off_is_charged_no_more_and_the_card_is_forgotten
 )
 async def test_money_that_goes_back_turns_it_off(world: World, state: ReceiptState, reason: str) -> None:
     gateway = world.gateway
-    client = await gateway.person(f"{reason}@llamas.art")
-    account, _ = await turned_on(gateway, client)
-    await topped_up(client, 500)
-    payment = str((await becomes(client, "on"))["payment_id"])
+    client, account, _ = await topped_up_once(gateway, reason)
+    payment = str((await stands(client))["payment_id"])
     topup = (await client.get(f"/v1/topups/{payment}")).json()
     reference = await gateway.services.payments.payments.store.reference(payment)
     assert reference is not None
@@ -177,10 +186,7 @@ async def test_money_that_goes_back_turns_it_off(world: World, state: ReceiptSta
 
 async def test_a_card_that_was_removed_at_the_provider_turns_it_off(world: World) -> None:
     gateway = world.gateway
-    client = await gateway.person("removed@llamas.art")
-    account, method = await turned_on(gateway, client)
-    await topped_up(client, 500)
-    await becomes(client, "on")
+    client, account, method = await topped_up_once(gateway, "removed")
     outside(gateway).remove(method)
     await soon_again(gateway, account)
     assert (await becomes(client, "off"))["reason"] == "card_removed"
@@ -188,12 +194,8 @@ async def test_a_card_that_was_removed_at_the_provider_turns_it_off(world: World
 
 async def test_a_provider_that_is_away_charges_once_when_it_is_back(world: World) -> None:
     gateway = world.gateway
-    client = await gateway.person("away@llamas.art")
-    account, _ = await turned_on(gateway, client)
-    await topped_up(client, 500)
-    await becomes(client, "on")
-    await gateway.spend(account, (await credits_of(client))["available"])
-    tried = len(outside(gateway).attempts)
+    client, account, _ = await topped_up_once(gateway, "away")
+    tried = await nothing_left(gateway, client, account)
     gateway.fake.network.answers_to_lose = 2
     await soon_again(gateway, account)
     await topped_up(client, 500)
@@ -202,12 +204,8 @@ async def test_a_provider_that_is_away_charges_once_when_it_is_back(world: World
 
 async def test_many_that_look_at_the_same_moment_charge_once(world: World) -> None:
     gateway = world.gateway
-    client = await gateway.person("many@llamas.art")
-    account, _ = await turned_on(gateway, client)
-    await topped_up(client, 500)
-    await becomes(client, "on")
-    await gateway.spend(account, (await credits_of(client))["available"])
-    tried = len(outside(gateway).attempts)
+    client, account, _ = await topped_up_once(gateway, "many")
+    tried = await nothing_left(gateway, client, account)
     topups = gateway.services.payments.auto_topups
     query = sa.select(AUTO_TOPUP_ROWS).where(AUTO_TOPUP_ROWS.c.account_id == account)
     for _ in range(2):
