@@ -169,7 +169,7 @@ function Due({ one }) {
   if (!due) return null;
   const what = one.pending_plan ? `${named(one, one.pending_plan, one.pending_length)} begins when it is paid.`
     : due.next_attempt_at ? `It is tried again on ${moment(due.next_attempt_at)}.` : "Pay it to go on.";
-  return html`<p class="note note-warn" role="status"><${Icon} name="warn" /><span><strong>${one.pending_plan ? "A payment is missing" : "Your card was not charged"}</strong>
+  return html`<p class="note note-warn" role="status"><${Icon} name="warn" /><span><strong>${one.pending_plan ? "A payment is missing" : "The renewal could not be charged"}</strong>
     ${what} ${due.url && html`<a href=${due.url} rel="noreferrer">Pay now, with this or another card</a>`}</span></p>`;
 }
 
@@ -178,7 +178,7 @@ function Running({ one }) {
   const scheduled = one.cancels || one.next_plan || one.status === "paused";
   return html`<article class="card subscription" aria-label=${`${one.plan_label}, by card`}>
     <div class="lot-head"><h3>${one.plan_label}${one.length === "year" && html` <span class="muted">by the year</span>`}</h3><span class=${`tag ${one.status === "active" || one.status === "trialing" ? "tag-good" : "tag-warn"}`}>${one.status.replace("_", " ")}</span></div>
-    <p>${sentence(one)}</p>
+    ${one.status === "past_due" && one.payment_due ? "" : html`<p>${sentence(one)}</p>`}
     <${Due} one=${one} />
     <div class="actions-row">
       ${!one.pending_plan && html`<button type="button" class="button" onClick=${() => change(one)}>Change plan</button>`}
