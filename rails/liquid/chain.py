@@ -59,6 +59,10 @@ class Unspent:
 class ChainSource(Protocol):
     """A way to read the chain. Every call may raise `RailUnavailable` and `RailProtocolError`."""
 
+    @property
+    def scans_all(self) -> bool:
+        """Whether `unspent` costs the same for one script and for thousands."""
+
     async def pulse(self) -> Pulse:
         """The newest block and the ids of all waiting transactions."""
 

@@ -83,6 +83,8 @@ class RpcFault(Exception):
 class ElementsdChain:
     """`ChainSource` on one elementsd."""
 
+    scans_all = True
+
     def __init__(self, client: httpx.AsyncClient) -> None:
         """`client` has the node's URL as its base, its credentials, and a timeout."""
         self._client = client

@@ -48,6 +48,8 @@ class _Unspent(msgspec.Struct):
 class EsploraChain:
     """`ChainSource` on one Esplora."""
 
+    scans_all = False
+
     def __init__(self, client: httpx.AsyncClient) -> None:
         """`client` has the API's URL as its base, such as `https://host/liquid/api`, and a timeout."""
         self._client = client

@@ -67,6 +67,7 @@ class Follower:
         self._worth = worth
         self._log = structlog.get_logger()
         self._lock = asyncio.Lock()
+        self._scanning = asyncio.Lock()
         self._polls = 0
         self._fault: RailError | None = None
         self._blocks: deque[Tip] = deque(maxlen=MAX_REORG)
@@ -335,10 +336,17 @@ class Follower:
 
     # --- what was before ---
 
+    @property
+    def scans_all(self) -> bool:
+        """Whether `find_unspent` costs the same for one script and for thousands."""
+        return self._chain.scans_all
+
     async def find_unspent(self, scripts: Sequence[bytes]) -> None:
         """Read every unspent output of these scripts, however old; each block once."""
         by_height: dict[int, list[str]] = {}
-        for unspent in await self._chain.unspent(scripts):
+        async with self._scanning:  # a node scans for one caller at a time
+            found = await self._chain.unspent(scripts)
+        for unspent in found:
             if not self.sightings.knows(unspent.txid):
                 by_height.setdefault(unspent.height, []).append(unspent.txid)
         for height, txids in sorted(by_height.items(), reverse=True):

@@ -30,6 +30,7 @@ from rails.contract import (
     RefundTo,
 )
 from rails.liquid import cursor as cursors
+from rails.liquid.addresses import Addresses
 from rails.liquid.book import ScriptBook
 from rails.liquid.chain import ChainSource
 from rails.liquid.descriptor import WatchOnlyDescriptor
@@ -98,10 +99,10 @@ class LiquidRail:
             confirmations=settings.confirmations,
             worth=self._is_worth_crediting,
         )
+        self._addresses = Addresses(descriptor, self._book, self._follower, settings.interval_seconds)
         self._log = structlog.get_logger()
         self._task: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._scan: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._outages = Outages()
         self.capabilities = _capabilities(settings)
@@ -109,7 +110,7 @@ class LiquidRail:
     # --- the contract ---
 
     async def open(self, order: Order) -> Instructions:
-        """One address, derived from the order's ordinal: asking again gives the same one."""
+        """One address, derived from the order's ordinal: asking again gives the same one until it is paid."""
         if order.hold:
             raise RailProtocolError("nothing can be held on Liquid")
         asset_id = self._asset_ids.get(order.amount_due.asset.code)
@@ -117,10 +118,9 @@ class LiquidRail:
             raise RailProtocolError(f"{order.amount_due.asset.code} is not taken here")
         await self._up_to_date()  # no one is told to pay while we could not see it
         await self._require_young_tip()
-        self._book.reach(order.ordinal)
-        script = self._descriptor.script(order.ordinal)
-        await self._watch(script)
-        address = self._descriptor.address(order.ordinal)
+        index = await self._addresses.unused(order.ordinal)
+        script = self._descriptor.script(index)
+        address = self._descriptor.address(index)
         amount = _plain(order.amount_due)
         return Instructions(
             kind="address",
@@ -143,7 +143,7 @@ class LiquidRail:
         """
         script = _script(reference)
         await self._up_to_date()
-        await self._watch(script)
+        await self._addresses.watch(script)
         found = self._follower.sightings.of_script(script)
         receipts = sorted(
             map(self._receipt, found), key=lambda receipt: (receipt.first_seen_at, receipt.money_ref)
@@ -184,9 +184,10 @@ class LiquidRail:
 
     async def close(self) -> None:
         """Stop following and close the connections."""
-        tasks = [task for task in (self._task, self._catching_up, self._scan) if task is not None]
-        self._task = self._catching_up = self._scan = None
+        tasks = [task for task in (self._task, self._catching_up) if task is not None]
+        self._task = self._catching_up = None
         await end_tasks(tasks)
+        await self._addresses.close()
         await self._chain.close()
 
     # --- following ---
@@ -231,7 +232,7 @@ class LiquidRail:
         cursor = None if text is None else cursors.read(text)
         scripts = [_script(row.reference) for row in known]
         newest = max((row.ordinal for row in known), default=0)
-        await asyncio.to_thread(self._book.remember, scripts, newest)
+        await self._addresses.remember(scripts, newest)
         if cursor is not None:
             self._known.expect(cursor.height, cursor.genesis)
             self._follower.begin_from(cursor.height - RECENT_BLOCKS)
@@ -240,23 +241,11 @@ class LiquidRail:
             raise RailUnavailable("the node is still reading what waited before it was started")
         if cursor is None:
             await self._follower.find_unspent(scripts)
-        elif self._scan is None:
-            self._scan = asyncio.create_task(self._find_unspent(scripts), name="liquid-unspent")
+            self._addresses.find_unspent([])
+        else:
+            self._addresses.find_unspent(scripts)
         self._log.info("liquid_follower_ready", scripts=len(self._book), height=self._follower.tip.height)
         self._ready.set()
-
-    async def _find_unspent(self, scripts: list[bytes]) -> None:
-        pause = self._settings.interval_seconds
-        while True:
-            try:
-                await self._follower.find_unspent(scripts)
-            except RailError as error:
-                self._log.warning("liquid_chain_unavailable", detail=str(error))
-                pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
-                await asyncio.sleep(pause)
-            else:
-                self._log.info("liquid_unspent_read", scripts=len(scripts))
-                return
 
     async def _up_to_date(self, wait_seconds_max: int = _READY_SECONDS) -> None:
         """The state of the chain as it is now. Raises `RailUnavailable` with the reason if it cannot be had."""
@@ -276,14 +265,6 @@ class LiquidRail:
         age = self._clock() - await self._chain.tip_time()
         if age > age_max:
             raise RailUnavailable(f"the newest block is {int(age.total_seconds())} seconds old")
-
-    async def _watch(self, script: bytes) -> None:
-        """A script that no one foresaw: watch it, and look for money that is there already."""
-        if script not in self._book:
-            self._book.add(script)
-            self._follower.look_again()
-            await self._follower.find_unspent([script])
-            await self._follower.refresh()
 
     async def _missed(self, text: str | None) -> AsyncIterator[Notification]:
         """Notifications about everything that may have changed since the cursor; the last one moves it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class QuietChain:
     newest: datetime | None = None
     genesis: str = str(LIQUID.genesis)
     down: bool = False
+    scans_all: bool = True
 
     async def pulse(self) -> Pulse:
         if self.down:
@@ -57,6 +59,10 @@ class CountingChain:
         self._chain = chain
         self.calls: Counter[str] = Counter()
 
+    @property
+    def scans_all(self) -> bool:
+        return self._chain.scans_all
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._chain, name)
 
@@ -65,6 +71,20 @@ class CountingChain:
             return await method(*arguments)
 
         return counted
+
+
+class SlowScanChain(CountingChain):
+    """It looks for unspent outputs when it is told to."""
+
+    def __init__(self, chain: ChainSource) -> None:
+        super().__init__(chain)
+        self.may_scan = asyncio.Event()
+        self.waiting = False
+
+    async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
+        self.waiting = True
+        await self.may_scan.wait()
+        return await self._chain.unspent(scripts)
 
 
 class MovingChain(CountingChain):
