@@ -26,9 +26,9 @@ async function run(name, work, done) {
   try {
     const answer = await work();
     const brought = answer?.merged?.credits;
-    restartEvents();
     toast(brought ? `${plural(brought, "credit")} came along.` : name === "out" ? "Signed out." : "Done.");
     await Promise.all([loadSession(), loadAccount().catch(() => {})]);
+    restartEvents(); // not before reading the account has made this browser somebody
     done();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
