@@ -228,6 +228,7 @@ OTHERWISE: Mapping[str, str] = {
     "rails/lightning/rail.py:LightningRail.capture": "reads nothing: a held invoice that we did not make",
     "rails/lightning/rail.py:_checked": "a reference of our own, checked",
     "rails/lightning/rail.py:_same_order": "compares what `from_wire` has read",
+    "rails/liquid/addresses.py:Addresses.unused": "reads nothing: indexes of our own",
     "rails/liquid/descriptor.py:WatchOnlyDescriptor.__init__": "the operator's setting, at the start",
     "rails/liquid/rail.py:LiquidRail.open": "reads nothing: an order that is not ours to take",
     "rails/liquid/rail.py:_script": "a reference of our own, checked",
