@@ -42,6 +42,7 @@ def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, p
     label, until = bought(facts, event)
     if not event.credits and not label:
         return
+    parts = event.breakdown
     receipt = letters.Receipt(
         payment_id=stream,
         amount_minor=event.amount.minor,
@@ -53,6 +54,9 @@ def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, p
         paid_at=uow.now,
         label=label,
         until=until,
+        price_minor=event.amount.minor if parts is None else parts.price_minor,
+        discount_minor=0 if parts is None else parts.discount_minor,
+        tax_on_top_minor=0 if parts is None else parts.tax_on_top_minor,
     )
     put(uow, receipt, account_id=facts.account_id, cause=f"{stream}:{version}")
 

@@ -18,6 +18,7 @@ from ledger.clock import Clock
 from ledger.errors import OwnError
 from ledger.identifiers import AccountId, PaymentId
 from ledger.money import Asset, Money
+from rails.breakdown import Breakdown
 
 
 class RailError(OwnError):
@@ -109,6 +110,19 @@ class FundsReceipt:
     """Of held money: until when it can surely be captured, where it goes back by itself after a time."""
     costs: Money | None = None
     """What the rail took for this money beside `fee` and has not given back, such as for a dispute."""
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where the rail says that it is not just what was asked: a discount, tax."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` if the breakdown is not one of the amount."""
+        parts = self.breakdown
+        if parts is not None and (parts.paid_minor != self.amount.minor or not parts.is_sound()):
+            raise ValueError("price, discount and tax do not add up to the amount")
+
+    @property
+    def covers_minor(self) -> int:
+        """How much of what was asked this pays for."""
+        return self.amount.minor if self.breakdown is None else self.breakdown.price_minor
 
 
 class PaymentRequestStatus(StrEnum):

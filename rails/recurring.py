@@ -107,6 +107,8 @@ class Invoice:
     status: InvoiceStatus
     due: Money
     """What is asked of the payer, after credits that the rail kept for them."""
+    price: Money
+    """What that pays for: `due` before discounts and without tax on top of it."""
     created_at: datetime
     lines: Sequence[InvoiceLine]
     next_attempt_at: datetime | None = None

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.routes.breakdown_shape import BreakdownOut
+
 PROBLEMS_FIELD = "x-problems"
 """Where an operation of the OpenAPI document names the problem codes that are its own."""
 
@@ -219,6 +221,7 @@ class FundsReceiptOut(MoneyOut):
         description="`seen`, `held`, `settled`, `reversed`, `disputed`, `mismatched`, `too_small` …"
     )
     reference: str = Field(description="The money's own name, such as the payment hash.")
+    breakdown: BreakdownOut | None = Field(default=None, description="Sent if a discount or tax is in it.")
 
 
 class RateOut(Shape):

@@ -87,6 +87,15 @@ export interface BalanceOut {
   debt: number;
 }
 
+/** Price, discount and tax of an amount, in its minor units: price − discount + tax on top is the amount. */
+export interface BreakdownOut {
+  price_minor: number;
+  discount_minor: number;
+  tax_minor: number;
+  tax_on_top_minor: number;
+  net_minor: number;
+}
+
 /** What a top-up is for, at the price that it was opened with. */
 export interface BuysOut {
   kind: "pack" | "pass" | "plan";
@@ -197,6 +206,7 @@ export interface FundsReceiptOut {
   asset: string;
   state: string;
   reference: string;
+  breakdown?: BreakdownOut | null;
 }
 
 /** A generation as accepted. */

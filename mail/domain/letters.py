@@ -39,6 +39,17 @@ class Receipt(Letter, frozen=True, kw_only=True, tag="receipt"):
     """What was bought, where it is not plain credits: `Pro`."""
     until: datetime | None = None
     """The end of the period that was paid for."""
+    price_minor: int = 0
+    """What was asked for, before a discount and without tax on top of it; 0 in letters from before this was kept."""
+    discount_minor: int = 0
+    """What a promotion code took off the price."""
+    tax_on_top_minor: int = 0
+    """Of the tax, what came on top of the price."""
+
+    @property
+    def net_minor(self) -> int:
+        """What was paid, without tax."""
+        return self.amount_minor - self.tax_minor
 
 
 class RefundSent(Letter, frozen=True, kw_only=True, tag="refund_sent"):

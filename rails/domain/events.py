@@ -14,6 +14,7 @@ import msgspec
 from ledger.domain.consideration import Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate
+from rails.breakdown import Breakdown
 from rails.domain.invoiced import Invoiced
 from rails.domain.pricing import PackPrice
 from rails.domain.purchases import Bought, Purchase
@@ -62,6 +63,8 @@ class FundsSeen(Event, frozen=True, kw_only=True):
     amount: Money
     first_seen_at: datetime
     asked_at: datetime
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class FundsHeld(Event, frozen=True, kw_only=True):
@@ -73,6 +76,8 @@ class FundsHeld(Event, frozen=True, kw_only=True):
     asked_at: datetime
     held_until: datetime | None = None
     """Until when it can surely be captured, where the rail says so."""
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class FundsReleased(Event, frozen=True, kw_only=True):
@@ -98,6 +103,8 @@ class FundsMismatched(Event, frozen=True, kw_only=True):
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class FundsTooSmall(Event, frozen=True, kw_only=True):
@@ -109,6 +116,8 @@ class FundsTooSmall(Event, frozen=True, kw_only=True):
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class FundsUnpriced(Event, frozen=True, kw_only=True):
@@ -120,6 +129,8 @@ class FundsUnpriced(Event, frozen=True, kw_only=True):
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class FundsShort(Event, frozen=True, kw_only=True):
@@ -131,6 +142,8 @@ class FundsShort(Event, frozen=True, kw_only=True):
     asked_at: datetime
     fee: Money | None = None
     external_ref: str | None = msgspec.field(default=None, name="proof")
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
 
 
 class PaymentSettled(Event, frozen=True, kw_only=True):
@@ -153,6 +166,13 @@ class PaymentSettled(Event, frozen=True, kw_only=True):
     """Why, if an operator decided it."""
     bought: Bought | None = None
     """The part that bought what the payment is for; `credits` and `worth` include it."""
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
+
+    @property
+    def covers_minor(self) -> int:
+        """How much of what was asked it pays for."""
+        return self.amount.minor if self.breakdown is None else self.breakdown.price_minor
 
     @property
     def plain_credits(self) -> int:

@@ -146,11 +146,12 @@ def _accept(payment: Payment, command: AcceptFunds) -> Sequence[Event]:
             lot_id=command.lot_id,
             rate=command.rate,
             rate_basis="spot" if command.credits is None else "assigned",
-            worth=worth_of(known.amount, known.fee, command.rate),
+            worth=worth_of(known.amount, known.fee, command.rate, known.breakdown),
             first_seen_at=known.first_seen_at,
             asked_at=command.asked_at,
             fee=known.fee,
             external_ref=known.external_ref,
             reason=command.reason,
+            breakdown=known.breakdown,
         )
     ]

@@ -107,6 +107,7 @@ class Arrival:
 
     money_ref: str
     minor: int
+    """How much of the price it pays for."""
     rate: Rate
     in_time: bool
 

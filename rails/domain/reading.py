@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from ledger.domain.consideration import Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate
+from rails.breakdown import Breakdown
 from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
 from rails.domain import events
 from rails.domain.pricing import credits_down
@@ -161,9 +162,9 @@ def _settle(
     in_time, rate = _rate_of(payment, known, receipt, command)
     if rate is None:
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
-    whole_price = payment.quoted_minor + receipt.amount.minor >= facts.amount_due.minor
+    whole_price = payment.quoted_minor + receipt.covers_minor >= facts.amount_due.minor
     if facts.invoiced is not None and in_time and whole_price:
-        lot_id, worth = next(lot_ids), worth_of(receipt.amount, receipt.fee, rate)
+        lot_id, worth = next(lot_ids), worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown)
         brings = facts.invoiced.credits
         return events.PaymentSettled(
             **arrival,
@@ -178,11 +179,12 @@ def _settle(
     if facts.purchase is not None:
         waits = in_time and command.asked_at <= facts.quote_expires_at + LATE_GRACE
         return _settle_toward(payment, known, receipt, command, lot_ids, arrival, rate, basis, waits=waits)
-    bought = credits_down(receipt.amount, rate, facts.price)
+    covers = Money(receipt.covers_minor, receipt.amount.asset)
+    bought = credits_down(covers, rate, facts.price)
     if bought < 1:
         return events.FundsTooSmall(**arrival)
     if in_time:  # fractions of a credit add up over the pieces of one quote
-        whole = Money(payment.quoted_minor + receipt.amount.minor, receipt.amount.asset)
+        whole = Money(payment.quoted_minor + covers.minor, covers.asset)
         bought = credits_down(whole, rate, facts.price) - payment.quoted_credits
     return events.PaymentSettled(
         **arrival,
@@ -190,7 +192,7 @@ def _settle(
         lot_id=next(lot_ids),
         rate=rate,
         rate_basis=basis,
-        worth=worth_of(receipt.amount, receipt.fee, rate),
+        worth=worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown),
     )
 
 
@@ -218,11 +220,12 @@ def _settle_toward(
 ) -> Event | None:
     """Money toward a purchase: it buys it, or waits for the rest, or becomes plain credits."""
     facts, amount = payment.facts(), receipt.amount
-    worth = worth_of(amount, receipt.fee, rate)
+    covers = receipt.covers_minor
+    worth = worth_of(amount, receipt.fee, rate, receipt.breakdown)
     settled = {**arrival, "rate": rate, "rate_basis": basis, "worth": worth}
     buying = command.buying.get(receipt.money_ref)
     if buying is None:
-        plain = credits_down(amount, rate, facts.price)
+        plain = credits_down(Money(covers, amount.asset), rate, facts.price)
         if plain < 1:
             return (
                 None if known and known.status is ReceiptStatus.TOO_SMALL else events.FundsTooSmall(**arrival)
@@ -231,8 +234,8 @@ def _settle_toward(
             return None if known and known.status is ReceiptStatus.SHORT else events.FundsShort(**arrival)
         return events.PaymentSettled(**settled, credits=plain, lot_id=next(lot_ids))
     share = buying.share
-    plain = credits_down(Money(amount.minor - share.minor, amount.asset), rate, facts.price)
-    minor = share.minor if plain else amount.minor
+    plain = credits_down(Money(covers - share.minor, amount.asset), rate, facts.price)
+    minor = amount.minor * share.minor // covers if plain else amount.minor
     return events.PaymentSettled(
         **settled,
         credits=plain + share.credits,
@@ -278,10 +281,10 @@ def _buying(payment: Payment, command: RecordObservation, lot_ids: Iterator[str]
             and _is_ours(receipt)
             and receipt.amount.asset == facts.amount_due.asset
             and rate is not None
-            and credits_down(receipt.amount, rate, facts.price) >= 1
+            and credits_down(Money(receipt.covers_minor, receipt.amount.asset), rate, facts.price) >= 1
         ):
             money = Arrival(
-                money_ref=receipt.money_ref, minor=receipt.amount.minor, rate=rate, in_time=in_time
+                money_ref=receipt.money_ref, minor=receipt.covers_minor, rate=rate, in_time=in_time
             )
             arrivals.append(money)
     found = shares(facts.purchase, facts.amount_due, arrivals, already_bought=bool(payment.purchases))
@@ -292,11 +295,18 @@ def _buying(payment: Payment, command: RecordObservation, lot_ids: Iterator[str]
     return {ref: Buying(share=share, lot_id=lots[share.group]) for ref, share in found.items()}
 
 
-def worth_of(amount: Money, fee: Money | None, rate: Rate) -> Worth:
-    """The parts of some money. A fee in another asset is not a part of it; no fee exceeds its money."""
-    fee_minor = min(fee.minor, amount.minor) if fee is not None and fee.asset == amount.asset else 0
+def worth_of(amount: Money, fee: Money | None, rate: Rate, breakdown: Breakdown | None = None) -> Worth:
+    """The parts of some money. A fee in another asset is not a part of it; no fee exceeds its money without tax."""
+    tax_minor = 0 if breakdown is None else breakdown.tax_minor
+    untaxed = amount.minor - tax_minor
+    fee_minor = min(fee.minor, untaxed) if fee is not None and fee.asset == amount.asset else 0
+    tax_usd = rate.convert_down(Money(tax_minor, amount.asset)).minor
     return Worth(
-        net_minor=amount.minor - fee_minor, fee_minor=fee_minor, usd_minor=rate.convert_down(amount).minor
+        net_minor=untaxed - fee_minor,
+        tax_minor=tax_minor,
+        fee_minor=fee_minor,
+        usd_minor=rate.convert_down(amount).minor - tax_usd,
+        tax_usd_minor=tax_usd,
     )
 
 
@@ -443,6 +453,7 @@ def _sighting(
         "amount": receipt.amount,
         "first_seen_at": first,
         "asked_at": asked_at,
+        "breakdown": receipt.breakdown,
     }
 
 

@@ -12,6 +12,7 @@ import msgspec
 from ledger.domain.consideration import NOTHING, Worth
 from ledger.log.model import Event
 from ledger.money import Money, Rate, split_by_weight_floor
+from rails.breakdown import Breakdown
 from rails.domain import events
 from rails.domain.purchases import Bought, part_of
 
@@ -80,6 +81,19 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of held money: until when it can surely be captured, where the rail says so."""
     costs: Money | None = None
     """What the rail took for it beside `fee`."""
+    breakdown: Breakdown | None = None
+    """How `amount` came about, where a discount or tax is in it."""
+
+    @property
+    def covers_minor(self) -> int:
+        """How much of what was asked it pays for."""
+        return self.amount.minor if self.breakdown is None else self.breakdown.price_minor
+
+    def covers_left(self) -> int:
+        """The same of the part that was not taken back; rounds up, as what was taken is what is missing."""
+        if self.breakdown is None or self.amount.minor <= 0:
+            return self.amount.minor - self.taken_minor
+        return self.covers_minor - self.covers_minor * self.taken_minor // self.amount.minor
 
     @property
     def credits_left(self) -> int:
@@ -254,6 +268,7 @@ def evolve_receipt(receipt: ReceiptRecord | None, event: Event) -> ReceiptRecord
                 fee=getattr(event, "fee", None),
                 external_ref=getattr(event, "external_ref", None),
                 held_until=getattr(event, "held_until", None),
+                breakdown=event.breakdown,
             )
         case events.PaymentSettled():
             return ReceiptRecord(
@@ -269,6 +284,7 @@ def evolve_receipt(receipt: ReceiptRecord | None, event: Event) -> ReceiptRecord
                 fee=event.fee,
                 external_ref=event.external_ref,
                 bought=event.bought,
+                breakdown=event.breakdown,
             )
         case _:
             return None if receipt is None else _change(receipt, event)

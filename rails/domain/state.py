@@ -30,7 +30,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     reference_digest: str | None = None
     receipts: dict[str, ReceiptRecord] = {}
     quoted_minor: int = 0
-    """All money ever credited at the quote's rate."""
+    """All that was ever credited at the quote's rate, of what was asked."""
     quoted_credits: int = 0
     """All credits ever granted at the quote's rate."""
     purchases: int = 0
@@ -89,7 +89,7 @@ def _evolve_money(payment: Payment, event: Event) -> Payment:
     if isinstance(event, events.PaymentSettled) and event.rate_basis == "quote":
         return msgspec.structs.replace(
             changed,
-            quoted_minor=payment.quoted_minor + event.amount.minor,
+            quoted_minor=payment.quoted_minor + event.covers_minor,
             quoted_credits=payment.quoted_credits + event.credits,
         )
     return changed
@@ -112,10 +112,10 @@ def may_expire(payment: Payment) -> bool:
 
 
 def arrived_minor(payment: Payment, asset_code: str) -> int:
-    """What arrived or is on its way in one asset, and was not taken back, in minor units."""
+    """What arrived or is on its way of what was asked in one asset, and was not taken back, in minor units."""
     gone = (ReceiptStatus.RELEASED, ReceiptStatus.VANISHED)
     return sum(
-        receipt.amount.minor - receipt.taken_minor
+        receipt.covers_left()
         for receipt in payment.receipts.values()
         if receipt.amount.asset.code == asset_code and receipt.status not in gone
     )

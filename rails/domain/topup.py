@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger.money import Money, Rate
+from rails.breakdown import Breakdown
 from rails.domain.pricing import credits_down
 from rails.domain.purchases import PackSold, Purchase
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
@@ -75,7 +76,7 @@ def is_suspended(receipt: ReceiptRecord) -> bool:
 def _by_amount(payment: Payment, statuses: set[ReceiptStatus]) -> TopupState:
     due = payment.facts().amount_due
     gross = sum(
-        receipt.amount.minor
+        receipt.covers_minor
         for receipt in payment.receipts.values()
         if receipt.status in (*_ON_ITS_WAY, *_HERE) and receipt.amount.asset == due.asset
     )
@@ -106,10 +107,22 @@ class Received:
     state: str
     held_until: datetime | None = None
     """Of held money: until when it can surely be captured, where the rail says so."""
+    breakdown: Breakdown | None = None
+    """How the amount came about, where a discount or tax is in it."""
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `received` of the API's top-up object."""
-        return {**money_json(self.amount), "state": self.state, "reference": self.money_ref}
+        shown = {**money_json(self.amount), "state": self.state, "reference": self.money_ref}
+        if self.breakdown is not None:
+            parts = self.breakdown
+            shown["breakdown"] = {
+                "price_minor": parts.price_minor,
+                "discount_minor": parts.discount_minor,
+                "tax_minor": parts.tax_minor,
+                "tax_on_top_minor": parts.tax_on_top_minor,
+                "net_minor": parts.net_minor,
+            }
+        return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +299,7 @@ def _received(receipt: ReceiptRecord) -> Received:
         amount=receipt.amount,
         state=receipt.status.value,
         held_until=receipt.held_until if held else None,
+        breakdown=receipt.breakdown,
     )
 
 

@@ -10,9 +10,9 @@ from ledger.money import ASSETS, Asset, Money
 from rails.contract import RailProtocolError
 from rails.movements import Movement, MovementKind, MovementPage
 from rails.reading import understood
+from rails.stripe.amounts import amount_of, name_of
 from rails.stripe.billing_calls import BillingCalls
 from rails.stripe.calls import PAGE_SIZE, Json, Refused
-from rails.stripe.reading import amount_of, name_of
 
 WINDOW = timedelta(days=1)
 """Asked for at once. Stripe lists newest first, so only a whole stretch of time can be gone on from."""

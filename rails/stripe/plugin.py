@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import httpx
 import stripe
 
-from rails.configuration import Setting, When, begins_with, each, matching, require, secret, url, whole
+from rails.configuration import (
+    Setting,
+    When,
+    begins_with,
+    each,
+    matching,
+    one_of,
+    require,
+    secret,
+    url,
+    whole,
+)
 from rails.contract import RailContext
 from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardCalls, CardRail
+from rails.stripe.terms import PLAIN, CheckoutTerms, Tax, terms_of
 from rails.stripe.transport import HttpxTransport
 from rails.stripe.webhooks import WebhookRules
 
@@ -75,6 +88,18 @@ SETTINGS = (
         ),
     ),
     Setting(name="STRIPE_POLL_SECONDS", rules=(whole(1, 3600),)),
+    Setting(name="STRIPE_TAX", rules=(one_of(*(tax.value for tax in Tax)),)),
+    Setting(
+        name="STRIPE_TAX_CODE",
+        rules=(
+            matching(
+                "no_tax_code",
+                "be a code of Stripe's list, txcd_ and eight digits",
+                lambda code: re.fullmatch(r"txcd_[0-9]{8}", code) is not None,
+            ),
+        ),
+    ),
+    Setting(name="STRIPE_PROMOTION_CODES", rules=(one_of("on", "off"),)),
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -82,7 +107,8 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class CardPlugin:
     """`STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRET` (several, separated by commas, while one is exchanged), and `STRIPE_API_BASE` for a stand-in.
 
-    `STRIPE_POLL_SECONDS` (30) is how often the event list is read behind the webhooks.
+    `STRIPE_POLL_SECONDS` (30) is how often the event list is read behind the webhooks. `STRIPE_TAX`, `STRIPE_TAX_CODE`
+    and `STRIPE_PROMOTION_CODES` say on what terms is sold: see `terms`.
     """
 
     name = "card"
@@ -110,6 +136,7 @@ class CardPlugin:
             key=key,
             secrets=tuple(part.strip() for part in signing.split(",")),
             poll_seconds=float(environ.get("STRIPE_POLL_SECONDS", "").strip() or POLL_SECONDS),
+            terms=terms_of(environ),
         )
 
 
@@ -122,12 +149,13 @@ def build_rail(
     poll_seconds: float = POLL_SECONDS,
     deadline_seconds: float = DEADLINE_SECONDS,
     retries: int = NETWORK_RETRIES,
+    terms: CheckoutTerms = PLAIN,
 ) -> CardRail:
     """The rail with all its parts."""
     sdk, transport = _sdk(base, key, min(PHASE_SECONDS, deadline_seconds), retries)
     rules = WebhookRules(secrets=secrets, api_version=API_VERSION, livemode=key.startswith(_LIVE))
     calls = CardCalls(sdk, transport, deadline_seconds=deadline_seconds)
-    return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds)
+    return CardRail(calls, context.clock, rules, poll_seconds=poll_seconds, terms=terms)
 
 
 def sdk_of(environ: Mapping[str, str]) -> tuple[stripe.StripeClient, HttpxTransport]:

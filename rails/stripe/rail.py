@@ -32,6 +32,7 @@ from rails.stripe.reading import read_charged, read_intent, read_refund, read_se
 from rails.stripe.saved import CardSaved, is_charge
 from rails.stripe.saved_calls import SavedCalls
 from rails.stripe.subscriptions import is_invoice
+from rails.stripe.terms import PLAIN, CheckoutTerms
 from rails.stripe.webhooks import (
     FOLLOWED,
     LISTED_TYPES,
@@ -67,8 +68,16 @@ class CardRail(CardSaved, CardBooks):
     name = "card"
     capabilities = CAPABILITIES
 
-    def __init__(self, calls: CardCalls, clock: Clock, rules: WebhookRules, *, poll_seconds: float) -> None:
-        CardSaved.__init__(self, calls, clock)
+    def __init__(
+        self,
+        calls: CardCalls,
+        clock: Clock,
+        rules: WebhookRules,
+        *,
+        poll_seconds: float,
+        terms: CheckoutTerms = PLAIN,
+    ) -> None:
+        CardSaved.__init__(self, calls, clock, terms)
         CardBooks.__init__(self, calls, clock)
         self._rules = rules
         self._poll_seconds = poll_seconds
@@ -97,7 +106,8 @@ class CardRail(CardSaved, CardBooks):
         price = {
             "currency": "usd",
             "unit_amount": order.amount_due.minor,
-            "product_data": {"name": order.description},
+            "product_data": {"name": order.description, **self._terms.of_product()},
+            **self._terms.of_price(),
         }
         return {
             "mode": "payment",
@@ -106,6 +116,7 @@ class CardRail(CardSaved, CardBooks):
             "metadata": metadata,
             "payment_intent_data": {"metadata": metadata, "description": order.description},
             **lifetime(order.expires_at, self._clock(), order.return_url),
+            **self._terms.of_session(),
         }
 
     async def _find_session(self, payment_id: str) -> Json | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ledger.money import USD, Money
+from rails.breakdown import Breakdown
 from rails.contract import (
     FundsReceipt,
     Observation,
@@ -20,11 +21,10 @@ from rails.contract import (
 )
 from rails.reading import understood
 from rails.saved import AUTHENTICATION
+from rails.stripe import breakdowns
+from rails.stripe.amounts import amount_of, name_of, signed
 
 Json = dict[str, Any]
-AMOUNT_MAX = 10**15
-"""Minor units: more than anybody has."""
-
 _CODE = re.compile(r"[a-z0-9_]{1,80}")
 _GONE = ("succeeded", "pending", "requires_action")
 """A refund in one of these states has left our balance; `failed` and `canceled` came back."""
@@ -65,7 +65,11 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
     intent = session["payment_intent"]
     if isinstance(intent, str):
         raise RailProtocolError("Stripe did not expand the payment intent")
-    receipt = None if intent is None else read_receipt(intent, refunds, disputes)
+    if intent is None and session["status"] == "complete":
+        # A promotion code took off everything: there is no money, and nothing is known to have been bought.
+        raise RailProtocolError("a session was completed on which nothing was paid")
+    parts = breakdowns.of_session(session)
+    receipt = None if intent is None else read_receipt(intent, refunds, disputes, parts)
     status = _status(session, intent)
     return Observation(
         reference=name_of(session["id"]),
@@ -79,7 +83,7 @@ def _read_session(session: Json, refunds: Sequence[Json], disputes: Sequence[Jso
 def read_intent_alone(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> Observation:
     """Everything known about a payment intent that charged a saved card. Raises `RailProtocolError`."""
     with understood("Stripe"):
-        receipt = read_receipt(intent, refunds, disputes)
+        receipt = read_receipt(intent, refunds, disputes, breakdowns.of_charge(intent))
         status = _status_alone(intent)
         return Observation(
             reference=name_of(intent["id"]),
@@ -138,8 +142,10 @@ def _decline_code(intent: Json | None) -> str:
     return code if isinstance(code, str) and _CODE.fullmatch(code) else "card_declined"
 
 
-def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]) -> FundsReceipt | None:
-    """The money of one payment intent, or None while there is none."""
+def read_receipt(
+    intent: Json, refunds: Sequence[Json], disputes: Sequence[Json], breakdown: Breakdown | None = None
+) -> FundsReceipt | None:
+    """The money of one payment intent, or None while there is none. `breakdown` is of the bill that it pays."""
     charge = intent["latest_charge"]
     match intent["status"]:
         case "requires_payment_method" | "requires_confirmation" | "requires_action" | "canceled":
@@ -165,12 +171,13 @@ def read_receipt(intent: Json, refunds: Sequence[Json], disputes: Sequence[Json]
         external_ref=name_of(charge["id"] if charge else intent["id"]),
         evidence_due_by=_evidence_due_by(disputes) if state is ReceiptState.DISPUTED else None,
         costs=_costs(disputes),
+        breakdown=breakdown,
     )
 
 
 def _costs(disputes: Sequence[Json]) -> Money | None:
     """The fees of disputes, less those that were given back."""
-    fees = [_signed(entry["fee"]) for dispute in disputes for entry in dispute["balance_transactions"]]
+    fees = [signed(entry["fee"]) for dispute in disputes for entry in dispute["balance_transactions"]]
     return Money(max(sum(fees), 0), USD) if fees else None
 
 
@@ -206,7 +213,7 @@ def _evidence_due_by(disputes: Sequence[Json]) -> datetime | None:
 
 def _withdrawn(dispute: Json) -> int:
     """What a dispute holds back now: nothing for an inquiry, nothing once it was reinstated."""
-    net = sum(_signed(transaction["amount"]) for transaction in dispute["balance_transactions"])
+    net = sum(signed(transaction["amount"]) for transaction in dispute["balance_transactions"])
     return min(amount_of(dispute["amount"]), -net) if net < 0 else 0
 
 
@@ -237,23 +244,3 @@ def read_refund(refund: Json) -> Refund:
             return Refund.FAILED
         case _:
             return Refund.UNKNOWN
-
-
-def _signed(value: Any) -> int:
-    if type(value) is not int or abs(value) > AMOUNT_MAX:
-        raise ValueError("not an amount")
-    return value
-
-
-def amount_of(value: Any, *, may_be_negative: bool = False) -> int:
-    """Minor units. Raises `ValueError`."""
-    if _signed(value) < 0 and not may_be_negative:
-        raise ValueError("a negative amount")
-    return int(value)
-
-
-def name_of(value: Any) -> str:
-    """A name that ends in our tables. Raises `ValueError`."""
-    if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
-        raise ValueError("not a name")
-    return value

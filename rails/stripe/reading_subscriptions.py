@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.identifiers import is_identifier
 from ledger.money import USD, Money
+from rails.breakdown import Breakdown
 from rails.contract import Observation, PaymentRequestStatus, RailProtocolError
 from rails.reading import understood
 from rails.recurring import (
@@ -23,7 +24,9 @@ from rails.recurring import (
     SubscriptionObservation,
     SubscriptionStatus,
 )
-from rails.stripe.reading import amount_of, name_of, read_receipt, sent_back
+from rails.stripe import breakdowns
+from rails.stripe.amounts import amount_of, name_of
+from rails.stripe.reading import read_receipt, sent_back
 
 Json = dict[str, Any]
 Offers = Mapping[str, Offer | None]
@@ -159,6 +162,8 @@ class Managed:
     ends_with_period: bool
     ends_at_a_date: bool
     is_paused: bool
+    discounts: Sequence[str]
+    """What is taken off each invoice, by Stripe's names."""
 
 
 def read_managed(subscription: Json) -> Managed:
@@ -176,6 +181,10 @@ def read_managed(subscription: Json) -> Managed:
             ends_with_period=bool(subscription["cancel_at_period_end"]),
             ends_at_a_date=subscription["cancel_at"] is not None,
             is_paused=subscription["pause_collection"] is not None,
+            discounts=[
+                name_of(entry if isinstance(entry, str) else entry["id"])
+                for entry in subscription["discounts"]
+            ],
         )
 
 
@@ -219,10 +228,12 @@ def _invoice(invoice: Json, offers: Offers) -> Invoice:
         case other:
             raise RailProtocolError(f"Stripe reported an unknown invoice status {other!r}")
     again, is_open = invoice["next_payment_attempt"], status is InvoiceStatus.OPEN
+    due, parts = amount_of(invoice["amount_due"]), breakdowns.of_invoice(invoice)
     return Invoice(
         reference=name_of(invoice["id"]),
         status=status,
-        due=Money(amount_of(invoice["amount_due"]), USD),
+        due=Money(due, USD),
+        price=Money(due if parts is None else parts.of(due).price_minor, USD),
         created_at=_time(invoice["created"]),
         lines=tuple(_line(line, offers) for line in invoice["lines"]["data"]),
         next_attempt_at=_time(again) if is_open and again is not None else None,
@@ -288,7 +299,8 @@ def read_invoice(
 ) -> Observation:
     """The money of one invoice: its payment intents, each with its refunds and disputes."""
     with understood("Stripe"):
-        receipts = [read_receipt(*each) for each in paid_by]
+        parts = breakdowns.of_invoice(invoice)
+        receipts = [read_receipt(*each, _part_of(parts, each[0])) for each in paid_by]
         match invoice["status"]:
             case "open" | "draft":
                 status = PaymentRequestStatus.OPEN
@@ -302,6 +314,12 @@ def read_invoice(
             receipts=tuple(receipt for receipt in receipts if receipt is not None),
             refunds=tuple(back for _, refunds, _ in paid_by for back in sent_back(refunds)),
         )
+
+
+def _part_of(parts: Breakdown | None, intent: Json) -> Breakdown | None:
+    """Of an invoice's total, what its payment is: less, where something was kept for the payer."""
+    paid = intent["amount_received"] if intent["status"] == "succeeded" else intent["amount"]
+    return None if parts is None else parts.of(amount_of(paid))
 
 
 def _time(value: Any) -> datetime:

@@ -10,11 +10,14 @@ from ledger.money import USD
 from rails.contract import Instructions, Observation, Order, RailProtocolError, RailUnavailable
 from rails.reading import understood
 from rails.saved import ChargeLapsed, MethodUnusable, SavedMethod, SaveOrder, SavingState
+from rails.stripe.amounts import amount_of, name_of
+from rails.stripe.breakdowns import BEHAVIOR
 from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.checkout import lifetime, open_session
-from rails.stripe.reading import name_of, read_intent_alone
+from rails.stripe.reading import read_intent_alone
 from rails.stripe.saved_calls import SavedCalls
 from rails.stripe.subscriptions import CardSubscriptions
+from rails.stripe.terms import CheckoutTerms
 from rails.stripe.webhooks import CHARGED, is_charged, our_payment_id
 
 LAST_CHANCE = timedelta(minutes=5)
@@ -31,8 +34,8 @@ def is_charge(reference: str) -> bool:
 class CardSaved(CardSubscriptions):
     """See `rails.saved.SavedMethods`. A method is `<customer>/<payment method>`."""
 
-    def __init__(self, calls: SavedCalls, clock: Clock) -> None:
-        super().__init__(calls, clock)
+    def __init__(self, calls: SavedCalls, clock: Clock, terms: CheckoutTerms) -> None:
+        super().__init__(calls, clock, terms)
         self._saved = calls
 
     # --- saving --------------------------------------------------------------------------------
@@ -50,6 +53,7 @@ class CardSaved(CardSubscriptions):
             "client_reference_id": order.saving_id,
             "metadata": {"saving_id": order.saving_id},
             **lifetime(order.expires_at, self._clock(), order.return_url),
+            **self._terms.of_saving(),
         }
         return await open_session(self._calls, params, f"save:{order.saving_id}")
 
@@ -97,6 +101,7 @@ class CardSaved(CardSubscriptions):
             return _instructions_of(found)
         if now >= order.expires_at - LAST_CHANCE:
             raise RailUnavailable("it is too late to begin a charge, and too early to give it up")
+        metadata = {"payment_id": order.payment_id, **CHARGED}
         params: Json = {
             "amount": order.amount_due.minor,
             "currency": "usd",
@@ -105,9 +110,11 @@ class CardSaved(CardSubscriptions):
             "confirm": True,
             "off_session": True,
             "description": order.description,
-            "metadata": {"payment_id": order.payment_id, **CHARGED},
+            "metadata": metadata,
         }
         try:
+            if self._terms.taxed:
+                params |= await self._taxed(order, card, metadata)
             intent: Json | None = await self._saved.create_charge(params, f"charge:{order.payment_id}")
         except Refused as refused:
             if refused.intent is None:
@@ -120,6 +127,36 @@ class CardSaved(CardSubscriptions):
             # Whether it repeats a failure or does not know itself: nothing else is charged in its place.
             raise RailUnavailable("Stripe fails to charge a card")
         return _instructions_of(intent)
+
+    async def _taxed(self, order: Order, card: str, metadata: Json) -> Json:
+        """What tax adds to a charge. Stripe computes it beforehand, by the address that was saved with the card.
+
+        Whoever asks again gets the same computation, so that the charge is the same request, too.
+        """
+        method = await self._saved.payment_method(card)
+        with understood("Stripe"):
+            address = {name: part for name, part in method["billing_details"]["address"].items() if part}
+        line = {
+            "amount": order.amount_due.minor,
+            "reference": order.payment_id,
+            **self._terms.of_price(),
+            **self._terms.of_product(),
+        }
+        params: Json = {
+            "currency": "usd",
+            "line_items": [line],
+            "customer_details": {"address": address, "address_source": "billing"},
+        }
+        found = await self._saved.calculate_tax(params, f"tax:{order.payment_id}")
+        with understood("Stripe"):
+            tax = amount_of(found["tax_amount_exclusive"]) + amount_of(found["tax_amount_inclusive"])
+            return {
+                "amount": amount_of(found["amount_total"]),
+                "amount_details": {"tax": {"total_tax_amount": tax}},
+                # With this Stripe reports the tax by itself, and takes it back with a refund.
+                "hooks": {"inputs": {"tax": {"calculation": name_of(found["id"])}}},
+                "metadata": {**metadata, BEHAVIOR: self._terms.tax.value},
+            }
 
     async def _find_charge(self, order: Order, customer: str) -> Json | None:
         since = int((order.expires_at - LOOK_BACK).timestamp())

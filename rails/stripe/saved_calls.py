@@ -37,6 +37,11 @@ class SavedCalls(BillingCalls):
         call = self._client.v1.payment_intents.create_async(params, {"idempotency_key": key})  # type: ignore[arg-type]
         return await self._ask(call, keyed=True)
 
+    async def calculate_tax(self, params: Json, key: str) -> Json:
+        """What tax something bears at an address. Raises `KeyReused`, `FailureReplayed`."""
+        call = self._client.v1.tax.calculations.create_async(params, {"idempotency_key": key})  # type: ignore[arg-type]
+        return named(await self._ask(call, keyed=True))
+
     async def cancel_intent(self, name: str) -> None:
         """Close an unpaid payment intent. Raises `Refused` if it cannot be closed any more."""
         await self._ask(self._client.v1.payment_intents.cancel_async(name))

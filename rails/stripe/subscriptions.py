@@ -19,10 +19,10 @@ from rails.recurring import (
     SubscriptionObservation,
     SubscriptionOrder,
 )
+from rails.stripe.amounts import name_of
 from rails.stripe.billing_calls import BillingCalls
 from rails.stripe.calls import Json, KeyReused, Refused
 from rails.stripe.checkout import lifetime, open_session
-from rails.stripe.reading import name_of
 from rails.stripe.reading_subscriptions import (
     Managed,
     intents_of,
@@ -37,6 +37,7 @@ from rails.stripe.reading_subscriptions import (
     read_subscription,
     subscription_of_invoice,
 )
+from rails.stripe.terms import CheckoutTerms
 
 OFFERS_REMEMBERED = 1_000
 _PRORATED = {"proration_behavior": "always_invoice"}
@@ -50,9 +51,10 @@ def is_invoice(reference: str) -> bool:
 class CardSubscriptions:
     """See `rails.recurring.Recurring`."""
 
-    def __init__(self, calls: BillingCalls, clock: Clock) -> None:
+    def __init__(self, calls: BillingCalls, clock: Clock, terms: CheckoutTerms) -> None:
         self._calls = calls
         self._clock = clock
+        self._terms = terms
         self._offers: OrderedDict[str, Offer | None] = OrderedDict()
         """What a price is for. The metadata of a price is written with it and never changed by us."""
         self._notes = structlog.get_logger("rails.stripe.subscriptions")
@@ -70,6 +72,7 @@ class CardSubscriptions:
             "metadata": metadata,
             "subscription_data": {"metadata": metadata},
             **lifetime(order.expires_at, self._clock(), order.return_url),
+            **self._terms.of_session(),
         }
         return await open_session(self._calls, params, f"subscribe:{order.subscription_id}")
 
@@ -183,7 +186,10 @@ class CardSubscriptions:
         return ChangePreview(due_now=due_now, due_next=then, next_at=next_at, at=at)
 
     async def _preview(self, reference: str, details: Json) -> tuple[Money, datetime | None]:
-        shown = await self._calls.preview({"subscription": reference, "subscription_details": details})
+        terms = self._terms.of_subscription()
+        shown = await self._calls.preview(
+            {"subscription": reference, "subscription_details": details, **terms}
+        )
         return read_preview(shown)
 
     async def change_plan(self, reference: str, offer: Offer, *, at: datetime | None, key: str) -> None:
@@ -200,6 +206,7 @@ class CardSubscriptions:
                 "proration_date": int(at.timestamp()),
                 "payment_behavior": "pending_if_incomplete",
                 **_PRORATED,
+                **self._terms.of_subscription(),
             }
             await self._calls.update_subscription(reference, params, f"change:{reference}:{key}")
         except KeyReused as reused:
@@ -216,12 +223,17 @@ class CardSubscriptions:
             starts = read_phase_start(created)
             with understood("Stripe"):
                 schedule = name_of(created["id"])
+        # A phase has no more of the subscription than what is said there, and a discount would be lost.
+        kept = {"discounts": [{"discount": name} for name in managed.discounts]} if managed.discounts else {}
+        kept |= self._terms.of_subscription()
         present = {
+            **kept,
             "items": [{"price": managed.price, "quantity": 1}],
             "start_date": starts,
             "end_date": int(managed.period_end.timestamp()),
         }
         coming = {
+            **kept,
             "items": [{"price": price, "quantity": 1}],
             "duration": {"interval": offer.length, "interval_count": 1},
             "proration_behavior": "none",

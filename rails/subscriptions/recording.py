@@ -270,12 +270,12 @@ def _facts(
 ) -> events.PaymentOpened:
     """The intent, as the rail had it: the money of an invoice is there when we first see it."""
     par = rate_to_usd(Fraction(1), USD)
-    bought_for_it = credits_down(invoice.due, par, PACK) if invoiced is None else invoiced.credits
+    bought_for_it = credits_down(invoice.price, par, PACK) if invoiced is None else invoiced.credits
     return events.PaymentOpened(
         account_id=account_id,
         rail=rail,
         ordinal=ordinal,
-        amount_due=invoice.due,
+        amount_due=invoice.price,
         credits=bought_for_it,
         price=PACK,
         rate=par,

@@ -280,10 +280,12 @@ class FakeSubscriptions:
 
     def _bill(self, known: _Subscription, lines: list[InvoiceLine]) -> None:
         self._invoices += 1
+        due = Money(max(0, sum(line.amount_minor for line in lines)), USD)
         invoice = Invoice(
             reference=f"{self._name}-invoice-{self._invoices}",
             status=InvoiceStatus.OPEN,
-            due=Money(max(0, sum(line.amount_minor for line in lines)), USD),
+            due=due,
+            price=due,
             created_at=self._clock(),
             lines=tuple(lines),
             pay_url=f"{PAY_URL}{self._invoices}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing_shapes, invoicing, schedules, shapes, updates
+from sandbox.stripe import billing_shapes, invoicing, promotions, schedules, shapes, taxing, updates
 from sandbox.stripe.context import Context
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.forms import Params
@@ -67,6 +67,9 @@ def _begin(context: Context, session: Json) -> None:
             context, subscription["id"], entry["price"], entry["quantity"], ends
         )
         subscription["items"]["data"].append(item)
+    taxed = session["automatic_tax"]["enabled"]
+    subscription["automatic_tax"] = taxing.automatic_tax(taxed, "disabled_reason")
+    _discount(context, session, subscription)
     context.store.insert(subscription)
     _, intent = invoicing.bill(context, subscription, "subscription_create")
     assert intent is not None, "a session costs something"
@@ -74,6 +77,16 @@ def _begin(context: Context, session: Json) -> None:
     state["intent"] = intent["id"]
     context.store.save(session)
     context.emit("customer.subscription.created", subscription)
+
+
+def _discount(context: Context, session: Json, subscription: Json) -> None:
+    """A promotion code of the session is a discount of the subscription."""
+    promotion = session["_sandbox"].get("promotion")
+    if promotion is not None:
+        code = context.store.get("promotion_code", promotion["code"])
+        coupon = context.store.get("coupon", promotion["coupon"])
+        discount = promotions.begin(context, code, coupon, subscription=subscription["id"])
+        subscription["discounts"] = [discount["id"]]
 
 
 def _customer(context: Context, session: Json) -> Json:

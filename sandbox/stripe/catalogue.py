@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing, queries, shapes
+from sandbox.stripe import billing, queries, shapes, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.forms import Params
@@ -11,8 +11,9 @@ from sandbox.stripe.store import Json
 
 def create_product(context: Context, params: Params) -> Json:
     """POST /v1/products."""
-    params.allow("id", "name", "description", "metadata", "active", "expand")
-    given: Json = {"name": params.need("name"), "description": params.text("description")}
+    params.allow("id", "name", "description", "metadata", "active", "tax_code", "expand")
+    given: Json = {"name": params.need("name")}
+    given |= {name: params.text(name) for name in ("description", "tax_code")}
     wanted = params.text("id")
     if wanted is not None:
         if context.store.find("product", wanted) is not None:
@@ -26,9 +27,11 @@ def create_product(context: Context, params: Params) -> Json:
 
 def update_product(context: Context, product: Json, params: Params) -> Json:
     """POST /v1/products/:id."""
-    params.allow("name", "description", "metadata", "active", "expand")
+    params.allow("name", "description", "metadata", "active", "tax_code", "expand")
     given: Json = {
-        name: value for name in ("name", "description") if (value := params.text(name)) is not None
+        name: value
+        for name in ("name", "description", "tax_code")
+        if (value := params.text(name)) is not None
     }
     if (active := params.flag("active")) is not None:
         given["active"] = active
@@ -49,6 +52,7 @@ def create_price(context: Context, params: Params) -> Json:
         "nickname",
         "lookup_key",
         "transfer_lookup_key",
+        "tax_behavior",
         "metadata",
         "expand",
     )
@@ -69,6 +73,7 @@ def create_price(context: Context, params: Params) -> Json:
         recurring=billing.recurring(params),
         nickname=params.text("nickname"),
         lookup_key=key,
+        tax_behavior=params.choice("tax_behavior", taxing.BEHAVIORS, "unspecified"),
         metadata=params.metadata(),
     )
     context.store.insert(price)
@@ -78,11 +83,17 @@ def create_price(context: Context, params: Params) -> Json:
 
 def update_price(context: Context, price: Json, params: Params) -> Json:
     """POST /v1/prices/:id. What it costs never changes."""
-    params.allow("active", "nickname", "metadata", "expand")
+    params.allow("active", "nickname", "tax_behavior", "metadata", "expand")
     active, nickname = params.flag("active"), params.text("nickname")
     given: Json = {} if active is None else {"active": active}
     if nickname is not None:
         given["nickname"] = nickname
+    behavior = params.text("tax_behavior")
+    if behavior is not None and behavior != price["tax_behavior"]:
+        if price["tax_behavior"] != "unspecified":
+            message = "The `tax_behavior` of a price cannot be changed once it is specified."
+            raise invalid("tax_behavior", message)
+        given["tax_behavior"] = params.choice("tax_behavior", taxing.BEHAVIORS, "unspecified")
     changed = {**price, **given, "metadata": {**price["metadata"], **params.metadata()}}
     _save_price(context, changed, {name: price[name] for name in given})
     return changed

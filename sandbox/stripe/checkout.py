@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing, payments, saved, shapes
+from sandbox.stripe import billing, payments, promotions, saved, shapes, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.forms import Params
@@ -15,7 +15,7 @@ MAX_AMOUNT_CENTS = 99_999_999
 _ACCEPTED = (
     "mode currency success_url cancel_url client_reference_id customer customer_email line_items metadata "
     "payment_intent_data subscription_data expires_at expand payment_method_types submit_type locale "
-    "ui_mode customer_creation allow_promotion_codes billing_address_collection"
+    "ui_mode customer_creation allow_promotion_codes billing_address_collection automatic_tax customer_update"
 ).split()
 
 
@@ -35,6 +35,7 @@ def create_session(context: Context, params: Params) -> Json:
             client_reference_id=params.text("client_reference_id"),
             expires_at=_expires_at(context, params),
             metadata=params.metadata(),
+            billing_address_collection=params.text("billing_address_collection"),
         )
     items = [_line_item(context, entry, mode) for entry in params.children("line_items")]
     if not items:
@@ -51,11 +52,15 @@ def create_session(context: Context, params: Params) -> Json:
     email = params.text("customer_email")
     if customer is not None:
         email = email or context.store.get("customer", customer, "customer")["email"]
+    taxed = taxing.automatic(params)
+    for item in items if taxed else ():
+        taxing.behavior_of(item["price"])
     session = shapes.checkout_session(
         context,
         mode=mode,
-        amount_subtotal=total,
-        amount_total=total,
+        allow_promotion_codes=params.flag("allow_promotion_codes"),
+        automatic_tax=taxing.automatic_tax(taxed, "provider", "status"),
+        billing_address_collection=params.text("billing_address_collection"),
         currency=currency,
         success_url=success_url,
         cancel_url=_url(params, "cancel_url"),
@@ -72,7 +77,57 @@ def create_session(context: Context, params: Params) -> Json:
         "metadata": inner.metadata(),
         "description": inner.text("description"),
     }
+    put_amounts(session, {})
     return context.store.insert(session)
+
+
+def put_amounts(session: Json, off: dict[str, int]) -> None:
+    """The totals of a session, with what a coupon takes off each item."""
+    items = session["_sandbox"]["line_items"]
+    for item in items:
+        discount = off.get(item["id"], 0)
+        left, tax, on_top = item["amount_subtotal"] - discount, 0, 0
+        if session["automatic_tax"]["enabled"]:
+            behavior = taxing.behavior_of(item["price"])
+            tax = taxing.tax_of(left, behavior)
+            on_top = tax if behavior == "exclusive" else 0
+        item.update(amount_discount=discount, amount_tax=tax, amount_total=left + on_top)
+    session["total_details"] = {
+        "amount_discount": sum(item["amount_discount"] for item in items),
+        "amount_shipping": 0,
+        "amount_tax": sum(item["amount_tax"] for item in items),
+    }
+    session["amount_subtotal"] = sum(item["amount_subtotal"] for item in items)
+    session["amount_total"] = sum(item["amount_total"] for item in items)
+
+
+def apply_code(context: Context, session: Json, typed: str) -> Json:
+    """The payer typed a promotion code on the page; an empty one takes it back."""
+    begun = session["payment_intent"] or session["subscription"]
+    if session["status"] != "open" or begun or not session["allow_promotion_codes"]:
+        raise StripeFault("This Checkout Session takes no promotion code.", status=409)
+    state = session["_sandbox"]
+    if not typed.strip():
+        session["discounts"] = []
+        state.pop("promotion", None)
+        put_amounts(session, {})
+        return context.store.save(session)
+    code, coupon = promotions.redeemable(context, typed, state["line_items"])
+    put_amounts(session, promotions.discounts_of(coupon, state["line_items"]))
+    if 0 < session["amount_total"] < MIN_AMOUNT_CENTS:
+        raise invalid("promotion_code", "This code leaves less to pay than can be paid by card.")
+    session["discounts"] = [{"coupon": None, "promotion_code": code["id"]}]
+    state["promotion"] = {"code": code["id"], "coupon": coupon["id"], "typed": code["code"]}
+    return context.store.save(session)
+
+
+def _redeem(context: Context, session: Json) -> None:
+    """A code of a session that was completed is used."""
+    promotion = session["_sandbox"].get("promotion")
+    if promotion is not None and session["mode"] == "payment":
+        code = context.store.get("promotion_code", promotion["code"])
+        coupon = context.store.get("coupon", promotion["coupon"])
+        promotions.begin(context, code, coupon, checkout_session=session["id"], customer=session["customer"])
 
 
 def _line_item(context: Context, entry: Params, mode: str) -> Json:
@@ -95,6 +150,7 @@ def _line_item(context: Context, entry: Params, mode: str) -> Json:
 
 def _inline_price(context: Context, data: Params) -> Json:
     data.allow("currency", "product", "product_data", "recurring", "tax_behavior", "unit_amount")
+    behavior = data.choice("tax_behavior", taxing.BEHAVIORS, "unspecified")
     currency = data.need("currency").lower()
     amount = data.integer("unit_amount")
     if amount is None or amount < 0:
@@ -107,13 +163,20 @@ def _inline_price(context: Context, data: Params) -> Json:
             name=inner.need("name"),
             description=inner.text("description"),
             metadata=inner.metadata(),
+            tax_code=inner.text("tax_code"),
             active=False,
         )
         product_id = context.store.insert(product)["id"]
     else:
         context.store.get("product", product_id, "line_items[0][price_data][product]")
     price = shapes.price(
-        context, product_id, currency, amount, recurring=billing.recurring(data), active=False
+        context,
+        product_id,
+        currency,
+        amount,
+        recurring=billing.recurring(data),
+        tax_behavior=behavior,
+        active=False,
     )
     return context.store.insert(price)
 
@@ -170,6 +233,9 @@ def act(context: Context, session: Json, outcome: str, decline_code: str | None)
     if session["status"] != "open":
         message = f"This Checkout Session is {session['status']}."
         raise StripeFault(message, status=409, code="payment_intent_unexpected_state")
+    if session["amount_total"] == 0 and session["mode"] == "payment":
+        _complete(context, session, "no_payment_required")
+        return session
     subscribing = session["mode"] == "subscription"
     intent = billing.first_intent(context, session) if subscribing else _intent(context, session)
     match outcome:
@@ -214,6 +280,7 @@ def _intent(context: Context, session: Json) -> Json:
 
 
 def _complete(context: Context, session: Json, payment_status: str) -> None:
+    _redeem(context, session)
     details = shapes.nulls("address business_name individual_name name phone")
     details.update(email=session["customer_email"], tax_exempt="none", tax_ids=[])
     session.update(status="complete", payment_status=payment_status, url=None, customer_details=details)

@@ -37,6 +37,7 @@ class Control:
             get("/sandbox/deliveries", self.deliveries),
             get("/sandbox/checkout/{session}", self._commit(self.session)),
             post("/sandbox/checkout/{session}/pay", self._commit(self.pay)),
+            post("/sandbox/checkout/{session}/promotion", self._commit(self.promotion)),
             post("/sandbox/checkout/{session}/settle", self._commit(self.settle)),
             post("/sandbox/setup/{session}", self._commit(self.save)),
             post("/sandbox/invoices/{invoice}/pay", self._commit(self.pay_invoice)),
@@ -99,6 +100,12 @@ class Control:
         "decline_code"?}`: what the payer does."""
         session, code = self._session(values), values.get("decline_code")
         return _summary(checkout.act(self._context, session, text(values, "outcome"), code))
+
+    def promotion(self, values: Values) -> Json:
+        """`{"code": "…"}`: the promotion code that a payer types; an empty one takes it back."""
+        code = values.get("code")
+        typed = code if isinstance(code, str) else ""
+        return _summary(checkout.apply_code(self._context, self._session(values), typed))
 
     def settle(self, values: Values) -> Json:
         """`{"outcome": "succeeded"|"failed"}`: how a delayed method ends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing_shapes, payments, shapes
+from sandbox.stripe import billing_shapes, payments, promotions, shapes, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault
 from sandbox.stripe.faults import Faults
@@ -32,6 +32,7 @@ def bill(
         lines = subscription["_sandbox"].pop("lines", []) + period_lines(context, subscription)
     for entry in lines:
         entry["invoice"] = invoice["id"]
+    put_terms(context, subscription, lines, invoice)
     _remember_debits(subscription, lines)
     put_amounts(invoice, customer, lines)
     context.store.save(customer)
@@ -68,18 +69,62 @@ def _remember_debits(subscription: Json, lines: list[Json]) -> None:
         of_item = entry["parent"]["subscription_item_details"]["subscription_item"]
         for item in subscription["items"]["data"]:
             if item["id"] == of_item and entry["amount"] > 0:
-                item["_sandbox"] = {"amount": entry["amount"], **entry["period"], "line": entry["id"]}
+                off = sum(part["amount"] for part in entry["discount_amounts"])
+                item["_sandbox"] = {"amount": entry["amount"] - off, **entry["period"], "line": entry["id"]}
+
+
+def put_terms(context: Context, subscription: Json, lines: list[Json], invoice: Json) -> None:
+    """What the subscription's discount takes off each line, and the tax on the rest.
+
+    Parts of periods have the discount in their amounts (`proration_discounts: included`).
+    """
+    found = promotions.in_force(context, subscription)
+    prices = {item["id"]: item["price"] for item in subscription["items"]["data"]}
+    for line in lines:
+        price = prices[line["parent"]["subscription_item_details"]["subscription_item"]]
+        line.update(discounts=[], discount_amounts=[], taxes=[])
+        if found is not None and line["discountable"]:
+            item = {"id": line["id"], "amount_subtotal": line["amount"], "price": price}
+            off = promotions.discounts_of(found[1], [item]).get(line["id"], 0)
+            if off:
+                line["discounts"] = [found[0]["id"]]
+                line["discount_amounts"] = [{"amount": off, "discount": found[0]["id"]}]
+        if subscription["automatic_tax"]["enabled"]:
+            left = line["amount"] - sum(part["amount"] for part in line["discount_amounts"])
+            line["taxes"] = taxing.taxes(left, _behavior_of_line(context, line))
+    if found is not None:
+        invoice["discounts"] = [found[0]["id"]]
+        if promotions.used_up(found[1]):
+            subscription["discounts"].remove(found[0]["id"])
+    taxed = subscription["automatic_tax"]["enabled"]
+    invoice["automatic_tax"] = taxing.automatic_tax(taxed, "disabled_reason", "provider", "status")
+
+
+def _behavior_of_line(context: Context, line: Json) -> str:
+    """By the price that the line is for: of a credit that is the one before."""
+    return taxing.behavior_of(context.store.get("price", line["pricing"]["price_details"]["price"]))
 
 
 def put_amounts(invoice: Json, customer: Json, lines: list[Json]) -> None:
     """A credit goes to the customer's balance, and a balance is used before the card."""
-    total, before = sum(entry["amount"] for entry in lines), customer["balance"]
+    subtotal, taxes = sum(entry["amount"] for entry in lines), taxing.total_taxes(lines)
+    off: dict[str, int] = {}
+    for part in (part for entry in lines for part in entry["discount_amounts"]):
+        off[part["discount"]] = off.get(part["discount"], 0) + part["amount"]
+    on_top = sum(entry["amount"] for entry in taxes if entry["tax_behavior"] == "exclusive")
+    untaxed = subtotal - sum(off.values())
+    total, before = untaxed + on_top, customer["balance"]
+    within = sum(entry["amount"] for entry in taxes if entry["tax_behavior"] == "inclusive")
     due = max(0, total + min(before, 0))
     customer["balance"] = before + total - due
     invoice["lines"].update(data=lines)
     invoice.update(
-        subtotal=total,
+        subtotal=subtotal,
+        subtotal_excluding_tax=subtotal - within,
         total=total,
+        total_excluding_tax=untaxed - within,
+        total_discount_amounts=[{"amount": amount, "discount": name} for name, amount in off.items()],
+        total_taxes=taxes,
         amount_due=due,
         amount_remaining=due,
         starting_balance=before,

@@ -80,11 +80,22 @@ class Pages:
                 == "requires_action"
             )
             return self._render("setup.html", session, 200, cards=saved.CARDS, challenge=waits)
+        return self._show(session)
+
+    def _show(self, session: Json, code_error: str | None = None) -> Response:
+        details, typed = session["total_details"], session["_sandbox"].get("promotion")
+        on_top = session["amount_total"] - session["amount_subtotal"] + details["amount_discount"]
         return self._render(
             "checkout.html",
             session,
             200,
             error=self._error(session),
+            subtotal=dollars(session["amount_subtotal"]),
+            discount=dollars(details["amount_discount"]) if details["amount_discount"] else None,
+            tax=dollars(details["amount_tax"]) if session["automatic_tax"]["enabled"] else None,
+            tax_on_top=bool(on_top),
+            promotion=None if typed is None else typed["typed"],
+            code_error=code_error,
             decline_codes=[(code, _LABELS[code]) for code in DECLINES],
             subscription=session["mode"] == "subscription",
         )
@@ -95,6 +106,8 @@ class Pages:
         answers = await form(request)
         if session is not None and session["mode"] == "setup":
             return self._save(session, answers)
+        if session is not None and "promotion_code" in answers:
+            return self._put_code(session, answers["promotion_code"])
         outcome = _CARDS.get(answers.get("card", "success"))
         if session is None or outcome is None:
             return self._unknown()
@@ -103,6 +116,17 @@ class Pages:
             return go(_success_url(session))
         suffix = "/challenge" if outcome == "challenge" and session["status"] == "open" else ""
         return go(f"/c/pay/{session['id']}{suffix}")
+
+    def _put_code(self, session: Json, typed: str) -> Response:
+        """The payer typed a promotion code; why it does nothing is said on the page."""
+        try:
+            with self._context.store.transaction():
+                checkout.apply_code(self._context, session, typed[:100])
+        except StripeFault as fault:
+            return self._show(
+                self._context.store.get("checkout.session", session["id"]), code_error=str(fault)
+            )
+        return go(f"/c/pay/{session['id']}")
 
     def _save(self, session: Json, answers: Mapping[str, str]) -> Response:
         """A card is saved; one that asks for 3-D Secure when its owner presses the second button."""

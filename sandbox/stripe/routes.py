@@ -6,7 +6,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.stripe import balance, catalogue, checkout, payments, queries, saved, schedules, shapes, updates
+from sandbox.stripe import (
+    balance,
+    catalogue,
+    checkout,
+    payments,
+    promotions,
+    queries,
+    saved,
+    schedules,
+    shapes,
+    taxing,
+    updates,
+)
 from sandbox.stripe.context import API_VERSION, Context
 from sandbox.stripe.errors import StripeFault, invalid
 from sandbox.stripe.faults import Faults
@@ -164,6 +176,44 @@ _SAVED: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
+def _update_code(call: Call, code: Json) -> Json:
+    return promotions.update_code(call.context, code, call.params)
+
+
+def _read_coupon(call: Call, coupon: Json) -> Json:
+    """What it is limited to is left out unless it is asked for."""
+    if "applies_to" in call.params.strings("expand") and coupon["_sandbox"]["products"]:
+        coupon["applies_to"] = {"products": coupon["_sandbox"]["products"]}
+    call.params.values.pop("expand", None)
+    return coupon
+
+
+def _list_codes(call: Call) -> Json:
+    """By code, whatever its capitals, and whether it can be used; else as any list."""
+    code, active = call.params.text("code"), call.params.flag("active")
+    names = ("code", "active")
+    rest = {name: value for name, value in call.params.values.items() if name not in names}
+    if code is None and active is None:
+        return queries.page(call.context, "promotion_code", Params(rest), call.path)
+    found = [
+        entry
+        for entry in call.context.store.where("promotion_code")
+        if (code is None or entry["code"].upper() == code.upper()) and active in (None, entry["active"])
+    ]
+    return queries.slice_of(found, Params(rest), call.path)
+
+
+_SALES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "coupons", _on_call(promotions.create_coupon)),
+    ("GET", "coupons", lambda call: queries.page(call.context, "coupon", call.params, call.path)),
+    ("GET", "coupons/:id", _of("coupon", _read_coupon)),
+    ("POST", "promotion_codes", _on_call(promotions.create_code)),
+    ("POST", "promotion_codes/:id", _of("promotion_code", _update_code)),
+    ("GET", "promotion_codes", _list_codes),
+    ("POST", "tax/calculations", _on_call(taxing.calculate)),
+)
+
+
 def _table() -> list[tuple[str, str, Handler]]:
     rows: list[tuple[str, str, Handler]] = [
         ("POST", "customers", _create_customer),
@@ -180,6 +230,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         ),
         ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
         *_SAVED,
+        *_SALES,
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
         ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
         ("DELETE", "subscriptions/:id", _of("subscription", _on_context(updates.cancel_subscription))),
@@ -219,6 +270,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         "invoices": ("invoice", ("customer", "status", "subscription")),
         "invoice_payments": ("invoice_payment", ("invoice", "status")),
         "events": ("event", ()),
+        "tax/calculations": ("tax.calculation", ()),
         "webhook_endpoints": ("webhook_endpoint", ()),
     }
     for name, (kind, filters) in readable.items():

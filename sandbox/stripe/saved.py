@@ -23,7 +23,7 @@ _CHALLENGES = ("3155", "3184")
 _DECLINES = {"0341": "generic_decline", "9995": "insufficient_funds", "0069": "expired_card"}
 _TAKEN = (
     "amount currency customer payment_method payment_method_types confirm off_session description metadata "
-    "expand error_on_requires_action"
+    "expand error_on_requires_action hooks amount_details"
 ).split()
 
 
@@ -80,7 +80,11 @@ def save(context: Context, session: Json, last4: str, *, confirmed: bool) -> Jso
         intent.update(status="requires_action", last_setup_error=None)
         context.store.save(intent)
         return session
-    method = context.store.insert(shapes.payment_method(context, last4, session["customer"]))
+    method = shapes.payment_method(context, last4, session["customer"])
+    if session["billing_address_collection"] == "required":
+        address = {"city": "Berlin", "country": "DE", "line1": "Pfad 1", "postal_code": "10115"}
+        method["billing_details"]["address"].update(address)
+    context.store.insert(method)
     intent.update(status="succeeded", payment_method=method["id"])
     context.store.save(intent)
     session.update(status="complete", url=None)
@@ -114,6 +118,7 @@ def create_intent(context: Context, params: Params) -> Json:
         customer=customer["id"],
         description=params.text("description"),
         metadata=params.metadata(),
+        **_taxed(context, params, amount),
     )
     context.store.insert(intent)
     context.emit("payment_intent.created", intent)
@@ -125,6 +130,21 @@ def create_intent(context: Context, params: Params) -> Json:
         return _refusal(dict(intent["last_payment_error"]), intent)
     payments.succeed(context, intent, method=method)
     return intent
+
+
+def _taxed(context: Context, params: Params, amount: int) -> Json:
+    """What a payment intent has of the tax that was computed for it beforehand."""
+    name = params.child("hooks").child("inputs").child("tax").text("calculation")
+    if name is None:
+        return {}
+    calculation = context.store.get("tax.calculation", name, "hooks[inputs][tax][calculation]")
+    if calculation["expires_at"] <= context.now() or calculation["amount_total"] != amount:
+        raise invalid("hooks[inputs][tax][calculation]", "The tax calculation is not of this payment.")
+    tax = params.child("amount_details").child("tax").integer("total_tax_amount")
+    return {
+        "amount_details": {"tax": {"total_tax_amount": tax}, "tip": {}},
+        "hooks": {"inputs": {"tax": {"calculation": name}}},
+    }
 
 
 def _refusal(error: Json, intent: Json) -> Json:

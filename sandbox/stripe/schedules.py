@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stripe
 
-from sandbox.stripe import billing_shapes, invoicing
+from sandbox.stripe import billing_shapes, invoicing, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.forms import Params
@@ -80,9 +80,12 @@ def _phase(subscription: Json, price: str, quantity: int, starts: int, ends: int
         **nulls("application_fee_percent billing_cycle_anchor billing_thresholds collection_method"),
         **nulls("default_payment_method description on_behalf_of transfer_data trial_end"),
         "add_invoice_items": [],
+        "automatic_tax": subscription["automatic_tax"],
         "currency": subscription["currency"],
         "default_tax_rates": [],
-        "discounts": [],
+        "discounts": [
+            {"coupon": None, "discount": name, "promotion_code": None} for name in subscription["discounts"]
+        ],
         "end_date": ends,
         "invoice_settings": None,
         "items": [item],
@@ -113,7 +116,9 @@ def update_schedule(context: Context, schedule: Json, params: Params) -> Json:
 
 
 def _asked_phase(context: Context, subscription: Json, asked: Params, before: Json | None) -> Json:
-    asked.allow("items", "start_date", "end_date", "duration", "proration_behavior")
+    asked.allow(
+        *("items", "start_date", "end_date", "duration", "proration_behavior", "automatic_tax", "discounts")
+    )
     items = asked.children("items")
     if len(items) != 1:
         raise required("phases[0][items]")
@@ -130,6 +135,10 @@ def _asked_phase(context: Context, subscription: Json, asked: Params, before: Js
         ends = period_end(starts, subscription["billing_cycle_anchor"], {"recurring": rule})
     phase = _phase(subscription, price["id"], items[0].integer("quantity") or 1, starts, ends)
     choices = ("create_prorations", "always_invoice", "none")
+    taxed = taxing.automatic(asked)
+    phase["automatic_tax"] = taxing.automatic_tax(taxed, "disabled_reason")
+    names = [entry.need("discount") for entry in asked.children("discounts")]
+    phase["discounts"] = [{"coupon": None, "discount": name, "promotion_code": None} for name in names]
     phase["proration_behavior"] = asked.choice("proration_behavior", choices, "create_prorations")
     return phase
 
@@ -175,6 +184,9 @@ def enter_phase(context: Context, subscription: Json, now: int) -> None:
     phase = begins[0]
     schedule["current_phase"] = {name: phase[name] for name in ("start_date", "end_date")}
     context.store.save(schedule)
+    # What a phase does not name is not there any more.
+    subscription["discounts"] = [entry["discount"] for entry in phase["discounts"]]
+    subscription["automatic_tax"] = phase["automatic_tax"]
     price = context.store.get("price", phase["items"][0]["price"])
     (item,) = subscription["items"]["data"]
     item.update(price=price, plan=billing_shapes.plan(price), quantity=phase["items"][0]["quantity"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from sandbox.stripe import billing_shapes, invoicing, payments
+from sandbox.stripe import billing_shapes, invoicing, payments, promotions, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.faults import Faults
@@ -21,11 +21,12 @@ def update_subscription(context: Context, subscription: Json, params: Params, fa
     """`POST /v1/subscriptions/<id>`: cancel at period end, resume, pause collection, change the price."""
     params.allow(
         *("cancel_at_period_end", "items", "metadata", "proration_behavior", "payment_behavior", "expand"),
-        *("proration_date", "pause_collection", "cancel_at"),
+        *("proration_date", "pause_collection", "cancel_at", "automatic_tax"),
     )
     invoicing.require_running(subscription)
     _change_cancellation(context, subscription, params)
     _change_pause(subscription, params)
+    _change_tax(subscription, params)
     subscription["metadata"].update(params.metadata())
     context.store.save(subscription)
     if params.values.get("items"):
@@ -58,6 +59,11 @@ def _change_pause(subscription: Json, params: Params) -> None:
     elif "pause_collection" in params.values:
         kind = params.child("pause_collection").choice("behavior", _KINDS, "void")
         subscription["pause_collection"] = {"behavior": kind, "resumes_at": None}
+
+
+def _change_tax(subscription: Json, params: Params) -> None:
+    taxed = taxing.automatic(params, otherwise=subscription["automatic_tax"]["enabled"])
+    subscription["automatic_tax"] = taxing.automatic_tax(taxed, "disabled_reason")
 
 
 def _change_price(context: Context, subscription: Json, params: Params, faults: Faults) -> None:
@@ -205,10 +211,21 @@ def _charge(context: Context, item: Json, now: int, *, begins: bool) -> Json:
     starts, ends = item["current_period_start"], item["current_period_end"]
     whole = item["price"]["unit_amount"] * item["quantity"]
     part = whole if begins else whole * max(0, ends - now) // max(1, ends - starts)
+    if not begins:
+        part -= _included(context, item, part)
     line = billing_shapes.line(context, "", item, part, proration=not begins, end=ends)
     if not begins:
         line["period"]["start"] = now
     return line
+
+
+def _included(context: Context, item: Json, part: int) -> int:
+    """What the subscription's discount takes off a part of a period."""
+    found = promotions.in_force(context, context.store.get("subscription", item["subscription"]))
+    if found is None or found[1]["percent_off"] is None:
+        return 0
+    whole = {"id": "", "amount_subtotal": part, "price": item["price"]}
+    return promotions.discounts_of(found[1], [whole]).get("", 0)
 
 
 def _is_proration(line: Json) -> bool:
@@ -217,11 +234,12 @@ def _is_proration(line: Json) -> bool:
 
 def preview(context: Context, params: Params) -> Json:
     """`POST /v1/invoices/create_preview`: the invoice that a change would make, or the next one."""
-    params.allow("subscription", "subscription_details", "expand")
+    params.allow("subscription", "subscription_details", "automatic_tax", "expand")
     subscription = context.store.get("subscription", params.need("subscription"), "subscription")
     details = params.child("subscription_details")
     details.allow("items", "proration_behavior", "proration_date")
     invoicing.require_running(subscription)
+    _change_tax(subscription, params)
     behaviour = details.choice("proration_behavior", _BEHAVIOURS, "create_prorations")
     lines, at_once = switch(context, subscription, details) if details.values.get("items") else ([], False)
     if behaviour == "none":
@@ -233,6 +251,7 @@ def preview(context: Context, params: Params) -> Json:
         lines = subscription["_sandbox"].get("lines", []) + lines + _next_lines(context, subscription)
     for line in lines:
         line["invoice"] = shown["id"]
+    invoicing.put_terms(context, subscription, lines, shown)
     invoicing.put_amounts(shown, customer, lines)
     shown.update(id=f"upcoming_{shown['id']}", status="draft", number=None)
     return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -234,13 +235,8 @@ class PaymentMachine(RuleBasedStateMachine):
         old = self.receipts[data.draw(st.sampled_from(sorted(self.receipts)))]
         back = old.amount.minor * part // 1000
         partial = state in (ReceiptState.SETTLED, ReceiptState.DISPUTED) and part < 500 and back > 0
-        self.receipts[old.money_ref] = FundsReceipt(
-            money_ref=old.money_ref,
-            amount=old.amount,
-            state=state,
-            first_seen_at=old.first_seen_at,
-            reversed_amount=Money(back, old.amount.asset) if partial else None,
-        )
+        taken = Money(back, old.amount.asset) if partial else None
+        self.receipts[old.money_ref] = replace(old, state=state, reversed_amount=taken)
 
     @rule(minutes=st.integers(1, 100))
     def time_passes(self, minutes: int) -> None:

@@ -119,6 +119,23 @@ function Recovery() {
       <button type="button" class="button" onClick=${forgetRecovery}>I have kept it</button></div></div>`;
 }
 
+/**
+ * What was paid, where a discount or tax is in it: price, discount, tax, net, total.
+ * @param {{topup: import("../../api.d.ts").TopupOut}} props
+ */
+function Bill({ topup }) {
+  return html`${topup.received.filter((piece) => piece.breakdown).map((piece) => {
+    const { price_minor, discount_minor, tax_minor, tax_on_top_minor, net_minor } = /** @type {import("../../api.d.ts").BreakdownOut} */ (piece.breakdown);
+    const sum = (/** @type {number} */ amount_minor) => money({ amount_minor, asset: piece.asset });
+    return html`<dl class="pay-rows bill" aria-label="What was paid">
+      <${Row} label="Price" value=${sum(price_minor)} />
+      ${discount_minor > 0 && html`<${Row} label="Discount" value=${`−${sum(discount_minor)}`} />`}
+      ${tax_minor > 0 && html`<${Row} label="Net, without tax" value=${sum(net_minor)} />`}
+      ${tax_minor > 0 && html`<${Row} label=${tax_on_top_minor > 0 ? "Tax" : "Tax, included"} value=${sum(tax_minor)} />`}
+      <${Row} label="Total paid" value=${money(piece)} /></dl>`;
+  })}`;
+}
+
 /** @param {{topup: import("../../api.d.ts").TopupOut, balance: string | null, waitingPicture: boolean, byLink: boolean, onClose?: () => void}} props */
 function Receipt({ topup, balance, waitingPicture, byLink, onClose }) {
   const credits = topup.credited ?? topup.credits;
@@ -161,6 +178,7 @@ export function Pay({ topup, returned, waitingPicture, again, requote, renew, on
         ${plain && (topup.credits > 0 || topup.purchase) && html`<p class="muted num">${forWhat(topup)}</p>`}
         ${(opening || shown.text) && html`<p class="pay-text">${opening ? `${money(topup.amount_due)} on the card processor's own page. You come back here afterwards.` : shown.text}</p>`}
         ${shown.code && html`<p class="hint">Code: <span class="mono">${shown.code}</span></p>`}</div></div>
+    ${["paid", "reversed", "disputed"].includes(topup.state) && html`<${Bill} topup=${topup} />`}
     ${shown.pay && uri && kind !== "redirect" && html`<${Qr} text=${uri} />`}
     ${shown.pay && kind === "invoice" && html`<${Invoice} topup=${topup} text=${uri} onDead=${renew} />`}
     ${shown.pay && kind === "address" && html`<${Address} topup=${topup} text=${uri} />`}
