@@ -1,6 +1,6 @@
 """What is for sale, as data: the plans, packs and passes built in, or those of an operator's file.
 
-The file is TOML: `[[plans]]` and `[[packs]]`, with the fields of `ledger.plans.Plan` and `Pack`. What it names replaces
+The file is TOML: `[[plans]]`, `[[packs]]` and `[[promotions]]`, with the fields of `ledger.plans.Plan`, `Pack` and `Promotion`. What it names replaces
 what is built in, but for the free plan, which everybody has. Who bought something has it as it was sold.
 """
 
@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
@@ -17,9 +18,11 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from ledger.plans import FREE, PACKS, PLANS, Pack, Plan
+from ledger.plans import FREE, PACKS, PLANS, Pack, Plan, Promotion
 
 BYTES_MAX = 100_000
+PERCENT_OFF_MAX = 90
+"""What is given away for nothing is an adjustment, with a name and a reason; a promotion leaves something to pay."""
 _DAY = 86_400
 _NAME = re.compile(r"[a-z0-9_]{1,40}")
 
@@ -38,6 +41,8 @@ class Catalogue(NamedTuple):
 
     plans: Mapping[str, Plan]
     packs: Mapping[str, Pack]
+    promotions: Mapping[str, Promotion] = MappingProxyType({})
+    """By code."""
 
 
 BUILT_IN = Catalogue(PLANS, PACKS)
@@ -64,9 +69,23 @@ class _PackRow(_Row, frozen=True, kw_only=True):
     lasts_seconds: Annotated[int, Meta(ge=60, le=366 * _DAY)] | None = None
 
 
+class _PromotionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    code: Annotated[str, Meta(pattern="^[A-Z0-9]{3,40}$")]
+    label: Annotated[str, Meta(min_length=1, max_length=40)]
+    percent_off: Annotated[int, Meta(ge=0, le=PERCENT_OFF_MAX)] = 0
+    off_usd_minor: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    months: Annotated[int, Meta(ge=0, le=36)] = 1
+    plans: tuple[Name, ...] = ()
+    redemptions_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    first_purchase: bool = False
+    ends_at: Annotated[datetime, Meta(tz=True)] | None = None
+    active: bool = True
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plans: Annotated[list[_PlanRow], Meta(max_length=20)]
     packs: Annotated[list[_PackRow], Meta(max_length=50)]
+    promotions: Annotated[list[_PromotionRow], Meta(max_length=50)] = msgspec.field(default_factory=list)
 
 
 def load_catalogue(path: str) -> Catalogue:
@@ -94,7 +113,8 @@ def read_catalogue(data: bytes) -> Catalogue:
         row.name: msgspec.convert(row, Plan, from_attributes=True) for row in found.plans
     }
     packs = {row.name: msgspec.convert(row, Pack, from_attributes=True) for row in found.packs}
-    return Catalogue(MappingProxyType(plans), MappingProxyType(packs))
+    promotions = {row.code: msgspec.convert(row, Promotion, from_attributes=True) for row in found.promotions}
+    return Catalogue(MappingProxyType(plans), MappingProxyType(packs), MappingProxyType(promotions))
 
 
 def _require_sense(found: _File) -> None:
@@ -110,6 +130,23 @@ def _require_sense(found: _File) -> None:
     for pack in found.packs:
         if (pack.kind == "pass") != (pack.lasts_seconds is not None):
             raise CatalogueInvalid(f"{pack.name}: a pass has lasts_seconds, and a pack has none")
+    _require_promotions(found)
+
+
+def _require_promotions(found: _File) -> None:
+    codes = Counter(promotion.code for promotion in found.promotions)
+    twice = sorted(code for code, count in codes.items() if count > 1)
+    if twice:
+        raise CatalogueInvalid(f"the promotion {twice[0]} is there twice")
+    plans = {plan.name for plan in found.plans}
+    for promotion in found.promotions:
+        if (promotion.percent_off > 0) == (promotion.off_usd_minor > 0):
+            raise CatalogueInvalid(
+                f"{promotion.code}: it takes off percent_off or off_usd_minor, and not both"
+            )
+        unknown = sorted(set(promotion.plans) - plans)
+        if unknown:
+            raise CatalogueInvalid(f"{promotion.code}: there is no plan {unknown[0]}")
 
 
 def _place(problem: str) -> str:

@@ -7,6 +7,7 @@ Prices are US cents without tax.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 
 import msgspec
@@ -59,6 +60,31 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`pack` or `pass`."""
     lasts_seconds: int | None = None
     """None means the credits never expire."""
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A code that people type where they pay by a rail that takes such codes: they pay less, and get as much."""
+
+    code: str
+    """What they type; capitals make no difference."""
+    label: str
+    """What the bill calls it."""
+    percent_off: int = 0
+    """Of the price; or else `off_usd_minor`."""
+    off_usd_minor: int = 0
+    """US cents off what is bought at once, without tax."""
+    months: int = 1
+    """Of a plan: how many months of invoices it counts for; 0: all of them. The first one always is."""
+    plans: tuple[str, ...] = ()
+    """For these plans alone, by their names; empty: for everything that is sold."""
+    redemptions_max: int = 0
+    """How often it can be used, by all together; 0: without a limit."""
+    first_purchase: bool = False
+    """For whoever has not paid before."""
+    ends_at: datetime | None = None
+    """From when on nobody can use it any more."""
+    active: bool = True
+    """False: nobody can use it now; who did keeps it."""
 
 
 _DAY = 86_400

@@ -16,6 +16,7 @@ from ledger.plans import Pack, Plan
 from rails.recurring import Offer
 from rails.stripe.calls import PAGE_SIZE, Json
 from rails.stripe.reading_subscriptions import lookup_key
+from rails.stripe.terms import PLAIN, CheckoutTerms
 
 CURRENCY = "usd"
 
@@ -27,6 +28,8 @@ class WantedPrice:
     lookup_key: str
     unit_amount: int
     interval: str = ""
+    tax_behavior: str = ""
+    """How tax relates to it; empty where Stripe computes none, and then any will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class WantedProduct:
     name: str
     metadata: Mapping[str, str]
     prices: Sequence[WantedPrice]
+    tax_code: str = ""
+    """Stripe's code of what it is; empty: any will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +54,15 @@ class Change:
     old_price: str = ""
     """The price that is sold no more once the new one is there."""
     is_new: bool = False
+    taxes: str = ""
+    """The price whose tax behavior is said for the first time, which does not make it another one."""
 
 
-def wanted(plans: Iterable[Plan], packs: Iterable[Pack]) -> Iterator[WantedProduct]:
+def wanted(
+    plans: Iterable[Plan], packs: Iterable[Pack], terms: CheckoutTerms = PLAIN
+) -> Iterator[WantedProduct]:
     """What should be at Stripe; a plan that costs nothing is not sold."""
+    behavior, code = terms.of_price().get("tax_behavior", ""), terms.of_product().get("tax_code", "")
     for plan in plans:
         if plan.price_usd_minor <= 0:
             continue
@@ -61,11 +71,13 @@ def wanted(plans: Iterable[Plan], packs: Iterable[Pack]) -> Iterator[WantedProdu
             product_id=f"plan_{plan.name}",
             name=plan.label,
             metadata={"plan": plan.name},
+            tax_code=code,
             prices=[
                 WantedPrice(
                     lookup_key=lookup_key(Offer(plan=plan.name, length=length)),
                     unit_amount=amount,
                     interval=length,
+                    tax_behavior=behavior,
                 )
                 for length, amount in lengths
                 if amount > 0
@@ -76,7 +88,14 @@ def wanted(plans: Iterable[Plan], packs: Iterable[Pack]) -> Iterator[WantedProdu
             product_id=f"{pack.kind}_{pack.name}",
             name=pack.label,
             metadata={pack.kind: pack.name},
-            prices=[WantedPrice(lookup_key=f"{pack.kind}_{pack.name}", unit_amount=pack.price_usd_minor)],
+            tax_code=code,
+            prices=[
+                WantedPrice(
+                    lookup_key=f"{pack.kind}_{pack.name}",
+                    unit_amount=pack.price_usd_minor,
+                    tax_behavior=behavior,
+                )
+            ],
         )
 
 
@@ -98,11 +117,14 @@ def difference(
 
 def _differs(there: Json, product: WantedProduct) -> bool:
     metadata = {name: there["metadata"].get(name) for name in product.metadata}
-    return there["name"] != product.name or not there["active"] or metadata != dict(product.metadata)
+    taxed_otherwise = product.tax_code not in ("", there["tax_code"])
+    wrong = there["name"] != product.name or not there["active"] or metadata != dict(product.metadata)
+    return wrong or taxed_otherwise
 
 
 def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None) -> Iterator[Change]:
     cost = f"{price.unit_amount} US cents" + (f" a {price.interval}" if price.interval else "")
+    cost += {"inclusive": ", tax included", "exclusive": " and tax"}.get(price.tax_behavior, "")
     if there is None:
         yield Change(says=f"create price {price.lookup_key}: {cost}", product=product, price=price)
         return
@@ -115,7 +137,11 @@ def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None
         and there["product"] == product.product_id
         and all(there["metadata"].get(name) == value for name, value in product.metadata.items())
     )
-    if not same:
+    known = there["tax_behavior"] or "unspecified"
+    if same and price.tax_behavior and known == "unspecified":
+        says = f"say of price {price.lookup_key} that its tax is {price.tax_behavior}"
+        yield Change(says=says, product=product, price=price, taxes=str(there["id"]))
+    elif not same or price.tax_behavior not in ("", known):
         yield Change(
             says=f"replace price {price.lookup_key}: {there['unit_amount']} by {cost};"
             " whoever subscribed at the old one keeps it",
@@ -154,17 +180,18 @@ class StripeCatalogue:
     async def apply(self, change: Change) -> None:
         """Do one change. Doing it again, as after a crash, finds it done. Raises `stripe.StripeError`."""
         product = change.product
-        if change.price is not None:
+        more: Json = {"tax_code": product.tax_code} if product.tax_code else {}
+        if change.taxes and change.price is not None:
+            behavior: Json = {"tax_behavior": change.price.tax_behavior}
+            await self._v1.prices.update_async(change.taxes, behavior)  # type: ignore[arg-type]
+        elif change.price is not None:
             await self._new_price(change, change.price)
         elif change.is_new:
-            await self._v1.products.create_async(
-                {"id": product.product_id, "name": product.name, "metadata": dict(product.metadata)}
-            )
+            fresh: Json = {"id": product.product_id, "name": product.name, "metadata": dict(product.metadata)}
+            await self._v1.products.create_async(fresh | more)  # type: ignore[arg-type]
         else:
-            await self._v1.products.update_async(
-                product.product_id,
-                {"name": product.name, "metadata": dict(product.metadata), "active": True},
-            )
+            changed: Json = {"name": product.name, "metadata": dict(product.metadata), "active": True}
+            await self._v1.products.update_async(product.product_id, changed | more)  # type: ignore[arg-type]
 
     async def _new_price(self, change: Change, price: WantedPrice) -> None:
         params: Json = {
@@ -175,6 +202,8 @@ class StripeCatalogue:
             "transfer_lookup_key": True,
             "metadata": dict(change.product.metadata),
         }
+        if price.tax_behavior:
+            params["tax_behavior"] = price.tax_behavior
         if price.interval:
             params["recurring"] = {"interval": price.interval}
         await self._v1.prices.create_async(params)  # type: ignore[arg-type]

@@ -38,6 +38,21 @@ _TEST = ("sk_test_", "rk_test_")
 _SIGNING = "whsec_"
 SECRETS_MAX = 4
 """Two are in use while one is exchanged for another."""
+TERMS = (
+    Setting(name="STRIPE_TAX", rules=(one_of(*(tax.value for tax in Tax)),)),
+    Setting(
+        name="STRIPE_TAX_CODE",
+        rules=(
+            matching(
+                "no_tax_code",
+                "be a code of Stripe's list, txcd_ and eight digits",
+                lambda code: re.fullmatch(r"txcd_[0-9]{8}", code) is not None,
+            ),
+        ),
+    ),
+    Setting(name="STRIPE_PROMOTION_CODES", rules=(one_of("on", "off"),)),
+)
+"""On what terms is sold; also for commands that need no more."""
 SETTINGS = (
     Setting(
         name="STRIPE_SECRET_KEY",
@@ -88,18 +103,7 @@ SETTINGS = (
         ),
     ),
     Setting(name="STRIPE_POLL_SECONDS", rules=(whole(1, 3600),)),
-    Setting(name="STRIPE_TAX", rules=(one_of(*(tax.value for tax in Tax)),)),
-    Setting(
-        name="STRIPE_TAX_CODE",
-        rules=(
-            matching(
-                "no_tax_code",
-                "be a code of Stripe's list, txcd_ and eight digits",
-                lambda code: re.fullmatch(r"txcd_[0-9]{8}", code) is not None,
-            ),
-        ),
-    ),
-    Setting(name="STRIPE_PROMOTION_CODES", rules=(one_of("on", "off"),)),
+    *TERMS,
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

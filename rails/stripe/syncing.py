@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ledger.catalogue import load_catalogue
-from rails.stripe.catalogue import Change, StripeCatalogue, wanted
-from rails.stripe.plugin import sdk_of
+from ledger.clock import system_clock
+from rails.configuration import require
+from rails.stripe.catalogue import StripeCatalogue, wanted
+from rails.stripe.plugin import TERMS, sdk_of
+from rails.stripe.promotions import StripePromotions
+from rails.stripe.terms import terms_of
 
 
-async def run_sync(environ: Mapping[str, str], *, apply: bool) -> Sequence[Change]:
-    """The differences, which have been mended if so asked. Raises `ValueError`, `OSError`, `stripe.StripeError`."""
+async def run_sync(environ: Mapping[str, str], *, apply: bool) -> Sequence[str]:
+    """The differences in words, which have been mended if so asked. Raises `ValueError`, `OSError`, `stripe.StripeError`."""
+    require(TERMS, environ, production=False)
     sold = load_catalogue(environ.get("LLAMASKETCH_CATALOGUE", "").strip())
     client, transport = sdk_of(environ)
-    catalogue = StripeCatalogue(client)
+    catalogue, promotions = StripeCatalogue(client), StripePromotions(client)
     try:
-        changes = await catalogue.changes(list(wanted(sold.plans.values(), sold.packs.values())))
+        products = list(wanted(sold.plans.values(), sold.packs.values(), terms_of(environ)))
+        changes = await catalogue.changes(products)
         for change in changes if apply else ():
             await catalogue.apply(change)
+        # A code may be for a product that has just been made.
+        codes = await promotions.changes(list(sold.promotions.values()), system_clock())
+        for code in codes if apply else ():
+            await promotions.apply(code)
     finally:
         await transport.close_async()
-    return changes
+    return [change.says for change in changes] + [code.says for code in codes]

@@ -53,8 +53,6 @@ def create_session(context: Context, params: Params) -> Json:
     if customer is not None:
         email = email or context.store.get("customer", customer, "customer")["email"]
     taxed = taxing.automatic(params)
-    for item in items if taxed else ():
-        taxing.behavior_of(item["price"])
     session = shapes.checkout_session(
         context,
         mode=mode,

@@ -12,6 +12,8 @@ from sandbox.stripe.store import Json
 
 RATE_PERCENT = 20
 RATE_ID = "txr_sandbox"
+DEFAULT_BEHAVIOR = "exclusive"
+"""Of the account, as its tax settings would have it."""
 BEHAVIORS = ("exclusive", "inclusive", "unspecified")
 CALCULATION_SECONDS = 90 * 86_400
 _LINE = ("amount", "quantity", "reference", "tax_behavior", "tax_code", "product", "metadata")
@@ -25,15 +27,9 @@ def tax_of(amount: int, behavior: str) -> int:
 
 
 def behavior_of(price: Json) -> str:
-    """How tax relates to a price. Raises the fault of a price that does not say it."""
+    """How tax relates to a price: where that does not say it, as the account's tax settings have it."""
     behavior = str(price["tax_behavior"])
-    if behavior == "unspecified":
-        message = (
-            f"The price {price['id']} has no tax behavior. To use automatic tax, set `tax_behavior` on the price, or "
-            "choose a default in the tax settings."
-        )
-        raise StripeFault(message, param="line_items[0][price]")
-    return behavior
+    return DEFAULT_BEHAVIOR if behavior == "unspecified" else behavior
 
 
 def taxes(amount: int, behavior: str) -> list[Json]:

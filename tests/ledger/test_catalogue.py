@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from ledger.catalogue import BUILT_IN, BYTES_MAX, CatalogueInvalid, load_catalogue, read_catalogue
-from ledger.plans import PLANS, Pack, Plan
+from ledger.plans import PLANS, Pack, Plan, Promotion
 
 FILE = """
 [[plans]]
@@ -42,7 +43,33 @@ price_usd_minor = 100
 credits = 400
 kind = "pass"
 lasts_seconds = 10800
+
+[[promotions]]
+code = "SPRING25"
+label = "Spring"
+percent_off = 25
+months = 3
+plans = ["gold"]
+redemptions_max = 100
+first_purchase = true
+ends_at = 2027-02-01T00:00:00Z
 """
+
+
+def test_promotions_are_read_as_they_are_written() -> None:
+    assert dict(read_catalogue(FILE.encode()).promotions) == {
+        "SPRING25": Promotion(
+            code="SPRING25",
+            label="Spring",
+            percent_off=25,
+            months=3,
+            plans=("gold",),
+            redemptions_max=100,
+            first_purchase=True,
+            ends_at=datetime(2027, 2, 1, tzinfo=UTC),
+        )
+    }
+    assert dict(BUILT_IN.promotions) == {}
 
 
 def test_a_file_says_what_is_for_sale_and_everybody_keeps_the_free_plan() -> None:
@@ -121,6 +148,16 @@ def test_without_a_file_what_is_built_in_is_for_sale_and_could_stand_in_one(tmp_
         ('kind = "pass"', "", "evening: a pass has lasts_seconds, and a pack has none"),
         ("[[packs]]", "[[pax]]", "unknown field `pax`"),
         ("[[plans]]", "[[plans", "it is not TOML: (at line 2"),
+        ("percent_off = 25", "percent_off = 100", "Expected `int` <= 90 - at `$.promotions[0].percent_off`"),
+        ("percent_off = 25", "", "SPRING25: it takes off percent_off or off_usd_minor, and not both"),
+        (
+            "percent_off = 25",
+            "percent_off = 25\noff_usd_minor = 100",
+            "SPRING25: it takes off percent_off or off_usd_minor, and not both",
+        ),
+        ('plans = ["gold"]', 'plans = ["silver"]', "SPRING25: there is no plan silver"),
+        ('code = "SPRING25"', 'code = "spring 25"', "at `$.promotions[0].code`"),
+        ("2027-02-01T00:00:00Z", "2027-02-01T00:00:00", "at `$.promotions[0].ends_at`"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(old: str, new: str, says: str) -> None:

@@ -9,6 +9,7 @@ from ledger.clock import system_clock
 from rails.contract import Expiry, Holds, RailContext, Refunds, Webhooks
 from rails.stripe.calls import API_VERSION
 from rails.stripe.plugin import STRIPE_API, plugin
+from rails.stripe.terms import CheckoutTerms, Tax, terms_of
 from rails.testing.memory_references import MemoryReferences
 from sandbox.stripe import context as sandbox_context
 
@@ -58,6 +59,9 @@ async def test_it_is_built_for_production_and_for_the_sandbox() -> None:
         ({**TEST, "STRIPE_SECRET_KEY": "pk_test_x"}, False, "not a Stripe key"),
         ({**TEST, "STRIPE_API_BASE": "127.0.0.1"}, False, "be an address"),
         ({**TEST, "STRIPE_POLL_SECONDS": "0.5"}, False, "whole number"),
+        ({**TEST, "STRIPE_TAX": "yes"}, False, "off or inclusive or exclusive"),
+        ({**TEST, "STRIPE_TAX_CODE": "txcd_1"}, False, "eight digits"),
+        ({**TEST, "STRIPE_PROMOTION_CODES": "true"}, False, "on or off"),
     ],
 )
 def test_unsafe_settings_are_refused_in_a_sentence(
@@ -66,6 +70,26 @@ def test_unsafe_settings_are_refused_in_a_sentence(
     with pytest.raises(ValueError, match=word) as refusal:
         plugin.build(environ, context(production=production))
     assert not any(value.strip() in str(refusal.value) for value in environ.values() if len(value) > 8)
+
+
+@pytest.mark.parametrize(
+    ("environ", "terms"),
+    [
+        ({}, CheckoutTerms()),
+        ({"STRIPE_TAX": "off", "STRIPE_PROMOTION_CODES": "off"}, CheckoutTerms()),
+        (
+            {"STRIPE_TAX": "exclusive", "STRIPE_TAX_CODE": "txcd_10103001", "STRIPE_PROMOTION_CODES": "on"},
+            CheckoutTerms(tax=Tax.EXCLUSIVE, tax_code="txcd_10103001", promotion_codes=True),
+        ),
+        ({"STRIPE_TAX": " inclusive "}, CheckoutTerms(tax=Tax.INCLUSIVE)),
+    ],
+)
+async def test_the_rail_sells_on_the_terms_that_are_set(
+    environ: dict[str, str], terms: CheckoutTerms
+) -> None:
+    rail = plugin.build({**TEST, **environ}, context(production=False))
+    assert rail._terms == terms_of(environ) == terms
+    await rail.close()
 
 
 async def test_the_sdk_leaves_nothing_in_the_home_folder() -> None:

@@ -14,7 +14,6 @@ from ledger.money import USD, Money
 from rails.breakdown import Breakdown
 from rails.contract import FundsReceipt, PaymentRequestStatus, RailProtocolError
 from rails.stripe import breakdowns
-from rails.stripe.rail import CardRail
 from rails.stripe.terms import CheckoutTerms, Tax
 from rails.testing.harness import RailHarness, only_receipt
 from rails.testing.memory_references import MemoryReferences
@@ -219,7 +218,3 @@ def test_what_does_not_add_up_is_not_believed(
 ) -> None:
     with pytest.raises((RailProtocolError, ValueError)):
         of(changed(value, path, to))
-
-
-def test_the_rail_is_built_on_the_terms_that_were_set(rail: CardRail) -> None:
-    assert rail._terms == CheckoutTerms()
