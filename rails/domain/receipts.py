@@ -91,9 +91,7 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers_left(self) -> int:
         """The same of the part that was not taken back; rounds up, as what was taken is what is missing."""
-        if self.breakdown is None or self.amount.minor <= 0:
-            return self.amount.minor - self.taken_minor
-        return self.covers_minor - self.covers_minor * self.taken_minor // self.amount.minor
+        return self.covers_minor - self.covers_minor * self.taken_minor // max(self.amount.minor, 1)
 
     @property
     def credits_left(self) -> int:

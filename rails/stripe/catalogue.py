@@ -16,7 +16,7 @@ from ledger.plans import Pack, Plan
 from rails.recurring import Offer
 from rails.stripe.calls import PAGE_SIZE, Json
 from rails.stripe.reading_subscriptions import lookup_key
-from rails.stripe.terms import PLAIN, CheckoutTerms
+from rails.stripe.terms import PLAIN, CheckoutTerms, Tax
 
 CURRENCY = "usd"
 
@@ -122,9 +122,12 @@ def _differs(there: Json, product: WantedProduct) -> bool:
     return wrong or taxed_otherwise
 
 
+_TAX_WORDS: Mapping[str, str] = {Tax.INCLUSIVE: ", tax included", Tax.EXCLUSIVE: " and tax"}
+
+
 def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None) -> Iterator[Change]:
     cost = f"{price.unit_amount} US cents" + (f" a {price.interval}" if price.interval else "")
-    cost += {"inclusive": ", tax included", "exclusive": " and tax"}.get(price.tax_behavior, "")
+    cost += _TAX_WORDS.get(price.tax_behavior, "")
     if there is None:
         yield Change(says=f"create price {price.lookup_key}: {cost}", product=product, price=price)
         return

@@ -214,6 +214,13 @@ _SALES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
+_BESIDES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "balance", _balance),
+    ("GET", "balance_transactions", _list_transactions),
+    ("POST", "billing_portal/sessions", _create_portal),
+)
+
+
 def _table() -> list[tuple[str, str, Handler]]:
     rows: list[tuple[str, str, Handler]] = [
         ("POST", "customers", _create_customer),
@@ -231,6 +238,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         ("GET", "checkout/sessions/:id/line_items", _of("checkout.session", _line_items)),
         *_SAVED,
         *_SALES,
+        *_BESIDES,
         ("POST", "refunds", lambda call: payments.create_refund(call.context, call.params)),
         ("POST", "subscriptions/:id", _of("subscription", _update_subscription)),
         ("DELETE", "subscriptions/:id", _of("subscription", _on_context(updates.cancel_subscription))),
@@ -243,9 +251,6 @@ def _table() -> list[tuple[str, str, Handler]]:
         ),
         ("POST", "invoices/create_preview", lambda call: updates.preview(call.context, call.params)),
         ("GET", "invoice_payments", _list_invoice_payments),
-        ("GET", "balance", _balance),
-        ("GET", "balance_transactions", _list_transactions),
-        ("POST", "billing_portal/sessions", _create_portal),
         ("POST", "webhook_endpoints", _create_endpoint),
         ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
     ]

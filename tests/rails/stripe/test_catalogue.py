@@ -113,7 +113,7 @@ async def test_a_lookup_key_that_is_taken_is_not_taken_over_unasked(sdk: stripe.
 def test_a_price_of_another_interval_currency_or_product_is_replaced() -> None:
     plan, *_ = somewhere_new()
     [product] = products_of(plan)
-    there = {"name": product.name, "active": True, "metadata": {"plan": plan.name}}
+    there = {"name": product.name, "active": True, "metadata": {"plan": plan.name}, "tax_code": None}
     right = {
         "id": "price_1",
         "active": True,
@@ -122,6 +122,7 @@ def test_a_price_of_another_interval_currency_or_product_is_replaced() -> None:
         "recurring": {"interval": "month", "interval_count": 1},
         "product": product.product_id,
         "metadata": {"plan": plan.name},
+        "tax_behavior": "unspecified",
     }
     year = {**right, "unit_amount": 20_000, "recurring": {"interval": "year", "interval_count": 1}}
 
