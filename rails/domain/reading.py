@@ -162,10 +162,10 @@ def _settle(
     in_time, rate = _rate_of(payment, known, receipt, command)
     if rate is None:
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
+    worth = worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown)
     whole_price = payment.quoted_minor + receipt.covers_minor >= facts.amount_due.minor
     if facts.invoiced is not None and in_time and whole_price:
-        lot_id, worth = next(lot_ids), worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown)
-        brings = facts.invoiced.credits
+        lot_id, brings = next(lot_ids), facts.invoiced.credits
         return events.PaymentSettled(
             **arrival,
             credits=brings,
@@ -192,7 +192,7 @@ def _settle(
         lot_id=next(lot_ids),
         rate=rate,
         rate_basis=basis,
-        worth=worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown),
+        worth=worth,
     )
 
 

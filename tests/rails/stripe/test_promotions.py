@@ -158,9 +158,9 @@ async def test_the_command_makes_the_codes_of_the_file_behind_its_products(
         "LLAMASKETCH_CATALOGUE": str(file),
         "STRIPE_TAX": "inclusive",
     }
-    said = await run_sync(environ, apply=False)
-    assert said[-1] == f"create promotion code {code}: 10 % off"
-    assert await run_sync(environ, apply=True) == said
+    listed = await run_sync(environ, apply=False)
+    assert listed[-1] == f"create promotion code {code}: 10 % off"
+    assert await run_sync(environ, apply=True) == listed
     assert await run_sync(environ, apply=True) == []
     with pytest.raises(ValueError, match="STRIPE_TAX"):
         await run_sync({**environ, "STRIPE_TAX": "perhaps"}, apply=False)
