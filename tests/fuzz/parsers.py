@@ -59,6 +59,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     ),
     "test_a_checkout_session_is_understood_or_refused": (
         "rails/reading.py:understood",
+        "rails/stripe/breakdowns.py:of_session",
         "rails/stripe/reading.py:_read_session",
         "rails/stripe/reading.py:_status",
         "rails/stripe/reading.py:read_receipt",
@@ -91,6 +92,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     ),
     "test_a_subscription_is_understood_or_refused": (
         "rails/reading.py:understood",
+        "rails/stripe/breakdowns.py:of_invoice",
         "rails/stripe/reading_subscriptions.py:_invoice",
         "rails/stripe/reading_subscriptions.py:read_invoice",
         "rails/stripe/reading_subscriptions.py:read_session_of_subscription",
@@ -108,6 +110,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
     "test_the_card_rail_understands_answers_about_saved_cards_or_refuses_them": (
         "rails/reading.py:understood",
         "rails/stripe/calls.py:StripeCalls._ask",
+        "rails/stripe/breakdowns.py:of_charge",
         "rails/stripe/checkout.py:open_session",
         "rails/stripe/saved.py:CardSaved.observe_charge",
         "rails/stripe/saved.py:CardSaved.observe_saving",

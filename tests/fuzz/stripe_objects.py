@@ -12,6 +12,7 @@ from ledger.money import USD, Money
 from rails.contract import Order
 from rails.stripe.calls import API_VERSION
 from rails.stripe.rail import CardCalls, CardRail
+from rails.stripe.terms import CheckoutTerms, Tax
 from rails.stripe.transport import HttpxTransport
 from rails.stripe.webhooks import WebhookRules
 from tests.fuzz.hostile import server
@@ -60,7 +61,8 @@ def card(body: bytes = b"{}", status: int = 200) -> CardRail:
         "sk_test_x", base_addresses={"api": "http://node.test"}, http_client=transport, max_network_retries=0
     )
     calls = CardCalls(client, transport, deadline_seconds=5)
-    return CardRail(calls, Clock(), RULES, poll_seconds=0)
+    terms = CheckoutTerms(tax=Tax.EXCLUSIVE, promotion_codes=True)
+    return CardRail(calls, Clock(), RULES, poll_seconds=0, terms=terms)
 
 
 REFUND = {
@@ -88,11 +90,23 @@ INTENT = {
     "last_payment_error": None,
     "latest_charge": CHARGE,
 }
-SESSION = {"id": "cs_1", "object": "checkout.session", "status": "complete", "payment_intent": INTENT}
+TOTALS = {
+    "amount_subtotal": 520,
+    "amount_total": 500,
+    "total_details": {"amount_discount": 104, "amount_shipping": 0, "amount_tax": 84},
+}
+SESSION = {
+    "id": "cs_1",
+    "object": "checkout.session",
+    "status": "complete",
+    "payment_intent": INTENT,
+    **TOTALS,
+}
 DECLINED = {
     "id": "cs_2",
     "object": "checkout.session",
     "status": "open",
+    **TOTALS,
     "payment_intent": {**INTENT, "status": "requires_payment_method", "last_payment_error": {"code": "x"}},
 }
 
@@ -153,7 +167,13 @@ INVOICE = {
     "object": "invoice",
     "status": "open",
     "currency": "usd",
-    "amount_due": 800,
+    "amount_due": 768,
+    "amount_shipping": 0,
+    "subtotal": 800,
+    "total": 768,
+    "total_taxes": [{"amount": 128, "tax_behavior": "exclusive"}],
+    "total_discount_amounts": [{"amount": 160, "discount": "di_1"}],
+    "discounts": ["di_1"],
     "created": 1_790_000_000,
     "next_payment_attempt": 1_790_000_500,
     "hosted_invoice_url": "https://invoice.test/1",
@@ -180,6 +200,7 @@ SUBSCRIPTION = {
     "pause_collection": None,
     "cancel_at_period_end": False,
     "cancel_at": None,
+    "discounts": ["di_1"],
 }
 PAGE_TO_SUBSCRIBE = {
     "id": "cs_3",

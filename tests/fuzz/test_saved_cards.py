@@ -21,8 +21,10 @@ CARD: dict[str, Any] = {
     "object": "payment_method",
     "customer": "cus_1",
     "card": {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2034},
+    "billing_details": {"address": {"country": "DE", "postal_code": "10115", "city": None}},
 }
 INTENT: dict[str, Any] = {
+    **CARD,
     "id": "pi_1",
     "object": "payment_intent",
     "amount": 500,
@@ -31,7 +33,11 @@ INTENT: dict[str, Any] = {
     "currency": "usd",
     "last_payment_error": None,
     "latest_charge": None,
-    "metadata": {"payment_id": ORDER.payment_id, "charged": "saved"},
+    "metadata": {"payment_id": ORDER.payment_id, "charged": "saved", "tax_behavior": "inclusive"},
+    "amount_details": {"tax": {"total_tax_amount": 80}},
+    "tax_amount_exclusive": 0,
+    "tax_amount_inclusive": 80,
+    "amount_total": 500,
     "status": "succeeded",
 }
 SETUP: dict[str, Any] = {
