@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.wiring.foundation import Foundation
+from ledger.ownership import Ownership
 from ledger.service import Ledger
 from processes.auto_topups.service import AutoTopups
 from processes.auto_topups.store import AutoTopupStore
@@ -92,6 +93,7 @@ def build_payments(
             payments=payments,
             rails=rails,
             ledger=Ledger(base.sequencer, base.reader, clock=base.clock, identifiers=base.identifiers),
+            ownership=Ownership(base.engine),
             ids=base.identifiers,
             clock=base.clock,
             packs=base.catalogue.packs,

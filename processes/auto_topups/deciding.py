@@ -119,7 +119,10 @@ def off(record: AutoTopup, reason: OffReason) -> Step:
 
 
 def page_seen(record: AutoTopup, seen: SavedMethod, now: datetime) -> Step | None:
-    """What came of the page to save a card on; None while it is open."""
+    """What came of the page to save a card on; None while it is open.
+
+    Never of one that is charging: a charge under way that were forgotten for another card would be made twice.
+    """
     match seen.state:
         case SavingState.SAVED:
             then = msgspec.structs.replace(
@@ -187,21 +190,40 @@ def looked(record: AutoTopup, available: int, sold: Pack | None, key: str, now: 
     )
 
 
+def again_at(record: AutoTopup, now: datetime) -> datetime:
+    """When one is looked at again of which nothing new is known."""
+    if record.state in (AutoState.WAITING, AutoState.CONFIRMING) and record.page_reference is None:
+        return record.not_before if record.not_before > now else now + VISITED
+    return now + ASKED
+
+
 def charge_ended(
     record: AutoTopup, state: TopupState, decline_code: str | None, now: datetime
 ) -> Step | None:
     """How a charge ended; None while nobody knows."""
+    step = _charge_ended(record, state, decline_code, now)
+    if step is None or step.then.page_reference is None:
+        return step
+    # Another card may have been saved meanwhile: it is seen only now.
+    return step._replace(then=msgspec.structs.replace(step.then, due_at=now))
+
+
+def not_charged(record: AutoTopup) -> AutoTopup:
+    """After a charge of which nothing came: the month's sum is without it again."""
+    spent = max(0, record.charged_minor - record.pack.price_usd_minor)
+    return msgspec.structs.replace(record, charge_key="", charged_minor=spent)
+
+
+def _charge_ended(
+    record: AutoTopup, state: TopupState, decline_code: str | None, now: datetime
+) -> Step | None:
     replace = msgspec.structs.replace
     if state in (TopupState.PAID, TopupState.REVERSED, TopupState.DISPUTED):
         done = replace(record, state=AutoState.ON, charge_key="", declines=0, not_before=now, due_at=now)
         return Step(done)
     if state not in (TopupState.DECLINED, TopupState.EXPIRED):
         return None
-    free = replace(
-        record,
-        charge_key="",
-        charged_minor=max(0, record.charged_minor - record.pack.price_usd_minor),
-    )
+    free = not_charged(record)
     if decline_code is None:
         # Nobody was asked for money: the provider was away for too long.
         return Step(

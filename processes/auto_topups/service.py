@@ -1,6 +1,6 @@
 """Automatic top-ups: what the API calls, and the work of their sweepers.
 
-    topups = AutoTopups(store=…, payments=…, rails=…, reader=…, ledger=…, ids=…, clock=…, packs=…)
+    topups = AutoTopups(store=…, payments=…, rails=…, reader=…, ledger=…, ownership=…, ids=…, clock=…, packs=…)
     record = await topups.turn_on("acct_…", Agreement(pack="pack_500", threshold=50, limit_minor=2_000), return_url="https://…")
 
 A row says how each stands; it is changed as a whole or not at all (`AutoTopupStore.change`). That a charge begins is
@@ -21,6 +21,7 @@ import structlog
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, Identifiers
 from ledger.money import USD
+from ledger.ownership import Ownership
 from ledger.plans import Pack
 from ledger.service import Ledger
 from processes.auto_topups.deciding import (
@@ -30,10 +31,12 @@ from processes.auto_topups.deciding import (
     AutoTopup,
     OffReason,
     Step,
+    again_at,
     charge_ended,
     looked,
     method_seen,
     month_of,
+    not_charged,
     off,
     page_seen,
 )
@@ -86,6 +89,7 @@ class AutoTopups:
         payments: Payments,
         rails: Mapping[str, Rail],
         ledger: Ledger,
+        ownership: Ownership,
         ids: Identifiers,
         clock: Clock,
         packs: Mapping[str, Pack],
@@ -96,6 +100,7 @@ class AutoTopups:
         self._payments = payments
         self._rails = rails
         self._ledger = ledger
+        self._ownership = ownership
         self._ids = ids
         self._clock = clock
         self._packs = packs
@@ -231,13 +236,14 @@ class AutoTopups:
         record = record_of(row)
         step = await self._next(record)
         if step is not None:
-            await self._store.change(step, self._clock())
+            await self._follow(record, step)
             return step.then.due_at
-        return self._clock() + ASKED
+        return again_at(record, self._clock())
 
     async def stop(self, row: Mapping[str, Any]) -> None:
         """The work on one row of those whose money went back: turn it off."""
-        known = await self._store.find(row["account_id"])
+        # What a guest paid may be disputed after they signed in: it is whoever has the credits that is charged.
+        known = await self._store.find(await self._ownership.owner_of(AccountId(row["account_id"])))
         if known is None or known.is_off:
             return
         if not await self._store.change(off(known, OffReason(row["reason"])), self._clock()):
@@ -248,10 +254,18 @@ class AutoTopups:
         known = await self._store.find(account_id)
         if known is None or known.is_off or known.page_reference is None:
             return known
+        if known.state is AutoState.CHARGING:
+            return known  # with the card that it began with; the page is seen when that has ended
         step = await self._page(known)
         if step is not None:
-            await self._store.change(step, self._clock())
+            await self._follow(known, step)
         return await self._store.find(account_id)
+
+    async def _follow(self, record: AutoTopup, step: Step) -> None:
+        """Write what follows; a card that another one takes the place of is forgotten."""
+        changed = await self._store.change(step, self._clock())
+        if changed and record.method is not None and step.then.method != record.method:
+            await self._forget(record)
 
     async def _next(self, record: AutoTopup) -> Step | None:
         if record.state is AutoState.CHARGING:
@@ -265,6 +279,9 @@ class AutoTopups:
             return off(record, OffReason.NOT_SAVED)
         if record.state is AutoState.CONFIRMING:
             return None
+        if record.state is AutoState.WAITING and self._clock() < record.not_before:
+            # It is only looked at because of its page: the declined card has its own time.
+            return None
         return await self._balance(record)
 
     async def _page(self, record: AutoTopup) -> Step | None:
@@ -272,18 +289,27 @@ class AutoTopups:
             seen = await self._rail(record.rail).observe_saving(record.page_reference or "")
         return page_seen(record, seen, self._clock())
 
-    async def _balance(self, record: AutoTopup) -> Step:
+    async def _balance(self, record: AutoTopup) -> Step | None:
         """The card and the balance, as they are now; whether they make a charge begin."""
         async with in_time(self._timeout_seconds):
             seen = await self._rail(record.rail).observe_method(record.method or "")
         broken = method_seen(record, seen, self._clock())
         if broken is not None:
             return broken
+        if not await self._is_over(record):
+            return None
         view = await self._ledger.account(AccountId(record.account_id))
         # Who owes is charged nothing: what was bought would be gone at once.
         available = record.threshold if view.debt else view.available
         sold = self._packs.get(record.pack.name)
         return looked(record, available, sold, self._ids.command(), self._clock())
+
+    async def _is_over(self, record: AutoTopup) -> bool:
+        """Whether the newest charge is: one under way when this was turned off may still go through."""
+        if record.payment_id is None:
+            return True
+        view = await self._payments.topup(record.payment_id)
+        return charge_ended(record, view.state, view.decline_code, self._clock()) is not None
 
     async def _charge(self, record: AutoTopup) -> Step | None:
         """Open the charge's payment, or find it; see how it ended."""
@@ -301,7 +327,7 @@ class AutoTopups:
             soon = self._clock() + RETRIED
             known = msgspec.structs.replace(record, payment_id=opened.payment_id, due_at=soon)
             if not await self._store.change(Step(known), self._clock()):
-                await self._payments.abandon(opened.payment_id)
+                await self._given_up(record, opened.payment_id)
                 return None
             record = msgspec.structs.replace(known, revision=known.revision + 1)
         payment_id = str(record.payment_id)
@@ -309,7 +335,7 @@ class AutoTopups:
             await self._payments.open_way(payment_id)
         except MethodUnusable:
             await self._payments.abandon(payment_id)
-            return off(record, OffReason.CARD_REMOVED)
+            return off(not_charged(record), OffReason.CARD_REMOVED)
         except ChargeLapsed:
             await self._payments.abandon(payment_id)
         view = await self._payments.observe(payment_id)
@@ -318,6 +344,12 @@ class AutoTopups:
             # Nobody else is to pay it: the next try is a payment of its own.
             await self._payments.cancel(payment_id)
         return ended
+
+    async def _given_up(self, record: AutoTopup, payment_id: str) -> None:
+        """Give up a charge that has not begun, unless somebody else goes on with the same one."""
+        now = await self._store.find(record.account_id)
+        if now is None or now.charge_key != record.charge_key:
+            await self._payments.abandon(payment_id)
 
     # -------------------------------------------------------------------------------------------
 

@@ -11,12 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ledger.followups.sweeper import SweepRules
 from mail.outbox import mail_row
 from mail.tables import OUTBOX_ROWS
 from processes.auto_topups.deciding import AutoState, AutoTopup, Step
 from processes.auto_topups.tables import AUTO_TOPUP_ROWS
 
 _A = AUTO_TOPUP_ROWS.c
+WORKED_ON = SweepRules().lease
 _OWN = frozenset(AutoTopup.__struct_fields__)
 
 
@@ -68,7 +70,9 @@ class AutoTopupStore:
             sa.update(AUTO_TOPUP_ROWS)
             .where(
                 _A.state == AutoState.ON.value,
-                _A.due_at > now,
+                # Neither one that somebody works on just now, nor one that failed and has a time to be tried again.
+                _A.due_at > now + WORKED_ON,
+                _A.attempts == 0,
                 _A.not_before <= now,
                 held.account_id == _A.account_id,
                 held.posted - held.held < _A.threshold,
