@@ -196,9 +196,10 @@ def _period_of(payment: Payment) -> str | None:
 
 
 def _money_is_gone(payment: Payment) -> bool:
-    """Whether everything that bought the plan has gone back."""
+    """Whether everything that bought the plan has gone back: taken from us, or sent back by us before."""
     receipts = [receipt for receipt in payment.receipts.values() if receipt.bought is not None]
-    return all(receipt.taken_minor >= receipt.amount.minor for receipt in receipts) and bool(receipts)
+    gone = (r.taken_minor + r.refunded_minor >= r.amount.minor for r in receipts)
+    return all(gone) and bool(receipts)
 
 
 def _revoked(payment_id: str, payment: Payment) -> Sequence[Command]:

@@ -8,6 +8,7 @@ import pytest
 
 from rails.contract import ReceiptState
 from rails.domain.topup import TopupState
+from rails.payments.refunds import RefundAsked
 from rails.recurring import Offer, SubscriptionStatus
 from rails.subscriptions.refusals import NotRunning
 from tests.rails.core.subscribing import (
@@ -149,6 +150,27 @@ async def test_the_money_of_a_plan_with_daily_images_goes_and_comes_back(town: T
     await town.network.change(invoice, money_ref, ReceiptState.SETTLED)
     await town.payments.deal_with("fake", invoice)
     assert (await town.plan(), len((await town.account()).status.schedules)) == ("unlimited", 1)
+
+
+async def test_a_period_of_which_a_part_was_refunded_and_the_rest_is_disputed_brings_its_plan_no_more(
+    town: Town,
+) -> None:
+    record = await town.begin()
+    invoice = await invoice_of(town, record)
+    (money_ref,) = town.network.way(invoice).receipts
+    (paid,) = await town.payments.topups_of(town.account_id)
+    asked = RefundAsked(payment_id=paid.payment_id, credits=500, reason="asked for")
+    await town.payments.refunds.request(town.account_id, asked, actor="operator:test")
+    (row,) = [row for (table, _), row in town.log.tables.items() if table == "rail_refunds"]
+    await town.payments.refunds.send(row)
+    assert (await town.credits(), await town.plan()) == (1_500, "starter")
+    for state, back, left, plan in (
+        (ReceiptState.DISPUTED, 600, 0, "free"),
+        (ReceiptState.SETTLED, None, 1_500, "starter"),
+    ):
+        await town.network.change(invoice, money_ref, state, back)
+        await town.payments.deal_with("fake", invoice)
+        assert (await town.credits(), await town.plan()) == (left, plan)
 
 
 async def test_a_won_dispute_about_a_period_brings_its_credits_back(town: Town) -> None:
