@@ -348,13 +348,13 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "streams_busy": 10,
     "uploads_busy": 5,
     "rail_unavailable": 5,
-    "rail_closed": 60,
+    "rail_closed": 5,
     "statement_behind": 2,
     "queue_full": 10,
     "no_worker_can_serve": 30,
 }
 """When what may be sent again is worth sending again: `Retry-After`. Each code of 408, 429 and 503 is here.
-About as long as what is in the way lasts: an image two seconds, a minute for a payment that ends or a rail that is back."""
+About as long as what is in the way lasts: an image two seconds, a minute for a payment that ends, seconds for a rail that is back."""
 
 _ALL: Mapping[str, Meaning | Answer] = {**OWN, **MET, **UNMET}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,20 @@ from tests.rails.core.platform import RULES, Platform, opened
 from tests.waiting import eventually
 
 NO_SWEEPS = replace(RULES, sweep_seconds=3_600)
+
+
+class CountedHealth(FakeRail):
+    """A rail that counts how often it is asked how it is."""
+
+    asked = 0
+    meanwhile: Callable[[], None] | None = None
+
+    async def health(self) -> Health:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return await super().health()
 
 
 class SilentHealth(FakeRail):
@@ -59,7 +74,33 @@ async def test_what_a_rail_does_not_notice_is_noticed_by_who_gets_no_answer(plat
         await eventually(lambda: platform.payments.health["fake"].ok, "the health is known")
 
 
+async def test_who_comes_while_a_rail_is_thought_away_has_it_asked_once_more(platform: Platform) -> None:
+    platform.payments.health["fake"] = Health(ok=False, detail="a heartbeat was late")
+    topups = await asyncio.gather(*(opened(platform) for _ in range(3)))
+    assert {topup.state for topup in topups} == {TopupState.WAITING}
+    assert platform.payments.health["fake"].ok
+
+
+async def test_callers_at_the_same_time_share_one_question_to_a_rail_that_is_away(platform: Platform) -> None:
+    rail = platform.rails["fake"] = CountedHealth(platform.network)
+    platform.payments.health["fake"] = Health(ok=False, detail="gone")
+    platform.network.down = True
+    answers = await asyncio.gather(*(opened(platform) for _ in range(5)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {RailClosed}
+    assert rail.asked == 1
+
+
+async def test_a_rail_that_goes_while_it_is_asked_stays_closed(platform: Platform) -> None:
+    rail = platform.rails["fake"] = CountedHealth(platform.network)
+    platform.payments.health["fake"] = Health(ok=False, detail="gone")
+    newer = Health(ok=False, detail="gone again")
+    rail.meanwhile = lambda: platform.payments.health.update(fake=newer)
+    await opened(platform)
+    assert platform.payments.health["fake"] is newer
+
+
 async def test_who_may_pay_elsewhere_is_told_where(platform: Platform) -> None:
+    platform.network.down = True
     for name, order in (("card", 1), ("liquid", 3)):
         rail = FakeRail(platform.network, name=name)
         rail.capabilities = replace(rail.capabilities, order=order)
