@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ledger.money import Asset, Money
+from ledger.money import ASSETS, Asset, Money
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
 from rails.domain.refunding import RefundState
 from rails.domain.state import Payment
 from rails.movements import Movement, MovementKind
 
+FIAT_SCALE = 2
+"""Of a currency that is no asset of ours."""
 _NEVER_OURS = (
     ReceiptStatus.SEEN,
     ReceiptStatus.HELD,
@@ -201,7 +203,10 @@ def compare_balance(
     """Whether what is held is what was held when we began, and all movements since."""
     held = {amount.asset: amount.minor for amount in holdings}
     found = []
-    for asset in sorted({*held, *moved}):
+    named = {asset.code for asset in (*held, *moved)}
+    # What was held once, and is not even named any more, is gone.
+    gone = {ASSETS.get(code) or Asset(code, FIAT_SCALE) for code in opening if code not in named}
+    for asset in sorted({*held, *moved, *gone}):
         expected = opening.get(asset.code, 0) + moved.get(asset, 0)
         if expected != held.get(asset, 0):
             found.append(

@@ -159,22 +159,29 @@ class Reconciliation:
         report: Report,
     ) -> None:
         settled: list[str] = []
+        looked_at: list[str] = []
         found: list[Difference] = []
         for subject in subjects:
             ours, theirs = sides.ours.get(subject), sides.theirs.get(subject, ())
             if any(entry.occurred_at > until for entry in theirs) or (ours and ours.payment_id in young):
                 continue
             settled.append(subject)
+            looked_at += (entry.movement_ref for entry in theirs)
             found += compare(subject, ours, theirs)
-        await self._keep(rail, settled, found, report)
+        await self._keep(rail, settled, found, report, looked_at)
         report.compared += len(settled)
 
     async def _keep(
-        self, rail: str, subjects: Sequence[str], found: Sequence[Difference], report: Report
+        self,
+        rail: str,
+        subjects: Sequence[str],
+        found: Sequence[Difference],
+        report: Report,
+        movements: Sequence[str] = (),
     ) -> None:
         if not subjects:
             return
-        opened, closed = await self._store.compared(rail, subjects, found, self._clock())
+        opened, closed = await self._store.compared(rail, subjects, found, self._clock(), movements=movements)
         for difference in found[: max(LOGGED_MAX - report.opened, 0)] if opened else ():
             self._log.error(
                 "rail_difference",

@@ -152,9 +152,18 @@ class ReconciliationStore:
         return Sides({name: money for name, money in ours.items() if name in set(subjects)}, theirs)
 
     async def compared(
-        self, rail: str, subjects: Sequence[str], found: Sequence[Difference], now: datetime
+        self,
+        rail: str,
+        subjects: Sequence[str],
+        found: Sequence[Difference],
+        now: datetime,
+        *,
+        movements: Sequence[str],
     ) -> tuple[int, int]:
-        """Write down what came of comparing these: returns how many differences were opened, and closed."""
+        """Write down what came of comparing these: returns how many differences were opened, and closed.
+
+        `movements` are those that were looked at: what another run read meanwhile is still to be compared.
+        """
         async with self._engine.begin() as connection:
             opened = 0
             for difference in found:
@@ -171,7 +180,7 @@ class ReconciliationStore:
             closed = (await connection.execute(closing)).rowcount
             await connection.execute(
                 sa.update(MOVEMENT_ROWS)
-                .where(_M.rail == rail, _M.subject.in_(subjects), ~_M.compared)
+                .where(_M.rail == rail, _M.movement_ref.in_(movements), ~_M.compared)
                 .values(compared=True)
             )
         return opened, closed

@@ -100,5 +100,8 @@ def test_a_balance_is_what_was_there_and_everything_that_moved() -> None:
         ours=500,
         theirs=501,
     )
+    [unnamed] = compare_balance("card", {"USD": 100, "EUR": 70}, {}, [Money(100, USD)])
+    assert (unnamed.subject, unnamed.asset.scale, unnamed.ours, unnamed.theirs) == ("card:EUR", 2, 70, 0)
+    assert compare_balance("card", {"EUR": 0}, {}, []) == []
     [gone] = compare_balance("card", {}, {USD: 400}, [])
     assert (gone.ours, gone.theirs) == (400, 0)

@@ -18,7 +18,7 @@ from ledger.money import BTC, USD, Money
 from rails.contract import RailUnavailable, ReceiptState
 from rails.domain.refusals import UnknownRail
 from rails.movements import MovementKind, MovementPage
-from rails.reconciliation.service import RULES, Reconciliation, next_night
+from rails.reconciliation.service import RULES, Reconciliation, Report, next_night
 from rails.store.differences import Differences
 from rails.store.movements import RECONCILIATIONS
 from rails.store.reconciling import ReconciliationStore
@@ -257,3 +257,16 @@ async def test_a_rail_that_does_not_tell_its_books_is_refused(world: World) -> N
             await world.reconciliation.run(name)
         with pytest.raises(UnknownRail):
             await world.reconciliation.bring_forward(name)
+
+
+async def test_what_another_run_reads_while_this_one_compares_is_still_to_be_compared(world: World) -> None:
+    money = await world.paid()
+    store, now = ReconciliationStore(world.engine), world.platform.clock()
+    await world.reconciliation._read("fake", world.platform.rails["fake"], now, Report(rail="fake"))
+    sides = await store.sides_of("fake", [money])
+    world.books.add(MovementKind.TAKEN_BACK, Money(-100, USD), money_ref=money)
+    await world.reconciliation._read("fake", world.platform.rails["fake"], now, Report(rail="fake"))
+    seen = [entry.movement_ref for entry in sides.theirs[money]]
+    await store.compared("fake", [money], [], now, movements=seen)
+    await world.compare()
+    assert await world.differences() == [("taken_back", "amount_differs", 0, 100)]
