@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from processes.auto_topups.deciding import AutoState
 from processes.auto_topups.tables import AUTO_TOPUP_ROWS
+from projections.tables import balances
 from rails.contract import ReceiptState
 from rails.testing.fake_saved import DECLINES, WORKS
 from tests.gateway.stack import Gateway
@@ -23,6 +24,7 @@ from tests.gateway.test_auto_topups import (
     turned_on,
 )
 from tests.gateway.test_mail import World, world
+from tests.waiting import until
 
 __all__ = ["world"]
 
@@ -72,10 +74,12 @@ async def test_a_charge_under_way_when_it_was_turned_off_is_waited_for_before_an
 ) -> None:
     gateway = world.gateway
     client, account, _ = await topped_up_once(gateway, "off-and-on")
-    tried = await nothing_left(gateway, client, account)
     before = await gateway.open_topup(client)
-    await put(gateway, account, payment_id=before["id"])
+    later = gateway.services.base.clock() + timedelta(hours=1)
+    await put(gateway, account, payment_id=before["id"], due_at=later, not_before=later)
+    tried = await nothing_left(gateway, client, account)
     await gateway.services.payments.auto_topups.visit(await row_of(gateway, account))
+    assert (await row_of(gateway, account))["charge_key"] == ""
     assert len(outside(gateway).attempts) == tried
     await client.post(f"/v1/topups/{before['id']}/cancel", json={})
     await soon_again(gateway, account)
@@ -92,7 +96,8 @@ async def test_a_declined_card_keeps_its_wait_while_another_one_is_being_saved(w
     page = (await client.post("/v1/auto-topup/card")).json()["page_url"].rpartition("/")[2]
     await gateway.services.payments.auto_topups.visit(await row_of(gateway, account))
     assert len(outside(gateway).attempts) == tried
-    assert (await row_of(gateway, account))["declines"] == 1
+    now = await row_of(gateway, account)
+    assert (now["state"], now["declines"]) == ("waiting", 1)
     outside(gateway).save(page, WORKS)
     await topped_up_by_looking(client)
 
@@ -103,12 +108,24 @@ async def topped_up_by_looking(client: Any) -> None:
     await topped_up(client, 500)
 
 
+async def seen_low(gateway: Gateway, account: str) -> None:
+    """The read model of balances has it."""
+    query = sa.select(balances.c.posted).where(balances.c.account_id == account)
+
+    async def posted() -> int:
+        async with gateway.services.base.engine.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    await until(posted, lambda found: found < 50, "the balance is low")
+
+
 async def test_what_is_worked_on_or_has_failed_is_not_made_due_by_a_low_balance(world: World) -> None:
     gateway = world.gateway
     client, account, _ = await topped_up_once(gateway, "failing")
     now = gateway.services.base.clock()
     await put(gateway, account, due_at=now + timedelta(seconds=100), not_before=now)
     await nothing_left(gateway, client, account)
+    await seen_low(gateway, account)
     wake = gateway.services.payments.auto_topups.wake
     await wake()
     assert (await row_of(gateway, account))["due_at"] == now + timedelta(seconds=100)
