@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { on } from "./events.js";
 import { moment, money, number } from "./money.js";
-import { loadAccount } from "./store.js";
+import { latest, loadAccount } from "./store.js";
 import { html, Icon, toast } from "./ui.js";
 
 /** @typedef {import("../../api.d.ts").AutoTopupOut} AutoTopup */
@@ -20,8 +20,11 @@ const chosen = { pack: signal("pack_500"), threshold: signal("50"), limit: signa
 
 const usd = (/** @type {number} */ minor) => money({ amount_minor: minor, asset: "USD" });
 
+const asking = latest(standing);
+
 async function load() {
-  standing.value = await api("GET", "/v1/auto-topup");
+  const show = asking();
+  show(await api("GET", "/v1/auto-topup"));
 }
 
 /** @param {string} name @param {() => Promise<AutoTopup>} ask */
@@ -29,7 +32,8 @@ async function run(name, ask) {
   busy.value = name;
   wrong.value = "";
   try {
-    standing.value = await ask();
+    const answer = await ask();
+    asking()(answer); // newer than whatever was read meanwhile
     editing.value = false;
     if (name !== "off" && standing.value?.page_url) location.assign(standing.value.page_url);
     await loadAccount().catch(() => {});

@@ -79,9 +79,12 @@ function lead() {
   open();
   return new Promise((release) => {
     addEventListener("pagehide", () => {
+      clearTimeout(again);
       source.close();
+      leading = false;
+      renew = () => {};
       release(null);
-    });
+    }, { once: true });
   });
 }
 
@@ -94,6 +97,18 @@ export function startEvents() {
     else if (data.kind === "renew") renew();
     else receive(data);
   };
+  follow();
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    // Back to a page that was kept as it was left: nobody reads for it, and somebody else may be here now.
+    follow();
+    receive({ kind: "frame", name: "open" });
+  });
+}
+
+/** Listen to the tab that reads, or read for all. */
+function follow() {
+  stream.value = "connecting";
   channel.postMessage({ kind: "hello" });
   if (navigator.locks) navigator.locks.request("llamasketch-events", lead);
   else lead();

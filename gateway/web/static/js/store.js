@@ -38,8 +38,31 @@ export const balance = computed(() => {
   };
 });
 
+/**
+ * Shows what was asked for last, though answers come in any order: call it when asking, and what it returns with the answer.
+ * @template T
+ * @param {import("@preact/signals").Signal<T>} target
+ * @returns {() => (value: T) => void}
+ */
+export function latest(target) {
+  let asked = 0;
+  let shown = 0;
+  return () => {
+    const turn = ++asked;
+    return (value) => {
+      if (turn < shown) return;
+      shown = turn;
+      target.value = value;
+    };
+  };
+}
+
+const askAccount = latest(account);
+const askSession = latest(session);
+
 export async function loadAccount() {
-  account.value = await api("GET", "/v1/account");
+  const show = askAccount();
+  show(await api("GET", "/v1/account"));
 }
 
 export async function loadRails() {
@@ -49,7 +72,8 @@ export async function loadRails() {
 }
 
 export async function loadSession() {
-  session.value = await api("GET", "/v1/session").catch(() => ({ kind: "visitor", email: null, sign_in: null, mails_links: false }));
+  const show = askSession();
+  show(await api("GET", "/v1/session").catch(() => ({ kind: "visitor", email: null, sign_in: null, mails_links: false })));
 }
 
 let starting = /** @type {Promise<void> | null} */ (null);
@@ -59,7 +83,7 @@ export function start() {
     await loadAccount().catch(() => {});
     startEvents();
     on("account", (data) => {
-      if (data?.credits && data?.lots) account.value = data;
+      if (data?.credits && data?.lots) askAccount()(data);
       else loadAccount().catch(() => {});
     });
     on("open", () => {
