@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
+from ledger.instants import instant
 
 METADATA = sa.MetaData()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ledger.columns import instant
+from ledger.instants import instant
 
 metadata = sa.MetaData()
 

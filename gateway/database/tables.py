@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from ledger.columns import instant
+from ledger.instants import instant
 
 metadata = sa.MetaData()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
+from ledger.instants import instant
 from ledger.log.model import SideTable
 
 metadata = sa.MetaData()

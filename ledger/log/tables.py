@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ledger.columns import instant
 from ledger.followups.rows import failing_index, retry_columns
+from ledger.instants import instant
 
 metadata = sa.MetaData()
 

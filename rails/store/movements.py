@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ledger.columns import instant
 from ledger.followups.rows import FollowUps, failing_index, retry_columns
+from ledger.instants import instant
 from rails.store.tables import METADATA
 
 MOVEMENT_ROWS = sa.Table(

@@ -1,4 +1,4 @@
-"""Columns that many tables have."""
+"""Columns that hold a moment."""
 
 from __future__ import annotations
 
