@@ -228,7 +228,7 @@ class Prepaid:
         if row.payment_id is not None:
             payment_id = PaymentId(row.payment_id)
             with contextlib.suppress(RailUnavailable):
-                await self._payments.open_way(payment_id)
+                await self._payments.open_request(payment_id)
             return await self._payments.topup(payment_id)
         price = next(
             (one for one in self._payments.credit_prices(row.credits) if one.payer_learns_secret), None

@@ -171,7 +171,7 @@ class TopupOpening:
             return None
         payment_id = PaymentId(msgspec.json.decode(known.detail)["payment_id"])
         with contextlib.suppress(RailUnavailable):
-            await self.payments.open_way(payment_id)
+            await self.payments.open_request(payment_id)
         return await self.payments.topup(payment_id)
 
 

@@ -332,7 +332,7 @@ class AutoTopups:
             record = msgspec.structs.replace(known, revision=known.revision + 1)
         payment_id = str(record.payment_id)
         try:
-            await self._payments.open_way(payment_id)
+            await self._payments.open_request(payment_id)
         except MethodUnusable:
             await self._payments.abandon(payment_id)
             return off(not_charged(record), OffReason.CARD_REMOVED)

@@ -144,7 +144,7 @@ class Payments(Sweeps):
 
         `{payment_id}` in `return_url` is replaced. `key` makes it idempotent for ever. If the rail
         does not answer, the view says `opening` and the runner goes on trying. `link` is the digest of
-        the link that asks for the account: those have places of their own. `method` is charged by the next `open_way`.
+        the link that asks for the account: those have places of their own. `method` is charged by the next `open_request`.
         """
         chosen = self._rail(rail)
         if hold and not isinstance(chosen, Holds):
@@ -180,12 +180,12 @@ class Payments(Sweeps):
         except NoPlaceLeft:
             raise TooManyOpenPayments(limit=most) from None
         if method is None:
-            await self._try_to_open_way(payment_id, rail)
+            await self._try_to_open(payment_id, rail)
         return await self.topup(payment_id)
 
-    async def _try_to_open_way(self, payment_id: str, rail: str) -> None:
+    async def _try_to_open(self, payment_id: str, rail: str) -> None:
         try:
-            await self.open_way(payment_id)
+            await self.open_request(payment_id)
         except RailUnavailable as error:
             self._log.warning("way_to_pay_delayed", payment_id=payment_id, rail=rail, error=str(error))
 
@@ -204,14 +204,14 @@ class Payments(Sweeps):
         body = asked(account_id, rail, wanted, None, pay_asset, None, job_id)
         return await self._recorder.retract(key=key, body=body, account_id=account_id)
 
-    async def open_way(self, payment_id: str) -> None:
+    async def open_request(self, payment_id: str) -> None:
         """Ask the rail for a payment request, unless there is one. Heals a crash between intent and answer."""
-        opened = await self._open_way(payment_id)
+        opened = await self._open_request(payment_id)
         if opened and payment_of(await self._row(payment_id)).expired:
             # Another process has closed it while the rail was opening it: nobody else closes it there.
             await self._ask(payment_id, close, None)
 
-    async def _open_way(self, payment_id: str) -> bool:
+    async def _open_request(self, payment_id: str) -> bool:
         """Whether the rail was asked."""
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
@@ -302,7 +302,7 @@ class Payments(Sweeps):
                 return await self.topup(payment_id)
         elif facts.charged:
             with contextlib.suppress(MethodUnusable, ChargeLapsed):
-                await self.open_way(payment_id)
+                await self.open_request(payment_id)
         async with self._lock(payment_id):
             place = await self.store.reference(payment_id)
             if place is not None and place.reference is None:
@@ -390,7 +390,7 @@ class Payments(Sweeps):
     async def _look_into(self, payment_id: str) -> None:
         """Open what a crash left unopened, and ask what is so now. A charge is begun by whoever wants it alone."""
         if not payment_of(await self._row(payment_id)).facts().charged:
-            await self.open_way(payment_id)
+            await self.open_request(payment_id)
         await self._ask(payment_id, _observe, None)
 
     async def keep_notification(self, rail: str, notification: Notification) -> None:
@@ -415,7 +415,7 @@ class Payments(Sweeps):
             if place is None:
                 raise PaymentNotFound
             if place.reference is None and hook is not None:
-                raise RailUnavailable("the way to pay is not open yet")
+                raise RailUnavailable("the payment request is not open yet")
             if place.reference is not None:
                 asked_at = self._clock()
                 async with self._in_time(place.rail):

@@ -269,7 +269,7 @@ class RailContract(PurchaseContract):
     ) -> None:
         rail = harness.rail
         if not isinstance(rail, Expiry):
-            pytest.skip("this rail cannot close a way to pay")
+            pytest.skip("this rail cannot close a payment request")
         instructions = await harness.open()
         first = await rail.cancel(instructions.reference)
         assert first.status in {PaymentRequestStatus.CLOSED, PaymentRequestStatus.EXPIRED}
@@ -278,7 +278,7 @@ class RailContract(PurchaseContract):
     async def test_money_already_there_wins_over_cancelling(self, harness: RailHarness, world: World) -> None:
         rail = harness.rail
         if not isinstance(rail, Expiry):
-            pytest.skip("this rail cannot close a way to pay")
+            pytest.skip("this rail cannot close a payment request")
         instructions = await harness.open()
         await world.pay(instructions)
         settled = await harness.settled(instructions)

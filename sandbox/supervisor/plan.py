@@ -142,7 +142,7 @@ def _worker(environment: dict[str, str], data: Path) -> dict[str, str]:
     return {
         "LLAMASKETCH_WORKER_REGISTRATION_TOKEN": token,
         "LLAMASKETCH_WORKER_DATA_DIR": str(data),
-        "LLAMASKETCH_WORKER_NAME": "first-painter",
+        "LLAMASKETCH_WORKER_NAME": "first-worker",
         **({"LLAMASKETCH_WORKER_GATE_GRAPH": QUICK_GATE} if _is_stand_in(environment) else {}),
         **worker,
     }

@@ -51,7 +51,7 @@ class Wallet:
     async def _send(self, setting: str, message: Mapping[str, str]) -> dict[str, str]:
         base = self._environ.get(setting)
         if not base:
-            raise CannotPay("This way to pay is not served by a sandbox here.")
+            raise CannotPay("Payment requests of this kind are not served by a sandbox here.")
         try:
             response = await self._http.post(f"{base.rstrip('/')}/sandbox/pay", json=message, timeout=20)
         except httpx.HTTPError as error:

@@ -34,7 +34,7 @@ async def test_a_difference_is_compared_shown_and_closed(arrive: Arrive, screen:
     row = page.locator(".op-row", has_text=strange)
 
     async def shown() -> None:
-        await page.get_by_role("button", name="Standing").click()
+        await page.get_by_role("button", name="Open", exact=True).click()
         await expect(row).to_contain_text("missing in our books", timeout=1_000)
 
     for attempt in range(30):

@@ -1,4 +1,4 @@
-"""What the pages say of who is here: of a person's sessions, and of painters that cannot paint."""
+"""What the pages say of who is here: of a person's sessions, and of workers that cannot paint."""
 
 from __future__ import annotations
 

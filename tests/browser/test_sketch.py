@@ -305,7 +305,7 @@ async def test_what_fails_is_not_charged_and_links_to_its_release(visitor: Visit
     await paint(visitor)
     ending = visitor.page.locator(".ending")
     await expect(ending).to_contain_text("Not charged")
-    await expect(ending).to_contain_text("The painter failed")
+    await expect(ending).to_contain_text("Painting failed")
     await ending.get_by_role("link", name="See the release").click()
     await expect(visitor.page.locator(".entry")).to_have_count(2)
     await expect(visitor.page.locator(".entry").first).to_contain_text("Given back")

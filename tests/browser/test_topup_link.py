@@ -51,7 +51,7 @@ async def program(visitor: Visitor) -> Program:
 
 
 async def pick(page: Page, name: str) -> str:
-    """Choose a way to pay; the id of the top-up."""
+    """Choose a payment method; the id of the top-up."""
     await page.get_by_role("button", name=name).click()
     await page.wait_for_function("() => location.search.includes('payment=')")
     return parse_qs(urlsplit(page.url).query)["payment"][0]

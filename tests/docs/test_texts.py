@@ -98,6 +98,25 @@ def test_every_command_that_is_named_exists(document: Path) -> None:
     assert made <= targets
 
 
+def test_the_operators_page_names_every_command() -> None:
+    known: Any = typer.main.get_command(cli())
+    text = (ROOT / "docs/operators.md").read_text()
+    table = text.partition("| Command | What it does |")[2].partition("\n\n")[0].replace("\\|", "|")
+    rows = re.findall(r"`([a-z][^`]*)`", table)
+    for command, group in known.commands.items():
+        rows_of_it = " ".join(row for row in rows if row.split()[0] == command)
+        words = set(re.findall(r"[a-z][a-z-]*", rows_of_it))
+        assert command in words, f"llamasketch {command}"
+        below = set(getattr(group, "commands", {}))
+        assert below <= words, f"llamasketch {command}: {sorted(below - words)}"
+
+
+def test_the_index_names_every_document() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert {name for name in there - {"README.md"} if f"({name})" not in index} == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_route_that_is_named_exists(document: Path) -> None:
     known = {f"{method} {_plain(route.path)}" for route in ROUTES for method in route.methods}

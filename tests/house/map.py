@@ -34,6 +34,16 @@ def room_of(source: Source) -> str:
     return parts[1] if len(parts) > 2 else ENTRANCE
 
 
+def files(package: str) -> Sequence[Source]:
+    """All of its files but those that only make a folder a package."""
+    return [source for source in python(package) if not source.path.endswith("__init__.py")]
+
+
+def rooms(package: str) -> Sequence[str]:
+    """By name; the entrance is one if anything stands beside the folders."""
+    return sorted({room_of(source) for source in files(package)})
+
+
 def back_up(found: Counter[tuple[str, str]]) -> Sequence[tuple[str, str]]:
     """Pairs of rooms that import each other. An entrance is above all and below all: it is left out."""
     return sorted(
@@ -61,14 +71,12 @@ def main() -> None:
     """Print the map."""
     found = arrows()
     for package in PRODUCT:
-        files = [source for source in python(package) if not source.path.endswith("__init__.py")]
-        rooms = sorted({room_of(source) for source in files})
         pairs = found.get(package, Counter())
         circles = back_up(pairs)
         print(
-            f"{package}: {len(files)} files, {len(rooms)} rooms, {len(pairs)} arrows, {len(circles)} back up"
+            f"{package}: {len(files(package))} files, {len(rooms(package))} rooms, {len(pairs)} arrows, {len(circles)} back up"
         )
-        for room in rooms:
+        for room in rooms(package):
             leads = sorted(there for here, there in pairs if here == room)
             print(f"    {room:14} → {', '.join(leads) or 'nothing here'}")
 

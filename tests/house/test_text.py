@@ -41,6 +41,8 @@ OLD_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Words of the past that prose, scripts and styles have no other use for."""
+OLD_EVERYWHERE = re.compile(r"\bpainters?\b|\bways? to pay\b", re.IGNORECASE)
+"""What neither code nor prose nor a page says any more: a worker, a payment request."""
 OLD_NAMES_ALLOWED = {
     "sandbox/comfyui/painting/colouring.py:box": "a rectangle",
     "sandbox/elementsd/render.py:proof": "a range proof",
@@ -147,6 +149,16 @@ def test_prose_and_pages_use_no_word_of_the_past() -> None:
         for name, text in texts()
         if name.endswith((".md", ".js", ".css", ".html")) and name != "CHANGELOG.md"
         for place in lines_with(OLD_WORDS, name, text)
+    ]
+    assert not left, "say it in the words of docs/glossary.md: " + ", ".join(left)
+
+
+def test_no_text_says_worker_or_payment_request_otherwise() -> None:
+    left = [
+        place
+        for name, text in texts()
+        if name not in ("CHANGELOG.md", "tests/house/test_text.py") and "/migrations/" not in name
+        for place in lines_with(OLD_EVERYWHERE, name, text)
     ]
     assert not left, "say it in the words of docs/glossary.md: " + ", ".join(left)
 

@@ -49,7 +49,7 @@ async def a_charge(platform: Platform, does: str = WORKS, key: str | None = None
 
 
 async def charged(platform: Platform, charge: TopupView) -> TopupView:
-    await platform.payments.open_way(charge.payment_id)
+    await platform.payments.open_request(charge.payment_id)
     await platform.network.settle()
     return await platform.payments.observe(charge.payment_id)
 
@@ -69,7 +69,7 @@ async def test_a_lost_answer_is_asked_for_again_and_charges_nobody_twice(platfor
     charge = await a_charge(platform)
     platform.network.answers_to_lose = 1
     with pytest.raises(RailUnavailable):
-        await platform.payments.open_way(charge.payment_id)
+        await platform.payments.open_request(charge.payment_id)
     for _ in range(3):
         found = await charged(platform, charge)
     assert (found.credited, platform.network.saved.attempts) == (500, [charge.payment_id])
@@ -113,7 +113,7 @@ async def test_after_its_time_a_charge_whose_answer_was_lost_is_found_and_credit
     charge = await a_charge(platform)
     platform.network.answers_to_lose = 1
     with pytest.raises(RailUnavailable):
-        await platform.payments.open_way(charge.payment_id)
+        await platform.payments.open_request(charge.payment_id)
     await platform.network.settle()
     platform.clock.advance(timedelta(hours=2))
     await runner_of(platform).sweep_once()
@@ -126,7 +126,7 @@ async def test_a_method_that_is_gone_is_said_so_and_nothing_is_charged(platform:
     method = await platform.store.method_of(charge.payment_id)
     platform.network.saved.remove(str(method))
     with pytest.raises(MethodUnusable):
-        await platform.payments.open_way(charge.payment_id)
+        await platform.payments.open_request(charge.payment_id)
     await platform.payments.abandon(charge.payment_id)
     assert (await platform.payments.topup(charge.payment_id)).state is TopupState.EXPIRED
 
@@ -147,4 +147,4 @@ async def test_a_charge_that_lapsed_says_so(platform: Platform) -> None:
     charge = await a_charge(platform)
     platform.clock.advance(timedelta(hours=2))
     with pytest.raises(ChargeLapsed):
-        await platform.payments.open_way(charge.payment_id)
+        await platform.payments.open_request(charge.payment_id)

@@ -135,7 +135,7 @@ async def test_what_a_rail_could_not_open_keeps_its_place_until_it_is_given_up(
     assert (await platform.payments.cancel(topup.payment_id)).state is TopupState.EXPIRED
     assert await places(platform, account_id) == set()
     await platform.payments.observe_pending("fake")
-    await platform.payments.open_way(topup.payment_id)
+    await platform.payments.open_request(topup.payment_id)
     assert platform.network.calls.count("open") == 1, "nobody opens what was given up"
 
 

@@ -259,7 +259,7 @@ async def test_a_payment_that_its_rail_never_opened_is_closed_without_asking_it(
     platform.network.down = True
     assert (await platform.payments.cancel(topup.payment_id)).state is TopupState.EXPIRED
     platform.network.down = False
-    await platform.payments.open_way(topup.payment_id)
+    await platform.payments.open_request(topup.payment_id)
     assert (await platform.payments.topup(topup.payment_id)).state is TopupState.EXPIRED, "it stays closed"
 
 

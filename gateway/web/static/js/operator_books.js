@@ -71,7 +71,7 @@ export function Books() {
       <div class="actions-row"><button type="button" class="button" onClick=${compare}>Compare now</button></div></section>
     <section class="op-section" aria-labelledby="op-differences"><h2 id="op-differences">Differences ${now.differences.length > 0 && html`<span class="tag">${number(now.differences.length)}${now.next_before ? "+" : ""}</span>`}</h2>
       <p class="muted">Each night the books of the rails are read and compared with ours. A difference closes by itself when both agree; nothing is corrected here.</p>
-      <div class="actions-row"><button type="button" class="button" aria-pressed=${!closed.value} onClick=${() => show(false)}>Standing</button><button type="button" class="button" aria-pressed=${closed.value} onClick=${() => show(true)}>Closed</button></div>
+      <div class="actions-row"><button type="button" class="button" aria-pressed=${!closed.value} onClick=${() => show(false)}>Open</button><button type="button" class="button" aria-pressed=${closed.value} onClick=${() => show(true)}>Closed</button></div>
       ${now.differences.length === 0 ? html`<p class="muted">${closed.value ? "None was ever closed." : "Nothing differs."}</p>` : html`<ul class="op-list">${now.differences.map((one) => html`<${Row} key=${one.id} one=${one} />`)}</ul>`}
       ${now.next_before && html`<button type="button" class="button button-wide" onClick=${() => read(true)}>Show earlier differences</button>`}</section>`}`;
 }

@@ -26,7 +26,7 @@ const cursor = signal(/** @type {null | {x: number, y: number, down: boolean}} *
 effect(() => remember("prompt", prompt.value));
 effect(() => remember("style", manner.value));
 
-/** What is asked of the painter, besides the drawing. */
+/** What is asked of the worker, besides the drawing. */
 function request() {
   const words = prompt.value.trim() || DEFAULT_PROMPT;
   const suffix = STYLES.find((one) => one.id === manner.value)?.suffix;
@@ -114,7 +114,7 @@ function LiveBar() {
   /** @type {Record<string, string>} */
   const words = {
     painting: "Painting along", ready: "Ready: draw", idle: "Paused until you draw on", hidden: "Paused: tab hidden",
-    cap: "Spend limit reached", offline: "Paused: offline", refused: "Paused: the painter refused this frame",
+    cap: "Spend limit reached", offline: "Paused: offline", refused: "Paused: this frame was refused",
   };
   const on = state !== "off";
   return html`<div class="live">

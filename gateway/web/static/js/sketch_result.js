@@ -48,7 +48,7 @@ function Waiting({ now }) {
     <div class="status" role="status">
       <p class="status-title">${title}${!painting && !nobody && !unpaid && range(now.eta) && html`<span class="status-eta">, ${range(now.eta)}</span>`}</p>
       ${now.progress ? html`<progress class="bar" max="1" value=${value} aria-label="Painting"></progress>` : html`<div class="bar bar-idle" aria-hidden="true"></div>`}
-      ${unpaid ? html`<p class="hint">It is painted as soon as your wallet has sent ${now.topup ? money(now.topup.amount_due) : "the payment"}. Nothing is charged before.</p>` : html`<p class="hint">${nobody ? "Your sketch waits for a painter to come back. If none does within ten minutes, you are not charged." : now.topup ? moneyNow(now.topup) : "The credit is only held until the picture is here. Keep drawing meanwhile."}</p>`}
+      ${unpaid ? html`<p class="hint">It is painted as soon as your wallet has sent ${now.topup ? money(now.topup.amount_due) : "the payment"}. Nothing is charged before.</p>` : html`<p class="hint">${nobody ? "Your sketch waits for a machine to come back. If none does within ten minutes, you are not charged." : now.topup ? moneyNow(now.topup) : "The credit is only held until the picture is here. Keep drawing meanwhile."}</p>`}
       ${now.topup && !unpaid && endsAt(now) && now.state !== "settling" && html`<p class="hint">${isHeld(now.topup) ? "If it is not here by" : "It is painted by"} <span class="num">${timeOfDay(/** @type {number} */ (endsAt(now)))}</span>${isHeld(now.topup) ? ", your payment goes back by itself." : ", or the money stays yours."}</p>`}
       <div class="actions-row">
         ${unpaid && now.id && html`<button type="button" class="button button-primary" onClick=${() => { paying.value = true; }}>Show the invoice</button>`}
@@ -87,10 +87,10 @@ function Done({ now, onReuse }) {
 
 /** @type {Record<string, [string, string]>} */
 const ENDS = {
-  failed: ["The painter failed", "Something broke while painting. Your sketch is untouched."],
+  failed: ["Painting failed", "Something broke while painting. Your sketch is untouched."],
   blocked: ["This one was not painted", "The content check stopped it. Change the prompt or the sketch and try again."],
   cancelled: ["Cancelled", "You stopped this picture."],
-  expired: ["It took too long", "No painter was free in time."],
+  expired: ["It took too long", "No machine was free in time."],
   superseded: ["Newer strokes won", "A later version of this sketch was painted instead."],
 };
 

@@ -1,4 +1,4 @@
-// What every page knows: the account, the ways to pay, and whether there is a network.
+// What every page knows: the account, the payment methods, and whether there is a network.
 import { computed, signal } from "@preact/signals";
 import { api, newKey } from "./api.js";
 import { on, startEvents } from "./events.js";

@@ -163,7 +163,7 @@ function sentence(one) {
   }
 }
 
-/** What is missing, and the way to pay it. @param {{one: Recurring}} props */
+/** What is missing, and where it is paid. @param {{one: Recurring}} props */
 function Due({ one }) {
   const due = one.payment_due;
   if (!due) return null;

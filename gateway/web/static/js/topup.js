@@ -1,4 +1,4 @@
-// The top-up: amount, way to pay, payment, result. One component, in a modal or on its own page.
+// The top-up: amount, payment method, payment, result. One component, in a modal or on its own page.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { heldPrice, Offer } from "./alone_pay.js";
 import { api, newKey, Problem } from "./api.js";
@@ -39,7 +39,7 @@ const OWN = {
 /** @param {number} cents */
 const usd = (cents) => `$${Math.trunc(cents / 100)}.${String(cents % 100).padStart(2, "0")}`;
 
-/** Every way to pay, one per asset. @param {import("../../api.d.ts").RailsOut} offer */
+/** Every payment method, one per asset. @param {import("../../api.d.ts").RailsOut} offer */
 export function ways(offer) {
   return offer.rails.flatMap((rail) => rail.assets.map((one) => ({
     rail: rail.name, asset: one.asset, open: rail.open && one.open !== false, reason: rail.reason,

@@ -101,7 +101,7 @@ function suspense(topup) {
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 export function view(topup) {
   switch (topup.state) {
-    case "opening": return { tone: "", title: "Opening", text: "Asking for a way to pay.", pay: false, busy: true };
+    case "opening": return { tone: "", title: "Opening", text: "Opening the payment request.", pay: false, busy: true };
     case "waiting": return waiting(topup);
     case "seen": return seen(topup);
     case "underpaid": return underpaid(topup);
