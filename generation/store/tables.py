@@ -111,7 +111,7 @@ job_funding = sa.Table(
     sa.Column("method", sa.Text, nullable=False, comment="what the person chose to pay with"),
     sa.Column("state", sa.Text, nullable=False, comment="opening, waiting, held, settling or releasing"),
     sa.Column("price_credits", sa.BigInteger, nullable=False),
-    sa.Column("reference", sa.Text, comment="the payment, once its request is open"),
+    sa.Column("reference", sa.Text, comment="the payment, once its way to pay is open"),
     sa.Column("result", JSONB, comment="the verified image's facts while the payment is settled"),
     instant("due_at"),
     *retry_columns(),

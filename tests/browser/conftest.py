@@ -149,7 +149,7 @@ async def arrive(chromium: Browser, product: Product) -> AsyncIterator[Arrive]:
             asked = message.location["url"]
             expected = (*EXPECTED, *(REFUSED if "/v1/topup-link" in asked or "/v1/operator" in asked else ()))
             if message.type == "error" and not any(part in message.text for part in expected):
-                visitor.faults.append(message.text)
+                visitor.faults.append(f"{message.text} ({asked})")
 
         page.on("console", note)
         page.on("pageerror", lambda error: visitor.faults.append(str(error)))
