@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import select
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.bounds.connections import Connections
 from gateway.bounds.pace import CHUNK, CONNECTION, DISCARDED_BYTE, REFUSAL
 from gateway.bounds.turns import Lane, Turn
+from gateway.bounds.watching import Watched
 from gateway.http.codes import OWN
 from gateway.http.problems import MEDIA_TYPE, Problem
 
@@ -105,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._networks: tuple[str, ...] = ()
         self._status = 0
         """Of the answer that is under way."""
+        self._who = 0
         self._rest = b""
         """What came, and is parsed in later turns."""
         self._application_full = False
@@ -343,22 +346,35 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._whole
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        begin = partial(self._begin, cycle, app)
+        self._who = _who(cycle.scope)
+        self._ask_turn(partial(self._begin, cycle, app))
+
+    def _ask_turn(self, begin: Callable[[Turn], None]) -> None:
         if self._networks:
             known = self._status != 0 and self._status not in REFUSED
-            self._connections.turns.begin(self._networks[0], begin, known=known)
+            self._connections.turns.begin(self._networks[0], begin, known=known, who=self._who)
         else:
-            begin(Turn(Lane("", known=False), begin))
+            begin(Turn(Lane("", known=False), None, begin, ended=True))
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, turn: Turn) -> None:
         if cycle.disconnected:  # while it waited
-            self.loop.call_soon(self.end_turn, turn)
+            self.loop.call_soon(self._connections.turns.end, turn)
         else:
-            super()._start_asgi_task(cycle, partial(_watched, self, turn, app))
+            super()._start_asgi_task(cycle, Watched(app, self, self._connections.turns, turn))
 
-    def end_turn(self, turn: Turn) -> None:
-        """See `Turns.end`."""
-        self._connections.turns.end(turn)
+    async def another_turn(self) -> Turn:
+        """Wait for one, since the body is here for which the first one was given up."""
+        mine = self.loop.create_future()
+
+        def begin(turn: Turn) -> None:
+            if mine.done():  # given up
+                self.loop.call_soon(self._connections.turns.end, turn)
+            else:
+                mine.set_result(turn)
+
+        self._ask_turn(begin)
+        turn: Turn = await mine
+        return turn
 
     def answering(self, status: int) -> None:
         """An answer begins."""
@@ -448,26 +464,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread = None
 
 
-async def _watched(
-    protocol: BoundedProtocol, turn: Turn, app: ASGI3Application, scope: Scope, receive: Any, send: Any
-) -> None:
-    """The application, whose turn ends when it waits for the client, answers, or has ended."""
-
-    async def receiving() -> Any:
-        if not protocol.whole:
-            protocol.end_turn(turn)
-        return await receive()
-
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            protocol.answering(message["status"])
-        await send(message)
-        protocol.end_turn(turn)
-
-    try:
-        await app(scope, receiving, sending)
-    finally:
-        protocol.end_turn(turn)
+def _who(scope: Scope) -> int:
+    """Stands for whoever asks, by what they say who they are."""
+    headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+    return hash(headers.get(b"authorization") or headers.get(b"cookie"))
 
 
 def _answer(code: str) -> bytes:
