@@ -161,7 +161,10 @@ class Authenticator:
 
 
 def _is_plain_host(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets around what is no address
+        return False
     try:
         ipaddress.ip_address(name)
     except ValueError:

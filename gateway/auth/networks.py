@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -15,6 +16,7 @@ from generation.domain.quotas import NetworkQuota
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _UNKNOWN = ipaddress.IPv4Address(0)
+_WITH_PORT = re.compile(r"([0-9.]{7,15}):[0-9]{1,5}|\[([^\]]{2,100})\](?::[0-9]{1,5})?")
 ADDRESSES_MAX = 4_096
 """That are kept as they were read: each request asks for its own several times."""
 
@@ -48,6 +50,10 @@ class Origins:
 
 @lru_cache(maxsize=ADDRESSES_MAX)
 def _parse(text: str) -> Address:
+    """An address, as some proxies write it also with a port (203.0.113.9:4711, [2001:db8::1]:4711)."""
+    with_port = _WITH_PORT.fullmatch(text)
+    if with_port is not None:
+        text = with_port[1] or with_port[2]
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -13,13 +14,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.http.problems import Problem, log_fault, problem_of
 
 TRANSPORT_SECURITY = "max-age=31536000"
-_HOST = re.compile(rb"[A-Za-z0-9._\-\[\]:]{1,255}")
+_ONCE = frozenset(
+    {b"host", b"authorization", b"content-type", b"idempotency-key", b"last-event-id", b"origin"}
+)
+"""Headers that decide something, of which a request has one."""
+_HOST_BYTES_MAX = 255
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def names_one_host(scope: Scope) -> bool:
-    """Whether exactly one Host header is there and looks like one: two are read differently by a proxy and by us."""
-    hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
-    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+def wrong_headers(scope: Scope) -> Problem | None:
+    """Says what is wrong with a head. Of two hosts, tokens or keys a proxy may read one and we the other; and a host that
+    is no address breaks whoever reads it as one."""
+    found = Counter(name for name, _ in scope["headers"] if name in _ONCE)
+    if found[b"host"] != 1 or not _is_host(
+        next(value for name, value in scope["headers"] if name == b"host")
+    ):
+        return Problem("bad_host", "A request names its host once, in one Host header.")
+    for name, count in found.items():
+        if count > 1:
+            return Problem(
+                "malformed_request", f"There are {count} {name.decode().title()} headers: send one."
+            )
+    return None
+
+
+def _is_host(value: bytes) -> bool:
+    return len(value) <= _HOST_BYTES_MAX and _HOST.fullmatch(value) is not None
 
 
 class RequestContext:
@@ -53,9 +73,9 @@ class RequestContext:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        if not names_one_host(scope):
-            problem = Problem("bad_host", "A request names its host once, in one Host header.")
-            await problem.response()(scope, receive, with_headers)
+        wrong = wrong_headers(scope)
+        if wrong is not None:
+            await wrong.response()(scope, receive, with_headers)
             return
         try:
             await self._app(scope, receive, with_headers)

@@ -159,7 +159,8 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         problem = problem_of(error)
-        if problem.status >= 500 and problem.code not in BUSY:
+        # What was decided (a closed payment method, a full line) is no fault, and whoever asks again fills no log.
+        if problem.status >= 500 and problem.code not in BUSY and not isinstance(error, Refusal):
             log_fault(request.url.path, problem, error)
         return problem.response()
 

@@ -74,12 +74,48 @@ HOSTS = {
     "a login in it": ["Host: sketch.llamas.art@elsewhere.example"],
     "a list": ["Host: sketch.llamas.art, elsewhere.example"],
     "a path in it": ["Host: sketch.llamas.art/v1"],
+    "an open bracket": ["Host: [", "Origin: http://["],
+    "a closed bracket": ["Host: ]", "Origin: http://]"],
+    "brackets around nothing": ["Host: []", "Origin: http://[]"],
+    "brackets around a name": ["Host: [v1.a]", "Origin: http://[v1.a]"],
+    "two brackets": ["Host: [::1]]", "Origin: http://[::1]]"],
+    "a port alone": ["Host: :80"],
+    "two ports": ["Host: sketch.llamas.art:80:80"],
+    "a port in words": ["Host: sketch.llamas.art:http"],
+    "a port that is none": ["Host: sketch.llamas.art:999999"],
+    "a name without end": ["Host: " + "a" * 256],
 }
 
 
 @pytest.mark.parametrize("hosts", HOSTS.values(), ids=[*HOSTS])
 async def test_a_request_names_one_host(gateway: Gateway, hosts: list[str]) -> None:
     assert await status_of(gateway, ["GET /v1/plans HTTP/1.1", *hosts, "Connection: close"]) == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Authorization", ("Bearer a", "Bearer b")),
+        ("Content-Type", ("application/json", "text/plain")),
+        ("Idempotency-Key", ("a", "b")),
+        ("idempotency-KEY", ("a", "a")),
+        ("Last-Event-ID", ("1.a", "2.b")),
+        ("Origin", ("http://127.0.0.1", "http://elsewhere.example")),
+    ],
+)
+async def test_what_decides_something_is_said_once(
+    gateway: Gateway, name: str, values: tuple[str, str]
+) -> None:
+    ask = ["POST /v1/visitors HTTP/1.1", "Host: x", "Content-Length: 0", "Connection: close"]
+    assert await status_of(gateway, [*ask, *(f"{name}: {value}" for value in values)]) == 400
+
+
+async def test_brackets_around_what_is_no_address_are_another_origin_and_no_fault_of_ours(
+    gateway: Gateway,
+) -> None:
+    ask = ["Host: [1::2::3]", "Origin: http://[1::2::3]", "Connection: close"]
+    assert await status_of(gateway, ["GET /v1/session HTTP/1.1", *ask]) == 200
+    assert await status_of(gateway, ["POST /v1/session HTTP/1.1", "Content-Length: 0", *ask]) == 403
 
 
 async def test_one_host_is_enough(gateway: Gateway) -> None:
