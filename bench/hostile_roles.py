@@ -145,7 +145,11 @@ async def _attack(name: str, target: Target, seconds: float) -> Any:
 
     async def one() -> None:
         while time.monotonic() < until:
-            found = await plan.attack(replace(target, source=plan.source))
+            try:
+                found = await plan.attack(replace(target, source=plan.source))
+            except httpx.TransportError:  # ended by the server in the middle of it
+                total.closed += 1
+                continue
             total.statuses += found.statuses
             total.closed += found.closed
             total.sent_bytes += found.sent_bytes
