@@ -1,7 +1,8 @@
 """Follows one piece of work through the source files: how often a reader of it has to change the room.
 
 A *stay* is a stretch of calls in one file, a *return* a stay in a file that was left before. Only calls
-are counted, in the order in which they happen, in whatever thread; coming back from a call is no stay.
+are counted, in the order in which they happen, each thread for itself: how two threads take turns is chance.
+Coming back from a call is no stay.
 A function of up to three lines is known by its name: nobody opens its file to read on.
 """
 
@@ -30,6 +31,8 @@ class Walk:
     package: str
     stays: list[str] = field(default_factory=list)
     seen: set[CodeType] = field(default_factory=set)
+    last: dict[int, str] = field(default_factory=dict)
+    """Where each thread is."""
 
     @property
     def files(self) -> int:
@@ -48,6 +51,7 @@ class Walk:
         """The work starts here: forget what was needed to prepare it."""
         self.stays.clear()
         self.seen.clear()
+        self.last.clear()
 
     def call(self, frame: FrameType, event: str, _: Any) -> None:
         """A function is entered; what is entered a second time was read before."""
@@ -60,8 +64,11 @@ class Walk:
         name = code.co_filename.removeprefix(f"{ROOT}/")
         if not name.startswith(f"{self.package}/") or name.endswith(PASSIVE):
             return
-        if not self.stays or self.stays[-1] != name:
-            self.stays.append(name)
+        thread = threading.get_ident()
+        if self.last.get(thread) != name:
+            self.last[thread] = name
+            if not self.stays or self.stays[-1] != name:
+                self.stays.append(name)
 
 
 @contextmanager
