@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.identifiers import AccountId
-from ledger.log.tables import merged_accounts
+from ledger.log.tables import account_merges, merged_accounts
 
 ACCOUNTS_MAX = 1_000
 """How many accounts are followed for one question, the nearest first."""
@@ -32,6 +32,16 @@ def _all_of() -> sa.Select[Any]:
     return sa.select(theirs.c.account_id).limit(ACCOUNTS_MAX)
 
 
+def _guests_of() -> sa.Select[Any]:
+    """Of merges that are recorded, and of those that are asked for only: where one stands in both, it counts once."""
+    recorded = sa.select(merged_accounts.c.account_id, merged_accounts.c.into_account)
+    asked_for = sa.select(account_merges.c.account_id, account_merges.c.into_account)
+    merges = recorded.union_all(asked_for).subquery()
+    theirs = sa.select(_account.label("account_id")).cte("theirs", recursive=True)
+    theirs = theirs.union(sa.select(merges.c.account_id).where(merges.c.into_account == theirs.c.account_id))
+    return sa.select(theirs.c.account_id).limit(ACCOUNTS_MAX)
+
+
 def _last_of() -> sa.Select[Any]:
     later = sa.select(_account.label("account_id"), sa.literal(0).label("merges")).cte(
         "later", recursive=True
@@ -44,7 +54,7 @@ def _last_of() -> sa.Select[Any]:
     return sa.select(later.c.account_id).order_by(later.c.merges.desc()).limit(1)
 
 
-_ALL, _LAST = _all_of(), _last_of()
+_ALL, _GUESTS, _LAST = _all_of(), _guests_of(), _last_of()
 
 
 async def accounts_of(connection: AsyncConnection, account_id: str) -> Sequence[str]:
@@ -63,6 +73,15 @@ class Ownership:
         """See `accounts_of`."""
         async with self._engine.connect() as connection:
             return await accounts_of(connection, account_id)
+
+    async def guests_of(self, account_id: str) -> Sequence[str]:
+        """The guests of this account: who were merged into it, and who are to be as soon as the log answers.
+
+        For what a guest has begun and the person goes on with; what a guest owns is the person's once it is recorded.
+        """
+        async with self._engine.connect() as connection:
+            found = await connection.execute(_GUESTS, {"account_id": account_id})
+            return [str(account) for account in found.scalars() if account != account_id]
 
     async def owner_of(self, account_id: AccountId) -> AccountId:
         """Whose what this account made is now: its own, or the account's at the end of its merges."""

@@ -35,14 +35,15 @@ class SessionNames:
     secret: bytes
 
     async def use(self, account_id: AccountId, session_id: str) -> str:
-        """Our name of the account's session. One that a merged guest began goes on under it."""
+        """Our name of the account's session. One that a guest of it began goes on under it."""
         name, earlier = await self.find(account_id, session_id)
         await self.generations.sessions.bring_along(self.identifiers.command(), account_id, name, earlier)
         return name
 
     async def find(self, account_id: AccountId, session_id: str) -> tuple[str, Sequence[str]]:
-        """Our name of the account's session, and the rows where merged guests may have begun it."""
-        guests = (await self.ownership.accounts_of(account_id))[1:]
+        """Our name of the account's session, and the rows where its guests may have begun it: also those whose merge is
+        not recorded yet, since after this use there may be no other to bring a waiting frame along."""
+        guests = await self.ownership.guests_of(account_id)
         earlier = [session_key(guest, self._digest(guest, session_id)) for guest in guests]
         return self._digest(account_id, session_id), earlier
 

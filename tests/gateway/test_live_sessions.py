@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from ledger.identifiers import AccountId
 from tests.gateway.stack import Gateway, credits_of, generation_request
 
 SESSION = "/v1/generations/sessions/sketch"
@@ -65,6 +66,66 @@ async def test_at_its_limit_a_session_pauses_and_says_why(gateway: Gateway) -> N
     assert (await frame(client, 2)).status_code == 202
     uncapped = (await change(client, cap_credits=None, paused=True)).json()
     assert (uncapped["cap_credits"], uncapped["spent_credits"]) == (None, 1)
+
+
+async def asked_to_merge(
+    gateway: Gateway,
+) -> tuple[httpx.AsyncClient, httpx.AsyncClient, AccountId, AccountId]:
+    """A guest, and the person who signed in as them, in a process that died before the log had recorded it."""
+    guest, person = await gateway.visitor(), await gateway.visitor()
+    guest_id, person_id = await id_of(guest), await id_of(person)
+    await gateway.services.ledger.guests._ask_for(guest_id, person_id)
+    return guest, person, guest_id, person_id
+
+
+async def test_a_guests_last_frame_gives_way_before_the_merge_is_recorded_and_nothing_is_left_for_after_it(
+    gateway: Gateway,
+) -> None:
+    guest, person, guest_id, person_id = await asked_to_merge(gateway)
+    first = (await frame(guest, 1)).json()["id"]
+    assert (await person.get(SESSION)).json()["spent_credits"] == 1
+    second = (await frame(person, 2)).json()["id"]
+    assert await state_of(guest, first) == "superseded"
+    assert ((await credits_of(guest))["held"], (await credits_of(person))["held"]) == (0, 1)
+    await gateway.services.ledger.guests.bring_along({"account_id": guest_id, "into_account": person_id})
+    assert await state_of(person, first) == "superseded"
+    assert await state_of(person, second) == "queued"
+    third = (await frame(person, 3)).json()["id"]
+    assert [await state_of(person, job) for job in (second, third)] == ["superseded", "queued"]
+    await change(person, paused=True)
+    assert (await credits_of(person))["held"] == 0
+
+
+async def test_a_frame_that_came_after_signing_in_as_the_guests_gives_way_to_the_persons_before_a_merge_is_recorded(
+    gateway: Gateway,
+) -> None:
+    guest, person, _, _ = await asked_to_merge(gateway)
+    await frame(person, 1)
+    late = (await frame(guest, 2)).json()["id"]
+    await change(person, paused=True)
+    assert await state_of(guest, late) == "superseded"
+    assert ((await credits_of(guest))["held"], (await credits_of(person))["held"]) == (0, 0)
+
+
+async def test_a_guest_who_goes_to_somebody_else_leaves_nothing_here(gateway: Gateway) -> None:
+    guest, owner, guest_id, _ = await asked_to_merge(gateway)
+    other = await gateway.visitor()
+    await gateway.services.ledger.guests._ask_for(guest_id, await id_of(other))
+    first = (await frame(guest, 1)).json()["id"]
+    await frame(other, 2)
+    assert await state_of(guest, first) == "queued"
+    await frame(owner, 2)
+    assert await state_of(guest, first) == "superseded"
+    for client in (owner, other):
+        await change(client, paused=True)
+
+
+async def id_of(client: httpx.AsyncClient) -> AccountId:
+    return AccountId((await client.get("/v1/account")).json()["id"])
+
+
+async def state_of(client: httpx.AsyncClient, job: str) -> str:
+    return str((await client.get(f"/v1/generations/{job}")).json()["state"])
 
 
 async def test_nobody_elses_session_can_be_paused(gateway: Gateway) -> None:
