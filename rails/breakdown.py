@@ -15,7 +15,7 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tax_minor: int = 0
     """All tax in the amount."""
     tax_on_top_minor: int = 0
-    """Of the tax, what came on top of the price: it buys nothing."""
+    """What came on top of the price: it buys nothing. More than all tax, where a credit on the bill had tax within it."""
 
     @property
     def paid_minor(self) -> int:
@@ -31,7 +31,8 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether no part is negative or larger than what it is a part of."""
         return (
             0 <= self.discount_minor <= self.price_minor
-            and 0 <= self.tax_on_top_minor <= self.tax_minor <= self.paid_minor
+            and 0 <= self.tax_on_top_minor <= self.paid_minor
+            and 0 <= self.tax_minor <= self.paid_minor
         )
 
     def of(self, minor: int) -> Breakdown:

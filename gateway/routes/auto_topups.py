@@ -19,8 +19,8 @@ from processes.auto_topups.service import LIMIT_MINOR_MAX, THRESHOLD_MAX, Agreem
 router = APIRouter(route_class=BoundedRoute, prefix="/v1/auto-topup", tags=["top-ups"])
 CONSENT = (
     "I agree that LlamaSketch charges my saved card for this pack, without asking me each time, whenever I have "
-    "fewer images than this left, and never more than this limit in a calendar month (UTC). I can turn it off here "
-    "at any time."
+    "fewer images than this left, and never more than this limit in a calendar month (UTC). Tax is added to price and "
+    "limit where it is due and not within the price. I can turn it off here at any time."
 )
 """What a person agrees to. Kept with the settings, word for word."""
 

@@ -56,9 +56,12 @@ def of_invoice(invoice: Json) -> Breakdown | None:
     own = sum(amount_of(entry["amount"]) for entry in granted if entry["discount"] in invoice["discounts"])
     subtotal = amount_of(invoice["subtotal"], may_be_negative=True)
     discount = subtotal + on_top - total
+    if on_top < 0:
+        # A credit with tax on top of it beside a price with tax within: there is only less to pay.
+        subtotal, on_top = subtotal + on_top, 0
     if discount not in (whole, own):
         raise RailProtocolError("the total of an invoice is not its lines, discounts and taxes")
-    return _unless_plain(subtotal, discount, tax, on_top, total)
+    return _unless_plain(subtotal, discount, max(tax, 0), on_top, total)
 
 
 BEHAVIOR = "tax_behavior"

@@ -57,21 +57,22 @@ def bought(invoice: Invoice, plans: Plans) -> Sequence[Bought]:
     Each whole period of each plan on it is one. Parts of periods are a change of plan; with a whole period
     beside them they belong to that one's price.
     """
-    whole = [line for line in invoice.lines if _is_of(line, plans) and not line.proration]
+    # A period that costs nothing is a trial set at the provider: nothing was paid for it.
+    lines = [line for line in invoice.lines if _is_of(line, plans) and line.amount_minor > 0]
+    whole = [line for line in lines if not line.proration]
     if whole:
         latest = sorted(whole, key=lambda line: line.starts_at, reverse=True)
         credited = any(line.proration and line.amount_minor < 0 for line in invoice.lines)
         return [_period(line, credited) for line in latest if line.ends_at > line.starts_at]
-    parts = [line for line in invoice.lines if _is_of(line, plans) and line.amount_minor > 0]
-    if not parts:
+    if not lines:
         return []
-    largest = max(parts, key=lambda line: _rank(line.offer, plans))
+    largest = max(lines, key=lambda line: _rank(line.offer, plans))
     assert largest.offer is not None
     return [PlanBought(offer=largest.offer)]
 
 
 def _is_of(line: InvoiceLine, plans: Plans) -> bool:
-    return line.offer is not None and line.offer.plan in plans and line.amount_minor >= 0
+    return line.offer is not None and line.offer.plan in plans
 
 
 def _rank(offer: Offer | None, plans: Plans) -> int:
