@@ -17,6 +17,7 @@ from ledger.log.model import Envelope
 from rails.domain.comparing import OurMoney, our_money
 from rails.domain.events import PaymentOpened, PaymentSettled
 from rails.domain.invoiced import PeriodInvoiced
+from rails.domain.receipts import ReceiptStatus
 from rails.domain.topup import payment_of
 from rails.store.tables import PAYMENT_ROWS
 from rails.stripe.transport import HttpxTransport
@@ -24,6 +25,7 @@ from tests.rails.stripe.outside import KEY
 from tests.year.world import Year
 
 READ_AT_ONCE = 5_000
+_NEVER_OURS = (ReceiptStatus.SEEN, ReceiptStatus.HELD, ReceiptStatus.RELEASED, ReceiptStatus.VANISHED)
 
 
 @dataclass
@@ -38,6 +40,9 @@ class Theirs:
     paid_out: int = 0
     intents: dict[str, int] = field(default_factory=dict)
     """What each payment intent brought."""
+    tax: int = 0
+    """In all that was ever received, by sessions and invoices."""
+    discounts: int = 0
     periods: set[tuple[str, datetime]] = field(default_factory=set)
     """Our subscription and the start of each period that a paid invoice is for."""
 
@@ -60,6 +65,13 @@ async def read_stripe(year: Year) -> Theirs:
         invoices = await sdk.v1.invoices.list_async({"limit": 100, "status": "paid"})
         async for invoice in invoices.auto_paging_iter():
             found.periods |= set(_periods(invoice.to_dict()))
+            _count_bill(found, invoice.to_dict())
+        sessions = await sdk.v1.checkout.sessions.list_async({"limit": 100})
+        async for session in sessions.auto_paging_iter():
+            if session.mode == "payment" and session.payment_status == "paid":
+                assert session.total_details is not None
+                found.tax += session.total_details.amount_tax
+                found.discounts += session.total_details.amount_discount
     finally:
         await transport.close_async()
     return found
@@ -77,12 +89,22 @@ def _count(found: Theirs, entry: stripe.BalanceTransaction) -> None:
         found.taken_back -= entry.amount
 
 
+def _count_bill(found: Theirs, invoice: dict[str, Any]) -> None:
+    """Tax and discounts of what was paid; in proportion where something kept for the payer paid a part."""
+    paid, total = invoice["amount_paid"], invoice["total"]
+    if paid > 0:
+        tax = sum(entry["amount"] for entry in invoice["total_taxes"])
+        off = sum(entry["amount"] for entry in invoice["total_discount_amounts"])
+        found.tax += tax * min(paid, total) // total
+        found.discounts += off * min(paid, total) // total
+
+
 def _periods(invoice: dict[str, Any]) -> list[tuple[str, datetime]]:
     ours = invoice["parent"]["subscription_details"]["metadata"]["subscription_id"]
     return [
         (ours, datetime.fromtimestamp(line["period"]["start"], UTC))
         for line in invoice["lines"]["data"]
-        if not line["parent"]["subscription_item_details"]["proration"] and line["amount"] >= 0
+        if not line["parent"]["subscription_item_details"]["proration"] and line["amount"] > 0
     ]
 
 
@@ -99,6 +121,28 @@ async def whole_log(year: Year) -> list[Envelope]:
     while page := await year.services.base.reader.read(after=len(found), limit=READ_AT_ONCE):
         found += page
     return found
+
+
+async def our_bills(year: Year) -> tuple[int, int]:
+    """Tax and discounts in all that was ever received, by our payments."""
+    async with year.services.base.engine.connect() as connection:
+        rows = (await connection.execute(sa.select(PAYMENT_ROWS))).mappings().all()
+    receipts = [receipt for row in rows for receipt in payment_of(row).receipts.values()]
+    bills = [r.breakdown for r in receipts if r.breakdown is not None and r.status not in _NEVER_OURS]
+    credited = [receipt for receipt in receipts if receipt.rate is not None]
+    assert all(r.worth.tax_minor == (r.breakdown.tax_minor if r.breakdown else 0) for r in credited)
+    return sum(bill.tax_minor for bill in bills), sum(bill.discount_minor for bill in bills)
+
+
+def taxes_owed(log: list[Envelope]) -> int:
+    """What the journal says that is owed of tax on card payments, in cents."""
+    return -sum(
+        line.amount_minor
+        for entry in log
+        if entry.stream.startswith("acct_")
+        for line in postings(entry.event)
+        if line.account == "Liabilities:Tax:Card"
+    )
 
 
 def clearing(log: list[Envelope]) -> int:
@@ -154,6 +198,11 @@ async def agrees(year: Year, database_url: str) -> dict[str, int]:
     assert received - taken - fees - theirs.paid_out == theirs.balance
     assert {m.money_ref.removeprefix("stripe:"): m.received for m in ours} == theirs.intents
     assert clearing(log) == received - taken
+    tax, discounts = await our_bills(year)
+    assert (tax, discounts) == (theirs.tax, theirs.discounts)
+    assert tax > 0
+    assert discounts > 0
+    assert 0 < taxes_owed(log) <= tax
     granted = periods_granted(log)
     assert set(granted.values()) <= {1}, "a period was granted twice"
     assert set(granted) == theirs.periods
@@ -163,5 +212,7 @@ async def agrees(year: Year, database_url: str) -> dict[str, int]:
         "received": received,
         "taken_back": taken,
         "fees": fees,
+        "tax": tax,
+        "discounts": discounts,
         "events": len(log),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from rails.payments.refunds import RefundAsked
 from rails.recurring import Offer, SubscriptionStatus
 from rails.subscriptions.record import SubscriptionRecord
 from rails.testing.worlds import Impossible
-from tests.year.world import Year
+from tests.year.world import CODES, Year
 
 PLANS = ("starter", "pro", "unlimited")
 CARDS = ("4242", "4242", "0341", "3184")
@@ -49,6 +50,7 @@ async def subscribe(year: Year, person: Person) -> None:
     )
     outcome = year.randomness.choices(("paid", "declined", "abandoned"), (85, 8, 7))[0]
     assert record.page_reference is not None
+    await _type_a_code(year, record.page_reference)
     await year.sandbox.pay(record.page_reference, outcome)
 
 
@@ -61,10 +63,19 @@ async def buy_a_pack(year: Year, person: Person) -> None:
     known = await year.services.payments.payments.store.reference(topup.payment_id)
     if known is None or known.reference is None:
         return
+    await _type_a_code(year, known.reference)
     for outcome in year.randomness.choice(
         (("paid",), ("declined", "paid"), ("challenge", "paid"), ("abandoned",))
     ):
         await year.sandbox.pay(known.reference, outcome)
+
+
+async def _type_a_code(year: Year, page: str) -> None:
+    """Some people have a promotion code; not every one counts for what they buy."""
+    if year.randomness.random() < 0.4:
+        with suppress(Impossible):
+            code = {"code": year.randomness.choice(CODES)}
+            await year.sandbox.control(f"checkout/{page}/promotion", code)
 
 
 async def change_plan(year: Year, person: Person) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,21 +11,46 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from gateway.settings import Settings
 from gateway.wiring.services import Services
 from ledger.clock import Clock, system_clock
 from ledger.followups.sweeper import Sweeper
+from ledger.plans import PACKS, PLANS
 from processes.followups import sweeper_of_refunds, sweeper_of_subscriptions
 from rails.contract import RailContext
 from rails.stripe.plugin import build_rail
 from rails.stripe.rail import CardRail
 from rails.stripe.syncing import run_sync
+from rails.stripe.terms import CheckoutTerms, Tax
 from tests.gateway.stack import running
 from tests.rails.stripe.outside import KEY, SECRET, Sandbox
 from tests.waiting import until
 
+TERMS = CheckoutTerms(tax=Tax.EXCLUSIVE, promotion_codes=True)
+"""A year with tax on top of every price."""
+CODES = ("YEAR25", "YEAR2OFF", "YEARHALF")
+CATALOGUE = """
+[[promotions]]
+code = "YEAR25"
+label = "A quarter off, for three months"
+percent_off = 25
+months = 3
+
+[[promotions]]
+code = "YEAR2OFF"
+label = "Two dollars off"
+off_usd_minor = 200
+
+[[promotions]]
+code = "YEARHALF"
+label = "Half price for ever, for some"
+percent_off = 50
+months = 0
+redemptions_max = 40
+"""
 WAIT_SECONDS_MAX = 300.0
 """Of real time, for anything that is waited for."""
 ROUNDS_MAX = 200
@@ -65,6 +91,7 @@ class YearPlugin:
             # Beyond the eight seconds of one try: a lost answer ends by the time-out of the SDK, which asks again.
             deadline_seconds=20.0,
             retries=1,
+            terms=TERMS,
         )
 
 
@@ -119,7 +146,14 @@ async def living(settings: Settings, folder: Path, days: int, seed: int) -> Asyn
     await sandbox.start()
     try:
         await sandbox.control("clock", {"now": int(clock().timestamp())})
-        environ = {"STRIPE_SECRET_KEY": KEY, "STRIPE_API_BASE": sandbox.url}
+        catalogue = folder / "catalogue.toml"
+        catalogue.write_text(_catalogue() + CATALOGUE)
+        environ = {
+            "STRIPE_SECRET_KEY": KEY,
+            "STRIPE_API_BASE": sandbox.url,
+            "STRIPE_TAX": TERMS.tax.value,
+            "LLAMASKETCH_CATALOGUE": str(catalogue),
+        }
         await run_sync(environ, apply=True)
         async with running(settings, clock=clock, plugins=[YearPlugin(sandbox.url)]) as gateway:
             services, randomness = gateway.services, random.Random(seed)
@@ -129,6 +163,21 @@ async def living(settings: Settings, folder: Path, days: int, seed: int) -> Asyn
             yield year
     finally:
         sandbox.stop()
+
+
+def _catalogue() -> str:
+    """What is built in, as a file has it."""
+    rows = [("plans", plan) for plan in PLANS.values() if plan.price_usd_minor]
+    rows += [("packs", pack) for pack in PACKS.values()]  # type: ignore[misc]
+    lines = []
+    for kind, row in rows:
+        lines.append(f"[[{kind}]]")
+        lines += [
+            f"{name} = {json.dumps(value)}"
+            for name, value in msgspec.structs.asdict(row).items()
+            if value is not None
+        ]
+    return "\n".join(lines)
 
 
 def _sweepers(services: Services, clock: Clock, randomness: random.Random) -> tuple[Sweeper, ...]:
