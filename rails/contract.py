@@ -262,6 +262,8 @@ class Capabilities:
     way there would earn it with every refund."""
     refund_fee_least: int = 0
     """The same at least, in minor units."""
+    tax_on_top: bool = False
+    """Whether the rail adds tax to what is asked, where it is due."""
 
 
 class Rail(Protocol):

@@ -198,6 +198,7 @@ class RailOut(Shape):
     open: bool
     reason: str | None = Field(description="Why it is closed.")
     quote_seconds: int = Field(description="How long a quote stands.")
+    tax_on_top: bool = Field(description="Tax is added to what is asked, where it is due.")
 
 
 class OfferOut(Shape):

@@ -501,6 +501,7 @@ export interface RailOut {
   open: boolean;
   reason: string | null;
   quote_seconds: number;
+  tax_on_top: boolean;
 }
 
 /** Payment methods, and round amounts to offer. */

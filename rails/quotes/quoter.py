@@ -194,6 +194,7 @@ class Quoter:
             "open": reason is None,
             "reason": reason,
             "quote_seconds": capabilities.quote_seconds,
+            "tax_on_top": capabilities.tax_on_top,
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -32,7 +33,7 @@ from rails.stripe.reading import read_charged, read_intent, read_refund, read_se
 from rails.stripe.saved import CardSaved, is_charge
 from rails.stripe.saved_calls import SavedCalls
 from rails.stripe.subscriptions import is_invoice
-from rails.stripe.terms import PLAIN, CheckoutTerms
+from rails.stripe.terms import PLAIN, CheckoutTerms, Tax
 from rails.stripe.webhooks import (
     FOLLOWED,
     LISTED_TYPES,
@@ -79,6 +80,7 @@ class CardRail(CardSaved, CardBooks):
     ) -> None:
         CardSaved.__init__(self, calls, clock, terms)
         CardBooks.__init__(self, calls, clock)
+        self.capabilities = replace(CAPABILITIES, tax_on_top=terms.tax is Tax.EXCLUSIVE)
         self._rules = rules
         self._poll_seconds = poll_seconds
         self._outages = Outages()

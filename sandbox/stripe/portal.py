@@ -109,6 +109,7 @@ class PortalPages:
             invoice=invoice,
             amount=dollars(invoice["amount_due"]),
             lines=[(entry["description"], entry["amount"]) for entry in invoice["lines"]["data"]],
+            discount=sum(entry["amount"] for entry in invoice["total_discount_amounts"]),
             dollars=dollars,
         )
 

@@ -89,6 +89,7 @@ async def test_the_rail_sells_on_the_terms_that_are_set(
 ) -> None:
     rail = plugin.build({**TEST, **environ}, context(production=False))
     assert rail._terms == terms_of(environ) == terms
+    assert rail.capabilities.tax_on_top == (terms.tax is Tax.EXCLUSIVE)
     await rail.close()
 
 

@@ -70,7 +70,7 @@ async def look(shop: Shop) -> None:
 async def paid(shop: Shop) -> list[Breakdown | None]:
     """How each payment came about, oldest first."""
     topups = await shop.payments.topups_of(shop.account_id)
-    return [piece.breakdown for topup in reversed(topups) for piece in topup.received]
+    return [receipt.breakdown for topup in reversed(topups) for receipt in topup.received]
 
 
 async def booked(shop: Shop, account: str) -> int:

@@ -5,7 +5,7 @@ import { allowance, buyPack, buyPlan, catalogue, isPrepaid, loadCatalogue, mine,
 import { on, poll } from "./events.js";
 import { day, money } from "./money.js";
 import { mount } from "./shell.js";
-import { account, loadRails, loadSession, online, session, start, topupRequest } from "./store.js";
+import { account, loadRails, loadSession, online, rails, session, start, topupRequest } from "./store.js";
 import { Lengths, loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
@@ -71,6 +71,9 @@ const Packs = ({ packs }) => html`<ul>${packs.map((pack) => {
     ${pack.prices.length > 0 && html`<span class="hint num">${otherPrices(pack.prices)}</span>`}</button></li>`;
 })}</ul>`;
 
+/** What tax is added to, in the words of its button; nothing if to nothing. */
+const taxed = () => rails.value?.rails.filter((rail) => rail.tax_on_top).map((rail) => rail.label.toLowerCase()).join(" or ");
+
 function Plans() {
   useEffect(() => {
     const read = () => loadCatalogue().then(() => { failed.value = false; }, () => { failed.value = !catalogue.value; });
@@ -85,7 +88,7 @@ function Plans() {
   if (!known) return html`<div class="skeleton skeleton-tall"></div>`;
   return html`<${Lengths} length=${length.value} onPick=${(/** @type {"month" | "year"} */ one) => { length.value = one; }} />
     <ul class="plans">${known.plans.map((plan) => html`<${Plan} key=${plan.name} plan=${plan} />`)}</ul>
-    <p class="muted">What is paid ahead by card, sats or USDT ends by itself. Paid again before its end, it is longer by as much; a larger plan begins at once, and what you had stays.</p>
+    <p class="muted">What is paid ahead by card, sats or USDT ends by itself. Paid again before its end, it is longer by as much; a larger plan begins at once, and what you had stays.${taxed() && ` Where you pay by ${taxed()}, tax is added where it is due.`}</p>
     <section class="packs" aria-labelledby="packs-title"><h2 id="packs-title">Or just some images</h2>
       <p class="muted">No subscription; use them when you like.</p>
       <${Packs} packs=${known.packs.filter((pack) => pack.kind !== "pass")} /></section>

@@ -44,7 +44,7 @@ export function ways(offer) {
   return offer.rails.flatMap((rail) => rail.assets.map((one) => ({
     rail: rail.name, asset: one.asset, open: rail.open && one.open !== false, reason: rail.reason,
     label: rail.assets.length > 1 ? one.asset : rail.label,
-    hint: `${HINTS[one.asset] ?? rail.label} · from ${money({ amount_minor: one.minimum_minor, asset: one.asset })}`,
+    hint: `${HINTS[one.asset] ?? rail.label} · from ${money({ amount_minor: one.minimum_minor, asset: one.asset })}${rail.tax_on_top ? " · plus tax" : ""}`,
     icon: ICONS[one.asset] ?? "dollar",
   })));
 }

@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { forWhat, mine } from "./catalogue.js";
 import { clock, day, inDollars, money, number, timeOfDay, walletAmount } from "./money.js";
 import { forgetRecovery, recovery } from "./recovery.js";
+import { rails } from "./store.js";
 import { Refunds } from "./topup_refund.js";
 import { isRefunded, missing, payUri, settled, view } from "./topup_state.js";
 import { CopyButton, copyText, html, Icon, toast, useNow } from "./ui.js";
@@ -130,7 +131,7 @@ function Bill({ topup }) {
     return html`<dl class="pay-rows bill" aria-label="What was paid">
       <${Row} label="Price" value=${sum(price_minor)} />
       ${discount_minor > 0 && html`<${Row} label="Discount" value=${`−${sum(discount_minor)}`} />`}
-      ${tax_minor > 0 && html`<${Row} label="Net, without tax" value=${sum(net_minor)} />`}
+      ${tax_minor > 0 && html`<${Row} label="Net" value=${sum(net_minor)} />`}
       ${tax_minor > 0 && html`<${Row} label=${tax_on_top_minor > 0 ? "Tax" : "Tax, included"} value=${sum(tax_minor)} />`}
       <${Row} label="Total paid" value=${money(piece)} /></dl>`;
   })}`;
@@ -176,7 +177,7 @@ export function Pay({ topup, returned, waitingPicture, again, requote, renew, on
       ${!plain && html`<span class="pay-mark" aria-hidden="true">${shown.busy ? html`<span class="spinner"></span>` : html`<${Icon} name=${MARKS[shown.tone]} />`}</span>`}
       <div><p class="pay-title">${opening ? "Opening the card page" : shown.title}</p>
         ${plain && (topup.credits > 0 || topup.purchase) && html`<p class="muted num">${forWhat(topup)}</p>`}
-        ${(opening || shown.text) && html`<p class="pay-text">${opening ? `${money(topup.amount_due)} on the card processor's own page. You come back here afterwards.` : shown.text}</p>`}
+        ${(opening || shown.text) && html`<p class="pay-text">${opening ? `${money(topup.amount_due)}${rails.value?.rails.find((rail) => rail.name === topup.rail)?.tax_on_top ? " plus tax" : ""} on the card processor's own page. You come back here afterwards.` : shown.text}</p>`}
         ${shown.code && html`<p class="hint">Code: <span class="mono">${shown.code}</span></p>`}</div></div>
     ${["paid", "reversed", "disputed"].includes(topup.state) && html`<${Bill} topup=${topup} />`}
     ${shown.pay && uri && kind !== "redirect" && html`<${Qr} text=${uri} />`}
