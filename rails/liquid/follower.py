@@ -19,7 +19,7 @@ import structlog
 from ledger.clock import Clock
 from rails.contract import RailError, RailProtocolError, RailUnavailable
 from rails.liquid.book import ScriptBook
-from rails.liquid.chain import Block, ChainSource, Pulse
+from rails.liquid.chain import Block, ChainSource, Pulse, Unspent
 from rails.liquid.changes import Subscription
 from rails.liquid.cursor import Cursor, make
 from rails.liquid.integrity import is_transaction
@@ -144,6 +144,7 @@ class Follower:
 
     async def _poll(self) -> None:
         """Read until what was read is one state of the chain: half a reorganisation would look like a loss."""
+        missing = None
         for _ in range(_ATTEMPTS):
             pulse = await self._believed_pulse()
             if not self._blocks:
@@ -151,9 +152,11 @@ class Follower:
                 await self._begin(pulse.height)
             if pulse.tip != self.tip.hash:
                 await self._known.check_genesis(self._chain)
-                await self._advance(pulse)
+                missing = await self._advance(pulse)
             if pulse.tip == self.tip.hash and await self._read_mempool(pulse):
                 return
+        if missing is not None:
+            raise _missing(missing)
         raise RailUnavailable("the chain changes faster than it can be read")
 
     async def _believed_pulse(self) -> Pulse:
@@ -178,7 +181,8 @@ class Follower:
         self._known.expect(height, None)
         self._base = height + 1
 
-    async def _advance(self, pulse: Pulse) -> None:
+    async def _advance(self, pulse: Pulse) -> int | None:
+        """Returns the height of a block that was there and could not be had."""
         forked = False
         while await self._chain.block_hash(self.tip.height) != self.tip.hash:
             forked = True
@@ -190,8 +194,10 @@ class Follower:
         while True:
             block_hash = await self._chain.block_hash(self.tip.height + 1)
             block = None if block_hash is None else await self._chain.block(block_hash)
+            if block_hash is not None and block is None:
+                return self.tip.height + 1
             if block is None or block.previous != self.tip.hash:
-                return  # At the tip, or in the middle of a reorganisation.
+                return None  # At the tip, or in the middle of a reorganisation.
             await self._read_block(block)
             self._blocks.append(Tip(block.height, block.hash))
             self._known.expect(block.height, None)
@@ -343,16 +349,47 @@ class Follower:
 
     async def find_unspent(self, scripts: Sequence[bytes]) -> None:
         """Read every unspent output of these scripts, however old; each block once."""
-        by_height: dict[int, list[str]] = {}
+        by_height: dict[int, list[Unspent]] = {}
         async with self._scanning:  # a node scans for one caller at a time
             found = await self._chain.unspent(scripts)
         for unspent in found:
             if not self.sightings.knows(unspent.txid):
-                by_height.setdefault(unspent.height, []).append(unspent.txid)
-        for height, txids in sorted(by_height.items(), reverse=True):
+                by_height.setdefault(unspent.height, []).append(unspent)
+        for height, group in sorted(by_height.items(), reverse=True):
             block_hash = await self._chain.block_hash(height)
-            if block_hash is not None:
-                await self._read_old(block_hash, list(dict.fromkeys(txids)))
+            if block_hash is None:
+                continue
+            txids = list(dict.fromkeys(unspent.txid for unspent in group))
+            try:
+                await self._read_old(height, block_hash, txids)
+            except RailUnavailable:
+                if await self._chain.block(block_hash) is not None:
+                    raise
+                self._keep_unreadable(group, height, block_hash)
+
+    def _keep_unreadable(self, group: Sequence[Unspent], height: int, block_hash: str) -> None:
+        """Outputs of ours in a block that the node does not keep: somebody has to look what they hold."""
+        for unspent in group:
+            sighting = Sighting(
+                txid=unspent.txid,
+                vout=unspent.vout,
+                script=unspent.script,
+                content=None,
+                first_seen_at=self._clock(),
+                other=True,
+                height=height,
+                block_hash=block_hash,
+            )
+            self._log.error(
+                "liquid_output_in_a_block_that_is_missing",
+                txid=unspent.txid,
+                vout=unspent.vout,
+                height=height,
+            )
+            if self.sightings.add(sighting):
+                self._notify(sighting.script)
+                if self.is_final(sighting):
+                    self.sightings.ripen(sighting)
 
     def look_again(self) -> None:
         """Look at the whole mempool anew with the next poll: a script was added."""
@@ -363,14 +400,16 @@ class Follower:
         for past in range(max(height, 1), self._base):
             block_hash = await self._chain.block_hash(past)
             if block_hash is not None:
-                await self._read_old(block_hash, None)
+                await self._read_old(past, block_hash, None)
         self._base = min(self._base, max(height, 1))
 
-    async def _read_old(self, block_hash: str, txids: Sequence[str] | None) -> None:
+    async def _read_old(self, height: int, block_hash: str, txids: Sequence[str] | None) -> None:
         async with self._lock:
             block = await self._chain.block(block_hash)
-            if block is None or await self._chain.block_hash(block.height) != block_hash:
+            if await self._chain.block_hash(height) != block_hash:
                 return
+            if block is None:
+                raise _missing(height)
             wanted = [txid for txid in txids or block.txids if not self.sightings.knows(txid)]
             try:
                 await self._look_at_all(wanted, block_hash, block.time)
@@ -409,3 +448,7 @@ class Follower:
     def _notify(self, script: bytes) -> None:
         for subscriber in self._subscribers:
             subscriber.put(script)
+
+
+def _missing(height: int) -> RailUnavailable:
+    return RailUnavailable(f"block {height:,} cannot be read: the node may have pruned it")

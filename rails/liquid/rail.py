@@ -104,6 +104,8 @@ class LiquidRail:
         self._task: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._resuming_fails = ""
+        """Why what happened since the cursor cannot be told."""
         self._outages = Outages()
         self.capabilities = _capabilities(settings)
 
@@ -176,6 +178,8 @@ class LiquidRail:
             await self._require_young_tip()
         except RailError as error:
             return Health(ok=False, detail=str(error))
+        if self._resuming_fails:
+            return Health(ok=False, detail=self._resuming_fails)
         return Health(ok=True)
 
     async def outage(self) -> Health:
@@ -292,9 +296,11 @@ class LiquidRail:
                 if not await self._follower.resume(cursor):
                     self._log.error("liquid_cursor_of_another_chain", height=cursor.height)
             except RailError as error:
+                self._resuming_fails = str(error)
                 self._log.warning("liquid_chain_unavailable", detail=str(error))
                 await asyncio.sleep(self._settings.interval_seconds)
             else:
+                self._resuming_fails = ""
                 return
 
     # --- pieces ---

@@ -47,6 +47,8 @@ class Node:
         """Says that it is behind the network."""
         self.mempool_loading = False
         """Has not read yet what waited before a restart: it shows no waiting transaction."""
+        self.pruned_below = 0
+        """Has thrown away the data of all blocks below this height."""
         self._taken_off: list[str] = []
         if store.tip() is None:
             self._start_chain()

@@ -77,7 +77,8 @@ class Rpc:
             "verificationprogress": 1,
             "initialblockdownload": self._node.syncing,
             "size_on_disk": 0,
-            "pruned": False,
+            "pruned": self._node.pruned_below > 0,
+            **({"pruneheight": self._node.pruned_below} if self._node.pruned_below else {}),
             "current_params_root": "00" * 32,
             "current_signblock_asm": "1",
             "current_signblock_hex": "51",
@@ -114,6 +115,8 @@ class Rpc:
     def getblock(self, blockhash: Any, verbosity: Any = 1) -> Any:
         """A block: serialised (0), with transaction ids (1), or with transactions (2)."""
         header, active = self._header(hash_argument("blockhash", blockhash))
+        if header.height < self._node.pruned_below:
+            raise RpcError(RPC_MISC_ERROR, "Block not available (pruned data)")
         txids = self._store.block_txids(header.hash)
         raws = [self._raw(txid) for txid in txids]
         block = serialise_block(header, raws)
@@ -167,6 +170,8 @@ class Rpc:
                 raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NO_TX)
             return transaction_json(entry.tx) if verbose else entry.tx.raw.hex()
         header, active = self._header(hash_argument("parameter 3", blockhash), "Block hash not found")
+        if header.height < self._node.pruned_below:
+            raise RpcError(RPC_MISC_ERROR, "Block not available")
         if txid not in self._store.block_txids(header.hash):
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, _NOT_IN_BLOCK)
         raw = self._raw(txid)

@@ -237,10 +237,16 @@ class Server:
         return self._info(values)
 
     def _state(self, values: Values) -> dict[str, Any]:
-        """What a starting node says of itself: `syncing`, `mempool_loading`."""
-        self._node.syncing = bool(values.get("syncing"))
-        self._node.mempool_loading = bool(values.get("mempool_loading"))
-        return {"syncing": self._node.syncing, "mempool_loading": self._node.mempool_loading}
+        """What a starting or pruned node says of itself: `syncing`, `mempool_loading`, `pruned_below`."""
+        node = self._node
+        node.syncing = bool(values.get("syncing"))
+        node.mempool_loading = bool(values.get("mempool_loading"))
+        node.pruned_below = whole(values, "pruned_below", 0, least=0, most=10_000_000)
+        return {
+            "syncing": node.syncing,
+            "mempool_loading": node.mempool_loading,
+            "pruned_below": node.pruned_below,
+        }
 
     def _replace(self, values: Values) -> dict[str, Any]:
         return {"txid": self._wallet.replace(str(values.get("txid", "")))}

@@ -74,16 +74,15 @@ class CountingChain:
 
 
 class SlowScanChain(CountingChain):
-    """It looks for unspent outputs when it is told to."""
+    """Unspent outputs are looked for as long as a large node needs."""
 
     def __init__(self, chain: ChainSource) -> None:
         super().__init__(chain)
-        self.may_scan = asyncio.Event()
-        self.waiting = False
+        self.found = asyncio.Event()
 
     async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
-        self.waiting = True
-        await self.may_scan.wait()
+        self.calls["unspent"] += 1
+        await self.found.wait()
         return await self._chain.unspent(scripts)
 
 

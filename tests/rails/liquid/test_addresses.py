@@ -62,9 +62,9 @@ async def test_the_next_addresses_are_given_out_once_it_is_known_what_they_hold(
     till = Till(world, rail_on(chain, world, references), references)
     try:
         asking = asyncio.create_task(till.ask())
-        await eventually(lambda: chain.waiting, "the rail looks for money")
+        await eventually(lambda: chain.calls["unspent"] > 0, "the rail looks for money")
         assert not asking.done()
-        chain.may_scan.set()
+        chain.found.set()
         assert (await asking).reference != paid.reference
     finally:
         await till.rail.close()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from ledger.money import USDT, Money
 from rails.contract import RailUnavailable, ReceiptState
 from rails.liquid import cursor as cursors
-from rails.liquid.chain import Pulse, Unspent
+from rails.liquid.chain import Pulse
 from rails.liquid.judging import KnownChain
 from rails.liquid.networks import LIQUID, LIQUID_REGTEST
+from rails.liquid.rail import UNREADABLE
 from rails.testing.memory_references import MemoryReferences
 from tests.rails.liquid.outside import LiquidWorld, Till
-from tests.rails.liquid.quiet import CountingChain
+from tests.rails.liquid.quiet import CountingChain, SlowScanChain
 from tests.rails.liquid.test_sources import rail_on, source
 from tests.waiting import until
 
@@ -179,20 +180,6 @@ def test_a_chain_is_known_by_its_name_its_first_block_and_its_height():
             known.judge(pulse)
 
 
-class SlowScanChain(CountingChain):
-    """Unspent outputs are looked for as long as a large node needs."""
-
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.found = asyncio.Event()
-
-    async def unspent(self, scripts: Sequence[bytes]) -> Sequence[Unspent]:
-        self.calls["unspent"] += 1
-        await self.found.wait()
-        found: Sequence[Unspent] = await self._chain.unspent(scripts)
-        return found
-
-
 async def test_with_a_cursor_a_start_does_not_wait_for_what_was_paid_long_ago(till: Till):
     world, references = till.world, till.references
     old = [await till.ask() for _ in range(3)]
@@ -232,3 +219,35 @@ async def test_a_first_start_reads_all_that_is_unspent_before_it_answers(world: 
     assert (await started.receipt(instructions)).state is ReceiptState.SETTLED
     assert chain.calls["unspent"] == 1
     await started.rail.close()
+
+
+async def test_money_in_a_block_that_the_node_does_not_keep_is_for_somebody_to_look_at(till: Till):
+    credited, unknown = await till.ask(), await till.ask()
+    till.pay(credited)
+    till.mine(2)
+    assert (await till.receipt(credited)).amount == Money(5_00000000, USDT)
+    await till.rail.close()
+    till.pay(unknown)
+    till.mine(20)
+    till.world.node.control("state", pruned_below=till.world.node.call("getblockcount") - 14)
+    till.rail = await till.world.start(till.references)
+    receipt = await till.receipt(unknown)
+    assert (receipt.amount, receipt.state) == (Money(0, UNREADABLE), ReceiptState.SETTLED)
+    assert (await till.rail.health()).ok
+
+
+async def test_a_block_since_the_cursor_that_is_missing_closes_the_rail_and_is_named(till: Till):
+    instructions = await till.ask()
+    till.pay(instructions)
+    till.mine(2)
+    cursor = await till.notification_about(instructions, None)
+    assert cursor is not None
+    till.references.keep_cursor("liquid", cursor)
+    height = till.world.node.call("getblockcount")
+    till.mine(20)
+    till.world.node.control("state", pruned_below=height + 5)
+    await till.restart()
+    await refused(till, instructions.reference, "cannot be read: the node may have pruned it")
+    till.world.node.control("state")
+    await until(till.rail.health, lambda health: health.ok, "the rail is open again")
+    assert (await till.receipt(instructions)).state is ReceiptState.SETTLED

@@ -20,6 +20,7 @@ from rails.testing.memory_references import MemoryReferences
 from sandbox.elementsd.treasury import watch_only_descriptor
 from tests.rails.liquid.outside import LiquidWorld, Till, an_order
 from tests.rails.liquid.quiet import QuietChain
+from tests.waiting import until
 
 XPUB_DESCRIPTOR = (
     "ct(slip77(9c8e4f05c7711a98c838be228bcb84924d4570ca53f35fa1c793e58841d47023),"
@@ -134,8 +135,9 @@ async def test_what_is_not_taken_is_not_opened(till: Till, world: LiquidWorld):
 async def test_a_node_with_another_password_is_unavailable(world: LiquidWorld):
     url = world.environ["ELEMENTS_RPC_URL"].replace("sandbox:sandbox", "sandbox:wrong")
     rail = build({**world.environ, "ELEMENTS_RPC_URL": url}, production=False)
-    health = await rail.health()
-    assert (health.ok, health.detail) == (False, "elementsd refuses our credentials")
+    refused = "elementsd refuses our credentials"
+    health = await until(rail.health, lambda health: health.detail == refused, "the node has answered")
+    assert not health.ok
     await rail.close()
 
 
