@@ -212,16 +212,26 @@ class Prepaid:
                 raise Problem("too_many_challenges", limit=most)
 
     async def _tidy(self, connection: AsyncConnection, now: datetime) -> None:
-        """Close what can be paid no more, and forget what never was."""
-        await connection.execute(
-            sa.update(l402_tokens).where(_t.is_open, _t.open_until < now).values(is_open=False)
-        )
+        """Close what can be paid no more, and forget what never was. A few at a time, and none that others have in hand."""
+        late = await self._some(connection, _t.is_open, _t.open_until < now)
+        await connection.execute(sa.update(l402_tokens).where(_t.token_id.in_(late)).values(is_open=False))
         paid = sa.exists().where(
             PAYMENT_ROWS.c.payment_id == _t.payment_id, PAYMENT_ROWS.c.state.not_in(_UNPAID)
         )
-        over = sa.or_(_t.valid_until < now, sa.and_(_t.open_until < now - KEPT_UNPAID, sa.not_(paid)))
-        old = sa.select(_t.token_id).where(sa.not_(_t.is_open), over).limit(PRUNED_MAX)
-        await connection.execute(sa.delete(l402_tokens).where(_t.token_id.in_(old)))
+        old = await self._some(connection, sa.not_(_t.is_open), _t.open_until < now - KEPT_UNPAID)
+        # What was paid is looked at again when its time is over, and not each time that somebody asks.
+        lasts = sa.and_(paid, _t.valid_until >= now)
+        await connection.execute(
+            sa.update(l402_tokens).where(_t.token_id.in_(old), lasts).values(open_until=_t.valid_until)
+        )
+        await connection.execute(
+            sa.delete(l402_tokens).where(_t.token_id.in_(old), _t.open_until < now - KEPT_UNPAID)
+        )
+
+    async def _some(self, connection: AsyncConnection, *wanted: sa.ColumnElement[bool]) -> Sequence[bytes]:
+        """The oldest such rows, locked."""
+        found = sa.select(_t.token_id).where(*wanted).order_by(_t.open_until).limit(PRUNED_MAX)
+        return (await connection.execute(found.with_for_update(skip_locked=True))).scalars().all()
 
     async def _invoiced(self, row: _Row) -> TopupView:
         """The payment of a row; opened now, if it is not yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -242,3 +243,26 @@ async def test_what_is_paid_too_much_is_on_the_balance(gateway: Gateway, more: i
     assert (await asked(client, f"over-{more}", **paid)).status_code == 202
     lots = (await client.get("/v1/account", headers=paid)).json()["lots"]
     assert sum(lot["granted"] for lot in lots if lot["source"] == "payment") == 1 + more
+
+
+async def test_what_was_paid_is_kept_and_what_was_not_is_forgotten_a_day_later(gateway: Gateway) -> None:
+    client, worker = gateway.client(), await gateway.worker()
+    two = {"Accept-Payment": "L402; credits=2"}
+    paid = {"Authorization": await credential(gateway, client, "kept", **two)}
+    challenged(await asked(client, "never-paid"))
+    assert (await asked(client, "kept", None, **paid)).status_code == 202
+    await worker.paint()
+    two_days_ago = gateway.services.base.clock() - timedelta(days=2)
+    engine = gateway.services.base.engine
+    async with engine.begin() as connection:
+        before = (await connection.execute(sa.select(l402_tokens.c.token_id))).scalars().all()
+        await connection.execute(sa.update(l402_tokens).values(open_until=two_days_ago))
+    for name in ("somebody", "somebody-else", "a-third", "a-fourth"):
+        challenged(await asked(client, name))
+    async with engine.connect() as connection:
+        rows = (await connection.execute(sa.select(l402_tokens))).all()
+    kept = [row for row in rows if row.token_id in before]
+    assert kept
+    assert all(row.open_until == row.valid_until for row in kept), "they are not looked at again before"
+    assert len(kept) < len(before)
+    assert (await asked(client, "kept-on", None, **paid)).status_code == 202
