@@ -16,7 +16,7 @@ from ledger.followups.sweeper import Sweeper
 from mail.outbox import MAILS
 from processes import idle_accounts
 from processes.auto_topups.service import AutoTopups
-from processes.auto_topups.tables import AUTO_TOPUPS, STOPS
+from processes.auto_topups.tables import AUTO_TOPUPS, FORGETS, STOPS
 from processes.guest_merge import GUEST_MERGES, Guests
 from processes.idle_accounts import IDLE_ACCOUNTS, IdleAccounts
 from rails.payments import refunds as rails_refunds
@@ -40,6 +40,7 @@ KINDS = (
     RECONCILIATIONS,
     AUTO_TOPUPS,
     STOPS,
+    FORGETS,
     MAILS,
 )
 """What operators are shown, in this order."""
@@ -95,10 +96,11 @@ def sweeper_of_reconciliations(
 def sweepers_of_auto_topups(
     engine: AsyncEngine, topups: AutoTopups, clock: Clock, randomness: random.Random
 ) -> Sequence[Sweeper]:
-    """The sweepers of automatic top-ups: how each goes on, and which are to be turned off."""
+    """The sweepers of automatic top-ups: how each goes on, which are to be turned off, and which methods are to be forgotten."""
     return (
         Sweeper(AUTO_TOPUPS, topups.visit, engine=engine, clock=clock, randomness=randomness),
         Sweeper(STOPS, topups.stop, engine=engine, clock=clock, randomness=randomness),
+        Sweeper(FORGETS, topups.forget, engine=engine, clock=clock, randomness=randomness),
     )
 
 

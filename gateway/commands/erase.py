@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 import typer
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from gateway.commands import stack
-from gateway.database.tables import guests, idempotency_keys, people, sign_in_links
+from gateway.database.tables import guests, idempotency_keys, l402_tokens, people, sign_in_links
 from gateway.wiring.generation import object_store
 from generation.images.executors import ThreadExecutor
 from generation.images.object_store import LinkSigner, ObjectStore
@@ -21,7 +22,7 @@ from ledger.identifiers import JobId, is_identifier
 from ledger.log.tables import stored_events
 from ledger.ownership import accounts_of as accounts_of_merges
 from mail.tables import CHOICE_ROWS, OUTBOX_ROWS
-from processes.auto_topups.tables import AUTO_TOPUP_ROWS
+from processes.auto_topups.tables import AUTO_TOPUP_ROWS, FORGET_ROWS
 from rails.store.tables import INSTRUCTION_ROWS, PAYMENT_ROWS, SUBSCRIPTION_ROWS
 
 JOB_STARTED = "generation.job_started.v1"
@@ -95,7 +96,9 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "subscription_links": sa.update(SUBSCRIPTION_ROWS)
         .where(SUBSCRIPTION_ROWS.c.account_id == account_id)
         .values(page_url=None, pay_url=None),
+        "saved_cards": _forgetting(account_id),
         "automatic_topups": sa.delete(AUTO_TOPUP_ROWS).where(AUTO_TOPUP_ROWS.c.account_id == account_id),
+        "l402_tokens": sa.delete(l402_tokens).where(l402_tokens.c.account_id == account_id),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
         "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),
@@ -103,6 +106,15 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "idempotency_keys": sa.delete(idempotency_keys).where(idempotency_keys.c.principal == account_id),
     }
     return {name: (await connection.execute(statement)).rowcount for name, statement in statements.items()}
+
+
+def _forgetting(account_id: str) -> sa.Executable:
+    """The provider is to forget their card: whoever sweeps asks it, until it has."""
+    kept = AUTO_TOPUP_ROWS.c
+    saved = sa.select(kept.method, kept.rail, sa.func.clock_timestamp()).where(
+        kept.account_id == account_id, kept.method.is_not(None)
+    )
+    return insert(FORGET_ROWS).from_select(["method", "rail", "due_at"], saved).on_conflict_do_nothing()
 
 
 def _links_of(account_id: str) -> sa.Select[tuple[str]]:

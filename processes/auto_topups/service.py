@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-import structlog
 
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, Identifiers
@@ -47,7 +46,7 @@ from processes.auto_topups.refusals import (
     AutoTopupWasChanged,
 )
 from processes.auto_topups.store import AutoTopupStore, record_of
-from rails.contract import Rail, RailUnavailable
+from rails.contract import Rail
 from rails.domain.purchases import PackSold
 from rails.domain.topup import TopupState
 from rails.payments.service import Payments, in_time
@@ -106,7 +105,6 @@ class AutoTopups:
         self._packs = packs
         self._public_url = public_url
         self._timeout_seconds = rail_timeout_seconds
-        self._log = structlog.get_logger("processes.auto_topups")
 
     # --- what people do ------------------------------------------------------------------------
 
@@ -180,19 +178,9 @@ class AutoTopups:
         for _ in range(TRIES):
             known = await self._known(account_id)
             gone = msgspec.structs.replace(off(known, OffReason.PERSON).then, method=None, method_label="")
-            if await self._store.change(Step(gone), self._clock()):
-                if known.method is not None:
-                    await self._forget(known)
+            if await self._store.change(Step(gone), self._clock(), forgets=known.method):
                 return gone
         raise AutoTopupWasChanged
-
-    async def _forget(self, known: AutoTopup) -> None:
-        try:
-            async with in_time(self._timeout_seconds):
-                await self._rail(known.rail).forget_method(known.method or "")
-        except RailUnavailable:
-            # It stays at the provider, and nothing here knows it any more.
-            self._log.warning("saved_method_not_forgotten", account_id=known.account_id)
 
     async def _known(self, account_id: str) -> AutoTopup:
         known = await self._store.find(account_id)
@@ -249,6 +237,11 @@ class AutoTopups:
         if not await self._store.change(off(known, OffReason(row["reason"])), self._clock()):
             raise AutoTopupWasChanged
 
+    async def forget(self, row: Mapping[str, Any]) -> None:
+        """The work on one row of saved methods that nobody charges any more."""
+        async with in_time(self._timeout_seconds):
+            await self._rail(row["rail"]).forget_method(row["method"])
+
     async def look(self, account_id: str) -> AutoTopup | None:
         """How it stands once the page to save a card on was asked about: for who comes back from there."""
         known = await self._store.find(account_id)
@@ -263,9 +256,8 @@ class AutoTopups:
 
     async def _follow(self, record: AutoTopup, step: Step) -> None:
         """Write what follows; a card that another one takes the place of is forgotten."""
-        changed = await self._store.change(step, self._clock())
-        if changed and record.method is not None and step.then.method != record.method:
-            await self._forget(record)
+        replaced = record.method if step.then.method != record.method else None
+        await self._store.change(step, self._clock(), forgets=replaced)
 
     async def _next(self, record: AutoTopup) -> Step | None:
         if record.state is AutoState.CHARGING:

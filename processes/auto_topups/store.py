@@ -15,7 +15,7 @@ from ledger.followups.sweeper import SweepRules
 from mail.outbox import mail_row
 from mail.tables import OUTBOX_ROWS
 from processes.auto_topups.deciding import AutoState, AutoTopup, Step
-from processes.auto_topups.tables import AUTO_TOPUP_ROWS
+from processes.auto_topups.tables import AUTO_TOPUP_ROWS, FORGET_ROWS
 
 _A = AUTO_TOPUP_ROWS.c
 WORKED_ON = SweepRules().lease
@@ -44,8 +44,11 @@ class AutoTopupStore:
         async with self._engine.begin() as connection:
             return (await connection.execute(adding.returning(_A.account_id))).one_or_none() is not None
 
-    async def change(self, step: Step, now: datetime) -> bool:
-        """Write what follows, if nothing else was written since its row was read; else False."""
+    async def change(self, step: Step, now: datetime, *, forgets: str | None = None) -> bool:
+        """Write what follows, if nothing else was written since its row was read; else False.
+
+        `forgets` is a method that the provider is to forget by this.
+        """
         then = step.then
         following = msgspec.structs.replace(then, revision=then.revision + 1)
         changing = (
@@ -56,6 +59,9 @@ class AutoTopupStore:
         async with self._engine.begin() as connection:
             if (await connection.execute(changing)).rowcount != 1:
                 return False
+            if forgets is not None:
+                row = {"method": forgets, "rail": then.rail, "due_at": now}
+                await connection.execute(insert(FORGET_ROWS).values(**row).on_conflict_do_nothing())
             if step.letter is not None and self._sends_mail:
                 # By the change itself: the same change is written once.
                 cause = f"{then.account_id}:{following.revision}"

@@ -59,3 +59,19 @@ STOP_ROWS = sa.Table(
 
 STOPS = FollowUps(kind="auto_topup_stop", table=STOP_ROWS)
 STOP_TABLE = SideTable(STOP_ROWS)
+
+FORGET_ROWS = sa.Table(
+    "auto_topup_forgets",
+    METADATA,
+    sa.Column(
+        "method", sa.Text, primary_key=True, comment="the rail's own handle of what is charged no more"
+    ),
+    sa.Column("rail", sa.Text, nullable=False),
+    instant("due_at"),
+    *retry_columns(),
+    sa.Index("auto_topup_forgets_due", "due_at"),
+    failing_index("auto_topup_forgets"),
+)
+"""Saved methods that the provider is to forget: turned off, replaced, or of whoever was erased. Names nobody."""
+
+FORGETS = FollowUps(kind="auto_topup_forget", table=FORGET_ROWS)

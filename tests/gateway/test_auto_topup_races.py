@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.commands.erase import erase_person
 from processes.auto_topups.deciding import AutoState
 from processes.auto_topups.tables import AUTO_TOPUP_ROWS
 from projections.tables import balances
@@ -24,7 +25,7 @@ from tests.gateway.test_auto_topups import (
     turned_on,
 )
 from tests.gateway.test_mail import World, world
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 __all__ = ["world"]
 
@@ -66,7 +67,7 @@ async def gateway_saw(gateway: Gateway, account: str, method: str) -> None:
     """The page was looked at afterwards: the new card is the one, and the old one is forgotten."""
     await gateway.services.payments.auto_topups.look(account)
     assert (await row_of(gateway, account))["method"] != method
-    assert outside(gateway).method(method).method is None
+    await eventually(lambda: outside(gateway).method(method).method is None, "the old card is forgotten")
 
 
 async def test_a_charge_under_way_when_it_was_turned_off_is_waited_for_before_another_begins(
@@ -133,6 +134,24 @@ async def test_what_is_worked_on_or_has_failed_is_not_made_due_by_a_low_balance(
     await put(gateway, account, due_at=tried_again, attempts=7)
     await wake()
     assert (await row_of(gateway, account))["due_at"] == tried_again
+
+
+async def test_a_card_is_forgotten_although_its_provider_is_away_when_it_is_turned_off(world: World) -> None:
+    gateway = world.gateway
+    client, _, method = await topped_up_once(gateway, "away-then")
+    await gateway.fake.network.set_down(True)
+    assert (await client.post("/v1/auto-topup/off")).json()["state"] == "off"
+    await gateway.fake.network.set_down(False)
+    await eventually(lambda: outside(gateway).method(method).method is None, "the card is forgotten")
+
+
+async def test_the_card_of_whoever_is_erased_is_forgotten_by_its_provider(world: World) -> None:
+    gateway = world.gateway
+    _, account, method = await topped_up_once(gateway, "erased")
+    url, store = gateway.settings.sqlalchemy_url, gateway.services.generation.store
+    counts = await erase_person(url, store, account)
+    assert (counts["saved_cards"], counts["automatic_topups"]) == (1, 1)
+    await eventually(lambda: outside(gateway).method(method).method is None, "the card is forgotten")
 
 
 async def test_a_dispute_of_what_was_paid_before_signing_in_turns_it_off(world: World) -> None:

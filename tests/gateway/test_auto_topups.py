@@ -16,7 +16,7 @@ from rails.saved import AUTHENTICATION
 from rails.testing.fake_saved import DECLINES, WORKS, FakeSaved
 from tests.gateway.stack import Gateway, credits_of
 from tests.gateway.test_mail import World, world
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 __all__ = ["world"]
 AGREEMENT = {"pack": "pack_500", "threshold": 50, "limit_minor": 2_000, "consent": True}
@@ -159,7 +159,7 @@ async def test_whoever_turns_it_off_is_charged_no_more_and_the_card_is_forgotten
     client, account, method = await topped_up_once(gateway, "off")
     found = (await client.post("/v1/auto-topup/off")).json()
     assert (found["state"], found["reason"], found["card"]) == ("off", "person", None)
-    assert outside(gateway).method(method).method is None
+    await eventually(lambda: outside(gateway).method(method).method is None, "the card is forgotten")
     tried = await nothing_left(gateway, client, account)
     assert await gateway.services.payments.auto_topups.wake() == 0
     assert len(outside(gateway).attempts) == tried

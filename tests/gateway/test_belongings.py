@@ -236,7 +236,7 @@ COLUMNS: dict[str, str] = {
     "rail_payments": "a receipt, an open payment",
     "rail_subscriptions": "a plan: only people subscribe, and nobody merges a person",
     "auto_topups": "only people save cards, and nobody merges a person",
-    "auto_topup_stops": "work to be done; of accounts that have no saved card nothing",
+    "auto_topup_stops": "work to be done; it finds whoever has the credits now",
     "statement_entries": "a statement",
     "account_feed": "a place in the stream of events",
     "stream_owners": "who made a stream; the feed is asked for all accounts",
