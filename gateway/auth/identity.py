@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, is_identifier
@@ -51,6 +52,14 @@ def token_digest(token: str) -> bytes:
     return hashlib.sha256(token.rpartition(".")[0].encode()).digest()[:16]
 
 
+class Narrowed(NamedTuple):
+    """What the holder of an L402 token left of it: another one of the same balance is no wider."""
+
+    capabilities: frozenset[str]
+    until: datetime | None
+    """None: its time is that which it was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller and the account that its requests act on."""
@@ -63,6 +72,8 @@ class Principal:
     """What it came with, if that can be ended before its time."""
     token_id: bytes | None = field(default=None, compare=False)
     """Of the L402 token that it came with: it spends what was paid for it, and nothing that is free."""
+    narrowed: Narrowed | None = field(default=None, compare=False)
+    """Of the L402 token that it came with."""
     nobody: bool = False
     """A program that brought nothing but the word that it can pay: the account is nobody's yet."""
 

@@ -15,7 +15,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -91,8 +91,11 @@ class Tokens:
         self._secrets = (secret, *older)
         self._location = location.encode()
 
-    def mint(self, token: TokenId, *, valid_until: datetime) -> str:
-        """The token in base64; the same again for the same id and time."""
+    def mint(
+        self, token: TokenId, *, valid_until: datetime, capabilities: Container[str] = CAPABILITIES
+    ) -> str:
+        """The token in base64; the same again for the same id, time and capabilities."""
+        allowed = ",".join(one for one in CAPABILITIES if one in capabilities)
         identifier = token.encode()
         macaroon = Macaroon.mint(
             _root_key(self._secrets[0], identifier),
@@ -100,7 +103,7 @@ class Tokens:
             identifier=identifier,
             caveats=(
                 f"services={SERVICE}:0".encode(),
-                f"{SERVICE}_capabilities={','.join(CAPABILITIES)}".encode(),
+                f"{SERVICE}_capabilities={allowed}".encode(),
                 f"{SERVICE}_valid_until={int(valid_until.timestamp())}".encode(),
             ),
         )

@@ -19,8 +19,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.auth.authentication import unauthenticated
-from gateway.auth.identity import Credential, Principal, Role
-from gateway.auth.l402 import TOKEN_ID_BYTES, TOKEN_LIFETIME, NotOurs, TokenId, Tokens, challenge
+from gateway.auth.identity import Credential, Narrowed, Principal, Role
+from gateway.auth.l402 import (
+    CAPABILITIES,
+    TOKEN_ID_BYTES,
+    TOKEN_LIFETIME,
+    NotOurs,
+    TokenId,
+    Tokens,
+    challenge,
+)
 from gateway.database.tables import l402_tokens
 from gateway.http.problems import Problem
 from ledger.clock import Clock
@@ -53,6 +61,8 @@ class Asked(NamedTuple):
     credits: int
     networks: Sequence[str]
     """Keyed digests of where it comes from, the narrow one first."""
+    narrowed: Narrowed | None = None
+    """The token that it came with, if with one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +114,9 @@ class Prepaid:
             raise Problem("l402_not_allowed")
         owner = await self._ownership.owner_of(AccountId(row.account_id))
         ends = Credential(hashlib.sha256(grant.token_id).digest()[:16], row.opened_at, grant.valid_until)
-        return Principal(Role.VISITOR, owner, False, ends, token_id=grant.token_id)
+        shorter = int(grant.valid_until.timestamp()) < int(row.valid_until.timestamp())
+        narrowed = Narrowed(grant.capabilities, grant.valid_until if shorter else None)
+        return Principal(Role.VISITOR, owner, False, ends, token_id=grant.token_id, narrowed=narrowed)
 
     async def settle(self, token_id: bytes) -> bool:
         """Whether a token's payment is credited by now: the rail is asked, unless it is known.
@@ -143,15 +155,20 @@ class Prepaid:
             instructions = view.instructions or {}
             if view.state is TopupState.WAITING and instructions.get("payment_hash"):
                 token = TokenId(bytes.fromhex(instructions["payment_hash"]), row.token_id)
-                return challenge(
-                    self._tokens.mint(token, valid_until=row.valid_until), str(instructions["text"])
-                )
+                return challenge(self._minted(token, row, asked.narrowed), str(instructions["text"]))
             if (
                 view.state is TopupState.OPENING
             ):  # the rail is slow: the same one is given when it has answered
                 break
             await self._drop(row.token_id)
         raise Problem("rail_unavailable")
+
+    def _minted(self, token: TokenId, row: _Row, narrowed: Narrowed | None) -> str:
+        """Whoever holds a narrowed token would pay a little and hold a wide one, of a balance that others fill."""
+        capabilities, until = narrowed or (CAPABILITIES, None)
+        return self._tokens.mint(
+            token, valid_until=min(row.valid_until, until or row.valid_until), capabilities=capabilities
+        )
 
     async def _take(self, asked: Asked) -> _Row:
         """The challenge that is open, or a row for a new one."""

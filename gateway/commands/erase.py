@@ -114,7 +114,8 @@ def _forgetting(account_id: str) -> sa.Executable:
     saved = sa.select(kept.method, kept.rail, sa.func.clock_timestamp()).where(
         kept.account_id == account_id, kept.method.is_not(None)
     )
-    return insert(FORGET_ROWS).from_select(["method", "rail", "due_at"], saved).on_conflict_do_nothing()
+    forgetting = insert(FORGET_ROWS).from_select(["method", "rail", "due_at"], saved)
+    return forgetting.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def _links_of(account_id: str) -> sa.Select[tuple[str]]:

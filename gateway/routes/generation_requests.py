@@ -218,6 +218,7 @@ class Requests:
             account_id=caller.account_id,
             credits=max(missing, wanted_credits(request.headers) or 0),
             networks=self._digests(request),
+            narrowed=caller.narrowed,
         )
         try:
             headers = {"WWW-Authenticate": await self.prepaid.challenge(asked)}

@@ -240,7 +240,9 @@ async def open_topup(
         purchase=purchase,
     )
     shown = topup_shown(view)
-    code = await people.recovery_code(caller.account_id) if caller.role is Role.VISITOR else None
+    # A token may be narrowed and ended, and the code can neither: whoever has it has the whole balance for good.
+    guest = caller.role is Role.VISITOR and caller.token_id is None
+    code = await people.recovery_code(caller.account_id) if guest else None
     return shown if code is None else shown.model_copy(update={"recovery_code": code})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 from datetime import timedelta
@@ -12,10 +13,12 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from gateway.auth.macaroons import read_base64
 from gateway.auth.prepaid import OPEN_ADDRESS
 from gateway.database.tables import l402_tokens
 from ledger.money import Money
 from rails.payments.service import Payments
+from tests.auth.test_macaroons import narrowed as with_caveat
 from tests.gateway.stack import Gateway, generation_request
 from tests.waiting import until
 
@@ -266,3 +269,39 @@ async def test_what_was_paid_is_kept_and_what_was_not_is_forgotten_a_day_later(g
     assert all(row.open_until == row.valid_until for row in kept), "they are not looked at again before"
     assert len(kept) < len(before)
     assert (await asked(client, "kept-on", None, **paid)).status_code == 202
+
+
+def narrowed(paid: str, *caveats: str) -> dict[str, str]:
+    """The same credential, with what its holder added."""
+    sent, _, preimage = paid.removeprefix("L402 ").rpartition(":")
+    macaroon = read_base64(sent)
+    for caveat in caveats:
+        macaroon = with_caveat(macaroon, caveat.encode())
+    return {"Authorization": f"L402 {base64.b64encode(macaroon.encode()).decode()}:{preimage}"}
+
+
+async def test_a_token_that_was_narrowed_is_asked_to_pay_for_one_that_is_no_wider(gateway: Gateway) -> None:
+    client = gateway.client()
+    paid = await credential(gateway, client, "wide")
+    assert (await asked(client, "wide", Authorization=paid)).status_code == 202
+    ends = int(gateway.services.base.clock().timestamp()) + 3_600
+    narrow = narrowed(paid, "llamasketch_capabilities=generate", f"llamasketch_valid_until={ends}")
+    macaroon, invoice = challenged(await asked(client, "wider", None, **narrow))
+    again = {"Authorization": f"L402 {macaroon}:{await pay(gateway, invoice)}"}
+    assert (await asked(client, "wider", None, **again)).status_code == 202
+    refused = await client.get("/v1/account", headers=again)
+    assert (refused.status_code, refused.json()["code"]) == (403, "l402_not_allowed")
+    assert f"llamasketch_valid_until={ends}".encode() in read_base64(macaroon).caveats
+    wide, _ = challenged(await asked(client, "as-wide", Authorization=paid))
+    assert all(str(ends).encode() not in caveat for caveat in read_base64(wide).caveats)
+
+
+async def test_a_token_opens_top_ups_and_learns_no_recovery_code_by_that(gateway: Gateway) -> None:
+    client = gateway.client()
+    paid = await credential(gateway, client, "top-up")
+    assert (await asked(client, "top-up", Authorization=paid)).status_code == 202
+    headers = narrowed(paid, "llamasketch_capabilities=topup")
+    order = {"rail": "fake", "credits": 100, "pay_asset": "USD"}
+    opened = await client.post("/v1/topups", json=order, headers=headers)
+    assert opened.status_code == 201, opened.text
+    assert opened.json().get("recovery_code") is None
