@@ -37,6 +37,7 @@ from ledger.ownership import Ownership
 from rails.contract import RailUnavailable
 from rails.domain.topup import TopupState, TopupView
 from rails.payments.service import Payments
+from rails.quotes.quoter import CreditPrice
 from rails.store.tables import PAYMENT_ROWS
 
 OPEN_ADDRESS, OPEN_SITE = 20, 60
@@ -257,9 +258,10 @@ class Prepaid:
             with contextlib.suppress(RailUnavailable):
                 await self._payments.open_request(payment_id)
             return await self._payments.topup(payment_id)
-        price = next(
-            (one for one in self._payments.credit_prices(row.credits) if one.payer_learns_secret), None
-        )
+        price = self._price(row.credits)
+        if price is None:
+            await self._payments.ask_rails_again()
+            price = self._price(row.credits)
         try:
             if price is None:
                 raise Problem("rail_closed", "No invoice can be opened now.")
@@ -281,6 +283,11 @@ class Prepaid:
                 sa.update(l402_tokens).where(_t.token_id == row.token_id).values(**opened)
             )
         return view
+
+    def _price(self, credits_: int) -> CreditPrice | None:
+        """By the first open rail by which a payer learns a secret."""
+        prices = self._payments.credit_prices(credits_)
+        return next((price for price in prices if price.payer_learns_secret), None)
 
     async def _drop(self, token_id: bytes) -> None:
         async with self._engine.begin() as connection:

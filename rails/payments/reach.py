@@ -47,6 +47,10 @@ class Reach:
         except RailClosed as closed:
             raise RailClosed(**closed.details, others=self._open_but(rail)) from None
 
+    async def ask_again(self) -> None:
+        """Ask every rail that was away once more, before it is said that none is open."""
+        await asyncio.gather(*(self._is_open(rail) for rail in self._rails.values()))
+
     async def _is_open(self, rail: Rail) -> bool:
         """As last known, or as it says itself now. Callers at the same time share one question."""
         known = self.health.get(rail.name)

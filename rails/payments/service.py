@@ -114,6 +114,7 @@ class Payments(Sweeps):
         self._quoter = Quoter(rates=rates, clock=clock, price=price, offers=offers, limits=self.limits)
         self._reach = Reach(rails, self._quoter)
         self.health, self.doubted = self._reach.health, self._reach.doubted
+        self.ask_rails_again = self._reach.ask_again
         self._recorder = Recorder(log=log, store=store, rates=rates, ids=ids, clock=clock)
         self.refunds = RefundService(log=log, store=store, rails=rails, ids=ids, recorder=self._recorder)
         self._postponing = Postponing(store, self.health, clock, randomness or random.SystemRandom())

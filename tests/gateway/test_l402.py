@@ -17,6 +17,7 @@ from gateway.auth.macaroons import read_base64
 from gateway.auth.prepaid import OPEN_ADDRESS
 from gateway.database.tables import l402_tokens
 from ledger.money import Money
+from rails.contract import Health
 from rails.payments.service import Payments
 from tests.auth.test_macaroons import narrowed as with_caveat
 from tests.gateway.stack import Gateway, generation_request
@@ -234,6 +235,12 @@ async def test_a_rail_that_is_away_is_503_for_programs_and_plain_402_for_people(
 
     await until(rails_open, bool, "both rails are open again")
     challenged(await asked(client, "down"))
+
+
+async def test_a_program_is_asked_to_pay_although_the_rails_were_thought_away(gateway: Gateway) -> None:
+    health = payments_of(gateway).health
+    health.update({name: Health(ok=False, detail="a heartbeat was late") for name in health})
+    challenged(await asked(gateway.client(), "late"))
 
 
 @pytest.mark.parametrize("more", [100, 250])
