@@ -11,7 +11,7 @@ from rails.contract import PaymentRequestStatus
 from tests.browser import worker
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.test_plans import looks_well
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.browser
 SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
@@ -84,6 +84,26 @@ async def test_a_guest_at_the_limit_pays_for_one_picture_and_it_is_held_painted_
     await page.locator(".debit").click()
     await expect(page.locator(".image-side")).to_contain_text("You paid 10.24 sats, as agreed")
     await looks_well(visitor, "alone-5-receipt")
+
+
+async def test_an_invoice_stays_on_its_page_while_the_server_does_not_answer(visitor: Visitor) -> None:
+    missed: list[str] = []
+
+    async def nothing(route: Route) -> None:
+        missed.append(route.request.url)
+        await route.abort()
+
+    async with visitor.product.worker.silent():
+        job_id, topup = await invoiced(visitor)
+        await visitor.page.goto(f"{visitor.base}/images/{job_id}")
+        await expect(visitor.page.locator(".pay-alone .qr-code")).to_be_visible()
+        await visitor.page.route(f"**/v1/generations/{job_id}", nothing)
+        await eventually(lambda: len(missed) >= 2, "it is asked twice in vain")
+        await expect(visitor.page.locator(".pay-alone .qr-code")).to_be_visible()
+        await visitor.page.unroute(f"**/v1/generations/{job_id}", nothing)
+        await visitor.product.pay(topup)
+        await expect(visitor.page.locator(".pay-alone")).to_contain_text("Held, and in line")
+    await expect(visitor.page.locator(".polaroid img")).to_be_visible()
 
 
 async def test_reload_back_and_a_second_tab_show_the_same(visitor: Visitor) -> None:

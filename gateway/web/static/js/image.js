@@ -7,7 +7,7 @@ import { api, Problem } from "./api.js";
 import { on, poll } from "./events.js";
 import { money, plural, timeOfDay } from "./money.js";
 import { mount } from "./shell.js";
-import { loadRails, online, start } from "./store.js";
+import { latest, loadRails, online, start } from "./store.js";
 import { Entry, readStatement } from "./statement.js";
 import { html, Icon } from "./ui.js";
 
@@ -16,13 +16,18 @@ const picture = signal(/** @type {import("../../api.d.ts").GenerationStateOut | 
 const entries = signal(/** @type {import("../../api.d.ts").EntryOut[]} */ ([]));
 const problem = signal(/** @type {Problem | null} */ (null));
 
+const asking = latest(picture);
+
 async function load() {
+  const show = asking();
   try {
-    picture.value = await api("GET", `/v1/generations/${encodeURIComponent(id)}`);
+    show(await api("GET", `/v1/generations/${encodeURIComponent(id)}`));
+    problem.value = null;
     entries.value = (await readStatement({ reference: id })).entries.toReversed();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    problem.value = error;
+    // What is shown stays while the server does not answer: somebody may be about to pay.
+    if (!picture.value || error.status === 404) problem.value = error;
   }
 }
 

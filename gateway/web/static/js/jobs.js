@@ -192,11 +192,30 @@ async function resume() {
   paying.value = newest.state === "awaiting_payment";
 }
 
+// Answers come in any order: what was asked for before the newest news would show an invoice that is paid.
+let asked = 0;
+let newest = 0;
+
 /** Ask the server how the picture stands. */
 export async function read() {
   const now = job.value;
   if (!now?.id || OVER.has(now.state)) return;
-  await api("GET", `/v1/generations/${now.id}`).then(take, () => {});
+  const mine = ++asked;
+  await api("GET", `/v1/generations/${now.id}`).then((data) => {
+    if (mine <= newest) return;
+    newest = mine;
+    take(data);
+  }, () => {});
+}
+
+/** @param {import("../../api.d.ts").GenerationStateOut} data of the stream */
+function told(data) {
+  if (data.state === "completed" && !data.image_url) {
+    read();
+    return;
+  }
+  if (data.id === job.value?.id) newest = asked;
+  take(data);
 }
 
 export async function cancel() {
@@ -230,7 +249,7 @@ function progress(data) {
 }
 
 start().then(() => {
-  on("generation", (data) => (data.state === "completed" && !data.image_url ? read() : take(data)));
+  on("generation", told);
   on("progress", progress);
   on("open", () => read());
   on("topup", (data) => {
