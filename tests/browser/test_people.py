@@ -78,49 +78,6 @@ async def test_with_a_recovery_code_every_tab_is_told_of_the_account_that_it_ope
         await expect(page.locator(".balance-big")).to_have_text("519 images")
 
 
-HOLD_BACK = """() => {
-    const ask = window.fetch;
-    let first = true;
-    window.fetch = async (path, options) => {
-        const answer = await ask(path, options);
-        if (path !== "/v1/account" || !first) return answer;
-        first = false;
-        await new Promise((release) => { window.letGo = release; });
-        return answer;
-    };
-}"""
-"""The first answer about the account stays on its way until it is let go."""
-KEPT_AND_SHOWN = """() => {
-    dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
-    dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
-}"""
-"""What a browser says to a page that it kept as it was left, and shows again."""
-
-
-async def test_an_answer_that_comes_after_a_newer_one_is_not_shown(visitor: Visitor) -> None:
-    await visitor.visit("/account")
-    await expect(visitor.page.locator(".balance-big")).to_have_text("20 images")
-    await visitor.page.evaluate(HOLD_BACK)
-    await visitor.page.evaluate("() => { dispatchEvent(new Event('online')); }")
-    await visitor.page.wait_for_function("() => 'letGo' in window")
-    account = await visitor.get("/v1/account")
-    await visitor.product.gateway.spend(account["id"], 1)
-    await expect(visitor.page.locator(".balance-big")).to_have_text("19 images")
-    await visitor.page.evaluate("() => { letGo(); }")
-    await visitor.page.evaluate("() => fetch('/v1/session')")  # what was let go has been dealt with before
-    await expect(visitor.page.locator(".balance-big")).to_have_text("19 images")
-
-
-async def test_a_page_that_was_kept_and_is_shown_again_goes_on_being_told(visitor: Visitor) -> None:
-    await visitor.visit("/account")
-    await expect(visitor.page.locator(".balance-big")).to_have_text("20 images")
-    await visitor.page.evaluate(KEPT_AND_SHOWN)
-    account = await visitor.get("/v1/account")
-    for left in (19, 18):
-        await visitor.product.gateway.spend(account["id"], 1)
-        await expect(visitor.page.locator(".balance-big")).to_have_text(f"{left} images")
-
-
 @pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_when_every_worker_is_quarantined_the_page_says_that_nobody_can_paint(
     arrive: Arrive, screen: tuple[str, int]

@@ -21,15 +21,21 @@ const problem = signal("");
 const filter = signal(query.get("type") ?? "all");
 const reference = signal(query.get("reference") ?? "");
 
+/** Only what was asked for last is shown: another filter, or news, may come in between. */
+let turn = 0;
+
 /** @param {boolean} more */
 async function load(more) {
+  const mine = ++turn;
   loading.value = true;
   problem.value = "";
   try {
     const page = await readStatement({ cursor: more ? next.value : null, type: filter.value, reference: reference.value });
+    if (mine !== turn) return;
     entries.value = more ? [...(entries.value ?? []), ...page.entries] : page.entries;
     next.value = page.next;
   } catch (error) {
+    if (mine !== turn) return;
     problem.value = error instanceof Error ? error.message : "The statement cannot be read.";
     entries.value ??= [];
   }

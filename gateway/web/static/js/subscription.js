@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
 import { on } from "./events.js";
 import { day, moment, money, plural } from "./money.js";
-import { account, loadAccount, loadSession, session } from "./store.js";
+import { account, latest, loadAccount, loadSession, session } from "./store.js";
 import { html, Icon, Modal, toast } from "./ui.js";
 
 /** @typedef {import("../../api.d.ts").RecurringOut} Recurring */
@@ -27,8 +27,11 @@ const arriving = signal("");
 const WATCHED = 60_000;
 const EVERY = 1_500;
 
+const asking = latest(subscriptions);
+
 export async function loadSubscriptions() {
-  subscriptions.value = await api("GET", "/v1/subscriptions");
+  const show = asking();
+  show(await api("GET", "/v1/subscriptions"));
 }
 
 /** @param {Recurring} one */

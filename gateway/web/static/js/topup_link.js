@@ -83,7 +83,8 @@ function Page() {
   if (!token || problem?.code === "topup_link_not_valid") return html`<${Refused} code=${payment && !token ? "no_link" : "topup_link_not_valid"} />`;
   // What was opened in time may still be on its way.
   if (ended && !shown) return html`<${Refused} code="topup_link_expired" />`;
-  if (problem && !ended) return html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem.message}</span></p>
+  // What is being paid stays while the server does not answer.
+  if (problem && !ended && !link) return html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem.message}</span></p>
     <button type="button" class="button" onClick=${read}>Try again</button>`;
   if (!link && !ended) return html`<div class="skeleton skeleton-tall"></div>`;
   return html`${link && html`<${Purpose} link=${link} />`}
