@@ -36,6 +36,8 @@ class Htlc:
     amount_msat: int
     state: HtlcState
     accepted_at: datetime
+    accept_height: int
+    """The newest block when it came."""
     expiry_height: int
     """The block at which the payer can take the money back."""
 
@@ -86,6 +88,7 @@ def _htlc(message: Any) -> Htlc:
         amount_msat=_amount(message.amt_msat),
         state=HtlcState(message.state),
         accepted_at=_time(message.accept_time),
+        accept_height=int(message.accept_height),
         expiry_height=int(message.expiry_height),
     )
 

@@ -6,11 +6,17 @@ settled invoice whose HTLCs were lost (lightningnetwork/lnd#4587).
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from ledger.money import BTC, Money
 from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
 from rails.lightning.invoices import Htlc, HtlcState, Invoice, InvoiceState
+
+GIVEN_BACK_BEFORE = 18 + 6
+"""Blocks before an HTLC's expiry: the node cancels a hold 18 before, and six may come at once."""
+BLOCK_AT_LEAST = timedelta(minutes=5)
+"""Dozens of blocks do not come twice as fast as they should."""
 
 
 def observe(invoice: Invoice) -> Observation:
@@ -64,7 +70,19 @@ def _receipt(invoice: Invoice, amount_msat: int, state: ReceiptState) -> FundsRe
             default=invoice.settled_at or invoice.created_at,
         ),
         external_ref=invoice.payment_hash,
+        held_until=_held_until(invoice) if state is ReceiptState.HELD else None,
     )
+
+
+def _held_until(invoice: Invoice) -> datetime | None:
+    """Until when the node surely keeps what it holds: the part that goes back first decides, and blocks may hurry."""
+    ends = [
+        htlc.accepted_at
+        + BLOCK_AT_LEAST * max(htlc.expiry_height - htlc.accept_height - GIVEN_BACK_BEFORE, 0)
+        for htlc in _carrying(invoice)
+        if htlc.accept_height
+    ]
+    return min(ends, default=None)
 
 
 def _carrying(invoice: Invoice) -> list[Htlc]:

@@ -14,9 +14,13 @@ from rails.lightning.observing import observe
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def htlc(amount_msat: int, state: HtlcState, minutes: int = 1) -> Htlc:
+def htlc(amount_msat: int, state: HtlcState, minutes: int = 1, blocks: int = 80) -> Htlc:
     return Htlc(
-        amount_msat=amount_msat, state=state, accepted_at=AT + timedelta(minutes=minutes), expiry_height=600
+        amount_msat=amount_msat,
+        state=state,
+        accepted_at=AT + timedelta(minutes=minutes),
+        accept_height=600 - blocks,
+        expiry_height=600,
     )
 
 
@@ -65,6 +69,22 @@ def test_an_earlier_try_that_went_back_is_no_loss_and_no_date() -> None:
 def test_a_settled_invoice_with_an_unsettled_part_is_still_held() -> None:
     parts = [htlc(400, HtlcState.SETTLED), htlc(600, HtlcState.ACCEPTED)]
     assert one(invoice(InvoiceState.SETTLED, *parts, paid=1000))[0] is ReceiptState.HELD
+
+
+@pytest.mark.parametrize(
+    ("blocks", "minutes"), [((80,), 281), ((80, 40), 81), ((24,), 1), ((10,), 1), ((600,), None)]
+)
+def test_what_is_held_can_be_taken_until_the_node_gives_back_its_first_part(
+    blocks: tuple[int, ...], minutes: int | None
+) -> None:
+    parts = [htlc(500, HtlcState.ACCEPTED, blocks=each) for each in blocks]
+    (receipt,) = observe(invoice(InvoiceState.ACCEPTED, *parts, hold=True)).receipts
+    assert receipt.held_until == (None if minutes is None else AT + timedelta(minutes=minutes))
+
+
+def test_what_is_settled_has_no_such_end() -> None:
+    (receipt,) = observe(invoice(InvoiceState.SETTLED, htlc(1000, HtlcState.SETTLED), paid=1000)).receipts
+    assert receipt.held_until is None
 
 
 def test_a_settled_invoice_whose_parts_were_lost_is_no_money() -> None:
