@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,6 +13,8 @@ from gateway.configuration import SETTINGS, is_production, keys_of
 from gateway.derived_secrets import derive_secret
 from generation.domain.requests import SKETCH_GRAPH
 from rails.configuration import check
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class Settings(BaseSettings):
@@ -132,6 +135,14 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("public_url")
+    @classmethod
+    def _as_browsers_write_it(cls, value: str) -> str:
+        """It is compared with what browsers say of themselves, begins every link, and decides about TLS."""
+        parts = urlsplit(value.strip())
+        ordinary = f":{_PORTS.get(parts.scheme)}"
+        return f"{parts.scheme}://{parts.netloc.lower().removesuffix(ordinary)}{parts.path.rstrip('/')}"
 
     @model_validator(mode="before")
     @classmethod

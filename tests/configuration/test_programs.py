@@ -256,6 +256,22 @@ def test_the_settings_that_are_handed_out_empty_count_as_not_given(monkeypatch: 
     assert settings == plain
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://sketch.llamas.art/",
+        "HTTPS://Sketch.LLAMAS.art",
+        " https://sketch.llamas.art ",
+        "https://sketch.llamas.art:443",
+    ],
+)
+def test_the_address_of_the_pages_is_what_browsers_call_it_however_it_is_written(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_from({**SOUND, "LLAMASKETCH_PUBLIC_URL": written}, monkeypatch)
+    assert settings.public_url == "https://sketch.llamas.art"
+
+
 def test_the_worker_takes_the_settings_that_are_handed_out(tmp_path: Path) -> None:
     addresses = {"LLAMASKETCH_API_URL": "https://sketch.llamas.art", "COMFYUI_URL": "http://127.0.0.1:8188"}
     assert load_config({**example(), **addresses}) == load_config(addresses)
