@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from gateway.cli import command_line
+from tests.deploy.images import read_image
 from tests.house.sources import PRODUCT, ROOT, Source, python
 
 SETTING = re.compile(
@@ -69,6 +73,62 @@ def test_whoever_is_waited_for_can_say_that_it_is_healthy(compose: dict[str, Any
             assert other in services, f"{name} waits for {other}"
             if how["condition"] == "service_healthy":
                 assert "healthcheck" in services[other], f"{other} has no health check"
+
+
+def test_what_is_done_once_is_waited_for_to_its_end_and_not_started_again(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    once = {name for name, service in services.items() if service["restart"] == "no"}
+    ended = {
+        other
+        for service in services.values()
+        for other, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert once == ended
+
+
+def test_the_check_of_the_api_asks_the_port_that_its_image_serves_and_compose_publishes(
+    compose: dict[str, Any],
+) -> None:
+    api, image = compose["services"]["api"], read_image("api")
+    [published] = api["ports"]
+    served = image.program[image.program.index("--port") + 1]
+    assert published.rpartition(":")[2] == served
+    kind, program, *arguments = api["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", image.program[0])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asked = [text.replace(served, str(listening.getsockname()[1])) for text in arguments]
+        assert asked != arguments
+        command = [sys.executable, *asked]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
+def test_what_our_services_run_is_a_command_of_ours(compose: dict[str, Any]) -> None:
+    own = {name: service for name, service in compose["services"].items() if "build" in service}
+    assert {*own} == {"database", "api", "worker"}
+    for service in own.values():
+        assert (ROOT / service["build"]["dockerfile"]).exists()
+        program, *words = service.get("command", ["llamasketch", "--help"])
+        assert program == "llamasketch"
+        shown = CliRunner().invoke(command_line(), [*words, "--help"])
+        assert shown.exit_code == 0, shown.output
+
+
+def test_our_services_may_write_where_their_volumes_are(compose: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        service = compose["services"][name]
+        text = (ROOT / service["build"]["dockerfile"]).read_text()
+        user = re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1]
+        own = set(re.findall(rf"install -d -o {user} -g {user} (\S+)", text))
+        written = {
+            at for at, *more in (mount.split(":")[1:] for mount in service["volumes"]) if more != ["ro"]
+        }
+        assert written
+        assert written <= own, f"{name} may not write to {written - own}"
+        environment = service["environment"]
+        places = [environment.get("LLAMASKETCH_DATA"), environment.get("LLAMASKETCH_WORKER_DATA_DIR")]
+        assert {place for place in places if place} == written
 
 
 def test_nothing_but_loopback_is_published(compose: dict[str, Any]) -> None:
