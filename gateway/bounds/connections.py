@@ -16,6 +16,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Protocol
 
+from starlette.requests import Request
+from starlette.types import Scope
+
 from gateway.auth.networks import Origins
 from gateway.bounds.pace import Pace
 from gateway.bounds.turns import Turns
@@ -127,6 +130,11 @@ class Connections:
         """What is bounded and paced together with a peer, the narrow one first: nothing for a proxy, behind which
         everybody waits."""
         return () if self.is_proxy(host) else _networks(host)
+
+    def sender(self, scope: Scope) -> str:
+        """The address, as `networks` gives it, that a proxy has forwarded a request for; empty if it does not say."""
+        address = str(self._origins.address(Request(scope)))
+        return "" if self._origins.trusts(address) else _networks(address)[0]
 
     def admit(self, connection: Connection, host: str) -> bool:
         """Count a new connection, which waits for its client. False where there is no room for it."""

@@ -13,7 +13,7 @@ import json
 import select
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn._types import ASGI3Application, Scope
@@ -108,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._status = 0
         """Of the answer that is under way."""
         self._who = 0
+        self._sender = ""
         self._rest = b""
         """What came, and is parsed in later turns."""
         self._application_full = False
@@ -347,12 +348,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._who = _who(cycle.scope)
+        # Behind a proxy everybody's requests come by the same connections: these say nothing of who was served before.
+        self._sender = (
+            self._networks[0] if self._networks else self._connections.sender(cast("Any", cycle.scope))
+        )
         self._ask_turn(partial(self._begin, cycle, app))
 
     def _ask_turn(self, begin: Callable[[Turn], None]) -> None:
-        if self._networks:
-            known = self._status != 0 and self._status not in REFUSED
-            self._connections.turns.begin(self._networks[0], begin, known=known, who=self._who)
+        if self._sender:
+            known = not self._networks or (self._status != 0 and self._status not in REFUSED)
+            self._connections.turns.begin(self._sender, begin, known=known, who=self._who)
         else:
             begin(Turn(Lane("", known=False), None, begin, ended=True))
 

@@ -183,6 +183,37 @@ async def test_hundreds_of_requests_of_an_address_are_all_answered_and_one_elsew
     assert order.index("198.51.100.1") < 50
 
 
+async def test_behind_a_proxy_those_wait_for_each_other_whom_it_forwards_for() -> None:
+    everybody = Connections(replace(LIMITS, requests_at_once_address=2), Origins(["192.0.2.1"]), Clock())
+    turns, turn = everybody.turns, list[Turn]()
+
+    def ask(forwarded: str, token: str) -> None:
+        fields = (f"X-Forwarded-For: {forwarded}", f"Authorization: Bearer {token}")
+        opened(everybody)[0].data_received(head("POST", "/", "Content-Length: 2", *fields) + b"{}")
+
+    for address in ("203.0.113.9/32", "203.0.113.8/32"):
+        for number in range(2):
+            turns.begin(address, turn.append, known=True, who=f"other {number}")
+    for number in range(5):
+        ask("203.0.113.9:4711", f"a{number}")
+    for forwarded in ("203.0.113.8", "6.6.6.6, 203.0.113.8"):
+        ask(forwarded, "b")
+    waiting = {lane.address: len(found.turns) for lane, found in turns._lanes.items()}
+    assert waiting == {"203.0.113.9/32": 5, "203.0.113.8/32": 2}
+    for each in turn:
+        turns.end(each)
+    await eventually(lambda: not turns._lanes, "all are answered")
+
+
+async def test_a_proxy_that_does_not_say_for_whom_makes_nobody_wait() -> None:
+    everybody = Connections(replace(LIMITS, requests_at_once_address=1), Origins(["192.0.2.1"]), Clock())
+    order: list[str] = []
+    for _ in range(50):
+        opened(everybody, order=order)[0].data_received(head("POST", "/", "Content-Length: 2") + b"{}")
+    assert not everybody.turns._lanes
+    await eventually(lambda: len(order) == 50, "all are answered")
+
+
 async def test_a_request_whose_body_comes_later_gives_its_turn_up_and_waits_for_another_one() -> None:
     everybody, order = connections(requests_at_once_address=1), list[str]()
     opened(everybody, "198.51.100.1", order)[0].data_received(head("GET", "/"))
