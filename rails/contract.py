@@ -84,7 +84,7 @@ class ReceiptState(StrEnum):
     DISPUTED = "disputed"
     """Funds withdrawn while a dispute is open."""
     RETURNED = "returned"
-    """A held piece that went back to its payer; no money was ever ours."""
+    """Money that was only held went back to its payer; none was ever ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class Order:
     return_url: str
     """Where a hosted payment page should send the payer afterwards."""
     hold: bool = False
-    """Ask for a piece that is HELD until captured. Only for rails with `Holds`."""
+    """Ask for money that is HELD until captured. Only for rails with `Holds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

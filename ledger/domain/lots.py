@@ -172,7 +172,7 @@ def find(lots: tuple[Lot, ...], lot_id: str) -> Lot | None:
 
 
 def held_from(lot: Lot, portion: Slice) -> Lot:
-    """The lot after `piece` of what was left became held."""
+    """The lot after `portion` of what was left became held."""
     worth = portion.worth
     return Lot(
         lot.terms,
@@ -186,7 +186,7 @@ def held_from(lot: Lot, portion: Slice) -> Lot:
 
 
 def spent_from(lot: Lot, portion: Slice) -> Lot:
-    """The lot after a held `piece` was captured."""
+    """The lot after a held `portion` was captured."""
     return Lot(
         lot.terms,
         lot.left,
@@ -199,7 +199,7 @@ def spent_from(lot: Lot, portion: Slice) -> Lot:
 
 
 def returned_to(lot: Lot, portion: Slice) -> Lot:
-    """The lot after a held `piece` came back."""
+    """The lot after a held `portion` came back."""
     worth = portion.worth
     return Lot(
         lot.terms,
@@ -213,7 +213,7 @@ def returned_to(lot: Lot, portion: Slice) -> Lot:
 
 
 def withdrawn_held(lot: Lot, portion: Slice) -> Lot:
-    """The lot after a held `piece` left for good without being used."""
+    """The lot after a held `portion` left for good without being used."""
     return Lot(
         lot.terms,
         lot.left,
@@ -226,7 +226,7 @@ def withdrawn_held(lot: Lot, portion: Slice) -> Lot:
 
 
 def withdrawn_left(lot: Lot, portion: Slice) -> Lot:
-    """The lot after `piece` of what was left went away without being used."""
+    """The lot after `portion` of what was left went away without being used."""
     worth = portion.worth
     return Lot(
         lot.terms,
@@ -240,7 +240,7 @@ def withdrawn_left(lot: Lot, portion: Slice) -> Lot:
 
 
 def spent_left(lot: Lot, portion: Slice) -> Lot:
-    """The lot after `piece` of what was left was used at once, without a hold."""
+    """The lot after `portion` of what was left was used at once, without a hold."""
     worth = portion.worth
     return Lot(
         lot.terms,

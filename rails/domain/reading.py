@@ -25,7 +25,7 @@ from rails.domain.state import LATE_GRACE, Payment, evolve, may_expire
 
 _LOTS_PER_RECEIPT_MAX = 8
 _STEPS_MAX = 6
-"""Seen, settled, disputed, taken back further, fee, costs: no piece needs more steps at once."""
+"""Seen, settled, disputed, taken back further, fee, costs: no receipt needs more steps at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class RecordObservation:
     """What the rail said when asked at `asked_at`.
 
     `spot` has a fresh rate to USD by asset code, where there is one. `lot_ids` are fresh ids, enough
-    for every lot that may have to be granted (`lots_needed_max` of the pieces).
+    for every lot that may have to be granted (`lots_needed_max` of the receipts).
     """
 
     observation: Observation
@@ -183,7 +183,7 @@ def _settle(
     bought = credits_down(covers, rate, facts.price)
     if bought < 1:
         return events.FundsTooSmall(**arrival)
-    if in_time:  # fractions of a credit add up over the pieces of one quote
+    if in_time:  # fractions of a credit add up over the receipts of one quote
         whole = Money(payment.quoted_minor + covers.minor, covers.asset)
         bought = credits_down(whole, rate, facts.price) - payment.quoted_credits
     return events.PaymentSettled(
@@ -405,7 +405,7 @@ def _is_gone(receipt: FundsReceipt) -> bool:
 
 
 def _taken_minor(receipt: FundsReceipt) -> int:
-    """How much of a piece that was ours is no longer ours, by what the rail says now."""
+    """How much of what was ours is no longer ours, by what the rail says now."""
     match receipt.state:
         case ReceiptState.SETTLED:
             return receipt.reversed_amount.minor if receipt.reversed_amount else 0

@@ -303,7 +303,7 @@ class LiquidRail:
                 self._resuming_fails = ""
                 return
 
-    # --- pieces ---
+    # --- outputs ---
 
     def _is_worth_crediting(self, content: Content) -> bool:
         asset = self._settings.assets.get(content.asset_id)

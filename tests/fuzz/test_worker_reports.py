@@ -25,7 +25,7 @@ from tests.fuzz.hostile import bodies
 
 CAPABILITIES = {"graphs": ["sketch@1"], "gpu": "RTX 4090", "vram_mb": 24_000}
 REPORTS: dict[type[BaseModel], dict[str, Any]] = {
-    RegisterIn: {"token": "t" * 40, "name": "box", "version": "1.0", "capabilities": CAPABILITIES},
+    RegisterIn: {"token": "t" * 40, "name": "worker", "version": "1.0", "capabilities": CAPABILITIES},
     GraphsIn: {"graphs": ["sketch@1"]},
     SelfTestIn: {"passed": True, "reason": ""},
     HeartbeatIn: {"epoch": 1, "progress": {"value": 1, "max": 4}, "moved": 2, "preview": "aGk="},

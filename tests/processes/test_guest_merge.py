@@ -192,7 +192,7 @@ async def test_a_visitor_who_has_done_nothing_yet_is_moved_by_one_small_event(me
 async def test_a_process_that_dies_between_the_request_and_the_merge_loses_nothing(merging: House) -> None:
     guest, person, thief = await merging.guest(500), merging.ledger.open(), merging.ledger.open()
     await merging.guests._ask_for(guest, person)
-    assert await merging.guests.merge(guest, thief) == 0, "the first wish stands"
+    assert await merging.guests.merge(guest, thief) == 0, "what was asked first stands"
     assert await merging.sweeper.sweep() == 0
     merging.clock.advance(LEASE)
     assert await merging.sweeper.sweep() == 1

@@ -159,7 +159,7 @@ async def test_an_unknown_payment_is_not_found(platform: Platform) -> None:
 # --- holds -----------------------------------------------------------------------------------------
 
 
-async def test_a_capture_grants_and_decides_for_its_companion_in_one_transaction(
+async def test_a_capture_grants_and_decides_for_its_hook_in_one_transaction(
     platform: Platform, account_id: str
 ) -> None:
     topup = await opened(platform, account_id, wanted=1, hold=True, job_id="job_1")

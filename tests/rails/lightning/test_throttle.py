@@ -40,6 +40,6 @@ async def test_time_brings_new_turns_up_to_the_burst() -> None:
     assert await admitted(throttle, 100) == 5
 
 
-async def test_patience_lets_a_few_wait() -> None:
+async def test_as_many_as_may_wait_do() -> None:
     throttle = Throttle(per_second=1000, burst=5, wait_ms_max=3, monotonic_ns=Stopwatch())
     assert await admitted(throttle, 100) == 8

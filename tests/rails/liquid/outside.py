@@ -191,7 +191,7 @@ class LiquidWorld:
     async def pay(
         self, instructions: Instructions, amount: int | None = None, asset: Asset | None = None
     ) -> None:
-        """From the sandbox's purse."""
+        """From the sandbox's wallet."""
         body: dict[str, Any] = {"uri": instructions.uri}
         if amount is not None:
             body["amount"] = format_decimal(amount, 8)
@@ -289,7 +289,7 @@ class Till:
         self.rail = await self.world.start(self.references)
 
     def pay(self, instructions: Instructions, **body: Any) -> str:
-        """Pay from the sandbox's purse; returns the txid."""
+        """Pay from the sandbox's wallet; returns the txid."""
         return str(self.world.node.control("pay", uri=instructions.uri, **body)["txid"])
 
     def mine(self, blocks: int = 1, **body: Any) -> None:
