@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from tests.house.sources import PRODUCT, Source, python
 
 ENTRANCE = "."
 
 
+@cache
 def arrows() -> Mapping[str, Counter[tuple[str, str]]]:
     """By package: how many imports lead from one room to another."""
     modules = {_module(source): source for source in python(*PRODUCT)}
