@@ -232,6 +232,42 @@ async def test_an_outcome_that_is_unknown_stays_unknown_when_the_batch_is_divide
     assert verify(log_database, CATEGORIES).events == 1 + many
 
 
+async def test_whatever_goes_wrong_once_a_batch_is_on_its_way_its_outcome_is_unknown(
+    start: StartSequencer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is no fault of PostgreSQL's: the batch is there, and whoever was told otherwise would ask twice."""
+    sequencer = start()
+    hears = FaultyConnection.sent
+
+    def misheard(connection: FaultyConnection) -> None:
+        monkeypatch.undo()
+        hears(connection)
+        raise ValueError("the answer makes no sense")
+
+    monkeypatch.setattr(FaultyConnection, "sent", misheard)
+    with pytest.raises(OutcomeUnknown):
+        await sequencer.submit(add("k1", "purse_a", 5))
+    again = await sequencer.submit(add("k1", "purse_a", 5))
+    assert (again.result, again.replayed) == ({"coins": 5}, True)
+
+
+async def test_a_batch_that_takes_too_long_is_divided_and_goes_through_in_parts(
+    start: StartSequencer, log_database: str, monkeypatch: pytest.MonkeyPatch, coins: Coins
+) -> None:
+    sequencer = start()
+
+    def too_long(*_: object) -> None:
+        monkeypatch.undo()
+        raise psycopg.errors.QueryCanceled("canceled for a test")
+
+    monkeypatch.setattr(sequencer, "_catch_up", too_long)
+    with log_held(log_database):
+        waiting = asyncio.create_task(answers_to(sequencer, [add(f"k{n}", "purse_a", 1) for n in range(5)]))
+        await asyncio.sleep(0)
+    assert {type(answer) for answer in await waiting} == {Receipt}
+    assert await coins("purse_a") == 5
+
+
 async def test_a_turn_that_was_cut_off_is_tried_again(
     log_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,20 @@ async def test_the_same_command_again_gives_the_first_answer_and_changes_nothing
     assert (await log.reader.state("purse_a")).state == Purse(10)
 
 
+async def test_the_first_answer_is_what_the_same_command_gets_later(log: LogUnderTest) -> None:
+    """Of what JSON keeps otherwise, too: a tuple is a list at once."""
+
+    def decide(uow: UnitOfWork) -> Any:
+        uow.append("purse_a", [CoinsAdded(amount=1)])
+        return {"parts": (1, 2)}
+
+    command = Transaction(
+        key=CommandKey("k1"), actor="system:test", body=[1], streams=("purse_a",), decide=decide
+    )
+    first, again = await log.writer.submit(command), await log.writer.submit(command)
+    assert first.result == again.result == {"parts": [1, 2]}
+
+
 async def test_a_known_key_with_another_body_is_a_conflict(log: LogUnderTest) -> None:
     await log.writer.submit(add("k1", "purse_a", 5))
     with pytest.raises(IdempotencyConflict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.identifiers import CommandKey
 from ledger.log.cache import SNAPSHOT_EVERY
 from ledger.log.categories import Categories
-from ledger.log.model import Receipt, Transaction, UnitOfWork
+from ledger.log.model import Event, Receipt, Transaction, UnitOfWork
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import LogRecorder, open_datastore
 from ledger.log.sequencer import CATCH_UP_LIMIT, Sequencer
 from ledger.log.verify import verify
 from tests.log.conftest import CATEGORIES, StartSequencer, answers_to, log_held
 from tests.log.faulty import FaultyRecorder, Watch
-from tests.log.purse import PURSES, CoinsAdded, Purse, TooFewCoins, add, note, take
+from tests.log.purse import NOTES, PURSES, CoinsAdded, Purse, TooFewCoins, add, move, note, take
 
 ROOT = Path(__file__).resolve().parents[2]
 ATTEMPTS = 3
@@ -154,6 +155,23 @@ async def test_a_row_that_postgresql_refuses_fails_alone(
     assert [type(a) for a in answers].count(Receipt) == 11
     assert isinstance(answers[5], psycopg.errors.CheckViolation)
     assert await coins("purse_a") == 11
+    assert verify(log_database, CATEGORIES).ok
+
+
+async def test_a_row_that_must_be_the_only_one_of_its_kind_fails_alone(
+    start: StartSequencer, log_database: str, coins: Callable[[str], Awaitable[int]]
+) -> None:
+    """Not to be taken for a command that is known already, which shows itself in the same way."""
+    with psycopg.connect(log_database) as connection:
+        connection.execute("CREATE UNIQUE INDEX one_of_each_count ON test_notes (count)")
+    sequencer = start()
+    commands = [note(f"k{n}", f"row{n}", step=1 + n % 7, purse="purse_a") for n in range(8)]
+    with log_held(log_database):
+        waiting = asyncio.create_task(answers_to(sequencer, commands))
+        await asyncio.sleep(0)
+    answers = await waiting
+    assert [type(answer) for answer in answers] == [*[Receipt] * 7, psycopg.errors.UniqueViolation]
+    assert await coins("purse_a") == 7
     assert verify(log_database, CATEGORIES).ok
 
 
@@ -355,6 +373,42 @@ async def test_a_clock_that_runs_ahead_does_not_carry_the_log_into_the_future(
     async with AsyncConnectionPool(log_database, min_size=1, open=False) as pool:
         (entry,) = await PostgresLogReader(pool, categories).events("purse_a")
     assert entry.recorded_at < datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_a_clock_that_is_ahead_within_its_bound_is_believed(
+    log_database: str, clock: ManualClock
+) -> None:
+    clock.set(datetime.now(UTC) + timedelta(minutes=30))
+    with open_datastore(log_database) as datastore:
+        sequencer = Sequencer(LogRecorder(datastore), CATEGORIES, clock, clock_ahead_max=timedelta(hours=1))
+        sequencer.start()
+        await sequencer.submit(add("k1", "purse_a", 1))
+        sequencer.stop()
+    async with AsyncConnectionPool(log_database, min_size=1, open=False) as pool:
+        (entry,) = await PostgresLogReader(pool, CATEGORIES).events("purse_a")
+    assert entry.recorded_at == clock()
+
+
+async def test_whoever_watches_a_category_sees_each_new_event_in_its_transaction(
+    log_database: str, clock: ManualClock
+) -> None:
+    def on_event(uow: UnitOfWork, stream: str, version: int, event: Event, after: Purse) -> None:
+        row = {"id": f"{stream} {version}", "count": after.coins, "data": {"seen": type(event).__name__}}
+        uow.put(NOTES, row)
+
+    watched = Categories([replace(PURSES, on_event=on_event)])
+    with open_datastore(log_database) as datastore:
+        sequencer = Sequencer(LogRecorder(datastore), watched, clock)
+        sequencer.start()
+        await sequencer.submit(add("k1", "purse_a", 5))
+        with pytest.raises(TooFewCoins):
+            await sequencer.submit(move("k2", "purse_a", "purse_b", 9))
+        await sequencer.submit(take("k3", "purse_a", 2))
+        assert (await sequencer.submit(take("k3", "purse_a", 2))).replayed
+        sequencer.stop()
+    with psycopg.connect(log_database) as connection:
+        seen = connection.execute("SELECT id, count, data->>'seen' FROM test_notes ORDER BY id").fetchall()
+    assert seen == [("purse_a 1", 5, "CoinsAdded"), ("purse_a 2", 3, "CoinsTaken")]
 
 
 async def test_what_is_remembered_is_never_without_what_another_process_recorded_before(
