@@ -65,9 +65,37 @@ PLAN = Receipt(
     label="Unlimited",
     until=MOMENT,
 )
+TAXED = Receipt(
+    payment_id=PAYMENT,
+    amount_minor=480,
+    tax_minor=80,
+    asset="USD",
+    usd_minor=480,
+    credits=500,
+    rail="card",
+    paid_at=MOMENT,
+    label="500 images",
+    price_minor=500,
+    discount_minor=100,
+    tax_on_top_minor=80,
+)
+WITHIN = Receipt(
+    payment_id=PAYMENT,
+    amount_minor=800,
+    tax_minor=133,
+    asset="USD",
+    usd_minor=800,
+    credits=2_000,
+    rail="card",
+    paid_at=MOMENT,
+    label="Starter",
+    price_minor=800,
+)
 FAILED = PaymentFailed(subscription_id="sub_01kb7", plan_label="Pro", next_attempt_at=MOMENT)
 LETTERS: dict[str, AnyLetter] = {
     "receipt by card": CARD,
+    "receipt with a discount and tax": TAXED,
+    "receipt with tax within": WITHIN,
     "receipt by lightning": LIGHTNING,
     "receipt in tether": TETHER,
     "refund sent by card": RefundSent(

@@ -12,7 +12,7 @@ from mail.domain.amounts import money, plural
 from mail.domain.letters import AnyLetter, SignInLink, name_of
 from mail.domain.writing import TEMPLATES, Writer
 from mail.outbox import letter_of, mail_row
-from tests.mail.letters import ACCOUNT, CARD, FAILED, LETTERS, LIGHTNING, MOMENT, PLAN, TETHER
+from tests.mail.letters import ACCOUNT, CARD, FAILED, LETTERS, LIGHTNING, MOMENT, PLAN, TAXED, TETHER, WITHIN
 
 SITE = "https://sketch.llamas.art"
 CHOICES = f"{SITE}/mail/lsm1.x"
@@ -107,6 +107,20 @@ def test_a_receipt_says_what_was_paid_in_its_asset_what_it_was_worth_and_where_i
         assert worth is None or worth in written.html
     assert "$0.95" in writer.write(CARD, None).text
     assert "Tax" not in writer.write(LIGHTNING, None).html
+
+
+def test_a_receipt_shows_price_discount_net_tax_and_total(writer: Writer) -> None:
+    written = writer.write(TAXED, None)
+    for text in (written.text, written.html):
+        for amount in ("$5.00", "−$1.00", "$4.00", "$0.80", "$4.80"):
+            assert amount in text
+        assert "included" not in text
+    within = writer.write(WITHIN, None)
+    for text in (within.text, within.html):
+        for words in ("$8.00", "$6.67", "$1.33", "included"):
+            assert words in text
+        assert "Discount" not in text
+        assert "Price" not in text
 
 
 def test_a_receipt_of_a_plan_says_which_and_until_when_and_counts_no_credits_that_come_by_the_day(
