@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,10 +17,17 @@ from rails.stripe.catalogue import StripeCatalogue, wanted
 from rails.stripe.promotions import StripePromotions, coupon_id
 from rails.stripe.syncing import run_sync
 from rails.stripe.terms import CheckoutTerms, Tax
-from tests.rails.stripe.outside import KEY, CardWorld, Impossible, Sandbox
+from tests.rails.stripe.outside import KEY, CardWorld, Impossible, Inbox, Sandbox, running_sandbox
 from tests.rails.stripe.test_tax import CODES_ALONE, bought, selling
 
 NOW = system_clock()
+
+
+@pytest.fixture(scope="module")
+async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """A sandbox of this module's own: what happens here is read again by nobody who listens from the beginning."""
+    async with running_sandbox(tmp_path_factory.mktemp("stripe"), inbox) as sandbox:
+        yield sandbox
 
 
 def fresh(**more: object) -> Promotion:

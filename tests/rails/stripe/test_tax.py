@@ -17,11 +17,18 @@ from rails.stripe import breakdowns
 from rails.stripe.terms import CheckoutTerms, Tax
 from rails.testing.harness import RailHarness, only_receipt
 from rails.testing.memory_references import MemoryReferences
-from tests.rails.stripe.outside import CardWorld, Impossible
+from tests.rails.stripe.outside import CardWorld, Impossible, Inbox, Sandbox, running_sandbox
 
 ON_TOP = CheckoutTerms(tax=Tax.EXCLUSIVE, tax_code="txcd_10103001", promotion_codes=True)
 WITHIN = CheckoutTerms(tax=Tax.INCLUSIVE, promotion_codes=True)
 CODES_ALONE = CheckoutTerms(promotion_codes=True)
+
+
+@pytest.fixture(scope="module")
+async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """A sandbox of this module's own: what happens here is read again by nobody who listens from the beginning."""
+    async with running_sandbox(tmp_path_factory.mktemp("stripe"), inbox) as sandbox:
+        yield sandbox
 
 
 @asynccontextmanager
