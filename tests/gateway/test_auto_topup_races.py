@@ -115,7 +115,8 @@ async def seen_low(gateway: Gateway, account: str) -> None:
 
     async def posted() -> int:
         async with gateway.services.base.engine.connect() as connection:
-            return int((await connection.execute(query)).scalar_one())
+            found = (await connection.execute(query)).scalar_one_or_none()
+            return 50 if found is None else int(found)  # nobody has folded it yet
 
     await until(posted, lambda found: found < 50, "the balance is low")
 
