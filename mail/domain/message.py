@@ -83,7 +83,12 @@ def _address(text: str) -> Address:
         raise NotAnAddress
     try:
         address = Address(addr_spec=text)
-    except (MessageError, ValueError, IndexError) as error:
+    except (
+        MessageError,
+        ValueError,
+        IndexError,
+        AttributeError,
+    ) as error:  # the last one of `a@[`, by the parser
         raise NotAnAddress from error
     if not address.username or "." not in address.domain.strip("."):
         raise NotAnAddress
