@@ -14,6 +14,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep an idle connection: otherwise now and then one sends on what is just being closed."""
 
 
 def log_as_json() -> None:
@@ -51,7 +53,12 @@ async def serve(
     """Serve until SIGTERM or SIGINT, or until one of the background tasks ends: its error is raised."""
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            server_header=False,
         )
     )
     # uvicorn shuts down on these and then raises them again for the handler it found, which is this one; and one

@@ -333,6 +333,7 @@ def settings_for(database_url: str, redis_url: str, data: Path, **more: Any) -> 
             "network_allowance_address": 100_000,
             "recovery_attempts_per_minute": 100_000,
             "refusals_per_second": 100_000,
+            "idle_seconds": 75,  # longer than a client keeps one: it must not send on what is being closed
             **more,
         }
     )
