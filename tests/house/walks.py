@@ -1,13 +1,14 @@
 """Follows one piece of work through the source files: how often a reader of it has to change the room.
 
 A *stay* is a stretch of calls in one file, a *return* a stay in a file that was left before. Only calls
-are counted, in the order in which they happen, each thread for itself: how two threads take turns is chance.
-Coming back from a call is no stay.
+are counted, in the order in which they happen, each thread for itself: how two threads take turns is chance, and so
+is what tasks do that ran before the work began. Coming back from a call is no stay.
 A function of up to three lines is known by its name: nobody opens its file to read on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ class Walk:
     seen: set[CodeType] = field(default_factory=set)
     last: dict[int, str] = field(default_factory=dict)
     """Where each thread is."""
+    others: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Tasks that ran before the work began."""
 
     @property
     def files(self) -> int:
@@ -52,11 +55,14 @@ class Walk:
         self.stays.clear()
         self.seen.clear()
         self.last.clear()
+        self.others = asyncio.all_tasks() - {_task()}
 
     def call(self, frame: FrameType, event: str, _: Any) -> None:
         """A function is entered; what is entered a second time was read before."""
         code = frame.f_code
         if event != "call" or code in self.seen or code.co_name.startswith(("<", "__")):
+            return
+        if _task() in self.others:
             return
         self.seen.add(code)
         if len({line for _, _, line in code.co_lines() if line is not None}) <= SHORT_LINES:
@@ -69,6 +75,13 @@ class Walk:
             self.last[thread] = name
             if not self.stays or self.stays[-1] != name:
                 self.stays.append(name)
+
+
+def _task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a thread without a loop
+        return None
 
 
 @contextmanager
