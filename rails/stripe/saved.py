@@ -72,9 +72,11 @@ class CardSaved(CardSubscriptions):
 
     async def observe_method(self, method: str) -> SavedMethod:
         """The card, as its bank and its owner left it."""
+        customer, _, card = method.partition("/")
         try:
-            found = await self._saved.payment_method(method.partition("/")[2])
+            found = await self._saved.payment_method(card)
         except Refused:
+            await self._require_known(customer)
             return SavedMethod(state=SavingState.GONE)
         with understood("Stripe"):
             return read_method(found)
@@ -117,16 +119,22 @@ class CardSaved(CardSubscriptions):
                 params |= await self._taxed(order, card, metadata)
             intent: Json | None = await self._saved.create_charge(params, f"charge:{order.payment_id}")
         except Refused as refused:
-            if refused.intent is None:
+            intent = refused.intent or await self._find_charge(order, customer)
+            if intent is None:
+                await self._require_known(customer)
                 self._notes.warning("card_not_chargeable", code=refused.code)
                 raise MethodUnusable from refused
-            intent = refused.intent
         except (KeyReused, FailureReplayed):
             intent = await self._find_charge(order, customer)
         if intent is None:
             # Whether it repeats a failure or does not know itself: nothing else is charged in its place.
             raise RailUnavailable("Stripe fails to charge a card")
         return _instructions_of(intent)
+
+    async def _require_known(self, customer: str) -> None:
+        """We delete no customer: an account that has never had this one is not the account that we saved the card in."""
+        if not await self._saved.knows_customer(customer):
+            raise RailUnavailable("Stripe does not know a customer of ours: is the key another account's?")
 
     async def _taxed(self, order: Order, card: str, metadata: Json) -> Json:
         """What tax adds to a charge. Stripe computes it beforehand, by the address that was saved with the card.

@@ -17,6 +17,14 @@ class SavedCalls(BillingCalls):
         call = customers.create_async({"metadata": {"account_id": account_id}}, options)  # type: ignore[arg-type]
         return str(named(await self._ask(call, keyed=True))["id"])
 
+    async def knows_customer(self, name: str) -> bool:
+        """Whether there is, or was, such a customer. One that was deleted is still told of."""
+        try:
+            await self._ask(self._client.v1.customers.retrieve_async(name))
+        except Refused:
+            return False
+        return True
+
     async def setup_session(self, reference: str) -> Json:
         """A page to save a card on, with the card that was saved there."""
         sessions = self._client.v1.checkout.sessions

@@ -12,7 +12,7 @@ import stripe
 from ledger.identifiers import AccountId, Identifiers
 from ledger.money import USD, Money
 from rails.contract import Notification, Order, PaymentRequestStatus, RailUnavailable
-from rails.saved import SaveOrder, SavingState
+from rails.saved import MethodUnusable, SaveOrder, SavingState
 from rails.stripe.rail import CardRail
 from rails.stripe.saved import LAST_CHANCE
 from rails.testing.memory_references import MemoryReferences
@@ -126,6 +126,21 @@ async def test_a_failure_that_is_kept_under_the_key_charges_nobody_and_lapses(
         with pytest.raises(RailUnavailable):
             await rail.charge(order, method)
     assert await rail._find_charge(order, method.partition("/")[0]) is None
+
+
+async def test_with_the_key_of_another_account_no_card_is_called_gone(
+    rail: CardRail, saved_world: CardSavedWorld
+) -> None:
+    method = await saved(rail, saved_world, "works")
+    strange = f"cus_of_another_account/{method.partition('/')[2]}x"
+    with pytest.raises(RailUnavailable, match="another account"):
+        await rail.observe_method(strange)
+    with pytest.raises(RailUnavailable, match="another account"):
+        await rail.charge(an_order(saved_world, Identifiers(saved_world.clock)), strange)
+    await saved_world.remove(method)
+    assert (await rail.observe_method(method)).state is SavingState.GONE
+    with pytest.raises(MethodUnusable):
+        await rail.charge(an_order(saved_world, Identifiers(saved_world.clock)), method)
 
 
 async def test_shortly_before_its_end_no_charge_begins(rail: CardRail, saved_world: CardSavedWorld) -> None:
