@@ -46,7 +46,9 @@ _MAY: tuple[tuple[str, str, str], ...] = (
 )
 """What each capability is good for: method and path. Everything else a token may not do."""
 ENDING = ("DELETE", "/v1/l402")
-"""Ends the token itself; every token may."""
+"""Ends the token itself. Only one to which nobody has added a caveat may: whoever was handed a narrowed one must not
+take the balance from whom it came from."""
+MINTED_CAVEATS = 3
 
 
 class NotOurs(ValueError):
@@ -72,11 +74,13 @@ class Grant:
     payment_hash: bytes
     capabilities: frozenset[str]
     valid_until: datetime
+    as_minted: bool = True
+    """Whether nobody has added a caveat."""
 
     def allows(self, method: str, path: str) -> bool:
         """Whether it may be used for this request."""
         if (method, path) == ENDING:
-            return True
+            return self.as_minted
         return any(
             verb == method and capability in self.capabilities and re.fullmatch(pattern, path)
             for verb, pattern, capability in _MAY
@@ -128,7 +132,8 @@ class Tokens:
         capabilities, valid_until = _allowed(macaroon.caveats)
         if valid_until <= now:
             raise NotOurs("the token's time is over")
-        return Grant(found.token_id, found.payment_hash, capabilities, valid_until)
+        as_minted = len(macaroon.caveats) == MINTED_CAVEATS
+        return Grant(found.token_id, found.payment_hash, capabilities, valid_until, as_minted)
 
 
 def _root_key(secret: bytes, identifier: bytes) -> bytes:

@@ -195,6 +195,9 @@ async def test_a_token_that_was_ended_is_401(gateway: Gateway) -> None:
     client = gateway.client()
     paid = {"Authorization": await credential(gateway, client, "ended")}
     assert (await client.get("/v1/account", headers=paid)).status_code == 200
+    handed_on = narrowed(paid["Authorization"], "llamasketch_capabilities=read")
+    assert (await client.get("/v1/account", headers=handed_on)).status_code == 200
+    assert (await client.delete("/v1/l402", headers=handed_on)).json()["code"] == "l402_not_allowed"
     assert (await client.delete("/v1/l402", headers=paid)).json() == {"ended": True}
     answer = await client.get("/v1/account", headers=paid)
     assert (answer.status_code, answer.json()["code"]) == (401, "l402_not_valid")
