@@ -11,7 +11,11 @@ const NAMES = ["account", "generation", "topup", "progress"];
 const channel = new BroadcastChannel("llamasketch-events");
 let leading = false;
 let started = false;
+let halt = () => {};
 let renew = () => {};
+/** Set while somebody signs in or out: what comes then may be of either. @type {ReturnType<typeof setTimeout> | undefined} */
+let paused;
+const PAUSE_MS_MAX = 20_000;
 
 /**
  * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew.
@@ -29,7 +33,7 @@ export function on(name, listener) {
 /** @param {{kind: string, name?: string, data?: any}} message */
 function receive(message) {
   if (message.kind === "status") stream.value = message.data;
-  if (message.kind === "frame") for (const listener of listeners.get(message.name ?? "") ?? []) listener(message.data);
+  if (message.kind === "frame" && !paused) for (const listener of listeners.get(message.name ?? "") ?? []) listener(message.data);
 }
 
 /** @param {{kind: string, name?: string, data?: any}} message */
@@ -71,18 +75,20 @@ function lead() {
       });
     }
   };
-  renew = () => {
+  halt = () => {
     clearTimeout(again);
     source.close();
+  };
+  renew = () => {
+    halt();
     open();
   };
   open();
   return new Promise((release) => {
     addEventListener("pagehide", () => {
-      clearTimeout(again);
-      source.close();
+      halt();
       leading = false;
-      renew = () => {};
+      halt = renew = () => {};
       release(null);
     }, { once: true });
   });
@@ -94,7 +100,8 @@ export function startEvents() {
   started = true;
   channel.onmessage = ({ data }) => {
     if (data.kind === "hello" && leading) channel.postMessage({ kind: "status", data: stream.value });
-    else if (data.kind === "renew") renew();
+    else if (data.kind === "pause") pause();
+    else if (data.kind === "renew") resume();
     else receive(data);
   };
   follow();
@@ -117,9 +124,27 @@ function follow() {
   }, 1500);
 }
 
-/** Whoever uses this browser is somebody else now: what is read for all tabs must be of the new account alone. */
-export function restartEvents() {
+function pause() {
+  clearTimeout(paused);
+  paused = setTimeout(resume, PAUSE_MS_MAX); // the tab that asked for it may have been closed
+  halt();
+}
+
+function resume() {
+  clearTimeout(paused);
+  paused = undefined;
   renew();
+}
+
+/** Whoever uses this browser is about to become somebody else: tell no tab anything until `restartEvents`. */
+export function pauseEvents() {
+  pause();
+  channel.postMessage({ kind: "pause" });
+}
+
+/** What is read for all tabs is of whoever is here now. */
+export function restartEvents() {
+  resume();
   channel.postMessage({ kind: "renew" });
 }
 

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
-import { restartEvents } from "./events.js";
+import { pauseEvents, restartEvents } from "./events.js";
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
 import { loadAccount, loadSession, session, start } from "./store.js";
@@ -23,17 +23,19 @@ const link = signal(location.pathname === "/sign-in" ? location.hash.slice(1) : 
 async function run(name, work, done) {
   busy.value = name;
   wrong.value = "";
+  pauseEvents();
   try {
     const answer = await work();
     const brought = answer?.merged?.credits;
     toast(brought ? `${plural(brought, "credit")} came along.` : name === "out" ? "Signed out." : "Done.");
     await Promise.all([loadSession(), loadAccount().catch(() => {})]);
-    restartEvents(); // not before reading the account has made this browser somebody
     done();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     wrong.value = error.status === 429 ? "Too many tries. Wait a little." : error.message;
     if (error.code === "sign_in_link_not_valid") forgetLink();
+  } finally {
+    restartEvents(); // not before reading the account has made this browser somebody
   }
   busy.value = "";
 }
