@@ -69,7 +69,7 @@ async def test_a_plan_is_paid_ahead_in_sats_and_shows_until_when_it_lasts(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
     theme, width = screen
-    visitor = await person(arrive, f"ahead-{width}", theme=theme, width=width)
+    visitor = await person(arrive, f"ahead-{theme}-{width}", theme=theme, width=width)
     await visitor.page.get_by_role("button", name="Pay a month ahead: Pro").click()
     modal = visitor.page.locator(".topup-modal")
     await expect(modal).to_contain_text("Pro for a month")
@@ -95,7 +95,7 @@ async def test_a_plan_that_is_underpaid_says_what_is_missing_and_what_becomes_of
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:
     theme, width = screen
-    visitor = await person(arrive, f"short-{width}", theme=theme, width=width)
+    visitor = await person(arrive, f"short-{theme}-{width}", theme=theme, width=width)
     made = await visitor.post("/v1/topups", {"rail": "liquid", "pay_asset": "USDT", "plan": "starter"})
     await visitor.product.pay(made["id"], 500_000_000)
     await visitor.product.settle(made["id"])
