@@ -127,6 +127,11 @@ def _require_sense(found: _File) -> None:
     ranks = Counter(plan.rank for plan in found.plans)
     if any(count > 1 for count in ranks.values()):
         raise CatalogueInvalid("two plans have the same rank: the higher one is the better plan")
+    for plan in found.plans:
+        if plan.overage_limit:
+            raise CatalogueInvalid(
+                f"{plan.name}: overage_limit is 0, because nothing bills what is used beyond"
+            )
     for pack in found.packs:
         if (pack.kind == "pass") != (pack.lasts_seconds is not None):
             raise CatalogueInvalid(f"{pack.name}: a pass has lasts_seconds, and a pack has none")
