@@ -10,17 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
 from ledger.catalogue import CatalogueInvalid, load_catalogue
 from mail.domain.message import Sender
 from mail.errors import NotAnAddress
 from mail.server import PLAIN, Server
 from rails.configuration import (
     ELSEWHERE,
+    FOR_THE_WORLD,
     HTTPS,
     NARROW_PROXIES,
     NETWORKS,
     NO_LOGIN,
     PASSWORD_NOT_KNOWN,
+    PASSWORD_OUTSIDE,
     TLS_OUTSIDE,
     Declares,
     Finding,
@@ -32,11 +37,12 @@ from rails.configuration import (
     matching,
     number,
     one_of,
+    password_is_not_known,
     secret,
     url,
     whole,
 )
-from rails.configuration_values import address_of
+from rails.configuration_values import Address, address_of, is_nobodys
 from rails.contract import RailPlugin
 from rails.quotes.feeds import KINDS
 
@@ -47,12 +53,12 @@ FEEDS_LEAST = 2
 COUNT_MAX = 1_000_000
 SMTP_URL = "LLAMASKETCH_SMTP_URL"
 SIGN_IN, OIDC_ISSUER = "LLAMASKETCH_SIGN_IN", "LLAMASKETCH_OIDC_ISSUER"
-NOBODYS_DOMAINS = ("test", "example", "invalid", "localhost", "local", "localdomain", "example.com", "example.net",
-                   "example.org")  # fmt: skip
-"""Where nobody gets mail (RFC 2606, RFC 6762)."""
 _STORE = "LLAMASKETCH_OBJECT_STORE_URL"
 _SANDBOX = "SANDBOX_"
-_PUBLIC = (HTTPS, NO_LOGIN, ELSEWHERE)
+_REMOTE = (HTTPS, NO_LOGIN, ELSEWHERE)
+_PUBLIC = (*_REMOTE, FOR_THE_WORLD)
+_TLS_FOR_CERTAIN = ("require", "verify-ca", "verify-full")
+"""Modes of libpq that never fall back to plain text; `prefer`, what it does unasked, does."""
 
 
 def _feeds(value: str) -> Iterator[tuple[str, str]]:
@@ -68,7 +74,7 @@ def _feeds_are_written_well(value: str) -> bool:
 def _every_feed_is(rule: Rule) -> Rule:
     return matching(
         rule.code,
-        f"name only feeds that {rule.says}",
+        f"name feeds, each of which must {rule.says}",
         lambda value: all(rule.holds(to) for _, to in _feeds(value)),
         when=When.PRODUCTION,
     )
@@ -78,6 +84,36 @@ def _feeds_differ(value: str) -> bool:
     feeds = list(_feeds(value))
     kinds, hosts = {kind for kind, _ in feeds}, {address_of(to).host.lower() for _, to in feeds}
     return min(len(kinds), len(hosts)) >= FEEDS_LEAST
+
+
+def _hosts_of_database(value: str) -> tuple[Mapping[str, object], list[Address]]:
+    """What libpq makes of the address, and the servers that it leads to; sockets of this machine are none."""
+    try:
+        read = conninfo_to_dict(value)
+    except psycopg.ProgrammingError as error:
+        raise ValueError("libpq does not understand it") from error
+    # An address beside a name is where the connection goes.
+    named = str(read.get("hostaddr") or read.get("host") or "")
+    hosts = [host for host in named.split(",") if host and not host.startswith(("/", "@"))]
+    return read, [
+        address_of(f"postgresql://[{host}]" if ":" in host else f"postgresql://{host}") for host in hosts
+    ]
+
+
+def _database_is_private_on_its_way(value: str) -> bool:
+    read, hosts = _hosts_of_database(value)
+    return read.get("sslmode") in _TLS_FOR_CERTAIN or all(host.is_inside for host in hosts)
+
+
+def _database_asks_who_comes(value: str) -> bool:
+    read, hosts = _hosts_of_database(value)
+    shown = any(read.get(name) for name in ("password", "passfile", "sslcert"))
+    return shown or all(host.is_this_machine for host in hosts)
+
+
+def _database_password_is_ones_own(value: str) -> bool:
+    password = _hosts_of_database(value)[0].get("password")
+    return password is None or password_is_not_known(str(password))
 
 
 def _is_mail_server(value: str) -> bool:
@@ -98,7 +134,7 @@ def _is_sender(value: str) -> bool:
 
 def _gets_mail(value: str) -> bool:
     domain = Sender.parse(value).domain.lower() if _is_sender(value) else "invalid"
-    return not any(domain == nobodys or domain.endswith(f".{nobodys}") for nobodys in NOBODYS_DOMAINS)
+    return not is_nobodys(domain)
 
 
 def _wrong_in_catalogue(path: str) -> str:
@@ -149,14 +185,35 @@ SETTINGS: Sequence[Setting] = (
                 "be an address that begins with postgresql://",
                 lambda value: address_of(value).scheme == "postgresql",
             ),
-            # Without a password it may be a certificate, or the user of the operating system.
-            PASSWORD_NOT_KNOWN,
+            matching(
+                "no_address",
+                "be an address that PostgreSQL's own programs understand",
+                lambda value: bool(_hosts_of_database(value)),
+            ),
+            matching(
+                "no_password",
+                "hold a password, a passfile or an sslcert, unless it is on this machine",
+                _database_asks_who_comes,
+                when=When.PRODUCTION,
+            ),
+            matching(
+                PASSWORD_NOT_KNOWN.code,
+                PASSWORD_NOT_KNOWN.says,
+                _database_password_is_ones_own,
+                when=When.PRODUCTION,
+            ),
+            matching(
+                TLS_OUTSIDE.code,
+                f"use TLS (sslmode={' or '.join(_TLS_FOR_CERTAIN)}), unless it is on this machine or in a private network",
+                _database_is_private_on_its_way,
+                when=When.PRODUCTION,
+            ),
         ),
     ),
     Setting(
         name="REDIS_URL",
         required=When.ALWAYS,
-        rules=(url("redis", "rediss"), PASSWORD_NOT_KNOWN, TLS_OUTSIDE),
+        rules=(url("redis", "rediss"), PASSWORD_OUTSIDE, PASSWORD_NOT_KNOWN, TLS_OUTSIDE),
     ),
     Setting(name="LLAMASKETCH_SECRET_KEY", required=When.ALWAYS, rules=_SECRET_KEY),
     Setting(name="LLAMASKETCH_OLDER_SECRET_KEYS", rules=tuple(map(_each_key, _SECRET_KEY))),
@@ -178,7 +235,7 @@ SETTINGS: Sequence[Setting] = (
             ),
         ),
     ),
-    Setting(name="LLAMASKETCH_OBJECT_STORE_ENDPOINT", rules=(url("https", "http"), *_PUBLIC)),
+    Setting(name="LLAMASKETCH_OBJECT_STORE_ENDPOINT", rules=(url("https", "http"), *_REMOTE)),
     Setting(name="LLAMASKETCH_OBJECT_STORE_PUBLIC_ENDPOINT", rules=(url("https", "http"), *_PUBLIC)),
     Setting(name="LLAMASKETCH_OBJECT_STORE_REGION"),
     Setting(
@@ -280,16 +337,6 @@ SETTINGS: Sequence[Setting] = (
     Setting(name="LLAMASKETCH_REFUSALS_PER_SECOND", rules=(number("0.1", "1000000"),)),
     Setting(name="LLAMASKETCH_REQUESTS_AT_ONCE_ADDRESS", rules=(whole(1, 1000000),)),
     Setting(
-        name="LLAMASKETCH_GRAPH",
-        rules=(
-            matching(
-                "no_graph",
-                "be written name@version",
-                lambda value: re.fullmatch(r"[a-z0-9_-]{1,40}@[0-9]{1,4}", value) is not None,
-            ),
-        ),
-    ),
-    Setting(
         name="RATE_FEEDS",
         rules=(
             matching(
@@ -300,6 +347,7 @@ SETTINGS: Sequence[Setting] = (
             _every_feed_is(HTTPS),
             _every_feed_is(NO_LOGIN),
             _every_feed_is(ELSEWHERE),
+            _every_feed_is(FOR_THE_WORLD),
             matching(
                 "one_feed",
                 f"name {FEEDS_LEAST} or more different feeds: one alone is believed whatever it says",

@@ -208,6 +208,11 @@ ELSEWHERE = address_rule(
     "not be an address of this machine",
     lambda address: not address.is_this_machine,
 )
+FOR_THE_WORLD = address_rule(
+    "address_of_nobody",
+    "be an address that people anywhere can reach, and this one is of a private network or for examples",
+    lambda address: address.is_for_the_world,
+)
 TLS_OUTSIDE = address_rule(
     "plain_text_outside",
     "use TLS, unless it is on this machine or in a private network",
@@ -216,9 +221,19 @@ TLS_OUTSIDE = address_rule(
 PASSWORD_NOT_KNOWN = address_rule(
     "well_known_password",
     "hold no well-known or short password",
-    lambda address: address.password is None or _no_placeholder(address.password, least=8),
+    lambda address: address.password is None or password_is_not_known(address.password),
+)
+PASSWORD_OUTSIDE = address_rule(
+    "no_password",
+    "hold a password, unless it is on this machine or in a private network",
+    lambda address: bool(address.password) or address.is_inside,
 )
 PASSWORD_GIVEN = address_rule("no_password", "hold a password", lambda address: bool(address.password))
+
+
+def password_is_not_known(password: str) -> bool:
+    """Whether it is neither short nor one that everybody tries first."""
+    return _no_placeholder(password, least=8)
 
 
 def _no_placeholder(value: str, *, least: int) -> bool:

@@ -26,7 +26,17 @@ WELL_KNOWN = (
 
 _TLS = frozenset({"https", "rediss"})
 _NUMERIC = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]*")
+"""Names with other letters are written as browsers send them (`xn--…`): what looks alike is not the same."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_LOCAL_DOMAINS = (".localhost", ".localtest.me", ".lvh.me", ".nip.io", ".sslip.io", ".xip.io", ".vcap.me")
+"""Names that everybody's resolver leads back to this machine, or to the address that is written in them."""
+_INSIDE_DOMAINS = (".internal", ".local", ".svc", ".lan", ".home", ".corp", ".private", ".intranet", ".localdomain",
+                   ".home.arpa")  # fmt: skip
+NOBODYS_DOMAINS = ("test", "example", "invalid", "localhost", "local", "localdomain", "example.com", "example.net",
+                   "example.org")  # fmt: skip
+"""Domains that nobody has, or everybody: for examples and for one machine (RFC 2606, RFC 6762)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +60,8 @@ class Address:
         """Loopback, unspecified or link-local, however it is written."""
         ip = _ip_of(self.host)
         if ip is None:
-            name = self.host.rstrip(".").lower()
-            return name in _LOCAL_NAMES or name.endswith(".localhost")
+            name = f".{self.name}"
+            return self.name in _LOCAL_NAMES or name.endswith(_LOCAL_DOMAINS)
         return ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast
 
     @property
@@ -60,8 +70,25 @@ class Address:
         ip = _ip_of(self.host)
         if ip is not None:
             return self.is_this_machine or ip.is_private
-        name = self.host.rstrip(".").lower()
-        return self.is_this_machine or "." not in name or name.endswith((".internal", ".local", ".svc"))
+        return self.is_this_machine or "." not in self.name or self.name.endswith(_INSIDE_DOMAINS)
+
+    @property
+    def is_for_the_world(self) -> bool:
+        """Whether anybody anywhere could have it for an address: no private or reserved network, no example."""
+        ip = _ip_of(self.host)
+        if ip is not None:
+            return ip.is_global and not ip.is_multicast
+        return not self.is_inside and not is_nobodys(self.name)
+
+    @property
+    def name(self) -> str:
+        """The host as resolvers compare it."""
+        return self.host.rstrip(".").lower()
+
+
+def is_nobodys(domain: str) -> bool:
+    """Whether it is for examples or for one machine, or below such a one."""
+    return any(domain == nobodys or domain.endswith(f".{nobodys}") for nobodys in NOBODYS_DOMAINS)
 
 
 def address_of(value: str) -> Address:
@@ -72,6 +99,8 @@ def address_of(value: str) -> Address:
     port = parts.port
     if port == 0:
         raise ValueError("there is no port 0")
+    if not _HOST_NAME.fullmatch(parts.hostname or ""):
+        ipaddress.IPv6Address(parts.hostname)
     return Address(
         scheme=parts.scheme,
         host=parts.hostname or "",
@@ -92,8 +121,11 @@ def _ip_of(host: str) -> IpAddress | None:
             ip = ipaddress.IPv4Address(socket.inet_aton(host))
         except OSError:
             return None
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return mapped if mapped is not None else ip
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def networks_of(value: str) -> Sequence[Network]:

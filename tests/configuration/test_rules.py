@@ -23,6 +23,9 @@ HTTPS_ONLY = [
     "LLAMASKETCH_OBJECT_STORE_ENDPOINT",
     "LLAMASKETCH_OBJECT_STORE_PUBLIC_ENDPOINT",
 ]
+FOR_THE_WORLD = [name for name in HTTPS_ONLY if name != "LLAMASKETCH_OBJECT_STORE_ENDPOINT"]
+"""A store may be in a network of ours if browsers have another address of it."""
+PASSWORD = "Vb7mQ2xKp9LzRt4w"
 SECRETS = [
     "LLAMASKETCH_SECRET_KEY",
     "LLAMASKETCH_METRICS_TOKEN",
@@ -86,7 +89,17 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ("https://[::ffff:127.0.0.1]", "address_of_this_machine"),
         ("https://0.0.0.0", "address_of_this_machine"),
         ("https://169.254.169.254", "address_of_this_machine"),
+        ("https://[::ffff:7f00:1]", "address_of_this_machine"),
+        ("https://[64:ff9b::127.0.0.1]", "address_of_this_machine"),
+        ("https://[2002:7f00:1::1]", "address_of_this_machine"),
+        ("https://[fe80::1%25eth0]", "address_of_this_machine"),
         ("https://issuer.localhost.", "address_of_this_machine"),
+        ("https://sketch.localtest.me", "address_of_this_machine"),
+        ("https://127-0-0-1.nip.io", "address_of_this_machine"),
+        ("https://１２７.0.0.1", "no_address"),
+        ("https://127。0。0。1", "no_address"),
+        ("https://%3127.0.0.1", "no_address"),
+        ("https://lläma.art", "no_address"),
         ("ftp://sketch.llamas.art", "no_address"),
         ("sketch.llamas.art", "no_address"),
         ("https://", "no_address"),
@@ -97,11 +110,74 @@ def test_an_address_for_the_world_is_https_and_elsewhere(name: str, value: str, 
     assert found({**SOUND, name: value}) == {name: rule}
 
 
+@pytest.mark.parametrize("name", FOR_THE_WORLD)
+@pytest.mark.parametrize(
+    "host",
+    ["example.com", "sketch.example.com", "sketch.EXAMPLE.org.", "llamas.example", "llamas.test", "a.invalid",
+     "10.0.0.7", "192.168.1.5:8443", "172.20.0.3", "100.64.0.1", "192.0.2.10", "198.51.100.7", "203.0.113.9",
+     "240.0.0.1", "0xa000007", "167772167", "[fd00::1]", "[2001:db8::1]", "[::ffff:10.0.0.7]", "[64:ff9b::a00:7]",
+     "[2002:a00:7::1]", "issuer", "clerk.internal", "clerk.local", "clerk.svc.", "clerk.lan", "clerk.home.arpa"],
+)  # fmt: skip
+def test_an_address_for_the_world_is_one_that_the_world_can_reach(name: str, host: str) -> None:
+    assert found({**SOUND, name: f"https://{host}"}) == {name: "address_of_nobody"}
+
+
+@pytest.mark.parametrize(
+    "host", ["sketch.llamas.art", "examples.com", "1.1.1.1", "[2606:4700::1111]", "xn--llma-noa.art"]
+)
+def test_any_other_address_is_taken(host: str) -> None:
+    assert found({**SOUND, "LLAMASKETCH_PUBLIC_URL": f"https://{host}"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (f"postgresql://a:{PASSWORD}@db.llamas.art/x", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@93.184.215.14:5432/x", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@db.llamas.art/x?sslmode=prefer", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@db.llamas.art/x?sslmode=disable", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@127.0.0.1/x?host=db.llamas.art", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@127.0.0.1/x?hostaddr=93.184.215.14", "plain_text_outside"),
+        (f"postgresql://a:{PASSWORD}@/x?host=/run/postgresql,db.llamas.art", "plain_text_outside"),
+        ("postgresql://a@db.llamas.art/x?sslmode=verify-full", "no_password"),
+        ("postgresql://a:@db.llamas.art/x?sslmode=verify-full", "no_password"),
+        ("postgresql://a@db.internal/x", "no_password"),
+        ("postgresql://a@10.0.0.5/x", "no_password"),
+        ("postgresql://a@/x?host=db", "no_password"),
+        ("postgresql://a@db.llamas.art/x?sslmode=require&password=changeme", "well_known_password"),
+        (f"postgresql://a:{PASSWORD}@db.internal/x?sslmodus=require", "no_address"),
+        (f"postgresql://a:{PASSWORD}@db.internal:x/x", "no_address"),
+        (f"postgres://a:{PASSWORD}@db.internal/x", "no_address"),
+    ],
+)
+def test_a_database_elsewhere_asks_for_a_password_and_is_spoken_to_by_tls(value: str, rule: str) -> None:
+    assert found({**SOUND, "DATABASE_URL": value}) == {"DATABASE_URL": rule}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["postgresql://a@127.0.0.1/x", "postgresql:///x", "postgresql://a@/x?host=/run/postgresql",
+     f"postgresql://a:{PASSWORD}@db.llamas.art/x?sslmode=require",
+     f"postgresql://a:{PASSWORD}@10.0.0.5/x", f"postgresql://a:{PASSWORD}@[fd00::5]/x",
+     "postgresql://a@db.llamas.art/x?sslmode=verify-full&sslcert=/run/secrets/a.crt&sslkey=/run/secrets/a.key",
+     "postgresql://a@db.internal/x?passfile=/run/secrets/pgpass"],
+)  # fmt: skip
+def test_a_database_here_or_with_another_proof_needs_none_of_that(value: str) -> None:
+    assert found({**SOUND, "DATABASE_URL": value}) == {}
+
+
+@pytest.mark.parametrize("value", ["rediss://cache.llamas.art:6379/0", "rediss://:@93.184.215.14/0"])
+def test_a_cache_in_the_world_asks_for_a_password(value: str) -> None:
+    assert found({**SOUND, "REDIS_URL": value}) == {"REDIS_URL": "no_password"}
+
+
 @pytest.mark.parametrize(
     ("value", "rule"),
     [
         ("coinbase=http://api.coinbase.com,kraken=https://api.kraken.com", "not_https"),
         ("coinbase=https://127.0.0.1,kraken=https://api.kraken.com", "address_of_this_machine"),
+        ("coinbase=https://10.0.0.7,kraken=https://api.kraken.com", "address_of_nobody"),
+        ("coinbase=https://prices.example.com,kraken=https://api.kraken.com", "address_of_nobody"),
         ("coinbase=https://api.coinbase.com", "one_feed"),
         ("coinbase=https://api.coinbase.com,coinbase=https://mirror.coinbase.com", "one_feed"),
         ("coinbase=https://one.org/a,kraken=https://one.org/b", "one_feed"),
