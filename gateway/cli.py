@@ -265,6 +265,10 @@ _bench(
     "How soon webhook messages are answered and card payments credited, and a missed message found (--json, --rate 200, --seconds 10).",
 )
 _bench(
+    "liquid",
+    "How soon payments on Liquid are seen, and credited when all of them are in one block (--json, --payments 200).",
+)
+_bench(
     "chaos",
     "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
     "lost or paid twice (--seconds 600, --seed, --json, --keep FOLDER).",

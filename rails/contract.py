@@ -174,6 +174,9 @@ class Observation:
     """A short machine-readable reason that is safe to show, such as `card_declined`."""
     refunds: Sequence[SentBack] = ()
     """Refunds that the core asked for, where the rail can tell: one that was sent may fail days later."""
+    as_of: datetime | None = field(default=None, compare=False)
+    """When all this was so, where the rail knows it better than whoever asked: not before it was asked, and of two
+    observations of one reference the one that knows more has the later time. Needed where notifications bring one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +225,9 @@ class Notification:
     """The message's own id, for deduplication (a webhook event id)."""
     look: bool = True
     """False: nothing of ours changed; only the cursor is to move on, past what others have on the same account."""
+    observation: Observation | None = None
+    """What `observe` would have answered when the rail noticed, with `as_of`: nothing has to be asked again. It comes
+    from a rail that asked the outside itself, never from a message. It is not kept: what is dealt with later, is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

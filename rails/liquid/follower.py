@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from ledger.clock import Clock
-from rails.contract import RailError, RailProtocolError, RailUnavailable
+from rails.contract import Observation, RailError, RailProtocolError, RailUnavailable
 from rails.liquid.book import ScriptBook
 from rails.liquid.chain import Block, ChainSource, Pulse, Unspent
 from rails.liquid.changes import Subscription
@@ -34,6 +34,8 @@ _TXS_AT_ONCE: Final = 50
 _ATTEMPTS: Final = 8
 _PROGRESS_BLOCKS: Final = 1_000
 
+Snapshot = Callable[[bytes], Observation]
+"""What is so now about one of our scripts."""
 Worth = Callable[[Content], bool]
 """Whether an output is worth crediting: an asset that is taken, and not next to nothing of it."""
 
@@ -58,6 +60,7 @@ class Follower:
         *,
         confirmations: int,
         worth: Worth,
+        snapshot: Snapshot,
     ) -> None:
         self._chain = chain
         self._known = known
@@ -65,6 +68,7 @@ class Follower:
         self._clock = clock
         self._confirmations = confirmations
         self._worth = worth
+        self._snapshot = snapshot
         self._log = structlog.get_logger()
         self._lock = asyncio.Lock()
         self._scanning = asyncio.Lock()
@@ -73,6 +77,10 @@ class Follower:
         self._blocks: deque[Tip] = deque(maxlen=MAX_REORG)
         self._mempool: frozenset[str] = frozenset()
         self._subscribers: set[Subscription] = set()
+        self._changed: dict[bytes, None] = {}
+        """Scripts whose money changed since the last whole poll."""
+        self.as_of: datetime | None = None
+        """The chain and what waits were so then, or later, as of the newest poll."""
         self._base = 0
         self._begin_at: int | None = None
         self._pulse: Pulse | None = None
@@ -109,7 +117,8 @@ class Follower:
         return self._pulse is not None and self._pulse.mempool_whole
 
     def subscribe(self) -> Subscription:
-        """Be told of every script whose money changes from now on."""
+        """Be told of every script whose money changes from now on, with what is so after a whole poll: what a poll
+        has found so far may be half a reorganisation."""
         subscription = Subscription(self._subscribers)
         self._subscribers.add(subscription)
         return subscription
@@ -134,6 +143,19 @@ class Follower:
             except (RailUnavailable, RailProtocolError) as error:
                 self._fault = error
                 raise
+            self._publish()
+
+    def _publish(self) -> None:
+        changed, self._changed = self._changed, {}
+        if self._subscribers:
+            for script in changed:
+                seen = self._snapshot(script)
+                for subscriber in self._subscribers:
+                    subscriber.put(script, seen)
+
+    def announce(self, scripts: Iterable[bytes]) -> None:
+        """Tell of these after the next poll, too, as if they had changed."""
+        self._changed.update(dict.fromkeys(scripts))
 
     @property
     def progress(self) -> str:
@@ -160,9 +182,10 @@ class Follower:
         raise RailUnavailable("the chain changes faster than it can be read")
 
     async def _believed_pulse(self) -> Pulse:
+        asked_at = self._clock()
         pulse = await self._chain.pulse()
         self._known.judge(pulse)
-        self._pulse = pulse
+        self._pulse, self.as_of = pulse, asked_at
         return pulse
 
     def begin_from(self, height: int) -> None:
@@ -446,8 +469,7 @@ class Follower:
         return [txid for txid in txids if not self.sightings.knows(txid)]
 
     def _notify(self, script: bytes) -> None:
-        for subscriber in self._subscribers:
-            subscriber.put(script)
+        self._changed[script] = None
 
 
 def _missing(height: int) -> RailUnavailable:

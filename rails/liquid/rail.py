@@ -53,6 +53,8 @@ _LARGEST_PAUSE_SECONDS: Final = 5.0
 _CURSOR_BLOCKS: Final = 360
 """On a quiet rail the cursor moves at least this often (six hours), and all pending is looked at."""
 _TICK_SECONDS: Final = 60
+_NOTIFICATIONS_PER_CURSOR: Final = 100
+"""While more of them wait: making one looks at everything that is not final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class LiquidRail:
             clock,
             confirmations=settings.confirmations,
             worth=self._is_worth_crediting,
+            snapshot=self._observation,
         )
         self._addresses = Addresses(descriptor, self._book, self._follower, settings.interval_seconds)
         self._log = structlog.get_logger()
@@ -146,11 +149,7 @@ class LiquidRail:
         script = _script(reference)
         await self._up_to_date()
         await self._addresses.watch(script)
-        found = self._follower.sightings.of_script(script)
-        receipts = sorted(
-            map(self._receipt, found), key=lambda receipt: (receipt.first_seen_at, receipt.money_ref)
-        )
-        return Observation(reference=reference, status=PaymentRequestStatus.OPEN, receipts=receipts)
+        return self._observation(script)
 
     async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
         """First what changed since the cursor, then every change as it is seen."""
@@ -160,14 +159,19 @@ class LiquidRail:
             await self._ready.wait()
             async for notification in self._missed(cursor):
                 yield notification
-            cursor_height = self._follower.tip.height
+            cursor_height, without_cursor = self._follower.tip.height, 0
             while True:
-                script = await subscription.next(_TICK_SECONDS)
-                if script is None and self._follower.tip.height < cursor_height + _CURSOR_BLOCKS:
+                seen = await subscription.next(_TICK_SECONDS)
+                if seen is None and self._follower.tip.height < cursor_height + _CURSOR_BLOCKS:
                     continue
-                cursor_height = self._follower.tip.height
-                reference = None if script is None else script.hex()
-                yield Notification(reference=reference, cursor=self._follower.cursor().text())
+                reference = None if seen is None else seen.reference
+                if len(subscription) and without_cursor < _NOTIFICATIONS_PER_CURSOR:
+                    without_cursor += 1
+                    yield Notification(reference=reference, observation=seen)
+                    continue
+                cursor_height, without_cursor = self._follower.tip.height, 0
+                cursor = self._follower.cursor().text()
+                yield Notification(reference=reference, cursor=cursor, observation=seen)
         finally:
             subscription.close()
 
@@ -271,7 +275,7 @@ class LiquidRail:
             raise RailUnavailable(f"the newest block is {int(age.total_seconds())} seconds old")
 
     async def _missed(self, text: str | None) -> AsyncIterator[Notification]:
-        """Notifications about everything that may have changed since the cursor; the last one moves it."""
+        """Learn what may have changed since the cursor: the next poll tells of it."""
         cursor = None if text is None else cursors.read(text)
         since = 0
         if cursor is not None:
@@ -280,12 +284,7 @@ class LiquidRail:
         if text is not None and cursor is None:
             yield Notification(reference=None)
         found = self._follower.sightings.everything()
-        scripts = [s.script for s in found if s.height is None or s.height >= since]
-        references = [script.hex() for script in dict.fromkeys(scripts)]
-        for reference in references[:-1]:
-            yield Notification(reference=reference)
-        for reference in references[-1:]:
-            yield Notification(reference=reference, cursor=self._follower.cursor().text())
+        self._follower.announce(s.script for s in found if s.height is None or s.height >= since)
 
     async def _patiently_resume(self, cursor: cursors.Cursor) -> None:
         self._known.expect(cursor.height, cursor.genesis)
@@ -304,6 +303,19 @@ class LiquidRail:
                 return
 
     # --- outputs ---
+
+    def _observation(self, script: bytes) -> Observation:
+        """As of the newest poll."""
+        found = self._follower.sightings.of_script(script)
+        receipts = sorted(
+            map(self._receipt, found), key=lambda receipt: (receipt.first_seen_at, receipt.money_ref)
+        )
+        return Observation(
+            reference=script.hex(),
+            status=PaymentRequestStatus.OPEN,
+            receipts=receipts,
+            as_of=self._follower.as_of,
+        )
 
     def _is_worth_crediting(self, content: Content) -> bool:
         asset = self._settings.assets.get(content.asset_id)

@@ -136,7 +136,8 @@ class RailRunner:
         if not notification.look:
             return
         try:
-            await self._payments.deal_with(self._rail.name, notification.reference)
+            name, seen = self._rail.name, notification.observation
+            await self._payments.deal_with(name, notification.reference, seen)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the notification must not be lost
             log = self._log.info if isinstance(error, _PASSING) else self._log.warning
             log("notification_postponed", error=type(error).__name__)

@@ -371,8 +371,11 @@ class Payments(Sweeps):
         self.notification_stored[rail].set()
         return sum(new)
 
-    async def deal_with(self, rail: str, reference: str | None) -> None:
-        """Follow a notification. Raises `UnknownReference` if nothing of ours is known by that reference."""
+    async def deal_with(self, rail: str, reference: str | None, seen: Observation | None = None) -> None:
+        """Follow a notification. Raises `UnknownReference` if nothing of ours is known by that reference.
+
+        `seen` is what the rail has seen already: then it is not asked.
+        """
         if reference is None:
             await self.observe_pending(rail)
             return
@@ -381,7 +384,7 @@ class Payments(Sweeps):
             if self._elsewhere is None or not await self._elsewhere(rail, reference):
                 raise UnknownReference(reference)
             return
-        await self._ask(payment_id, _observe, None)
+        await self._ask(payment_id, _observe if seen is None else _brought(seen), None)
         await self._answered(payment_id)
 
     async def _answered(self, payment_id: str) -> None:
@@ -423,7 +426,8 @@ class Payments(Sweeps):
                     observation = await question(self._rail(place.rail), place.reference)
                 if observation.reference != place.reference:
                     raise RailProtocolError("the rail answered about another reference than was asked")
-                paid_job = await self._recorder.record(payment_id, observation, asked_at, hook)
+                known_at = observation.as_of or asked_at
+                paid_job = await self._recorder.record(payment_id, observation, known_at, hook)
                 if paid_job is not None and hook is None and not self.jobs_paid.full():
                     self.jobs_paid.put_nowait(paid_job)
 
@@ -471,6 +475,15 @@ class Payments(Sweeps):
 
 async def _observe(rail: Rail, reference: str) -> Observation:
     return await rail.observe(reference)
+
+
+def _brought(seen: Observation) -> Callable[[Rail, str], Awaitable[Observation]]:
+    """What a notification brought, with its time; without one it would pass for newer than it is."""
+
+    async def answer(rail: Rail, reference: str) -> Observation:
+        return await rail.observe(reference) if seen.as_of is None else seen
+
+    return answer
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -263,3 +264,45 @@ async def test_an_older_answer_cannot_undo_newer_news(platform: Platform, accoun
     assert (await platform.payments.topup(topup.payment_id)).state is TopupState.PAID
     assert await platform.posted(account_id) == 500
     assert money_ref
+
+
+async def test_what_a_notification_brought_cannot_undo_what_was_asked_later(
+    platform: Platform, account_id: str
+) -> None:
+    """It waits its turn; meanwhile somebody asks, and is told of the money as final."""
+    topup = await opened(platform, account_id)
+    await platform.pay(topup.payment_id)
+    reference = await platform.reference(topup.payment_id)
+    brought = replace(await platform.rails["fake"].observe(reference), as_of=platform.clock())
+    platform.clock.advance(timedelta(seconds=1))
+    await settled(platform, topup)
+    await platform.payments.deal_with("fake", reference, brought)
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.PAID
+    assert await platform.posted(account_id) == 500
+
+
+async def test_what_a_notification_brings_without_its_time_is_asked_again(
+    platform: Platform, account_id: str
+) -> None:
+    topup = await opened(platform, account_id)
+    await platform.pay(topup.payment_id)
+    reference = await platform.reference(topup.payment_id)
+    older = await platform.rails["fake"].observe(reference)
+    await settled(platform, topup)
+    await platform.payments.deal_with("fake", reference, older)
+    assert (await platform.payments.topup(topup.payment_id)).state is TopupState.PAID
+
+
+async def test_an_answer_counts_as_of_the_time_that_it_names(platform: Platform, account_id: str) -> None:
+    """Two polls: the earlier one is asked for later, and written down last."""
+    topup = await opened(platform, account_id)
+    await platform.pay(topup.payment_id)
+    reference = await platform.reference(topup.payment_id)
+    earlier = replace(await platform.rails["fake"].observe(reference), as_of=platform.clock())
+    await platform.network.settle()
+    platform.clock.advance(timedelta(seconds=1))
+    later = replace(await platform.rails["fake"].observe(reference), as_of=platform.clock())
+    await platform.payments.deal_with("fake", reference, later)
+    platform.clock.advance(timedelta(seconds=1))
+    await platform.payments.deal_with("fake", reference, earlier)
+    assert await platform.posted(account_id) == 500
