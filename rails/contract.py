@@ -338,6 +338,38 @@ class Refunds(Protocol):
         anything was sent."""
 
 
+class RefundImpossible(RailError):
+    """Nothing was sent, and nothing will be: there is nobody to send it to, or not this amount."""
+
+    code = "refund_impossible"
+    message = "The money cannot be sent there."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRefund:
+    """What exactly is paid for one refund. The core keeps it before anything is sent, and never asks for another."""
+
+    destination: str
+    """What `Refunds.refund` is called with from then on."""
+    claim: str
+    """The outside's own name of that payment, made at most once: no two refunds may have the same."""
+
+
+@runtime_checkable
+class PreparesRefunds(Protocol):
+    """A rail that has to find out first what exactly it pays, or that pays the same thing only once.
+
+    Such a rail is asked by the same destination for two refunds, and by one whose owner gives another answer each
+    time: only what was prepared, and claimed by this refund alone, is ever paid.
+    """
+
+    def destination_fault(self, destination: str, amount: Money) -> str | None:
+        """A code if nothing can be sent there, as far as it can be told by reading alone. Asks nobody."""
+
+    async def prepare_refund(self, amount: Money, destination: str) -> PreparedRefund:
+        """Sends nothing. Raises `RailUnavailable` if it may go better later, and `RefundImpossible`."""
+
+
 @runtime_checkable
 class RefundCosts(Protocol):
     """A rail that takes something for sending money back."""

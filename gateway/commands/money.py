@@ -13,7 +13,10 @@ Key = Annotated[str | None, typer.Option(help="The same command with the same ke
 PaymentArgument = Annotated[str, typer.Argument(metavar="PAYMENT", help="pay_…")]
 MoneyArgument = Annotated[str, typer.Argument(metavar="MONEY", help="The money's name, as listed.")]
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="acct_…")]
-To = Annotated[str | None, typer.Option(help="An invoice or address, where the rail needs one.")]
+To = Annotated[
+    str | None,
+    typer.Option(help="An invoice or address (of a chain, or name@host), where the rail needs one."),
+]
 
 
 ByHand = Annotated[bool, typer.Option("--by-hand", help="You send it yourself, and record it afterwards.")]

@@ -284,6 +284,7 @@ MET: Mapping[str, Answer] = {
     "cannot_hold": _met(422, "Not for a single image", "rail"),
     "destination_missing": _met(422, "Destination missing", "refund_to"),
     "destination_not_taken": _met(422, "Destination not taken", "refund_to"),
+    "destination_unusable": _met(422, "Destination not usable", "reason", "amount_minor", "asset"),
     "invalid_amount": _met(422, "Amount not valid", "amount_minor", "credits"),
     "too_many_in_flight": _met(429, "Too many images at once", "limit"),
     "too_many_paid_apart": _met(429, "Too many images paid apart", "limit"),

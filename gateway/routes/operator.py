@@ -62,6 +62,7 @@ REFUND_PROBLEMS = (
     "lot_not_found",
     "destination_missing",
     "destination_not_taken",
+    "destination_unusable",
     "unknown_rail",
 )
 

@@ -32,8 +32,8 @@ from rails.payments.refunds import RefundAsked
 router = APIRouter(route_class=BoundedRoute, prefix="/v1/topups/{topup_id}/refund", tags=["top-ups"])
 ROUTE = "POST /v1/topups/{topup_id}/refund"
 REASON = "asked for by its owner"
-DESTINATION = r"^[A-Za-z0-9:?=&.,_%+/-]{8,2000}$"
-"""An invoice, an address or a payment URI."""
+DESTINATION = r"^[A-Za-z0-9:?=&.,_%+/@-]{6,2000}$"
+"""An invoice, an address (of a chain, or one with an @) or a payment URI."""
 REFUND_PROBLEMS = (
     "payment_not_found",
     "refund_not_offered",
@@ -46,6 +46,7 @@ REFUND_PROBLEMS = (
     "lot_not_found",
     "destination_missing",
     "destination_not_taken",
+    "destination_unusable",
     "idempotency_conflict",
 )
 

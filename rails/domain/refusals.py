@@ -124,6 +124,13 @@ class DestinationNotTaken(Refusal):
     message = "This payment method sends money back to where it came from, and nowhere else."
 
 
+class DestinationUnusable(Refusal):
+    """Details: `reason` (`unreadable` or `other_amount`), and `amount_minor` and `asset`: what would be sent."""
+
+    code = "destination_unusable"
+    message = "The money cannot be sent there: this cannot be read, or it asks for another amount."
+
+
 class RefundNotFound(Refusal):
     """Details: `refund_id`."""
 

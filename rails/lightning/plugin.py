@@ -23,6 +23,8 @@ from rails.lightning.credentials import (
     read_preimage_key,
     too_broad,
 )
+from rails.lightning.lookups import Lookups, PublicWeb
+from rails.lightning.lookups import client as web_client
 from rails.lightning.rail import LightningRail, Settings
 from rails.lightning.refunds import Payouts, RefundingLightningRail
 from rails.lightning.throttle import Throttle
@@ -119,7 +121,9 @@ class LightningPlugin:
         _check_macaroon(
             "LND_REFUND_MACAROON", refund_files.macaroon, REFUND_METHODS, production=context.production
         )
-        payouts = Payouts(Connection(address, refund_files))
+        plain_http = not context.production
+        web = PublicWeb(web_client(), plain_http=plain_http)
+        payouts = Payouts(Connection(address, refund_files), Lookups(web), plain_http=plain_http)
         return RefundingLightningRail(client, preimages, throttle, context.clock, settings, payouts=payouts)
 
 

@@ -1,7 +1,9 @@
-"""Sending money back to a BOLT11 invoice, with a credential of its own that can do nothing else.
+"""Sending money back, with a credential of its own that can do nothing else.
 
-The node starts a payment hash at most once, so asking again never pays again. One key is bound to
-one invoice by the core. Before anything is sent the node is asked whether it was sent already.
+What is paid is always one BOLT11 invoice: the payer's own, or one that is made for the refund by the owner of a
+Lightning address. The core keeps that invoice, and claims its payment hash for this refund alone, before it is paid.
+The node starts a payment hash at most once, so asking again never pays again. Before anything is sent the node is asked
+whether it was sent already.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import router_pb2 as router
 
 from ledger.money import BTC, Money
-from rails.contract import RailProtocolError, RailUnavailable, Refund, RefundTo
+from rails.contract import (
+    PreparedRefund,
+    RailProtocolError,
+    RailUnavailable,
+    Refund,
+    RefundImpossible,
+    RefundTo,
+)
+from rails.lightning import destinations
 from rails.lightning.connection import Connection
 from rails.lightning.errors import (
     AnswerUnreadable,
@@ -25,6 +35,7 @@ from rails.lightning.errors import (
     PaymentExists,
     PaymentNotFound,
 )
+from rails.lightning.lookups import Lookups
 from rails.lightning.rail import LightningRail
 
 ATTEMPT_SECONDS = 60
@@ -39,7 +50,7 @@ _OUTCOMES = {2: Refund.SENT, 3: Refund.FAILED}
 
 
 class RefundingLightningRail(LightningRail):
-    """A Lightning rail that can also send money back. Implements `Refunds` and `RefundCosts`."""
+    """A Lightning rail that can also send money back. Implements `Refunds`, `PreparesRefunds` and `RefundCosts`."""
 
     def __init__(self, *arguments: Any, payouts: Payouts) -> None:
         super().__init__(*arguments)
@@ -67,6 +78,18 @@ class RefundingLightningRail(LightningRail):
             raise ValueError("a Lightning refund needs an amount in BTC and a BOLT11 invoice")
         return await self._payouts.pay(destination, amount.minor, key)
 
+    def destination_fault(self, destination: str, amount: Money) -> str | None:
+        """`unreadable`, or `other_amount` of an invoice that asks for another one."""
+        try:
+            known = self._payouts.read(destination)
+        except destinations.DestinationUnreadable:
+            return "unreadable"
+        return "other_amount" if known.amount_msat not in (None, amount.minor) else None
+
+    async def prepare_refund(self, amount: Money, destination: str) -> PreparedRefund:
+        """The invoice to pay, and its payment hash."""
+        return await self._payouts.prepare(destination, amount.minor)
+
     async def refund_cost(self, destination: str | None, key: str) -> Money | None:
         """The routing fee of what was paid to this invoice."""
         fee_msat = None if destination is None else await self._payouts.fee_msat(destination)
@@ -81,13 +104,38 @@ class RefundingLightningRail(LightningRail):
 class Payouts:
     """Outgoing payments, at most once per payment hash."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, lookups: Lookups, *, plain_http: bool = False) -> None:
         self._connection = connection
+        self._lookups = lookups
+        self._plain_http = plain_http
         self._log = structlog.get_logger()
 
     async def close(self) -> None:
-        """Let go of the channel."""
+        """Let go of the channel and of those who were asked."""
         await self._connection.close()
+        await self._lookups.close()
+
+    def read(self, destination: str) -> destinations.Destination:
+        """What was named. Raises `DestinationUnreadable`."""
+        return destinations.read(destination, plain_http=self._plain_http)
+
+    async def prepare(self, destination: str, amount_msat: int) -> PreparedRefund:
+        """An invoice for this amount, or one that leaves it open, which this node has never begun to pay."""
+        try:
+            known = self.read(destination)
+        except destinations.DestinationUnreadable:
+            raise RefundImpossible("it cannot be read") from None
+        looked_up = known.kind is destinations.Kind.LOOKUP
+        bolt11 = await self._lookups.invoice(known.text, amount_msat) if looked_up else known.text
+        try:
+            asked = await self._decode(bolt11)
+        except LndRefused:
+            raise RefundImpossible("the node cannot read the invoice, or it is of another network") from None
+        if asked.num_msat != amount_msat and (looked_up or asked.num_msat != 0):
+            raise RefundImpossible("the invoice asks for another amount")
+        if await self._payment(asked.payment_hash) is not None:
+            raise RefundImpossible("this node has paid that invoice already, or tried to")
+        return PreparedRefund(destination=bolt11, claim=f"ln:{asked.payment_hash}")
 
     async def pay(self, bolt11: str, amount_msat: int, key: str) -> Refund:
         """Pay once. UNKNOWN until the node knows how it ended: ask again with the same key."""

@@ -25,11 +25,15 @@ from ledger.identifiers import CommandKey, Identifiers
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
 from ledger.money import Money
 from rails.contract import (
+    PreparedRefund,
+    PreparesRefunds,
     Rail,
     RailError,
+    RailProtocolError,
     RailUnavailable,
     Refund,
     RefundCosts,
+    RefundImpossible,
     Refunds,
     RefundTo,
 )
@@ -48,6 +52,7 @@ from rails.domain.refunding import (
 from rails.domain.refusals import (
     DestinationMissing,
     DestinationNotTaken,
+    DestinationUnusable,
     NothingToRefund,
     RefundNotByHand,
     RefundNotFound,
@@ -60,10 +65,16 @@ from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import payment_of
 from rails.payments.recording import Recorder, following_merges
 from rails.store.port import RailStore
-from rails.store.tables import PAYMENT_TABLE, REFUND_TABLE
+from rails.store.tables import PAYMENT_TABLE, REFUND_CLAIM_TABLE, REFUND_TABLE
 
-RULES = SweepRules(at_once=8, work_seconds_max=90.0, lease=timedelta(minutes=3))
-"""A payment over Lightning may be tried for more than a minute before the node says how it ended."""
+RULES = SweepRules(at_once=8, work_seconds_max=150.0, lease=timedelta(minutes=4))
+"""A payment over Lightning may be tried for more than a minute before the node says how it ended, and its payee may
+have to be asked for an invoice first."""
+
+PREPARING_FAILURES_MAX = 8
+"""After so many, a minute or two, nobody is found there: the credits are not held for ever."""
+NOBODY_THERE = "nobody answers there"
+PAID_BEFORE = "it was to be paid to what another refund has paid already"
 
 
 class RefundOutcomeUnknown(RailError):
@@ -176,6 +187,14 @@ class RefundService:
             raise DestinationMissing(refund_to=str(refund_to))
         return not isinstance(chosen, Refunds)
 
+    def _check_destination(self, rail: str, asked: RefundAsked, amount: Money) -> None:
+        chosen = self._rails.get(rail)
+        if asked.by_hand or asked.destination is None or not isinstance(chosen, PreparesRefunds):
+            return
+        fault = chosen.destination_fault(asked.destination, amount)
+        if fault is not None:
+            raise DestinationUnusable(reason=fault, amount_minor=amount.minor, asset=amount.asset.code)
+
     def _request(
         self,
         refund_id: str,
@@ -191,6 +210,7 @@ class RefundService:
         def decide(uow: UnitOfWork) -> Any:
             within = None if asked.days_max is None else partial(self.on_request, rail)
             command = _held(uow, account_id, refund_id, asked, by_hand=by_hand, within=within)
+            self._check_destination(rail, asked, _amount_of(command, uow.state(payment_id)))
             happened = domain.decide(uow.state(payment_id), command, uow.now)
             uow.append(payment_id, happened)
             self._recorder.put_row(uow, payment_id, None)
@@ -233,6 +253,12 @@ class RefundService:
         if place is None or place.reference is None:
             raise RailUnavailable("the payment request is not known yet")
         destination, cost = row["destination"], None
+        if isinstance(rail, PreparesRefunds):
+            try:
+                destination = row["prepared"] or await self._prepare(rail, refund.asked.amount, row)
+            except RefundImpossible as error:
+                await self._fail(payment_id, refund_id, f"rail:{rail.name}", str(error))
+                return
         outcome = await rail.refund(place.reference, refund.asked.amount, destination, refund_id)
         if outcome is Refund.SENT and isinstance(rail, RefundCosts):
             cost = await rail.refund_cost(destination, refund_id)
@@ -240,6 +266,50 @@ class RefundService:
         await self._resolve(payment_id, command, actor=f"rail:{rail.name}", key=None)
         if outcome is Refund.UNKNOWN:
             raise RefundOutcomeUnknown
+
+    async def _prepare(self, rail: PreparesRefunds, amount: Money, row: Mapping[str, Any]) -> str:
+        """What exactly is paid, kept and claimed before it is. Raises `RefundImpossible`."""
+        if row["destination"] is None:
+            raise RefundImpossible(NOBODY_THERE)
+        try:
+            prepared = await rail.prepare_refund(amount, row["destination"])
+        except (RailUnavailable, RailProtocolError) as error:
+            # Nothing was sent yet, so that giving up takes nothing from anybody.
+            if row["attempts"] < PREPARING_FAILURES_MAX:
+                raise
+            raise RefundImpossible(NOBODY_THERE) from error
+        claimed = await self._log.submit(self._claim(str(row["refund_id"]), prepared, f"rail:{row['rail']}"))
+        if claimed.result == "theirs":
+            raise RefundImpossible(PAID_BEFORE)
+        if claimed.result == "known":
+            raise RailUnavailable("another process prepares this refund, or it has ended")
+        return prepared.destination
+
+    def _claim(self, refund_id: str, prepared: PreparedRefund, actor: str) -> Transaction:
+        def decide(uow: UnitOfWork) -> Any:
+            row = uow.get(REFUND_TABLE, refund_id)
+            if row is None or row["prepared"] is not None:
+                return "known"
+            if uow.get(REFUND_CLAIM_TABLE, prepared.claim) is not None:
+                return "theirs"
+            claim = {"claim": prepared.claim, "refund_id": refund_id, "claimed_at": uow.now}
+            uow.put(REFUND_CLAIM_TABLE, claim)
+            uow.put(REFUND_TABLE, {"refund_id": refund_id, "prepared": prepared.destination})
+            return "ours"
+
+        return Transaction(
+            key=self._ids.command(),
+            actor=actor,
+            body=["refund_prepared", refund_id],
+            streams=(),
+            rows=((REFUND_TABLE, refund_id), (REFUND_CLAIM_TABLE, prepared.claim)),
+            decide=decide,
+            keeps_refusals=False,
+        )
+
+    async def _fail(self, payment_id: str, refund_id: str, actor: str, reason: str) -> None:
+        command = ResolveRefund(refund_id=refund_id, outcome=Refund.FAILED, reason=reason)
+        await self._resolve(payment_id, command, actor=actor, key=None, before_sending=True)
 
     async def end_by_hand(
         self, payment_id: str, command: ResolveRefund, *, actor: str, key: CommandKey | None = None
@@ -258,6 +328,7 @@ class RefundService:
         actor: str,
         key: CommandKey | None,
         by_hand: bool = False,
+        before_sending: bool = False,
     ) -> None:
         asked = (await self._payment(payment_id)).refunds[command.refund_id].asked
 
@@ -266,6 +337,8 @@ class RefundService:
             known = payment.refunds[command.refund_id]
             if by_hand and not (known.asked.by_hand and known.state.open):
                 raise RefundNotByHand(refund_id=command.refund_id)
+            if before_sending and _may_have_been_sent(uow.get(REFUND_TABLE, command.refund_id)):
+                return {"events": 0}
             happened = domain.decide(payment, command, uow.now)
             if not happened:
                 return {"events": 0}
@@ -289,7 +362,7 @@ class RefundService:
                 actor=actor,
                 body=["refund_ended", payment_id, *ended],
                 streams=(payment_id, *((asked.account_id,) if asked.credits else ())),
-                rows=((PAYMENT_TABLE, payment_id),),
+                rows=((PAYMENT_TABLE, payment_id), (REFUND_TABLE, command.refund_id)),
                 decide=decide,
                 keeps_refusals=False,
             )
@@ -329,6 +402,21 @@ def _held(
         by_hand=by_hand,
         reason=asked.reason,
     )
+
+
+def _may_have_been_sent(row: Mapping[str, Any] | None) -> bool:
+    """Another process may have prepared it while this one asked, and send it now."""
+    return row is None or row["prepared"] is not None
+
+
+def _amount_of(command: RequestRefund, payment: Payment) -> Money:
+    """What is sent: what is held for, or all that waits in suspense."""
+    known = payment.receipts.get(command.money_ref)
+    if known is None:
+        raise NothingToRefund
+    held = command.held
+    minor = known.amount.minor - known.taken_minor - known.refunded_minor
+    return Money(minor if held is None else held.amount_minor, known.amount.asset)
 
 
 def _hold(

@@ -200,12 +200,22 @@ REFUND_ROWS = sa.Table(
     sa.Column("rail", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=True, comment="where to; gone with the row"),
     sa.Column("by_hand", sa.Boolean, nullable=False, comment="an operator sends it and says so"),
+    sa.Column("prepared", sa.Text, nullable=True, comment="what exactly is paid; kept before it is"),
     instant("due_at"),
     *retry_columns(),
     sa.Index("rail_refunds_due", "due_at", postgresql_where=sa.text("NOT by_hand")),
     failing_index("rail_refunds"),
 )
 """Refunds that have not ended, written in the transaction that requests them."""
+
+REFUND_CLAIM_ROWS = sa.Table(
+    "rail_refund_claims",
+    METADATA,
+    sa.Column("claim", sa.Text, primary_key=True, comment="the outside's own name of what is paid once"),
+    sa.Column("refund_id", sa.Text, nullable=False, comment="the only refund that may pay it"),
+    instant("claimed_at"),
+)
+"""What refunds have paid, or were about to. Kept for ever: what was paid once is no other refund's."""
 
 NOTIFICATIONS = FollowUps(
     kind="rail_notification", table=NOTIFICATION_ROWS, waiting=NOTIFICATION_ROWS.c.state == "waiting"
@@ -219,6 +229,7 @@ REFUNDS = FollowUps(kind="refund", table=REFUND_ROWS, waiting=~REFUND_ROWS.c.by_
 
 PAYMENT_TABLE = SideTable(PAYMENT_ROWS)
 REFUND_TABLE = SideTable(REFUND_ROWS)
+REFUND_CLAIM_TABLE = SideTable(REFUND_CLAIM_ROWS)
 REFERENCE_TABLE = SideTable(REFERENCE_ROWS)
 INSTRUCTION_TABLE = SideTable(INSTRUCTION_ROWS)
 CHARGE_TABLE = SideTable(CHARGE_ROWS)

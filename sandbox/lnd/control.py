@@ -8,6 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from sandbox.common.control import Refused, Values, get, post, text, whole
+from sandbox.lnd import addresses
 from sandbox.lnd.errors import LndError
 from sandbox.lnd.node import Node
 from sandbox.lnd.wallet import Payment
@@ -37,6 +38,7 @@ def build(node: Node) -> Starlette:
         routes=[
             *(get(f"/sandbox/{path}", _in_words(answer)) for path, answer in reads.items()),
             *(post(f"/sandbox/{path}", _in_words(answer)) for path, answer in changes.items()),
+            *addresses.routes(node),
         ]
     )
 

@@ -120,7 +120,7 @@ class Payer:
             raise LndError("invoice not for current active network 'regtest'")
         return invoice
 
-    def wallet_invoice(self, amount_msat: int, description: str) -> str:
+    def wallet_invoice(self, amount_msat: int, description: str, description_hash: bytes = b"") -> str:
         """An invoice of the sandbox wallet, so that something can be refunded to it."""
         preimage = self.randomness(32)
         payment_hash = hashlib.sha256(preimage).digest()
@@ -128,6 +128,7 @@ class Payer:
             payment_hash=payment_hash,
             amount_msat=amount_msat,
             description=description,
+            description_hash=description_hash,
             expiry_seconds=_WALLET_EXPIRY_SECONDS,
             cltv_delta=_WALLET_CLTV_DELTA,
         )

@@ -74,7 +74,7 @@ async def test_a_refund_to_an_invoice_that_fails_says_why_and_can_be_asked_for_a
     visitor.product.refunds_end("lightning", Refund.FAILED)
     await paid(visitor, "lightning", "BTC")
     await visitor.page.get_by_role("button", name="Refund 500 unused credits").click()
-    field = visitor.page.get_by_label("Your Lightning invoice")
+    field = visitor.page.get_by_label("Your Lightning address or invoice")
     await expect(visitor.page.locator(".refund-ask")).to_contain_text("exactly 5,120 sats")
     await field.fill("not an invoice")
     await visitor.page.get_by_role("button", name="Refund 5,120 sats").click()
@@ -83,7 +83,7 @@ async def test_a_refund_to_an_invoice_that_fails_says_why_and_can_be_asked_for_a
     await visitor.page.keyboard.press("Enter")
     refund = visitor.page.locator(".refund")
     await expect(refund).to_contain_text("Refund of 5,120 sats failed")
-    await expect(refund).to_contain_text("asked for another amount")
+    await expect(refund).to_contain_text("took no such amount")
     assert await faults(visitor.page) == []
     await picture(visitor, "refund-failed")
     await expect(visitor.page.get_by_role("button", name="Refund 500 unused credits")).to_be_visible()

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
-from rails.contract import RailUnavailable, Refund
+from rails.contract import RailUnavailable, Refund, RefundImpossible
 from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, permissions
+from rails.lightning.lookups import Lookups, PublicWeb, client
 from rails.lightning.refunds import FEE_MSAT_MAX, Payouts
 from sandbox.lnd import certificate
 from sandbox.lnd.macaroons import Op, mint
@@ -177,8 +178,12 @@ def test_a_refund_has_an_outcome_whatever_lnd_says(
     loop: asyncio.Runner, reached: Reached, answer: Answer
 ) -> None:
     reached.node.answer = answer
-    assert _answered(loop, lambda: Payouts(reached.connection).pay("lnbc1", 5, "key")) in (None, *Refund)
-    fee_msat = _answered(loop, lambda: Payouts(reached.connection).fee_msat("lnbc1"))
+    payouts = Payouts(reached.connection, Lookups(PublicWeb(client())))
+    assert _answered(loop, lambda: payouts.pay("lnbc1", 5, "key")) in (None, *Refund)
+    with contextlib.suppress(RefundImpossible):
+        prepared = _answered(loop, lambda: payouts.prepare("lnbc1x", 5))
+        assert prepared is None or prepared.claim.startswith("ln:")
+    fee_msat = _answered(loop, lambda: payouts.fee_msat("lnbc1"))
     assert fee_msat is None or 0 <= fee_msat <= FEE_MSAT_MAX
 
 

@@ -20,6 +20,8 @@ from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, Preimages, read_preimage_key
 from rails.lightning.listening import Pace
+from rails.lightning.lookups import Lookups, PublicWeb
+from rails.lightning.lookups import client as web_client
 from rails.lightning.rail import LightningRail, Settings
 from rails.lightning.refunds import Payouts, RefundingLightningRail
 from rails.lightning.throttle import Throttle
@@ -157,7 +159,11 @@ class SandboxNode:
         return RefundingLightningRail(
             self.client(),
             *self._rest(Settings(production=False, pace=QUICK)),
-            payouts=Payouts(self.connection("refunds.macaroon")),
+            payouts=Payouts(
+                self.connection("refunds.macaroon"),
+                Lookups(PublicWeb(web_client(), plain_http=True)),
+                plain_http=True,
+            ),
         )
 
     def _rest(self, settings: Settings) -> tuple[Preimages, Throttle, Any, Settings]:

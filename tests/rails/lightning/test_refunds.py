@@ -8,9 +8,11 @@ import bolt11
 import pytest
 
 from ledger.money import BTC, USD, Money
-from rails.contract import RailUnavailable, Refund
+from rails.contract import PreparedRefund, RailUnavailable, Refund, RefundImpossible
+from rails.lightning import bech32
 from rails.lightning.refunds import RefundingLightningRail
 from tests.rails.lightning.node import SandboxNode
+from tests.rails.lightning.strangers import Stranger
 
 
 @pytest.fixture
@@ -100,3 +102,73 @@ async def test_a_node_that_is_locked_has_sent_nothing(
     await node.faults(wallet_state="LOCKED")
     with pytest.raises(RailUnavailable):
         await refund(refunding, text)
+
+
+# --- what exactly is paid ----------------------------------------------------------------------------
+
+
+async def prepare(rail: RefundingLightningRail, destination: str, msat: int = 50_000) -> PreparedRefund:
+    return await rail.prepare_refund(Money(msat, BTC), destination)
+
+
+async def test_a_lightning_address_is_asked_for_an_invoice_which_is_paid(
+    node: SandboxNode, refunding: RefundingLightningRail
+) -> None:
+    address = f"artist@127.0.0.1:{node.control_port}"
+    assert refunding.destination_fault(address, Money(50_000, BTC)) is None
+    prepared = await prepare(refunding, address)
+    assert prepared.claim == f"ln:{bolt11.decode(prepared.destination).payment_hash}"
+    assert await refund(refunding, prepared.destination) is Refund.SENT
+    assert await received(node, prepared.destination) == 50_000
+    assert (await prepare(refunding, address)).claim != prepared.claim
+
+
+async def test_an_lnurl_is_asked_as_an_address_is(
+    node: SandboxNode, refunding: RefundingLightningRail
+) -> None:
+    link = f"http://127.0.0.1:{node.control_port}/.well-known/lnurlp/artist"
+    prepared = await prepare(refunding, f"lightning:{bech32.encode('lnurl', link.encode()).upper()}")
+    assert await refund(refunding, prepared.destination) is Refund.SENT
+
+
+async def test_an_invoice_is_prepared_as_it_is(node: SandboxNode, refunding: RefundingLightningRail) -> None:
+    for text in (await theirs(node), await theirs(node, 0)):
+        prepared = await prepare(refunding, f"LIGHTNING:{text.upper()}")
+        assert prepared.destination == text
+
+
+async def test_a_strangers_invoice_for_another_amount_is_never_paid(
+    node: SandboxNode, refunding: RefundingLightningRail
+) -> None:
+    async with Stranger() as stranger:
+        for msat in (49_000, 51_000, 0):
+            stranger.says(stranger.who(), {"pr": await theirs(node, msat)})
+            with pytest.raises(RefundImpossible):
+                await prepare(refunding, stranger.lnurl)
+
+
+async def test_an_invoice_that_the_node_has_paid_is_not_prepared_again(
+    node: SandboxNode, refunding: RefundingLightningRail
+) -> None:
+    text = await theirs(node)
+    assert await refund(refunding, text) is Refund.SENT
+    async with Stranger() as stranger:
+        stranger.says(stranger.who(), {"pr": text})
+        for destination in (text, stranger.lnurl):
+            with pytest.raises(RefundImpossible):
+                await prepare(refunding, destination)
+
+
+@pytest.mark.parametrize(
+    ("destination", "fault"),
+    [
+        ("rubbish", "unreadable"),
+        ("lnbcrt400n1pvjluezpp5", "other_amount"),
+        ("lnbcrt500n1pvjluezpp5", None),
+        ("lnbcrt1pvjluezpp5", None),
+    ],
+)
+def test_a_destination_is_read_without_asking_anybody(
+    refunding: RefundingLightningRail, destination: str, fault: str | None
+) -> None:
+    assert refunding.destination_fault(destination, Money(50_000, BTC)) == fault

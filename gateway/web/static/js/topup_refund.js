@@ -10,7 +10,7 @@ import { html, Icon } from "./ui.js";
 /** @type {Record<string, string>} by what the rail's refunds go to */
 const ARRIVES = {
   origin: "Your bank may take five to ten days to show it.",
-  invoice: "It was paid to your invoice.",
+  invoice: "It was paid to your invoice or address.",
   address: "It was sent to your address.",
 };
 
@@ -24,7 +24,7 @@ function words(refund, to) {
       : `It is on its way. ${refund.credits ? `${credits} ${refund.credits === 1 ? "is" : "are"} held until it has left.` : ""}`];
     case "sent": return ["good", `Refund of ${sum} sent`, ARRIVES[to ?? ""] ?? ""];
     case "returned": return ["warn", `Refund of ${sum} came back`, `The bank could not deliver it. ${credits} ${refund.credits === 1 ? "is" : "are"} yours again.`];
-    default: return ["bad", `Refund of ${sum} failed`, `Nothing was sent${refund.credits ? `, and ${credits} ${refund.credits === 1 ? "is" : "are"} yours again` : ""}.${to === "invoice" ? " The invoice may have expired, or asked for another amount." : ""}`];
+    default: return ["bad", `Refund of ${sum} failed`, `Nothing was sent${refund.credits ? `, and ${credits} ${refund.credits === 1 ? "is" : "are"} yours again` : ""}.${to === "invoice" ? " The invoice may have expired, or the address took no such amount." : ""}`];
   }
 }
 
@@ -40,7 +40,7 @@ function Known({ refund, to }) {
 
 /** @type {Record<string, {label: string, hint: (sum: string) => string, placeholder: string}>} */
 const FIELDS = {
-  invoice: { label: "Your Lightning invoice", hint: (sum) => `Make an invoice for exactly ${sum} in your wallet, good for an hour or more, and paste it here. What sending it may cost is taken off already.`, placeholder: "lnbc…" },
+  invoice: { label: "Your Lightning address or invoice", hint: (sum) => `An address such as you@wallet.com, or an invoice for exactly ${sum} that is good for an hour or more. What sending it may cost is taken off already.`, placeholder: "you@wallet.com or lnbc…" },
   address: { label: "Your address", hint: (sum) => `${sum} goes there. A person sends it by hand, within a few days.`, placeholder: "Liquid address" },
 };
 
@@ -72,7 +72,7 @@ function Ask({ topup, offer, to, done }) {
     <h2>Refund ${sum}?</h2>
     <p>${plural(offer.credits, "credit")} that you have not used ${offer.credits === 1 ? "goes" : "go"} back, and ${sum} is sent ${to === "origin" ? "to where it came from" : "to you"}. You can ask for this until ${day(offer.until)}.</p>
     ${field && html`<div class="field"><label for="refund-to">${field.label}</label>
-      <input id="refund-to" class="input mono" required minlength="8" maxlength="2000" autocomplete="off" spellcheck=${false} placeholder=${field.placeholder} value=${destination}
+      <input id="refund-to" class="input mono" required minlength="6" maxlength="2000" autocomplete="off" spellcheck=${false} placeholder=${field.placeholder} value=${destination}
         onInput=${(/** @type {any} */ event) => setDestination(event.target.value)} aria-describedby="refund-to-hint" /><p id="refund-to-hint" class="hint">${field.hint(sum)}</p></div>`}
     ${problem && html`<p class="note note-bad" role="alert"><${Icon} name="warn" /><span>${problem}</span></p>`}
     <div class="pay-buttons"><button type="submit" class="button button-primary" disabled=${busy}>${busy ? "Asking" : `Refund ${sum}`}</button>
