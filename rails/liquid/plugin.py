@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
@@ -30,6 +30,7 @@ from rails.configuration import (
 from rails.contract import Rail, RailContext
 from rails.liquid.bindings import keep_bindings
 from rails.liquid.chain import ChainSource
+from rails.liquid.comparing import ComparedChain
 from rails.liquid.descriptor import WatchOnlyDescriptor
 from rails.liquid.elementsd import ElementsdChain
 from rails.liquid.esplora import EsploraChain
@@ -85,7 +86,7 @@ SETTINGS: Final = (
 
 
 class LiquidPlugin:
-    """`RailPlugin`. Settings: `LIQUID_NETWORK`, `LIQUID_DESCRIPTOR`, `ELEMENTS_RPC_URL` or `ESPLORA_URL`,
+    """`RailPlugin`. Settings: `LIQUID_NETWORK`, `LIQUID_DESCRIPTOR`, `ELEMENTS_RPC_URL` or `ESPLORA_URL` (or both),
     `LIQUID_USDT_ASSET`, `LIQUID_LBTC_ASSET`, `LIQUID_CONFIRMATIONS`, `LIQUID_POLL_SECONDS`."""
 
     name = NAME
@@ -110,7 +111,7 @@ class LiquidPlugin:
             tip_age_max=None if network is LIQUID_REGTEST else timedelta(minutes=15),
         )
         descriptor = _descriptor(environ["LIQUID_DESCRIPTOR"], network)
-        chain = _chain(environ)
+        chain = _chain(environ, settings.confirmations)
         return LiquidRail(settings, descriptor, chain, context.references, context.clock)
 
 
@@ -131,16 +132,24 @@ def _descriptor(path: str, network: Network) -> WatchOnlyDescriptor:
     return WatchOnlyDescriptor(text, network)
 
 
-def _chain(environ: Mapping[str, str]) -> ChainSource:
-    url = environ.get("ELEMENTS_RPC_URL")
-    if not url:
-        base = environ["ESPLORA_URL"].rstrip("/")
-        return EsploraChain(httpx.AsyncClient(base_url=base, timeout=_TIMEOUT_SECONDS))
+def _chain(environ: Mapping[str, str], confirmations: int) -> ChainSource:
+    """The one that is named; where both are, elementsd is read, and Esplora has to agree."""
+    rpc, esplora = environ.get("ELEMENTS_RPC_URL"), environ.get("ESPLORA_URL")
+    if rpc and esplora:
+        return ComparedChain(_elementsd(rpc), _esplora(esplora), confirmations=confirmations)
+    return _elementsd(rpc) if rpc else _esplora(environ["ESPLORA_URL"])
+
+
+def _esplora(url: str) -> EsploraChain:
+    return EsploraChain(httpx.AsyncClient(base_url=url.rstrip("/"), timeout=_TIMEOUT_SECONDS))
+
+
+def _elementsd(url: str) -> ElementsdChain:
     parts = urlsplit(url)
     # The credentials are kept out of the URL, which error messages may show.
     host = parts.netloc.rpartition("@")[2]
     base = urlunsplit((parts.scheme, host, parts.path, "", ""))
-    auth = httpx.BasicAuth(parts.username or "", parts.password or "")
+    auth = httpx.BasicAuth(unquote(parts.username or ""), unquote(parts.password or ""))
     return ElementsdChain(httpx.AsyncClient(base_url=base, auth=auth, timeout=_TIMEOUT_SECONDS))
 
 

@@ -141,6 +141,14 @@ async def test_a_node_with_another_password_is_unavailable(world: LiquidWorld):
     await rail.close()
 
 
+async def test_a_password_in_the_address_may_be_written_with_percent_signs(world: LiquidWorld):
+    url = world.environ["ELEMENTS_RPC_URL"].replace("sandbox:sandbox", "%73andbox:s%61ndbox")
+    rail = build({**world.environ, "ELEMENTS_RPC_URL": url}, production=False)
+    health = await rail.health()
+    assert health.ok, health.detail
+    await rail.close()
+
+
 def test_regtest_descriptors_are_made_once_per_sandbox():
     assert (
         WatchOnlyDescriptor(watch_only_descriptor(b"\x01" * 32), LIQUID_REGTEST)
