@@ -236,6 +236,8 @@ class Health:
 
     ok: bool
     detail: str = ""
+    receivable: Mapping[str, int] | None = None
+    """At most so much can arrive now, by asset code, in minor units; None where nothing limits it, or nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.routes.bounded import BoundedRoute
-from gateway.routes.shapes import HealthOut, ProjectionsHealthOut, RailHealthOut, answers
+from gateway.routes.health_shapes import HealthOut, ProjectionsHealthOut, RailHealthOut
+from gateway.routes.shapes import answers
 from gateway.wiring.dependencies import (
     ProjectionsDep,
     RegistryDep,

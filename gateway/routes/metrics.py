@@ -38,6 +38,7 @@ class ProcessFigures(NamedTuple):
     """What only this process knows."""
 
     rails: Mapping[str, int]
+    receivable: Mapping[str, int]
     commands_waiting: int
     invariant_violations: int
     event_streams: int
@@ -48,8 +49,14 @@ async def process_figures(
     supervision: SupervisionDep, sequencer: SequencerDep, signals: SignalsDep, streams: OpenStreamsDep
 ) -> ProcessFigures:
     """Dependency: this process's own figures."""
+    report = supervision.report()
     return ProcessFigures(
-        rails={name: int(state["ok"]) for name, state in supervision.report().items()},
+        rails={name: int(state["ok"]) for name, state in report.items()},
+        receivable={
+            f"{name}:{asset}": minor
+            for name, state in report.items()
+            for asset, minor in (state["receivable"] or {}).items()
+        },
         commands_waiting=sequencer.waiting,
         invariant_violations=sequencer.violations,
         event_streams=streams.count,
@@ -130,6 +137,8 @@ def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:
         registry=registry,
     ).inc(process.invariant_violations)
     _labelled(registry, "rail_open", "Whether a payment method works.", process.rails.items())
+    receivable = "What a payment method can receive now, in minor units, where something limits it."
+    _labelled(registry, "rail_receivable", receivable, process.receivable.items())
     for name, help_text, value in (
         ("commands_waiting", "Commands that the log has not taken yet.", process.commands_waiting),
         ("event_streams", "Open event streams in this process.", process.event_streams),

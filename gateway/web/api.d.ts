@@ -487,6 +487,7 @@ export interface RailComparedOut {
 export interface RailHealthOut {
   ok: boolean;
   detail: string;
+  receivable: Record<string, number> | null;
   listening: boolean;
   caught_up: boolean;
   unmatched_hints: number;

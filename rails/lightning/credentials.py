@@ -45,6 +45,7 @@ REFUND_METHODS = frozenset(
         "/lnrpc.Lightning/DecodePayReq",
     }
 )
+CHANNEL_METHODS = frozenset({"/lnrpc.Lightning/ListChannels"})
 _HARMLESS = {("info", "read"), ("invoices", "read"), ("invoices", "write")}
 KEY_BYTES = 32
 _PAYMENT_ID = re.compile(r"pay_[0-9a-hjkmnp-tv-z]{26}\b")

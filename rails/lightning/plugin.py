@@ -12,9 +12,11 @@ import structlog
 from rails.configuration import READABLE, Setting, When, given, matching, one_of, real_network, require, whole
 from rails.configuration_values import is_random
 from rails.contract import Rail, RailContext
+from rails.lightning.channels import Channels
 from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import (
+    CHANNEL_METHODS,
     INVOICE_METHODS,
     KEY_BYTES,
     REFUND_METHODS,
@@ -44,6 +46,7 @@ SETTINGS = (
     Setting(name="LND_TLS_CERT", required=When.ALWAYS, only_with=_NEEDS_NODE, rules=(READABLE,)),
     Setting(name="LND_MACAROON", required=When.ALWAYS, only_with=_NEEDS_NODE, rules=(READABLE,)),
     Setting(name="LND_REFUND_MACAROON", rules=(READABLE,)),
+    Setting(name="LND_CHANNELS_MACAROON", rules=(READABLE,)),
     Setting(
         name="LIGHTNING_PREIMAGE_KEY",
         required=When.PRODUCTION,
@@ -112,9 +115,10 @@ class LightningPlugin:
         address = environ["LND_GRPC_ADDRESS"]
         client = LndClient(Connection(address, files))
         settings = _settings(environ, context)
+        channels = _channels(environ, address, certificate, production=context.production)
         refund_path = environ.get("LND_REFUND_MACAROON")
         if not refund_path:
-            return LightningRail(client, preimages, throttle, context.clock, settings)
+            return LightningRail(client, preimages, throttle, context.clock, settings, channels)
         refund_files = CredentialFiles(
             certificate, Path(refund_path), REFUND_METHODS, strict=context.production
         )
@@ -124,10 +128,24 @@ class LightningPlugin:
         plain_http = not context.production
         web = PublicWeb(web_client(), plain_http=plain_http)
         payouts = Payouts(Connection(address, refund_files), Lookups(web), plain_http=plain_http)
-        return RefundingLightningRail(client, preimages, throttle, context.clock, settings, payouts=payouts)
+        return RefundingLightningRail(
+            client, preimages, throttle, context.clock, settings, channels, payouts=payouts
+        )
 
 
 plugin = LightningPlugin()
+
+
+def _channels(
+    environ: Mapping[str, str], address: str, certificate: Path, *, production: bool
+) -> Channels | None:
+    """What can arrive is watched only with a credential for it."""
+    path = environ.get("LND_CHANNELS_MACAROON")
+    if not path:
+        return None
+    files = CredentialFiles(certificate, Path(path), CHANNEL_METHODS, strict=production)
+    _check_macaroon("LND_CHANNELS_MACAROON", files.macaroon, CHANNEL_METHODS, production=production)
+    return Channels(Connection(address, files))
 
 
 def _settings(environ: Mapping[str, str], context: RailContext) -> Settings:

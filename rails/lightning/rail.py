@@ -24,6 +24,7 @@ from rails.contract import (
     RailProtocolError,
     RailUnavailable,
 )
+from rails.lightning.channels import Channels
 from rails.lightning.client import LndClient, NewInvoice
 from rails.lightning.credentials import Preimages
 from rails.lightning.errors import InvoiceExists, InvoiceFinal
@@ -62,9 +63,17 @@ class LightningRail:
     name = "lightning"
 
     def __init__(
-        self, client: LndClient, preimages: Preimages, throttle: Throttle, clock: Clock, settings: Settings
+        self,
+        client: LndClient,
+        preimages: Preimages,
+        throttle: Throttle,
+        clock: Clock,
+        settings: Settings,
+        channels: Channels | None = None,
     ) -> None:
         self._client = client
+        self._channels = channels
+        """Without it nobody knows how much can arrive."""
         self._preimages = preimages
         self._throttle = throttle
         self._clock = clock
@@ -126,7 +135,7 @@ class LightningRail:
             return Health(ok=False, detail=str(error))
         if not info.synced_to_chain:
             return Health(ok=False, detail="the Lightning node is catching up with the chain")
-        return Health(ok=True)
+        return await self._can_receive()
 
     async def outage(self) -> Health:
         """The node does not answer, has ended its stream, or is not ready."""
@@ -135,6 +144,8 @@ class LightningRail:
     async def close(self) -> None:
         """Let go of the channel."""
         await self._client.close()
+        if self._channels is not None:
+            await self._channels.close()
 
     # --- Expiry --------------------------------------------------------------------------------
 
@@ -175,6 +186,19 @@ class LightningRail:
         except InvoiceFinal:
             self._log.info("lightning_cancel_too_late", reference=reference)
         return await self.observe(reference)
+
+    async def _can_receive(self) -> Health:
+        """Open, with what can arrive. That this cannot be asked closes nothing: invoices can still be paid."""
+        if self._channels is None:
+            return Health(ok=True)
+        try:
+            msat = await self._channels.receivable_msat()
+        except (RailUnavailable, RailProtocolError) as error:
+            return Health(ok=True, detail=f"what can arrive is not known: {error}")
+        most = self.capabilities.maximum[BTC.code]
+        sats = msat // MSAT_PER_SAT
+        little = f"the channels can receive {sats} sat now, and {most // MSAT_PER_SAT} are offered at most"
+        return Health(ok=True, detail=little if msat < most else "", receivable={BTC.code: msat})
 
     async def _require_right_node(self) -> None:
         """Once per look at its health: in production the right network, and a macaroon without sight of our channels."""

@@ -58,6 +58,8 @@ class HealthWatch:
         if before is None or before.ok != health.ok:
             say = self._log.info if health.ok else self._log.warning
             say("rail_open" if health.ok else "rail_closed", detail=health.detail)
+        if health.ok and health.detail and (before is None or not before.detail):
+            self._log.warning("rail_limited", detail=health.detail)
         self._health[self._rail.name] = health
         if not health.ok:
             self._doubted.set()

@@ -43,7 +43,7 @@ class Reach:
         if not await self._is_open(rail):
             raise RailClosed(rail=rail.name, reason=UNREACHABLE, others=self._open_but(rail))
         try:
-            return await self._quoter.quote(rail, asset, wanted, amount, purchase)
+            return await self._quoter.quote(rail, asset, wanted, amount, purchase, self.health.get(rail.name))
         except RailClosed as closed:
             raise RailClosed(**closed.details, others=self._open_but(rail)) from None
 

@@ -321,6 +321,7 @@ class Supervision:
             shown[name] = {
                 "ok": health.ok,
                 "detail": health.detail,
+                "receivable": None if health.receivable is None else dict(health.receivable),
                 "listening": runner.listening,
                 "caught_up": runner.caught_up.is_set(),
                 "unmatched_hints": runner.unmatched,

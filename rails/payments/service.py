@@ -276,7 +276,7 @@ class Payments(Sweeps):
 
     def prices(self, usd_minor: int) -> Sequence[tuple[str, Money]]:
         """What a price in US cents is now, by rail and asset, where that much can be paid."""
-        return self._quoter.prices(self._rails.values(), usd_minor)
+        return self._quoter.prices(self._rails.values(), self.health, usd_minor)
 
     def credit_prices(self, credits_: int) -> Sequence[CreditPrice]:
         """What so many credits cost now, by rail and asset, where they can be paid for."""

@@ -24,6 +24,7 @@ from rails.quotes.quote import (
 )
 from rails.quotes.rates import rate_to_usd
 
+NOTHING_ARRIVES = "This payment method cannot receive anything at the moment."
 UNREACHABLE = "This payment method is not reachable at the moment."
 
 
@@ -73,6 +74,7 @@ class Quoter:
         wanted: int | None,
         amount: Money | None,
         purchase: Purchase | None = None,
+        health: Health | None = None,
     ) -> Quote:
         """Raises `RailClosed`, `AmountTooSmall`, `AmountTooLarge`, `AssetNotAccepted` or `TopupUnclear`."""
         spot = self._rates.spot(asset)
@@ -82,7 +84,9 @@ class Quoter:
         if spot is None:
             raise RailClosed(rail=rail.name, reason=self._rates.why_not(asset))
         quote = self._priced(rail, spot, wanted, amount, purchase)
-        least, most = self._least(rail, asset, spot), rail.capabilities.maximum[asset.code]
+        least, most = self._least(rail, asset, spot), _most(rail, asset, health)
+        if most < least:
+            raise RailClosed(rail=rail.name, reason=NOTHING_ARRIVES)
         # What was named in the asset itself is compared as it was named: rounding up makes no amount enough.
         named = quote.amount_due if amount is None or amount.asset != asset else amount
         if (purchase is None and quote.credits < 1) or named.minor < least:
@@ -133,7 +137,9 @@ class Quoter:
             ],
         }
 
-    def prices(self, rails: Iterable[Rail], usd_minor: int) -> Sequence[tuple[str, Money]]:
+    def prices(
+        self, rails: Iterable[Rail], health: Mapping[str, Health], usd_minor: int
+    ) -> Sequence[tuple[str, Money]]:
         """What a price in US cents is now by each rail and asset that can be paid that much with, in their order."""
         found: list[tuple[str, Money]] = []
         for rail in sorted(rails, key=lambda rail: rail.capabilities.order):
@@ -142,8 +148,8 @@ class Quoter:
                 if spot is None:
                     continue
                 due = up_to_step(spot.rate.inverse().convert_up(Money(usd_minor, USD)), _step(rail, asset))
-                capabilities = rail.capabilities
-                if capabilities.minimum[asset.code] <= due.minor <= capabilities.maximum[asset.code]:
+                least, most = rail.capabilities.minimum[asset.code], _most(rail, asset, health.get(rail.name))
+                if least <= due.minor <= most:
                     found.append((rail.name, due))
         return found
 
@@ -163,7 +169,7 @@ class Quoter:
                 if spot is None:
                     continue
                 due = self._priced(rail, spot, credits_, None, None).amount_due
-                least, most = rail.capabilities.minimum[asset.code], rail.capabilities.maximum[asset.code]
+                least, most = rail.capabilities.minimum[asset.code], _most(rail, asset, health.get(rail.name))
                 if least <= due.minor <= most:
                     found.append(
                         CreditPrice(
@@ -175,9 +181,14 @@ class Quoter:
     def _rail_json(self, rail: Rail, health: Health) -> dict[str, Any]:
         capabilities = rail.capabilities
         priced = [asset for asset in capabilities.assets if self._rates.spot(asset) is not None]
+        least = {asset: self._least(rail, asset, self._rates.spot(asset)) for asset in capabilities.assets}
+        most = {asset: _most(rail, asset, health) for asset in capabilities.assets}
+        takes = [asset for asset in priced if least[asset] <= most[asset]]
         reason = None if health.ok else UNREACHABLE
         if reason is None and not priced:
             reason = self._rates.why_not(capabilities.assets[0])
+        if reason is None and not takes:
+            reason = NOTHING_ARRIVES
         return {
             "name": rail.name,
             "label": capabilities.label,
@@ -185,9 +196,9 @@ class Quoter:
                 {
                     "asset": asset.code,
                     "scale": asset.scale,
-                    "minimum_minor": self._least(rail, asset, self._rates.spot(asset)),
-                    "maximum_minor": capabilities.maximum[asset.code],
-                    "open": asset in priced,
+                    "minimum_minor": least[asset],
+                    "maximum_minor": most[asset],
+                    "open": asset in takes,
                 }
                 for asset in capabilities.assets
             ],
@@ -196,6 +207,15 @@ class Quoter:
             "quote_seconds": capabilities.quote_seconds,
             "tax_on_top": capabilities.tax_on_top,
         }
+
+
+def _most(rail: Rail, asset: Asset, health: Health | None) -> int:
+    """What the rail takes at most, or less if less can arrive now; in whole steps."""
+    most = rail.capabilities.maximum[asset.code]
+    receivable = None if health is None or health.receivable is None else health.receivable.get(asset.code)
+    if receivable is None or receivable >= most:
+        return most
+    return receivable - receivable % _step(rail, asset)
 
 
 def _step(rail: Rail, asset: Asset) -> int:

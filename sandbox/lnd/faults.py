@@ -33,6 +33,10 @@ class Faults(faults.Faults):
         "SERVER_ACTIVE", "LOCKED", "UNLOCKED", "RPC_ACTIVE", "WAITING_TO_START", "NON_EXISTING"
     ] = "SERVER_ACTIVE"
     """What State.GetState reports."""
+    remote_sat: int = 100_000_000
+    """What the other side of the only channel has: so much, less its reserve, can arrive. It never runs down by itself."""
+    channel_active: bool = True
+    """Whether that channel's other side is there."""
     private_channel: bool = False
     """Whether the node has a channel that nobody knows of: invoices that ask for it then tell the way."""
     synced: bool = True

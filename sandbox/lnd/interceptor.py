@@ -28,6 +28,7 @@ PERMISSIONS = {
     "/lnrpc.Lightning/SubscribeInvoices": Op("invoices", "read"),
     "/lnrpc.Lightning/DecodePayReq": Op("offchain", "read"),
     "/lnrpc.Lightning/ChannelBalance": Op("offchain", "read"),
+    "/lnrpc.Lightning/ListChannels": Op("offchain", "read"),
     "/invoicesrpc.Invoices/AddHoldInvoice": Op("invoices", "write"),
     "/invoicesrpc.Invoices/SettleInvoice": Op("invoices", "write"),
     "/invoicesrpc.Invoices/CancelInvoice": Op("invoices", "write"),

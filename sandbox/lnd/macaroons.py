@@ -34,6 +34,7 @@ REFUND_METHODS = (
     "/routerrpc.Router/EstimateRouteFee",
     "/lnrpc.Lightning/DecodePayReq",
 )
+CHANNEL_METHODS = ("/lnrpc.Lightning/ListChannels",)
 
 _GENERATOR = b"macaroons-key-generator".ljust(32, b"\0")
 _LOCATION, _IDENTIFIER, _VERIFICATION, _SIGNATURE, _END = 1, 2, 4, 6, 0

@@ -16,7 +16,7 @@ from sandbox.common.files import keep, write_atomically
 from sandbox.lnd import bolt11, certificate
 from sandbox.lnd.faults import Faults
 from sandbox.lnd.feed import Feed
-from sandbox.lnd.macaroons import INVOICE_METHODS, REFUND_METHODS, Op, mint
+from sandbox.lnd.macaroons import CHANNEL_METHODS, INVOICE_METHODS, REFUND_METHODS, Op, mint
 from sandbox.lnd.payments import Payer
 from sandbox.lnd.registry import Registry
 from sandbox.lnd.store import Store
@@ -33,6 +33,7 @@ ADMIN_OPS = tuple(
 _BAKED = (
     ("invoices.macaroon", "1", tuple(Op("uri", method) for method in INVOICE_METHODS)),
     ("refunds.macaroon", "2", tuple(Op("uri", method) for method in REFUND_METHODS)),
+    ("channels.macaroon", "3", tuple(Op("uri", method) for method in CHANNEL_METHODS)),
     ("admin.macaroon", "0", ADMIN_OPS),
 )
 

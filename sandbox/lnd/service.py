@@ -21,6 +21,7 @@ def describe(data_dir: Path, port: PortBook) -> Service:
             "LND_TLS_CERT": str(data_dir / "tls.cert"),
             "LND_MACAROON": str(data_dir / "invoices.macaroon"),
             "LND_REFUND_MACAROON": str(data_dir / "refunds.macaroon"),
+            "LND_CHANNELS_MACAROON": str(data_dir / "channels.macaroon"),
             "LIGHTNING_PREIMAGE_KEY": str(data_dir / "preimage.key"),
             "SANDBOX_LND_CONTROL_URL": f"http://127.0.0.1:{control_port}",
         },

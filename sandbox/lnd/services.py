@@ -20,6 +20,7 @@ from sandbox.lnd.node import Node
 from sandbox.lnd.payments import BALANCE_MSAT, IN_FLIGHT
 from sandbox.lnd.requests import check_add, check_add_hold, route_hint
 from sandbox.lnd.store import CANCELED, SETTLED, Stored
+from sandbox.lnd.wallet import RESERVE_SAT
 
 VERSION = "0.21.2-beta commit=sandbox"
 MAX_PAGE = 10_000
@@ -86,8 +87,27 @@ class LightningService(_OnNode, lightning_pb2_grpc.LightningServicer):  # type: 
         """What the node could send and receive."""
         return ln.ChannelBalanceResponse(
             local_balance=ln.Amount(sat=BALANCE_MSAT // 1000, msat=BALANCE_MSAT),
-            remote_balance=ln.Amount(sat=100_000_000, msat=100_000_000_000),
+            remote_balance=ln.Amount(
+                sat=self._node.faults.remote_sat, msat=self._node.faults.remote_sat * 1000
+            ),
         )
+
+    @answers
+    async def ListChannels(self, request: Any, _context: Context) -> Any:
+        """The only channel."""
+        faults = self._node.faults
+        if request.active_only and not faults.channel_active:
+            return ln.ListChannelsResponse()
+        local = BALANCE_MSAT // 1000
+        channel = ln.Channel(
+            active=faults.channel_active,
+            channel_point=f"{'00' * 32}:0",
+            capacity=local + faults.remote_sat,
+            local_balance=local,
+            remote_balance=faults.remote_sat,
+            remote_chan_reserve_sat=RESERVE_SAT,
+        )
+        return ln.ListChannelsResponse(channels=[channel])
 
     @answers
     async def AddInvoice(self, request: Any, _context: Context) -> Any:

@@ -10,6 +10,8 @@ from sandbox.lnd import bolt11
 from sandbox.lnd.registry import Arrival, Registry
 from sandbox.lnd.store import ACCEPTED, SETTLED
 
+RESERVE_SAT = 354
+"""What the payer's side of the node's channel must keep."""
 MAX_PARTS = 64
 _STATES = {0: "open", 1: "settled", 2: "canceled", 3: "accepted"}
 
@@ -61,6 +63,9 @@ class Wallet:
             raise Refused("no route: the payee is not on this sandbox's network")
         if invoice.date + invoice.expiry <= self.registry.clock() and not payment.even_if_expired:
             raise Refused("the invoice has expired", 410)
+        faults = self.registry.faults
+        if not faults.channel_active or amount > max(faults.remote_sat - RESERVE_SAT, 0) * 1000:
+            raise Refused("no route: the payee cannot receive this much")
         parts = _split(amount, payment.parts)
         stored = self.registry.arrive(
             Arrival(

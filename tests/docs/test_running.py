@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.routes import plan_shapes, shapes
+from gateway.routes import health_shapes, plan_shapes, shapes
 from tests.docs.texts import ROOT, blocks
 from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture
 from tests.waiting import SECONDS_MAX
@@ -125,7 +125,7 @@ async def test_the_reference_needs_no_script_and_names_every_operation(gateway: 
         ("/v1/rails", shapes.RailsOut),
         ("/v1/topups", shapes.TopupsOut),
         ("/v1/session", shapes.SessionOut),
-        ("/health", shapes.HealthOut),
+        ("/health", health_shapes.HealthOut),
     ],
 )
 async def test_answers_have_the_shape_that_the_reference_gives(

@@ -46,6 +46,10 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/lightning/refunds.py:Payouts._payment",
         "rails/lightning/refunds.py:Payouts.prepare",
     ),
+    "test_what_can_arrive_is_an_amount_or_unknown": (
+        "rails/lightning/channels.py:Channels.receivable_msat",
+        "rails/lightning/channels.py:_receivable_sat",
+    ),
     "test_a_destination_is_read_or_refused": (
         "rails/lightning/bech32.py:_regrouped",
         "rails/lightning/bech32.py:decode",

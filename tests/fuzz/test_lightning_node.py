@@ -17,6 +17,7 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
 from rails.contract import RailUnavailable, Refund, RefundImpossible
+from rails.lightning.channels import Channels
 from rails.lightning.client import PAGE_SIZE, LndClient, NewInvoice
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, permissions
@@ -38,6 +39,7 @@ GENUINE = (
     ln.ListInvoiceResponse(invoices=[ln.Invoice(memo="a")], last_index_offset=1),
     ln.GetInfoResponse(version="0.21", chains=[ln.Chain(network="regtest")]),
     ln.PayReq(payment_hash=HASH, num_msat=5),
+    ln.ListChannelsResponse(channels=[ln.Channel(remote_balance=5_000, remote_chan_reserve_sat=354)] * 2),
     ln.Payment(payment_hash=HASH, status=2),
     stateservice.GetStateResponse(state=4),
 )
@@ -171,6 +173,15 @@ def test_pages_that_do_not_go_on_are_no_answer(loop: asyncio.Runner, reached: Re
 
     with pytest.raises(RailUnavailable, match="does not go on"):
         loop.run(ask())
+
+
+@fuzzed(answer=ANSWERS)
+def test_what_can_arrive_is_an_amount_or_unknown(
+    loop: asyncio.Runner, reached: Reached, answer: Answer
+) -> None:
+    reached.node.answer = answer
+    found = _answered(loop, Channels(reached.connection).receivable_msat)
+    assert found is None or found >= 0
 
 
 @fuzzed(answer=ANSWERS)

@@ -25,7 +25,8 @@ async def node(shared_node: SandboxNode) -> SandboxNode:
     """The module's node without faults; started again if a test left it dead."""
     await shared_node.faults(
         drop=0, duplicate=0, delay_ms=0, unavailable=0, timeout_after_commit=0, method="", settle_index_gap=0,
-        settle_without_money=0, payment_stuck=0, wallet_state="SERVER_ACTIVE", private_channel=False, synced=True, network="regtest",
+        settle_without_money=0, payment_stuck=0, wallet_state="SERVER_ACTIVE", private_channel=False, remote_sat=100_000_000, channel_active=True,
+        synced=True, network="regtest",
     )  # fmt: skip
     return shared_node
 

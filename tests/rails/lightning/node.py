@@ -16,6 +16,7 @@ from ledger.clock import system_clock
 from ledger.identifiers import Identifiers
 from ledger.money import BTC, Money
 from rails.contract import Order
+from rails.lightning.channels import Channels
 from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, Preimages, read_preimage_key
@@ -152,7 +153,9 @@ class SandboxNode:
     def rail(self, **settings: Any) -> LightningRail:
         """A rail as the plugin builds it, but with a quicker pace."""
         settings = {"production": False, "pace": QUICK, **settings}
-        return LightningRail(self.client(), *self._rest(Settings(**settings)))
+        return LightningRail(
+            self.client(), *self._rest(Settings(**settings)), Channels(self.connection("channels.macaroon"))
+        )
 
     def refunding_rail(self) -> RefundingLightningRail:
         """A rail with the refund credential too."""

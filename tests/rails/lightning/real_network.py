@@ -29,7 +29,7 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from lndgrpc.compiled import router_pb2 as router
 from lndgrpc.compiled import stateservice_pb2 as stateservice
 
-from rails.lightning.credentials import INVOICE_METHODS
+from rails.lightning.credentials import CHANNEL_METHODS, INVOICE_METHODS, REFUND_METHODS
 from sandbox.embedded.ports import free_port
 from tests.waiting import eventually, until
 
@@ -40,6 +40,11 @@ NOBODY = str(segwit_address("bcrt", 0, [0] * 20))
 RPC_USER = "test"
 RPC_PASSWORD = "test"
 IN_FLIGHT, SUCCEEDED = 1, 2
+MACAROONS = {
+    "invoices.macaroon": INVOICE_METHODS,
+    "refunds.macaroon": REFUND_METHODS,
+    "channels.macaroon": CHANNEL_METHODS,
+}
 
 
 @asynccontextmanager
@@ -201,13 +206,13 @@ class RealNode:
             if epoch.height >= height:
                 return
 
-    async def bake_invoice_macaroon(self) -> Path:
-        """The macaroon that the rail gets, as the operators' guide says."""
-        wanted = [ln.MacaroonPermission(entity="uri", action=method) for method in sorted(INVOICE_METHODS)]
-        baked = await self.call("BakeMacaroon", ln.BakeMacaroonRequest(permissions=wanted, root_key_id=1))
-        path = self.folder / "invoices.macaroon"
-        path.write_bytes(bytes.fromhex(baked.macaroon))
-        return path
+    async def bake_macaroons(self) -> None:
+        """Those that the rail gets, as the operators' guide says."""
+        for key, (name, methods) in enumerate(MACAROONS.items(), start=1):
+            wanted = [ln.MacaroonPermission(entity="uri", action=method) for method in sorted(methods)]
+            request = ln.BakeMacaroonRequest(permissions=wanted, root_key_id=key)
+            baked = await self.call("BakeMacaroon", request)
+            (self.folder / name).write_bytes(bytes.fromhex(baked.macaroon))
 
     async def pay(self, bolt11: str, amount_msat: int, is_enough: Callable[[Any], bool]) -> Any:
         """Send a payment and follow it until `is_enough` or its end."""
@@ -279,7 +284,7 @@ async def network(folder: Path, btcd: str, lnd: str) -> AsyncIterator[Network]:
             await nodes.enter_async_context(node.running())
             await node.reached(height)
         await _open_channel(blocks, alice, bob)
-        await bob.bake_invoice_macaroon()
+        await bob.bake_macaroons()
         yield Network(blocks, alice, bob)
 
 

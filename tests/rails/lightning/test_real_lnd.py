@@ -17,11 +17,13 @@ from lndgrpc.compiled import lightning_pb2 as ln
 from ledger.clock import Clock, system_clock
 from ledger.money import Asset
 from rails.contract import Instructions, Rail, ReceiptState, ReferenceStore
+from rails.lightning.channels import Channels
 from rails.lightning.client import LndClient
 from rails.lightning.connection import Connection
 from rails.lightning.credentials import CredentialFiles, Preimages
 from rails.lightning.invoices import InvoiceState
 from rails.lightning.rail import LightningRail, Settings
+from rails.lightning.refunds import Payouts
 from rails.lightning.throttle import Throttle
 from rails.testing.contract_suite import RailContract
 from rails.testing.harness import RailHarness
@@ -29,6 +31,7 @@ from rails.testing.memory_references import MemoryReferences
 from rails.testing.worlds import Impossible, World
 from tests.rails.lightning.node import QUICK
 from tests.rails.lightning.node_suite import NodeContract, Raw
+from tests.rails.lightning.payout_suite import Paying, PayoutContract, lookups
 from tests.rails.lightning.real_network import IN_FLIGHT, SUCCEEDED, Network, network
 from tests.waiting import until
 
@@ -169,6 +172,76 @@ class TestRealNode(NodeContract):
         options = [("grpc.max_reconnect_backoff_ms", 50), ("grpc.initial_reconnect_backoff_ms", 20)]
         async with grpc.aio.secure_channel(bob.address, credentials, options) as channel:
             yield Raw(RealPayee(regtest), channel, bob.metadata()[0][1])
+
+
+@dataclass
+class RealReceiver:
+    """Alice, whom Bob pays out of what he has received."""
+
+    regtest: Network
+
+    async def invoice(self, amount_msat: int) -> str:
+        """See `Receiver`."""
+        made = await self.regtest.alice.call("AddInvoice", ln.Invoice(value_msat=amount_msat, memo="refund"))
+        return str(made.payment_request)
+
+    async def received(self, bolt11: str) -> int:
+        """See `Receiver`."""
+        alice = self.regtest.alice
+        payment_hash = (await alice.call("DecodePayReq", ln.PayReqString(pay_req=bolt11))).payment_hash
+        found = await alice.call("LookupInvoice", ln.PaymentHash(r_hash_str=payment_hash))
+        return int(found.amt_paid_msat)
+
+    async def end(self) -> None:
+        """See `Receiver`."""
+        await self.regtest.bob.end("kill")
+
+    async def begin(self) -> None:
+        """See `Receiver`."""
+        await self.regtest.start_bob()
+
+    def payouts(self) -> Payouts:
+        """See `Receiver`."""
+        return Payouts(self._connection("refunds.macaroon"), lookups(), plain_http=True)
+
+    def channels(self) -> Channels:
+        """What can arrive at Bob."""
+        return Channels(self._connection("channels.macaroon"))
+
+    def _connection(self, macaroon: str) -> Connection:
+        folder = self.regtest.bob.folder
+        return Connection(self.regtest.bob.address, CredentialFiles(folder / "tls.cert", folder / macaroon))
+
+
+@pytest.fixture
+async def receiver(regtest: Network) -> RealReceiver:
+    """Bob has enough above what he must keep in the channel."""
+    bob = regtest.bob
+    made = await bob.call("AddInvoice", ln.Invoice(value_msat=200_000_000, memo="enough"))
+    paid = await regtest.alice.pay(made.payment_request, 0, _ended)
+    assert paid.status == SUCCEEDED
+    return RealReceiver(regtest)
+
+
+class TestRealPayouts(PayoutContract):
+    @pytest.fixture
+    async def paying(self, receiver: RealReceiver) -> AsyncIterator[Paying]:
+        paying = Paying(receiver, receiver.payouts())
+        yield paying
+        await paying.payouts.close()
+
+
+async def test_what_a_real_node_says_can_arrive_does_arrive_and_twice_that_does_not(
+    receiver: RealReceiver,
+) -> None:
+    channels, bob = receiver.channels(), receiver.regtest.bob
+    most = await channels.receivable_msat()
+    for msat, arrives in ((2 * most, False), (most, True)):
+        made = await bob.call("AddInvoice", ln.Invoice(value_msat=msat, memo="most"))
+        paid = await receiver.regtest.alice.pay(made.payment_request, 0, _ended)
+        assert (paid.status == SUCCEEDED) is arrives
+    assert await channels.receivable_msat() < most
+    await channels.close()
 
 
 async def test_a_real_node_gives_a_hold_back_before_its_end(regtest: Network) -> None:
