@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import Any, Self
 
 from rails.lightning import bech32
@@ -17,7 +18,8 @@ def _http(value: Any) -> bytes:
 class Stranger:
     """Listens on loopback while it is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.asked: list[str] = []
         self.connections = 0
         self.raw: bytes | None = None
@@ -29,8 +31,8 @@ class Stranger:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -40,7 +42,7 @@ class Stranger:
     @property
     def address(self) -> str:
         """Whom to ask."""
-        return f"http://127.0.0.1:{self._port}/who"
+        return f"http://127.0.0.1:{self.port}/who"
 
     @property
     def lnurl(self) -> str:
@@ -49,7 +51,7 @@ class Stranger:
 
     def who(self) -> dict[str, Any]:
         """Somebody who can be paid."""
-        callback = f"http://127.0.0.1:{self._port}/callback?session=1"
+        callback = f"http://127.0.0.1:{self.port}/callback?session=1"
         return {"tag": "payRequest", "callback": callback, "minSendable": 1_000, "maxSendable": 10**9}
 
     def says(self, who: Any, made: Any) -> None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from rails.contract import RailUnavailable, RefundImpossible
 from rails.lightning import lookups
@@ -219,3 +228,55 @@ async def test_no_connection_is_kept_for_another_host(stranger: Stranger, asking
 async def test_the_machines_own_resolver_is_asked() -> None:
     assert "127.0.0.1" in await lookups.resolve("localhost", 443)
     assert not any(is_public(address) for address in await lookups.resolve("localhost", 443))
+
+
+# --- who a host is -----------------------------------------------------------------------------------
+
+
+def certificate(name: str, folder: Path) -> Path:
+    """A certificate that says so itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / f"{name}.pem"
+    file.write_bytes(
+        made.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("proves", "error"), [("pay.example.com", None), ("other.example.com", RailUnavailable)]
+)
+async def test_whoever_is_connected_to_proves_the_name_that_was_asked_for(
+    tmp_path: Path, proves: str, error: type[Exception] | None
+) -> None:
+    file = certificate(proves, tmp_path)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(file)
+    trusting = ssl.create_default_context(cafile=str(file))
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        assert host == "pay.example.com"
+        return ["127.0.0.1"]
+
+    async with Stranger(serving) as stranger, httpx.AsyncClient(verify=trusting, trust_env=False) as http:
+        stranger.says({"tag": "payRequest"}, None)
+        asking = PublicWeb(http, resolve, plain_http=True)
+        address = f"https://pay.example.com:{stranger.port}/who"
+        if error is None:
+            assert json.loads(await asking.get(address)) == {"tag": "payRequest"}
+        else:
+            with pytest.raises(error):
+                await asking.get(address)

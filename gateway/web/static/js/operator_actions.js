@@ -10,7 +10,7 @@ import { html, Icon, Modal, toast } from "./ui.js";
 /** @typedef {{button: string, title: (about: About) => string, text: (about: About) => string, fields: (about: About) => Field[], path: (about: About) => string, body: (about: About, given: Record<string, string>) => Record<string, unknown>}} Action */
 
 /** @param {string | null} to @returns {Field[]} */
-const destination = (to) => (to === "invoice" || to === "address" ? [{ id: "destination", label: to === "invoice" ? "Invoice of the payer" : "Address of the payer" }] : []);
+const destination = (to) => (to === "invoice" || to === "address" ? [{ id: "destination", label: to === "invoice" ? "Invoice or Lightning address of the payer" : "Address of the payer" }] : []);
 
 /** @param {About} about */
 const refundPath = (about) => `/v1/operator/payments/${about.payment}/refunds/${about.refund}`;
