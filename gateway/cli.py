@@ -269,6 +269,10 @@ _bench(
     "How soon payments on Liquid are seen, and credited when all of them are in one block (--json, --payments 200).",
 )
 _bench(
+    "lightning",
+    "How soon Lightning payments are credited and held ones queue their image, alone and 200 a second (--json, --open 1000, --rate 200).",
+)
+_bench(
     "chaos",
     "Kill workers, ComfyUIs, API processes, Valkey and PostgreSQL at random under load, then count what was "
     "lost or paid twice (--seconds 600, --seed, --json, --keep FOLDER).",
