@@ -72,7 +72,7 @@ RULES = SweepRules(at_once=8, work_seconds_max=150.0, lease=timedelta(minutes=4)
 have to be asked for an invoice first."""
 
 PREPARING_FAILURES_MAX = 8
-"""After so many, a minute or two, nobody is found there: the credits are not held for ever."""
+"""After so many, two to seven minutes, nobody is found there: the credits are not held for ever."""
 NOBODY_THERE = "nobody answers there"
 PAID_BEFORE = "it was to be paid to what another refund has paid already"
 
