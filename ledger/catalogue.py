@@ -59,7 +59,8 @@ class _PlanRow(_Row, frozen=True, kw_only=True):
     period: Literal["day", "month"]
     rank: Annotated[int, Meta(ge=1, le=1_000)]
     priority: bool = False
-    overage_limit: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    overage_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    overage_usd_minor: Annotated[int, Meta(ge=0, le=10_000)] = 0
     grace_seconds: Annotated[int, Meta(ge=0, le=31 * _DAY)] = _DAY
     year_usd_minor: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
 
@@ -127,15 +128,24 @@ def _require_sense(found: _File) -> None:
     ranks = Counter(plan.rank for plan in found.plans)
     if any(count > 1 for count in ranks.values()):
         raise CatalogueInvalid("two plans have the same rank: the higher one is the better plan")
-    for plan in found.plans:
-        if plan.overage_limit:
-            raise CatalogueInvalid(
-                f"{plan.name}: overage_limit is 0, because nothing bills what is used beyond"
-            )
+    _require_overage(found)
     for pack in found.packs:
         if (pack.kind == "pass") != (pack.lasts_seconds is not None):
             raise CatalogueInvalid(f"{pack.name}: a pass has lasts_seconds, and a pack has none")
     _require_promotions(found)
+
+
+def _require_overage(found: _File) -> None:
+    prices = Counter(plan.overage_usd_minor for plan in found.plans if plan.overage_limit)
+    if len(prices) > 1:
+        raise CatalogueInvalid(
+            "what is used beyond a plan costs the same with each: a change keeps its price"
+        )
+    for plan in found.plans:
+        if (plan.overage_limit > 0) != (plan.overage_usd_minor > 0):
+            raise CatalogueInvalid(f"{plan.name}: overage_limit and overage_usd_minor are there together")
+        if plan.overage_limit and plan.period == "day":
+            raise CatalogueInvalid(f"{plan.name}: overage_limit is for a plan by the month")
 
 
 def _require_promotions(found: _File) -> None:

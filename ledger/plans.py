@@ -32,6 +32,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether its jobs go before those of other plans."""
     overage_limit: int = 0
     """Credits per period that may be used beyond the allowance and billed; 0 is a hard cut-off."""
+    overage_usd_minor: int = 0
+    """US cents for each of them, without tax."""
     grace_seconds: int = 0
     """How long credits and plan outlive a paid period, so that a renewal has time to be paid."""
     year_usd_minor: int = 0
@@ -41,7 +43,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The plan as a period of so many months brings it: a daily one each day, others all of it at its start."""
         price = self.price_usd_minor if months == 1 else self.year_usd_minor
         credits_ = self.credits if self.period == "day" else self.credits * months
-        return msgspec.structs.replace(self, price_usd_minor=price, credits=credits_)
+        # What is used beyond is billed by the month: by the year it would be owed for too long.
+        limit, each = (self.overage_limit, self.overage_usd_minor) if months == 1 else (0, 0)
+        return msgspec.structs.replace(
+            self, price_usd_minor=price, credits=credits_, overage_limit=limit, overage_usd_minor=each
+        )
+
+    def cut_off(self) -> Plan:
+        """The plan where nobody bills what is used beyond it: it ends with its credits."""
+        return msgspec.structs.replace(self, overage_limit=0, overage_usd_minor=0)
 
 
 def label_of(name: str, plans: Mapping[str, Plan]) -> str:

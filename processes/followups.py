@@ -25,7 +25,10 @@ from rails.reconciliation import service as rails_reconciliation
 from rails.reconciliation.service import Reconciliation
 from rails.store.movements import RECONCILIATIONS
 from rails.store.tables import NOTIFICATIONS, PAYMENT_RETRIES, REFUNDS, SUBSCRIPTIONS
+from rails.store.usage import TOTALS, USES
+from rails.subscriptions import usage as rails_usage
 from rails.subscriptions.service import Subscriptions
+from rails.subscriptions.usage import Uses
 
 KINDS = (
     GUEST_MERGES,
@@ -37,6 +40,8 @@ KINDS = (
     PAYMENT_RETRIES,
     REFUNDS,
     SUBSCRIPTIONS,
+    USES,
+    TOTALS,
     RECONCILIATIONS,
     AUTO_TOPUPS,
     STOPS,
@@ -77,6 +82,23 @@ def sweeper_of_subscriptions(
 ) -> Sweeper:
     """Asks about every running subscription now and then, whatever is notified."""
     return Sweeper(SUBSCRIPTIONS, subscriptions.visit, engine=engine, clock=clock, randomness=randomness)
+
+
+def sweepers_of_uses(
+    engine: AsyncEngine, uses: Uses, clock: Clock, randomness: random.Random
+) -> Sequence[Sweeper]:
+    """Tells rails what was used beyond plans, and compares what they have counted."""
+    return (
+        Sweeper(USES, uses.visit, engine=engine, clock=clock, randomness=randomness),
+        Sweeper(
+            TOTALS,
+            uses.compare,
+            engine=engine,
+            clock=clock,
+            randomness=randomness,
+            rules=rails_usage.TOTAL_RULES,
+        ),
+    )
 
 
 def sweeper_of_reconciliations(

@@ -24,7 +24,7 @@ from ledger.plans import Plan, label_of
 from mail.domain import letters
 from mail.outbox import drop, put, put_later
 from rails.domain.events import PaymentOpened, PaymentSettled
-from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
+from rails.domain.invoiced import ChangeInvoiced, OverageInvoiced, PeriodInvoiced
 from rails.domain.state import Payment
 from rails.recurring import SubscriptionStatus
 from rails.subscriptions.record import SubscriptionRecord
@@ -49,7 +49,7 @@ def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, p
         tax_minor=event.worth.tax_minor,
         asset=event.amount.asset.code,
         usd_minor=event.worth.usd_minor + event.worth.tax_usd_minor,
-        credits=event.credits,
+        credits=_brought(facts, event),
         rail=facts.rail,
         paid_at=uow.now,
         label=label,
@@ -61,13 +61,23 @@ def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, p
     put(uow, receipt, account_id=facts.account_id, cause=f"{stream}:{version}")
 
 
+def _brought(facts: PaymentOpened, event: PaymentSettled) -> int:
+    """Credits that are there now: what was used beyond a plan is not."""
+    if facts.invoiced is None or not facts.invoiced.overage_credits:
+        return event.credits
+    return 0 if event.bought is None else event.bought.credits
+
+
 def bought(facts: PaymentOpened, event: PaymentSettled) -> tuple[str, datetime | None]:
     """What money bought, in the words of its page, and until when; nothing where it is plain credits."""
     match facts.invoiced:
-        case PeriodInvoiced(plan=plan, ends_at=ends_at):
-            return plan.label, ends_at
+        case PeriodInvoiced(plan=plan, ends_at=ends_at, overage_credits=beyond):
+            used = f", and {beyond:,} credits used beyond the plan" if beyond else ""
+            return f"{plan.label}{used}", ends_at
         case ChangeInvoiced(target=target):
             return target.label, None
+        case OverageInvoiced(overage_credits=beyond):
+            return f"{beyond:,} credits used beyond the plan", None
         case None:
             return (
                 ("", None) if facts.purchase is None or event.bought is None else (facts.purchase.label, None)
@@ -134,12 +144,15 @@ def usage_reached(event: UsageWarned, account: Account, now: datetime) -> letter
     subscription = subscription_of_usage(account)
     if subscription is None or event.period != account.usage.period or subscription.newest_until <= now:
         return None
+    plan = plan_in_force(account, now)
     return letters.UsageReached(
-        plan_label=plan_in_force(account, now).label,
+        plan_label=plan.label,
         percent=event.percent,
         used=event.used,
         granted=event.granted,
         ends_at=subscription.newest_until,
+        overage_left=max(0, plan.overage_limit - max(account.usage.overage, account.status.overage_owed)),
+        overage_usd_minor=plan.overage_usd_minor,
     )
 
 

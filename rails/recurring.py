@@ -88,6 +88,8 @@ class InvoiceLine:
     """A part of a period, because of a change."""
     amount_minor: int
     """Negative for a credit."""
+    overage_credits: int = 0
+    """Credits that were used beyond a plan in that time, which this line bills."""
 
 
 class InvoiceStatus(StrEnum):
@@ -136,6 +138,8 @@ class SubscriptionObservation:
     """What is charged for from the next period on, if that is something else."""
     pending_offer: Offer | None = None
     """A change that takes effect if its open invoice is paid."""
+    overage: Money | None = None
+    """What it bills for each credit that is used beyond the plan; None if it bills none."""
     invoices: Sequence[Invoice] = ()
     """The newest, oldest first; drafts are left out."""
 

@@ -35,7 +35,10 @@ from tests.waiting import SECONDS_MAX
 
 # Before anything imports them: pytest explains the assertions of the exported suite, too.
 pytest.register_assert_rewrite(
-    "rails.testing.contract_suite", "rails.testing.recurring_suite", "rails.testing.harness"
+    "rails.testing.contract_suite",
+    "rails.testing.recurring_suite",
+    "rails.testing.metered_suite",
+    "rails.testing.harness",
 )
 
 MakeDatabase: TypeAlias = Callable[..., str]

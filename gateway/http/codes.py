@@ -268,6 +268,7 @@ MET: Mapping[str, Answer] = {
     "subscription_exists": _met(409, "Plan exists already", "plan"),
     "subscription_not_running": _met(409, "Subscription not running", "state"),
     "plan_unchanged": _met(409, "Plan unchanged", "plan"),
+    "overage_by_the_month": _met(409, "Use is billed by the month"),
     "change_waits_for_payment": _met(409, "Change waits for payment", "plan"),
     "preview_stale": _met(409, "Preview too old", "seconds_max"),
     "auto_topup_changed": _met(409, "Changed meanwhile"),

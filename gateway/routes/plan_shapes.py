@@ -33,7 +33,11 @@ class PlanOut(Shape):
     credits: int = Field(description="Per period.")
     rank: int
     priority: bool = False
-    overage_limit: int = 0
+    overage_limit: int = Field(
+        default=0,
+        description="Credits that may be used beyond a month that is subscribed to, and are billed with the next.",
+    )
+    overage_usd_minor: int = Field(default=0, description="US cents for each of them.")
     grace_seconds: int = 0
     year_usd_minor: int = Field(default=0, description="For twelve months at once; 0: not sold by the year.")
     prices: list[PriceOut] = Field(description="Of a month paid ahead, now, where that much can be paid.")

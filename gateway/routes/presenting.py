@@ -59,7 +59,7 @@ def account_state(account_id: AccountId, view: AccountView) -> AccountStateOut:
         paid=has_paid(view),
         credits=balance(view),
         free_today=FreeTodayOut(left=sum(lot.left for lot in view.lots if lot.source == "allowance")),
-        usage=shaped(UsageOut, view.usage),
+        usage=UsageOut.model_validate({**msgspec.to_builtins(view.usage), "overage_owed": view.overage_owed}),
         subscription=None if view.subscription is None else shaped(SubscriptionOut, view.subscription),
         subscriptions=[shaped(SubscriptionOut, seen) for seen in view.subscriptions],
         lots=[_lot(lot) for lot in view.lots],

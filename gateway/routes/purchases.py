@@ -50,7 +50,8 @@ class Purchases:
         if any(paid.lasts_until > self.clock() + PAID_AHEAD_MAX for paid in mine):
             raise Problem("plan_paid_ahead")
         return PlanSold(
-            plan=plan.sold_for(months),
+            # Nobody can bill what is used beyond a plan that is paid ahead.
+            plan=plan.sold_for(months).cut_off(),
             months=months,
             subscription_id=prepaid_subscription(caller.account_id),
         )

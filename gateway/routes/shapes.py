@@ -68,15 +68,15 @@ class FreeTodayOut(Shape):
 class UsageOut(Shape):
     """Use of the present period's allowance."""
 
-    period: str = Field(
-        default="",
-        description="The UTC day, or the start of the paid period; empty if the plan brings nothing now.",
-    )
+    period: str = Field(default="", description="A UTC day, or a paid period's start; empty: none.")
     granted: int = Field(default=0, description="Less what was refunded or made up for a debt.")
     used: int = 0
     warned_percent: int = Field(default=0, description="The last share announced.")
     overage: int = Field(default=0, description="Used beyond the allowance, and billed.")
     ends_at: str | None = Field(default=None, description="When the next period begins.")
+    overage_limit: int = Field(default=0, description="So many at most; 0: it ends with the allowance.")
+    overage_usd_minor: int = Field(default=0, description="US cents for each of them.")
+    overage_owed: int = Field(default=0, description="Of them, not billed or not paid yet.")
 
 
 class SubscriptionOut(Shape):

@@ -186,7 +186,12 @@ async def subscription(own: OwnSubscription, catalogue: CatalogueDep) -> Recurri
     "/{subscription_id}/preview",
     summary="What a change of plan would cost",
     **answers(
-        ChangePreviewOut, *CHANGE_PROBLEMS, "plan_unknown", "plan_unchanged", "change_waits_for_payment"
+        ChangePreviewOut,
+        *CHANGE_PROBLEMS,
+        "plan_unknown",
+        "plan_unchanged",
+        "change_waits_for_payment",
+        "overage_by_the_month",
     ),
 )
 async def preview(body: PreviewIn, own: OwnSubscription, subscriptions: SubscriptionsDep) -> ChangePreviewOut:
@@ -207,6 +212,7 @@ async def preview(body: PreviewIn, own: OwnSubscription, subscriptions: Subscrip
         "plan_unknown",
         "plan_unchanged",
         "change_waits_for_payment",
+        "overage_by_the_month",
         "preview_stale",
         "idempotency_conflict",
     ),

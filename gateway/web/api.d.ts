@@ -412,6 +412,7 @@ export interface PlanOut {
   rank: number;
   priority?: boolean;
   overage_limit?: number;
+  overage_usd_minor?: number;
   grace_seconds?: number;
   year_usd_minor?: number;
   prices: (PriceOut)[];
@@ -734,6 +735,9 @@ export interface UsageOut {
   warned_percent?: number;
   overage?: number;
   ends_at?: string | null;
+  overage_limit?: number;
+  overage_usd_minor?: number;
+  overage_owed?: number;
 }
 
 /** A new visitor and its token. */

@@ -24,6 +24,7 @@ from processes.followups import (
     sweeper_of_subscriptions,
     sweepers_of_accounts,
     sweepers_of_auto_topups,
+    sweepers_of_uses,
 )
 from processes.idle_accounts import IdleAccounts
 from processes.paid_jobs import PaidJobs
@@ -93,6 +94,7 @@ def _periodic_tasks(
             generation.funding_process.sweeper,
             sweeper_of_refunds(base.engine, payments.payments.refunds, base.clock, random.SystemRandom()),
             of_subscriptions,
+            *sweepers_of_uses(base.engine, payments.uses, base.clock, random.SystemRandom()),
             sweeper_of_reconciliations(
                 base.engine, payments.reconciliation, base.clock, random.SystemRandom()
             ),

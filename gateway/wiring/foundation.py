@@ -21,6 +21,7 @@ from ledger.cancelling import end_tasks
 from ledger.catalogue import Catalogue, load_catalogue
 from ledger.clock import Clock, system_clock
 from ledger.domain.account import ACCOUNTS
+from ledger.domain.state import Account
 from ledger.identifiers import Identifiers
 from ledger.log.categories import Categories
 from ledger.log.connections import ReadingPool
@@ -29,7 +30,7 @@ from ledger.log.model import Category, Event, UnitOfWork
 from ledger.log.postgres_reader import PostgresLogReader
 from ledger.log.recorder import STALLED_SECONDS, LogRecorder, open_datastore
 from ledger.log.sequencer import Sequencer
-from processes import mails
+from processes import mails, overage
 from processes.auto_topups import following
 from rails.domain.state import PAYMENTS, Payment
 
@@ -111,14 +112,19 @@ async def open_foundation(settings: Settings, clock: Clock, stack: contextlib.As
 def categories_for(settings: Settings) -> Sequence[Category[Any]]:
     """Every kind of stream, with what follows from its events. Without a mail server nothing is left to be mailed."""
     if not settings.sends_mail:
-        return (ACCOUNTS, replace(PAYMENTS, on_event=following.on_payment_event), JOBS)
+        accounts = replace(ACCOUNTS, on_event=overage.on_account_event)
+        return (accounts, replace(PAYMENTS, on_event=following.on_payment_event), JOBS)
 
     def on_payment_event(uow: UnitOfWork, stream: str, version: int, event: Event, payment: Payment) -> None:
         following.on_payment_event(uow, stream, version, event, payment)
         mails.on_payment_event(uow, stream, version, event, payment)
 
+    def on_account_event(uow: UnitOfWork, stream: str, version: int, event: Event, account: Account) -> None:
+        overage.on_account_event(uow, stream, version, event, account)
+        mails.on_account_event(uow, stream, version, event, account)
+
     return (
-        replace(ACCOUNTS, on_event=mails.on_account_event),
+        replace(ACCOUNTS, on_event=on_account_event),
         replace(PAYMENTS, on_event=on_payment_event),
         JOBS,
     )

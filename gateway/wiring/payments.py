@@ -16,7 +16,7 @@ from processes.auto_topups.store import AutoTopupStore
 from processes.mails import on_subscription_change
 from projections.tables import balances
 from rails.configuration import given
-from rails.contract import RailContext, RailPlugin
+from rails.contract import Rail, RailContext, RailPlugin
 from rails.payments.registry import build_rails
 from rails.payments.runner import Supervision
 from rails.payments.service import Payments
@@ -28,7 +28,9 @@ from rails.store.overview import PaymentOverview
 from rails.store.reconciling import ReconciliationStore
 from rails.store.sql import SqlRailStore
 from rails.store.subscriptions import SqlSubscriptionStore
+from rails.store.usage import SqlUseStore
 from rails.subscriptions.service import Subscriptions
+from rails.subscriptions.usage import Uses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class PaymentServices:
     overview: PaymentOverview
     rates: RateBook
     supervision: Supervision
+    uses: Uses
     reconciliation: Reconciliation
     differences: Differences
 
@@ -53,10 +56,8 @@ def build_payments(
 ) -> PaymentServices:
     """The rails among `plugins` that `environ` configures. `stack` closes the price feeds."""
     store = SqlRailStore(base.engine)
-    environ = given(environ)
-    context = RailContext(clock=base.clock, references=store, production=not base.settings.embedded)
-    rails = build_rails(plugins, environ, context)
-    rates = RateBook({BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), base.http)}, base.clock)
+    rails = _rails(base, store, given(environ), plugins)
+    rates = RateBook({BITCOIN: configured_feeds(given(environ).get("RATE_FEEDS", ""), base.http)}, base.clock)
     stack.push_async_callback(rates.close)
     subscriptions = Subscriptions(
         log=base.sequencer,
@@ -102,6 +103,25 @@ def build_payments(
         overview=PaymentOverview(base.engine),
         rates=rates,
         supervision=supervision,
+        uses=_uses(base, rails),
         reconciliation=Reconciliation(ReconciliationStore(base.engine), rails, clock=base.clock),
         differences=Differences(base.engine),
+    )
+
+
+def _rails(
+    base: Foundation, store: SqlRailStore, environ: Mapping[str, str], plugins: Sequence[RailPlugin]
+) -> Mapping[str, Rail]:
+    context = RailContext(clock=base.clock, references=store, production=not base.settings.embedded)
+    return build_rails(plugins, environ, context)
+
+
+def _uses(base: Foundation, rails: Mapping[str, Rail]) -> Uses:
+    return Uses(
+        log=base.sequencer,
+        store=SqlUseStore(base.engine),
+        subscriptions=SqlSubscriptionStore(base.engine),
+        rails=rails,
+        ids=base.identifiers,
+        clock=base.clock,
     )

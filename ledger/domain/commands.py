@@ -196,6 +196,8 @@ class ChangePlan(Command, frozen=True, kw_only=True):
     lot_id: str
     consideration: Consideration | None = None
     """What was paid for the rest of the period, if anything."""
+    at: datetime | None = None
+    """From when on the rest of the period is paid for; None: from now on. An upgrade brings credits for that rest."""
 
 
 class CancelSubscription(Command, frozen=True, kw_only=True):

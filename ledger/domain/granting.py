@@ -231,7 +231,7 @@ def terms_of(event: CreditsGranted) -> LotTerms:
         expires_at=event.expires_at,
         consideration=event.consideration,
         reference=event.reference,
-        period=event.period if event.source in CAPPED else "",
+        period=event.period if event.source in CAPPED or event.source == Source.OVERAGE else "",
     )
 
 
@@ -277,7 +277,18 @@ def granted(account: Account, event: CreditsGranted) -> Account:
 def lot_expired(account: Account, event: LotExpired) -> Account:
     """What was left of a lot lapsed."""
     portion = event.expired
-    return replace_lot(account, lots_.withdrawn_left(lot_or_ghost(account, portion), portion))
+    lot = lot_or_ghost(account, portion)
+    account = replace_lot(account, lots_.withdrawn_left(lot, portion))
+    return _owed_no_more(account, lot, portion.credits) if portion.source == Source.OVERAGE else account
+
+
+def _owed_no_more(account: Account, lot: Lot, credits_: int) -> Account:
+    """What was to be used beyond the plan was not used."""
+    usage, status = account.usage, account.status
+    if lot.terms.period == usage.period:
+        usage = msgspec.structs.replace(usage, overage=max(0, usage.overage - credits_))
+    status = msgspec.structs.replace(status, overage_owed=max(0, status.overage_owed - credits_))
+    return Account(account.lots, account.holds, account.debt, usage, status)
 
 
 def withdrawn(account: Account, event: CreditsWithdrawn) -> Account:

@@ -83,7 +83,9 @@ def _hold_with_overage(
     available = lots_.available(lots, now)
     missing = command.credits - available
     restricted = command.only_lot is not None or not command.allowance
-    if restricted or missing > command.overage_limit - account.usage.overage:
+    # What was used beyond before, and is not paid for yet, counts too: nobody ever owes more than the limit.
+    used = max(account.usage.overage, account.status.overage_owed)
+    if restricted or missing > command.overage_limit - used:
         raise InsufficientCredits(wanted=command.credits, available=available)
     if not command.overage_lot or lots_.find(account.lots, command.overage_lot) is not None:
         raise LotAlreadyGranted(lot_id=command.overage_lot)
@@ -282,11 +284,16 @@ def with_debt_set_off(
 
 
 def lapses(account: Account, returned: tuple[Slice, ...], now: datetime) -> list[Event]:
-    """What came back to a lot whose time is over meanwhile lapses now."""
+    """What came back to a lot whose time is over meanwhile lapses now.
+
+    So does what was to be used beyond a plan and was not: it is owed no more.
+    """
     lapsed: list[Event] = []
     for portion in returned:
         lot = lots_.find(account.lots, portion.lot_id)
         expires_at = None if lot is None else lot.terms.expires_at
+        if lot is not None and portion.source == Source.OVERAGE:
+            expires_at = now
         if expires_at is not None and expires_at <= now:
             lapsed.append(LotExpired(expired=portion, expires_at=expires_at))
     return lapsed

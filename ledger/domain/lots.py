@@ -63,7 +63,7 @@ class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     spent_before: int = 0
     """Of a lot that moved from a guest: what had been spent or held there, should a dispute ask."""
     period: str = ""
-    """Of an allowance or a subscription: the period it was granted for."""
+    """Of an allowance, a subscription or an overage: the period it was granted for."""
 
 
 class Lot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

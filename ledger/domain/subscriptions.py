@@ -180,7 +180,7 @@ def decide_change(account: Account, command: ChangePlan, now: datetime) -> list[
     grants = _grants(
         subscription.subscription_id,
         target,
-        credits_of_upgrade(subscription, current, target, now),
+        credits_of_upgrade(subscription, current, target, min(now, command.at or now)),
         command.lot_id,
         command.consideration,
         start,

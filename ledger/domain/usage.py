@@ -27,6 +27,10 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     overage: int = 0
     ends_at: datetime | None = None
     """When the next period begins."""
+    overage_limit: int = 0
+    """Credits that may be used beyond it, and are billed; 0: it ends there."""
+    overage_usd_minor: int = 0
+    """US cents for each of them."""
 
     @property
     def percent(self) -> int:
@@ -57,6 +61,8 @@ def usage_now(account: Account, plan: Plan, claimable: int, now: datetime) -> Us
         warned_percent=usage.warned_percent,
         overage=usage.overage,
         ends_at=subscription.newest_until,
+        overage_limit=plan.overage_limit,
+        overage_usd_minor=plan.overage_usd_minor,
     )
 
 

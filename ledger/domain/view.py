@@ -86,6 +86,18 @@ def plan_in_force(account: Account, now: datetime, plans: Mapping[str, Plan] = P
     return found
 
 
+def billing_subscription(account: Account, now: datetime) -> Subscription | None:
+    """The subscription that bills what is used beyond its plan: the one in force, or the newest that ever did."""
+    found: list[tuple[bool, int, datetime, Subscription]] = []
+    for subscription in account.status.subscriptions():
+        for period in subscription.periods:
+            terms = period.brings[1]
+            if terms is not None and terms.overage_limit:
+                in_force = any(plan is terms for plan, _ in _in_force(subscription, now))
+                found.append((in_force, terms.rank, period.start, subscription))
+    return max(found, key=lambda each: each[:3])[3] if found else None
+
+
 def _in_force(
     subscription: Subscription, now: datetime, plans: Mapping[str, Plan] = PLANS
 ) -> Iterator[tuple[Plan, Period]]:
@@ -94,7 +106,9 @@ def _in_force(
     goes_on = not subscription.cancels and subscription.ended_at is None
     for period in subscription.periods:
         name, terms = period.brings
-        plan = terms or plans.get(name)
+        # A plan from before it was kept as it was sold bills nothing beyond it.
+        known = plans.get(name)
+        plan = terms or (None if known is None else known.cut_off())
         if plan is None or period.revoked_at is not None:
             continue
         grace = plan.grace_seconds if goes_on and period.until == last else 0

@@ -123,6 +123,10 @@ class UsageReached(Letter, frozen=True, kw_only=True, tag="usage_reached"):
     """Of the period, in credits."""
     ends_at: datetime
     """When the next period begins, if it is paid."""
+    overage_left: int = 0
+    """Credits that may be used beyond it, and are billed; 0: it ends there."""
+    overage_usd_minor: int = 0
+    """US cents for each of them."""
 
 
 class AutoTopupWaits(Letter, frozen=True, kw_only=True, tag="auto_topup_waits"):

@@ -97,6 +97,8 @@ def _subject(letter: AnyLetter) -> str:
             return "Your link to sign in to LlamaSketch"
         case PlanEnds(label=label):
             return f"{label} ends soon"
+        case UsageReached(percent=100, plan_label=label, overage_left=left) if left:
+            return f"All of your {label} images are used; what comes next is billed"
         case UsageReached(percent=percent, plan_label=label):
             return f"{percent} % of your {label} images are used"
         case AutoTopupWaits(reason=reason):

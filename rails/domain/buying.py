@@ -27,6 +27,7 @@ from ledger.log.model import Event
 from rails.domain import events
 from rails.domain.crediting import bringing, ledger_commands, paid, reverse
 from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
+from rails.domain.overage import billing
 from rails.domain.purchases import PackSold, PlanSold
 from rails.domain.state import Payment
 
@@ -64,6 +65,8 @@ def purchase_commands(
     match event:
         case _Together(receipts=receipts):
             return [_bought(payment_id, payment, receipts, account, now)]
+        case events.PaymentSettled(bought=None) if _bills_use(payment):
+            return billing(payment_id, rail, event, account.status.overage_owed)
         case events.PaymentReversed() | events.DisputeOpened():
             cause = "dispute" if isinstance(event, events.DisputeOpened) else "reversal"
             taken = [_take(payment_id, payment, part, cause, event, account) for part in event.parts]
@@ -80,6 +83,12 @@ def purchase_commands(
             return [*ledger_commands(payment_id, rail, event), *_restored(payment_id, payment)]
         case _:
             return ledger_commands(payment_id, rail, event)
+
+
+def _bills_use(payment: Payment) -> bool:
+    """Whether what is beside the plan is for what was used beyond it."""
+    invoiced = payment.facts().invoiced
+    return invoiced is not None and invoiced.overage_credits > 0
 
 
 def _bought(

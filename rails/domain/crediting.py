@@ -20,7 +20,7 @@ from ledger.errors import Refusal
 from ledger.log.model import Event
 from ledger.money import Asset, Rate
 from rails.domain import events
-from rails.domain.invoiced import ChangeInvoiced, Invoiced, PeriodInvoiced
+from rails.domain.invoiced import ChangeInvoiced, Invoiced, OverageInvoiced, PeriodInvoiced
 
 MERGES_MAX = 32
 """A guest merged into an account that was merged … more hops than this are a fault."""
@@ -75,7 +75,10 @@ def bringing(invoiced: Invoiced, lot_id: str, money: Consideration | None) -> Co
                 target=invoiced.target,
                 lot_id=lot_id,
                 consideration=money,
+                at=invoiced.at,
             )
+        case OverageInvoiced():
+            raise AssertionError("what was used brings nothing")
         case never:
             assert_never(never)
 

@@ -17,6 +17,8 @@ from ledger.money import Money, Rate
 from rails.breakdown import Breakdown
 from rails.contract import FundsReceipt, Observation, PaymentRequestStatus, ReceiptState
 from rails.domain import events
+from rails.domain.invoice_money import Buying, settled_invoice
+from rails.domain.invoiced import Invoiced, invoice_shares
 from rails.domain.pricing import credits_down
 from rails.domain.purchases import Arrival, Bought, Share, part_of, shares
 from rails.domain.receipts import ReceiptRecord, ReceiptStatus
@@ -26,14 +28,6 @@ from rails.domain.state import LATE_GRACE, Payment, evolve, may_expire
 _LOTS_PER_RECEIPT_MAX = 8
 _STEPS_MAX = 6
 """Seen, settled, disputed, taken back further, fee, costs: no receipt needs more steps at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buying:
-    """What one funds receipt buys of a payment's purchase."""
-
-    share: Share
-    lot_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,18 +157,9 @@ def _settle(
     if rate is None:
         return None if known and known.status is ReceiptStatus.UNPRICED else events.FundsUnpriced(**arrival)
     worth = worth_of(receipt.amount, receipt.fee, rate, receipt.breakdown)
-    whole_price = payment.quoted_minor + receipt.covers_minor >= facts.amount_due.minor
-    if facts.invoiced is not None and in_time and whole_price:
-        lot_id, brings = next(lot_ids), facts.invoiced.credits
-        return events.PaymentSettled(
-            **arrival,
-            credits=brings,
-            lot_id=lot_id,
-            rate=rate,
-            rate_basis="quote",
-            worth=worth,
-            bought=Bought(lot_id=lot_id, minor=receipt.amount.minor, credits=brings, worth=worth),
-        )
+    pays = command.buying.get(receipt.money_ref) if facts.invoiced is not None else None
+    if pays is not None:
+        return settled_invoice(receipt, pays, arrival, rate, worth, lot_ids)
     basis = "quote" if in_time else "spot"
     if facts.purchase is not None:
         waits = in_time and command.asked_at <= facts.quote_expires_at + LATE_GRACE
@@ -269,8 +254,40 @@ def _counts_for_nothing(known: ReceiptRecord, receipt: FundsReceipt) -> bool:
 def _buying(payment: Payment, command: RecordObservation, lot_ids: Iterator[str]) -> Mapping[str, Buying]:
     """Which of the money that is there now, and stands for nothing yet, buys what the payment is for."""
     facts = payment.facts()
+    if facts.invoiced is not None:
+        return _paying(payment, facts.invoiced, command, lot_ids)
     if facts.purchase is None:
         return {}
+    found = shares(
+        facts.purchase, facts.amount_due, _arrivals(payment, command), already_bought=bool(payment.purchases)
+    )
+    lots: dict[int, str] = {}
+    for share in found.values():
+        if share.group not in lots:
+            lots[share.group] = next(lot_ids)
+    return {ref: Buying(share=share, lot_id=lots[share.group]) for ref, share in found.items()}
+
+
+def _paying(
+    payment: Payment, invoiced: Invoiced, command: RecordObservation, lot_ids: Iterator[str]
+) -> Mapping[str, Buying]:
+    """The money that pays an invoice: once, whatever comes later."""
+    arrivals = [] if payment.purchases else [a for a in _arrivals(payment, command) if a.in_time]
+    found = invoice_shares(invoiced, payment.facts().amount_due.minor, arrivals)
+    if not found:
+        return {}
+    lot_id = next(lot_ids)
+    return {
+        ref: Buying(
+            share=Share(group=0, minor=part.minor, credits=part.credits), lot_id=lot_id, overage=part.overage
+        )
+        for ref, part in found.items()
+    }
+
+
+def _arrivals(payment: Payment, command: RecordObservation) -> Sequence[Arrival]:
+    """The money that is there now and stands for nothing yet."""
+    facts = payment.facts()
     arrivals = []
     for receipt in sorted(command.observation.receipts, key=lambda r: (r.first_seen_at, r.money_ref)):
         known = payment.receipts.get(receipt.money_ref)
@@ -287,12 +304,7 @@ def _buying(payment: Payment, command: RecordObservation, lot_ids: Iterator[str]
                 money_ref=receipt.money_ref, minor=receipt.covers_minor, rate=rate, in_time=in_time
             )
             arrivals.append(money)
-    found = shares(facts.purchase, facts.amount_due, arrivals, already_bought=bool(payment.purchases))
-    lots: dict[int, str] = {}
-    for share in found.values():
-        if share.group not in lots:
-            lots[share.group] = next(lot_ids)
-    return {ref: Buying(share=share, lot_id=lots[share.group]) for ref, share in found.items()}
+    return arrivals
 
 
 def worth_of(amount: Money, fee: Money | None, rate: Rate, breakdown: Breakdown | None = None) -> Worth:

@@ -138,6 +138,13 @@ SUBSCRIPTION_ROWS = sa.Table(
     sa.Column("pending_length", sa.Text, comment="the same for how long"),
     instant("next_attempt_at", nullable=True, comment="when the open invoice is collected again"),
     sa.Column("pay_url", sa.Text, comment="where the payer pays the open invoice"),
+    sa.Column(
+        "overage_usd_minor",
+        sa.Integer,
+        nullable=False,
+        server_default="0",
+        comment="US cents that it bills for each credit used beyond the plan",
+    ),
     instant("opened_at"),
     instant("asked_at", comment="when the rail was asked for all this"),
     sa.Column("watched", sa.Boolean, nullable=False, comment="whether it is asked about unbidden"),

@@ -14,11 +14,12 @@ INVOICES_SEEN = 20
 class BillingCalls(StripeCalls):
     """Stripe, as far as subscriptions need it. All calls may raise `RailUnavailable` and `Refused`."""
 
-    async def price_of(self, lookup_key: str) -> str | None:
-        """The price that new subscribers pay, by its lookup key."""
+    async def prices_of(self, *lookup_keys: str) -> Mapping[str, str]:
+        """The prices that new subscribers pay, by their lookup keys, as far as there are any."""
         prices = self._client.v1.prices
-        page = await self._list(prices.list_async({"lookup_keys": [lookup_key], "active": True, "limit": 1}))
-        return str(page["data"][0]["id"]) if page["data"] else None
+        params = {"lookup_keys": list(lookup_keys), "active": True, "limit": len(lookup_keys)}
+        page = await self._list(prices.list_async(params))  # type: ignore[arg-type]
+        return {str(price.get("lookup_key")): str(price["id"]) for price in page["data"]}
 
     async def price(self, price_id: str) -> Json:
         """One price, also one that is sold no more."""

@@ -15,7 +15,8 @@ import stripe
 from ledger.plans import Pack, Plan
 from rails.recurring import Offer
 from rails.stripe.calls import PAGE_SIZE, Json
-from rails.stripe.reading_subscriptions import lookup_key
+from rails.stripe.metering import EVENT_NAME, METER_LABEL
+from rails.stripe.reading_subscriptions import OVERAGE, lookup_key, overage_key
 from rails.stripe.terms import PLAIN, CheckoutTerms, Tax
 
 CURRENCY = "usd"
@@ -28,6 +29,8 @@ class WantedPrice:
     lookup_key: str
     unit_amount: int
     interval: str = ""
+    metered: bool = False
+    """Whether it is for what is used, by the meter."""
     tax_behavior: str = ""
     """How tax relates to it; empty where Stripe computes none, and then any will do."""
 
@@ -54,6 +57,8 @@ class Change:
     old_price: str = ""
     """The price that is sold no more once the new one is there."""
     is_new: bool = False
+    is_meter: bool = False
+    """The meter is to be made: prices for what is used need it."""
     taxes: str = ""
     """The price whose tax behavior is said for the first time, which does not make it another one."""
 
@@ -62,6 +67,7 @@ def wanted(
     plans: Iterable[Plan], packs: Iterable[Pack], terms: CheckoutTerms = PLAIN
 ) -> Iterator[WantedProduct]:
     """What should be at Stripe; a plan that costs nothing is not sold."""
+    plans = list(plans)
     behavior, code = terms.of_price().get("tax_behavior", ""), terms.of_product().get("tax_code", "")
     for plan in plans:
         if plan.price_usd_minor <= 0:
@@ -83,6 +89,24 @@ def wanted(
                 if amount > 0
             ],
         )
+    billed = [plan for plan in plans if plan.overage_limit]
+    if billed:
+        yield WantedProduct(
+            product_id=OVERAGE,
+            name="Images beyond the plan",
+            metadata={OVERAGE: "credit"},
+            tax_code=code,
+            prices=[
+                WantedPrice(
+                    lookup_key=overage_key(plan.name),
+                    unit_amount=plan.overage_usd_minor,
+                    interval="month",
+                    metered=True,
+                    tax_behavior=behavior,
+                )
+                for plan in billed
+            ],
+        )
     for pack in packs:
         yield WantedProduct(
             product_id=f"{pack.kind}_{pack.name}",
@@ -100,10 +124,15 @@ def wanted(
 
 
 def difference(
-    products: Iterable[WantedProduct], known: Mapping[str, Json], prices: Mapping[str, Json]
+    products: Iterable[WantedProduct],
+    known: Mapping[str, Json],
+    prices: Mapping[str, Json],
+    meter: str | None = None,
 ) -> Iterator[Change]:
-    """What has to be done. `known` is by product id, `prices` by lookup key."""
+    """What has to be done. `known` is by product id, `prices` by lookup key; `meter` is the one that is there."""
     for product in products:
+        if meter is None and any(price.metered for price in product.prices):
+            yield Change(says=f"create meter {EVENT_NAME} “{METER_LABEL}”", product=product, is_meter=True)
         there = known.get(product.product_id)
         if there is None:
             yield Change(
@@ -112,7 +141,7 @@ def difference(
         elif _differs(there, product):
             yield Change(says=f"update product {product.product_id} “{product.name}”", product=product)
         for price in product.prices:
-            yield from _price_change(product, price, prices.get(price.lookup_key))
+            yield from _price_change(product, price, prices.get(price.lookup_key), meter)
 
 
 def _differs(there: Json, product: WantedProduct) -> bool:
@@ -125,8 +154,11 @@ def _differs(there: Json, product: WantedProduct) -> bool:
 _TAX_WORDS: Mapping[str, str] = {Tax.INCLUSIVE: ", tax included", Tax.EXCLUSIVE: " and tax"}
 
 
-def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None) -> Iterator[Change]:
-    cost = f"{price.unit_amount} US cents" + (f" a {price.interval}" if price.interval else "")
+def _price_change(
+    product: WantedProduct, price: WantedPrice, there: Json | None, meter: str | None
+) -> Iterator[Change]:
+    per = " a credit" if price.metered else f" a {price.interval}" if price.interval else ""
+    cost = f"{price.unit_amount} US cents{per}"
     cost += _TAX_WORDS.get(price.tax_behavior, "")
     if there is None:
         yield Change(says=f"create price {price.lookup_key}: {cost}", product=product, price=price)
@@ -137,6 +169,8 @@ def _price_change(product: WantedProduct, price: WantedPrice, there: Json | None
         and there["currency"] == CURRENCY
         and there["unit_amount"] == price.unit_amount
         and (rule["interval"], rule["interval_count"]) == (price.interval, 1)
+        and (rule.get("usage_type") == "metered") == price.metered
+        and rule.get("meter") == (meter if price.metered else None)
         and there["product"] == product.product_id
         and all(there["metadata"].get(name) == value for name, value in product.metadata.items())
     )
@@ -178,13 +212,31 @@ class StripeCatalogue:
                 {"lookup_keys": keys[start : start + 10], "limit": PAGE_SIZE}
             )
             prices |= {str(price.lookup_key): price.to_dict() for price in page.data}
-        return list(difference(products, known, prices))
+        metered = any(price.metered for product in products for price in product.prices)
+        return list(difference(products, known, prices, await self._meter() if metered else None))
+
+    async def _meter(self) -> str | None:
+        page = await self._v1.billing.meters.list_async({"status": "active", "limit": PAGE_SIZE})
+        return next((str(meter.id) for meter in page.data if meter.event_name == EVENT_NAME), None)
+
+    async def _make_meter(self) -> None:
+        if await self._meter() is not None:
+            return
+        await self._v1.billing.meters.create_async(
+            {
+                "display_name": METER_LABEL,
+                "event_name": EVENT_NAME,
+                "default_aggregation": {"formula": "sum"},
+            }
+        )
 
     async def apply(self, change: Change) -> None:
         """Do one change. Doing it again, as after a crash, finds it done. Raises `stripe.StripeError`."""
         product = change.product
         more: Json = {"tax_code": product.tax_code} if product.tax_code else {}
-        if change.taxes and change.price is not None:
+        if change.is_meter:
+            await self._make_meter()
+        elif change.taxes and change.price is not None:
             behavior: Json = {"tax_behavior": change.price.tax_behavior}
             await self._v1.prices.update_async(change.taxes, behavior)  # type: ignore[arg-type]
         elif change.price is not None:
@@ -207,7 +259,10 @@ class StripeCatalogue:
         }
         if price.tax_behavior:
             params["tax_behavior"] = price.tax_behavior
-        if price.interval:
+        if price.metered:
+            meter = await self._meter()
+            params["recurring"] = {"interval": price.interval, "usage_type": "metered", "meter": meter}
+        elif price.interval:
             params["recurring"] = {"interval": price.interval}
         await self._v1.prices.create_async(params)  # type: ignore[arg-type]
         if change.old_price:

@@ -29,8 +29,19 @@ from rails.stripe.amounts import amount_of, name_of
 from rails.stripe.reading import read_receipt, sent_back
 
 Json = dict[str, Any]
-Offers = Mapping[str, Offer | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Overage:
+    """A price is for each credit that is used beyond a plan."""
+
+    unit_minor: int
+
+
+Offers = Mapping[str, Offer | Overage | None]
 """What each price is for; None is for nothing of ours."""
+OVERAGE = "overage"
+"""The metadata of such a price, and the end of its lookup key."""
 SUBSCRIPTION_ID = "subscr"
 """The prefix of our own ids of subscriptions."""
 LENGTHS = ("month", "year")
@@ -52,9 +63,17 @@ def lookup_key(offer: Offer) -> str:
     return f"{offer.plan}_{offer.length}"
 
 
-def read_offer(price: Json) -> Offer | None:
+def overage_key(plan: str) -> str:
+    """Under which key the catalogue has the price of what is used beyond a plan."""
+    return f"{plan}_{OVERAGE}"
+
+
+def read_offer(price: Json) -> Offer | Overage | None:
     """What a price is for, by the metadata that the catalogue gave it. Raises `RailProtocolError`."""
     with understood("Stripe"):
+        if OVERAGE in price["metadata"]:
+            metered = price["recurring"] is not None and price["recurring"]["usage_type"] == "metered"
+            return Overage(amount_of(price["unit_amount"])) if metered else None
         plan = price["metadata"].get("plan")
         rule = price["recurring"]
         if not isinstance(plan, str) or rule is None or rule["interval_count"] != 1:
@@ -129,8 +148,11 @@ def read_subscription(
             )
         if status in _COLLECTED and subscription["pause_collection"] is not None:
             status = SubscriptionStatus.PAUSED
-        items = [(item, offers.get(price)) for item, price in _items(subscription)]
+        items = [(item, _offer(offers, price)) for item, price in _items(subscription)]
         ours_first = sorted(items, key=lambda pair: pair[1] is None)
+        beyond = [
+            found for _, price in _items(subscription) if isinstance(found := offers.get(price), Overage)
+        ]
         item, offer = ours_first[0] if ours_first else (None, None)
         pending = subscription["pending_update"]
         return SubscriptionObservation(
@@ -143,8 +165,14 @@ def read_subscription(
             cancels=_cancels(subscription),
             next_offer=None if item is None else _next_offer(subscription, item, offer, offers),
             pending_offer=_pending_offer(pending, offers),
+            overage=Money(beyond[0].unit_minor, USD) if beyond else None,
             invoices=tuple(_invoice(invoice, offers) for invoice in reversed(invoices)),
         )
+
+
+def _offer(offers: Offers, price: str | None) -> Offer | None:
+    found = None if price is None else offers.get(price)
+    return found if isinstance(found, Offer) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +180,12 @@ class Managed:
     """What has to be known of a subscription to change it."""
 
     item: str
-    """The one item that a subscription of ours has."""
+    """The one item that a subscription of ours is paid for ahead by."""
     price: str
+    metered: str | None
+    """The price of what is used beyond, if that is billed."""
+    length: str
+    period_start: datetime
     period_end: datetime
     customer: str
     schedule: str | None
@@ -169,11 +201,18 @@ class Managed:
 def read_managed(subscription: Json) -> Managed:
     """A subscription of ours as it is to be changed. Raises `RailProtocolError`."""
     with understood("Stripe"):
-        (item,) = subscription["items"]["data"]
+        items = subscription["items"]["data"]
+        metered = [
+            item["price"]["id"] for item in items if item["price"]["recurring"]["usage_type"] == "metered"
+        ]
+        (item,) = [item for item in items if item["price"]["recurring"]["usage_type"] != "metered"]
         schedule = subscription["schedule"]
         return Managed(
             item=name_of(item["id"]),
             price=name_of(item["price"]["id"]),
+            metered=name_of(metered[0]) if metered else None,
+            length=name_of(item["price"]["recurring"]["interval"]),
+            period_start=_time(item["current_period_start"]),
             period_end=_time(item["current_period_end"]),
             customer=name_of(subscription["customer"]),
             schedule=None if schedule is None else name_of(schedule["id"]),
@@ -201,15 +240,15 @@ def _cancels(subscription: Json) -> bool:
 
 def _next_offer(subscription: Json, item: Json, offer: Offer | None, offers: Offers) -> Offer | None:
     for phase, price in _phases(subscription):
-        if phase["start_date"] >= item["current_period_end"]:
-            coming = offers.get(price)
+        coming = _offer(offers, price)
+        if phase["start_date"] >= item["current_period_end"] and coming is not None:
             return coming if coming != offer else None
     return None
 
 
 def _pending_offer(pending: Json | None, offers: Offers) -> Offer | None:
     for item in (pending or {}).get("subscription_items") or ():
-        offer = offers.get(item["price"]["id"])
+        offer = _offer(offers, item["price"]["id"])
         if offer is not None:
             return offer
     return None
@@ -243,12 +282,14 @@ def _invoice(invoice: Json, offers: Offers) -> Invoice:
 
 def _line(line: Json, offers: Offers) -> InvoiceLine:
     price = _line_price(line)
+    beyond = price is not None and isinstance(offers.get(price), Overage)
     return InvoiceLine(
-        offer=None if price is None else offers.get(price),
+        offer=_offer(offers, price),
         starts_at=_time(line["period"]["start"]),
         ends_at=_time(line["period"]["end"]),
         proration=_is_proration(line),
         amount_minor=amount_of(line["amount"], may_be_negative=True),
+        overage_credits=amount_of(line["quantity"]) if beyond else 0,
     )
 
 

@@ -14,9 +14,9 @@ from rails.stripe.amounts import amount_of, name_of
 from rails.stripe.breakdowns import BEHAVIOR
 from rails.stripe.calls import FailureReplayed, Json, KeyReused, Refused
 from rails.stripe.checkout import lifetime, open_session
+from rails.stripe.metering import CardMetering
 from rails.stripe.reading import read_intent_alone
 from rails.stripe.saved_calls import SavedCalls
-from rails.stripe.subscriptions import CardSubscriptions
 from rails.stripe.terms import CheckoutTerms
 from rails.stripe.webhooks import CHARGED, is_charged, our_payment_id
 
@@ -31,7 +31,7 @@ def is_charge(reference: str) -> bool:
     return reference.startswith("pi_")
 
 
-class CardSaved(CardSubscriptions):
+class CardSaved(CardMetering):
     """See `rails.saved.SavedMethods`. A method is `<customer>/<payment method>`."""
 
     def __init__(self, calls: SavedCalls, clock: Clock, terms: CheckoutTerms) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rails.contract import RailProtocolError
-from rails.stripe.billing_calls import BillingCalls
 from rails.stripe.calls import MAX_PAGES, PAGE_SIZE, Json, Refused, named
+from rails.stripe.metering import MeterCalls
 
 
-class SavedCalls(BillingCalls):
+class SavedCalls(MeterCalls):
     """Stripe, as far as saved cards need it. All calls may raise `RailUnavailable` and `Refused`."""
 
     async def create_customer(self, account_id: str) -> str:

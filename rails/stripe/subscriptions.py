@@ -25,8 +25,10 @@ from rails.stripe.calls import Json, KeyReused, Refused
 from rails.stripe.checkout import lifetime, open_session
 from rails.stripe.reading_subscriptions import (
     Managed,
+    Overage,
     intents_of,
     lookup_key,
+    overage_key,
     prices_in,
     read_invoice,
     read_managed,
@@ -55,7 +57,7 @@ class CardSubscriptions:
         self._calls = calls
         self._clock = clock
         self._terms = terms
-        self._offers: OrderedDict[str, Offer | None] = OrderedDict()
+        self._offers: OrderedDict[str, Offer | Overage | None] = OrderedDict()
         """What a price is for. The metadata of a price is written with it and never changed by us."""
         self._notes = structlog.get_logger("rails.stripe.subscriptions")
 
@@ -63,12 +65,14 @@ class CardSubscriptions:
 
     async def subscribe(self, order: SubscriptionOrder) -> Instructions:
         """Open a Checkout session in subscription mode; the idempotency key comes from our id."""
-        price = await self._price(order.offer)
+        price, beyond = await self._prices(order.offer)
         metadata = {"subscription_id": order.subscription_id}
+        # What is metered has no quantity.
+        metered: list[Json] = [] if beyond is None else [{"price": beyond}]
         params: Json = {
             "mode": "subscription",
             "client_reference_id": order.subscription_id,
-            "line_items": [{"price": price, "quantity": 1}],
+            "line_items": [{"price": price, "quantity": 1}, *metered],
             "metadata": metadata,
             "subscription_data": {"metadata": metadata},
             **lifetime(order.expires_at, self._clock(), order.return_url),
@@ -76,12 +80,23 @@ class CardSubscriptions:
         }
         return await open_session(self._calls, params, f"subscribe:{order.subscription_id}")
 
-    async def _price(self, offer: Offer) -> str:
-        found = await self._calls.price_of(lookup_key(offer))
-        if found is None:
-            self._notes.error("price_missing", lookup_key=lookup_key(offer))
+    async def _prices(self, offer: Offer) -> tuple[str, str | None]:
+        """The price of a plan, and of what is used beyond it, where that is billed: by the month alone."""
+        plan, beyond = lookup_key(offer), overage_key(offer.plan)
+        found = await self._calls.prices_of(plan, *([beyond] if offer.length == "month" else []))
+        if plan not in found:
+            self._notes.error("price_missing", lookup_key=plan)
             raise ChangeRefused("the catalogue has no price for this plan")
-        return found
+        return found[plan], found.get(beyond)
+
+    async def _items(self, managed: Managed, offer: Offer) -> list[Json]:
+        """What a subscription has to consist of for another plan. What meters use is added, and never taken away
+        or put at another price: Stripe would not bill what was used before."""
+        if managed.metered is not None and offer.length != managed.length:
+            raise ChangeRefused("what is used beyond the plan is billed by the month")
+        price, beyond = await self._prices(offer)
+        added: list[Json] = [{"price": beyond}] if beyond is not None and managed.metered is None else []
+        return [{"id": managed.item, "price": price}, *added]
 
     def is_subscription(self, reference: str) -> bool:
         """Subscriptions by their prefix; a session is one to subscribe on if our metadata says so."""
@@ -114,7 +129,7 @@ class CardSubscriptions:
         offers = {price: await self._offer(price) for price in prices_in(subscription, invoices)}
         return read_subscription(subscription, invoices, offers)
 
-    async def _offer(self, price_id: str) -> Offer | None:
+    async def _offer(self, price_id: str) -> Offer | Overage | None:
         if price_id not in self._offers:
             try:
                 self._offers[price_id] = read_offer(await self._calls.price(price_id))
@@ -173,7 +188,7 @@ class CardSubscriptions:
         at = self._clock().replace(microsecond=0)
         try:
             managed = read_managed(await self._calls.subscription(reference))
-            items = [{"id": managed.item, "price": await self._price(offer)}]
+            items = await self._items(managed, offer)
             then, _ = await self._preview(reference, {"items": items, "proration_behavior": "none"})
             due_now, next_at = Money(0, USD), managed.period_end
             if now:
@@ -196,13 +211,13 @@ class CardSubscriptions:
         """At once: prorated, and only if it is paid. Later: a schedule with a second phase."""
         try:
             managed = read_managed(await self._calls.subscription(reference))
-            price = await self._price(offer)
+            items = await self._items(managed, offer)
             if at is None:
-                await self._schedule(reference, managed, price, offer)
+                await self._schedule(reference, managed, items, offer)
                 return
             await self._clear_the_way(reference, managed)
             params = {
-                "items": [{"id": managed.item, "price": price}],
+                "items": items,
                 "proration_date": int(at.timestamp()),
                 "payment_behavior": "pending_if_incomplete",
                 **_PRORATED,
@@ -214,7 +229,7 @@ class CardSubscriptions:
         except Refused as refused:
             raise ChangeRefused(str(refused.code)) from refused
 
-    async def _schedule(self, reference: str, managed: Managed, price: str, offer: Offer) -> None:
+    async def _schedule(self, reference: str, managed: Managed, items: list[Json], offer: Offer) -> None:
         schedule, starts = managed.schedule, managed.phase_start
         if managed.ends_with_period:
             await self._calls.update_subscription(reference, {"cancel_at_period_end": False})
@@ -226,15 +241,16 @@ class CardSubscriptions:
         # A phase has no more of the subscription than what is said there, and a discount would be lost.
         kept = {"discounts": [{"discount": name} for name in managed.discounts]} if managed.discounts else {}
         kept |= self._terms.of_subscription()
+        metered: list[Json] = [] if managed.metered is None else [{"price": managed.metered}]
         present = {
             **kept,
-            "items": [{"price": managed.price, "quantity": 1}],
+            "items": [{"price": managed.price, "quantity": 1}, *metered],
             "start_date": starts,
             "end_date": int(managed.period_end.timestamp()),
         }
         coming = {
             **kept,
-            "items": [{"price": price, "quantity": 1}],
+            "items": [{"price": items[0]["price"], "quantity": 1}, *metered, *items[1:]],
             "duration": {"interval": offer.length, "interval_count": 1},
             "proration_behavior": "none",
         }

@@ -22,6 +22,7 @@ from ledger.domain.commands import (
 )
 from ledger.domain.state import Account, Subscription
 from ledger.domain.subscriptions import credits_of_rest, credits_of_upgrade
+from ledger.money import Money
 from ledger.plans import FREE, Plan
 from rails.domain.invoiced import ChangeInvoiced, PeriodInvoiced
 from rails.recurring import Invoice, InvoiceLine, Offer, SubscriptionObservation, SubscriptionStatus
@@ -46,6 +47,8 @@ class PlanBought:
     """An invoice pays for a larger plan for the rest of a period."""
 
     offer: Offer
+    at: datetime
+    """From when on that rest is charged for."""
 
 
 Bought = PeriodBought | PlanBought
@@ -68,7 +71,26 @@ def bought(invoice: Invoice, plans: Plans) -> Sequence[Bought]:
         return []
     largest = max(lines, key=lambda line: _rank(line.offer, plans))
     assert largest.offer is not None
-    return [PlanBought(offer=largest.offer)]
+    return [PlanBought(offer=largest.offer, at=largest.starts_at)]
+
+
+def overage_of(invoice: Invoice) -> tuple[int, int]:
+    """Credits used beyond a plan that an invoice bills, and how much of its price is for them."""
+    lines = [line for line in invoice.lines if line.overage_credits > 0]
+    credits_ = sum(line.overage_credits for line in lines)
+    asked = sum(line.amount_minor for line in invoice.lines if line.amount_minor > 0)
+    for_them = sum(line.amount_minor for line in lines)
+    return credits_, invoice.price.minor * for_them // asked if asked else 0
+
+
+def as_billed(plans: Plans, overage: Money | None) -> Plans:
+    """The plans as a subscription has them: what is used beyond is sold where the rail bills it, at the rail's price."""
+    return {
+        name: msgspec.structs.replace(plan, overage_usd_minor=overage.minor)
+        if overage is not None and plan.overage_limit
+        else plan.cut_off()
+        for name, plan in plans.items()
+    }
 
 
 def _is_of(line: InvoiceLine, plans: Plans) -> bool:
@@ -106,16 +128,17 @@ def invoiced_period(
     return PeriodInvoiced(subscription_id=name, plan=plan, starts_at=what.starts_at, ends_at=what.ends_at)
 
 
-def invoiced_change(
-    name: str, what: PlanBought, known: Subscription, plans: Plans, now: datetime
-) -> ChangeInvoiced | None:
-    """The larger plan for the rest of the period; None if it is not a larger one."""
+def invoiced_change(name: str, what: PlanBought, known: Subscription, plans: Plans) -> ChangeInvoiced | None:
+    """The larger plan for the rest of the period that is charged for; None if it is not a larger one.
+
+    However late its payment is heard of, it brings the credits that were shown when it was asked for.
+    """
     current, target = _present(known, plans), plans[what.offer.plan]
     if target.rank <= current.rank:
         return None
     current, target = (plan.sold_for(what.offer.months) for plan in (current, target))
-    more = credits_of_upgrade(known, current, target, now)
-    return ChangeInvoiced(subscription_id=name, current=current, target=target, credits=more)
+    more = credits_of_upgrade(known, current, target, what.at)
+    return ChangeInvoiced(subscription_id=name, current=current, target=target, credits=more, at=what.at)
 
 
 def _present(known: Subscription, plans: Plans) -> Plan:

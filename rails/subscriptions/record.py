@@ -26,6 +26,8 @@ LOOKED_AT = timedelta(days=1)
 """How often a subscription is asked about at least, whether or not anything is notified."""
 TROUBLED = timedelta(hours=1)
 """The same of one that waits for money."""
+LAST_INVOICE = timedelta(days=21)
+"""So long after its end a subscription that bills use is asked about: its last invoice may be tried for weeks."""
 _WAITS_FOR_MONEY = (
     SubscriptionStatus.INCOMPLETE,
     SubscriptionStatus.PAST_DUE,
@@ -64,6 +66,8 @@ class SubscriptionRecord:
     pending_length: str | None = None
     next_attempt_at: datetime | None = None
     pay_url: str | None = None
+    overage_usd_minor: int = 0
+    """What it bills for each credit that is used beyond the plan; 0: it bills none."""
 
     @property
     def offer(self) -> Offer:
@@ -145,8 +149,23 @@ def with_observation(
         pending_length=None if seen.pending_offer is None else seen.pending_offer.length,
         next_attempt_at=None if unpaid is None else unpaid.next_attempt_at,
         pay_url=None if unpaid is None else unpaid.pay_url,
+        overage_usd_minor=_overage(record, seen),
     )
-    return replace(changed, watched=not changed.is_over, due_at=_next_look(changed, asked_at))
+    watched = not changed.is_over or _is_billed_still(changed, asked_at)
+    return replace(changed, watched=watched, due_at=_next_look(changed, asked_at))
+
+
+def _overage(record: SubscriptionRecord, seen: SubscriptionObservation) -> int:
+    if seen.overage is not None:
+        return seen.overage.minor
+    return record.overage_usd_minor if seen.status in OVER else 0
+
+
+def _is_billed_still(record: SubscriptionRecord, now: datetime) -> bool:
+    """Whether an invoice of what was used beyond the plan may come, or be paid, after the end."""
+    if not record.overage_usd_minor or record.period_end is None:
+        return False
+    return now < record.period_end + LAST_INVOICE
 
 
 def _unpaid(seen: SubscriptionObservation) -> Invoice | None:

@@ -9,17 +9,20 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import partial
 
+import msgspec
+
 from ledger.domain.account import decide as decide_account
 from ledger.domain.state import Account
 from ledger.identifiers import CommandKey, Identifiers, PaymentId, encode_crockford, is_identifier
 from ledger.log.model import LogWriter, Transaction, UnitOfWork
-from ledger.money import USD
+from ledger.money import USD, Money
 from ledger.plans import Plan
 from rails.contract import Instructions, Observation
 from rails.domain import events
 from rails.domain.crediting import PaymentAccountMoved, bringing
-from rails.domain.invoiced import Invoiced
+from rails.domain.invoiced import Invoiced, OverageInvoiced
 from rails.domain.openings import NoPlaceLeft, Openings, take_or_free
+from rails.domain.overage import written_off
 from rails.domain.pricing import PACK, credits_down
 from rails.domain.reading import lots_needed_max
 from rails.payments.recording import following_merges
@@ -31,10 +34,12 @@ from rails.subscriptions.reading import (
     Bought,
     PeriodBought,
     PlanBought,
+    as_billed,
     bought,
     changes,
     invoiced_change,
     invoiced_period,
+    overage_of,
 )
 from rails.subscriptions.record import PREFIX, SubscriptionRecord, record_of, with_observation
 from rails.subscriptions.refusals import SubscriptionUnknown
@@ -175,7 +180,15 @@ class SubscriptionRecorder:
             if into:
                 raise PaymentAccountMoved(into=into)
             for paid in news:
-                self._book(uow, account_id, known, paid, lots[paid.payment_id], asked_at)
+                self._book(
+                    uow,
+                    account_id,
+                    known,
+                    paid,
+                    lots[paid.payment_id],
+                    asked_at,
+                    as_billed(self._plans, seen.overage),
+                )
             if asked_at >= known.asked_at:
                 for command in changes(uow.state(account_id), seen, self._plans):
                     uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
@@ -209,15 +222,16 @@ class SubscriptionRecorder:
         paid: PaidInvoice,
         lots: Sequence[str],
         asked_at: datetime,
+        plans: Mapping[str, Plan],
     ) -> None:
         """What one paid invoice brings, unless it has brought it before."""
         if uow.state(paid.payment_id).opened is not None:
             return
-        name, what = record.subscription_id, bought(paid.invoice, self._plans)
+        name, what = record.subscription_id, bought(paid.invoice, plans)
         account: Account = uow.state(account_id)
         first, others = (what[0] if what else None), what[1:]
         if paid.money.receipts:
-            invoiced = self._invoiced(account, name, first, uow.now)
+            invoiced = _with_use(_invoiced(account, name, first, plans), name, paid.invoice)
             found = Unasked(
                 payment_id=paid.payment_id,
                 account_id=account_id,
@@ -233,25 +247,46 @@ class SubscriptionRecorder:
             # Paid out of what the rail kept for the payer: there is no money that could go back.
             others = what
         for place, more in enumerate(others):
-            self._bring(uow, account_id, name, more, f"{lots[0]}_{place}" if place else lots[0])
+            lot_id = f"{lots[0]}_{place}" if place else lots[0]
+            _bring(uow, account_id, _invoiced(uow.state(account_id), name, more, plans), lot_id)
+        if not paid.money.receipts:
+            owed = uow.state(account_id).status.overage_owed
+            for command in written_off(record.rail, overage_of(paid.invoice)[0], owed):
+                uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
 
-    def _bring(self, uow: UnitOfWork, account_id: str, name: str, what: Bought | None, lot_id: str) -> None:
-        """What was paid for without money of its own, unless the account has it."""
-        invoiced = self._invoiced(uow.state(account_id), name, what, uow.now)
-        if invoiced is not None:
-            command = bringing(invoiced, lot_id, None)
-            uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
 
-    def _invoiced(self, account: Account, name: str, what: Bought | None, now: datetime) -> Invoiced | None:
-        """What the account takes for the money. None: plain credits, so that money never buys nothing."""
-        known = account.status.find_subscription(name)
-        match what:
-            case PeriodBought() if known is None or not known.has_granted(what.starts_at):
-                return invoiced_period(name, what, known, self._plans)
-            case PlanBought() if known is not None and known.ended_at is None:
-                return invoiced_change(name, what, known, self._plans, now)
-            case _:
-                return None
+def _bring(uow: UnitOfWork, account_id: str, invoiced: Invoiced | None, lot_id: str) -> None:
+    """What was paid for without money of its own, unless the account has it."""
+    if invoiced is not None:
+        command = bringing(invoiced, lot_id, None)
+        uow.append(account_id, decide_account(uow.state(account_id), command, uow.now))
+
+
+def _invoiced(account: Account, name: str, what: Bought | None, plans: Mapping[str, Plan]) -> Invoiced | None:
+    """What the account takes for the money. None: plain credits, so that money never buys nothing."""
+    known = account.status.find_subscription(name)
+    match what:
+        case PeriodBought() if known is None or not known.has_granted(what.starts_at):
+            return invoiced_period(name, what, known, plans)
+        case PlanBought() if known is not None and known.ended_at is None:
+            return invoiced_change(name, what, known, plans)
+        case _:
+            return None
+
+
+def _with_use(invoiced: Invoiced | None, name: str, invoice: Invoice) -> Invoiced | None:
+    """With what the invoice bills of what was used beyond the plan."""
+    credits_, minor = overage_of(invoice)
+    if not credits_:
+        return invoiced
+    if invoiced is not None:
+        return msgspec.structs.replace(invoiced, overage_credits=credits_, overage_minor=minor)
+    # Whatever else is on it brings nothing here: its money is for plain credits, as without what was used.
+    par = rate_to_usd(Fraction(1), USD)
+    more = credits_down(Money(invoice.price.minor - minor, USD), par, PACK)
+    return OverageInvoiced(
+        subscription_id=name, overage_credits=credits_ + more, overage_minor=invoice.price.minor
+    )
 
 
 def _put(uow: UnitOfWork, record: SubscriptionRecord) -> None:

@@ -47,6 +47,13 @@ class NotRunning(Refusal):
     message = "This subscription is not running, so that there is nothing to change."
 
 
+class OverageByTheMonth(Refusal):
+    """What is used beyond the plan could not be billed any more."""
+
+    code = "overage_by_the_month"
+    message = "Your plan bills what is used beyond it by the month. To pay by the year, let it end, and subscribe anew."
+
+
 class PlanUnchanged(Refusal):
     """Details: `plan`."""
 

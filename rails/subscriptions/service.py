@@ -50,6 +50,7 @@ from rails.subscriptions.refusals import (
     CannotSubscribe,
     ChangeWaits,
     NotRunning,
+    OverageByTheMonth,
     PlanUnchanged,
     PlanUnknown,
     PreviewStale,
@@ -323,6 +324,8 @@ class Subscriptions:
             raise ChangeWaits(plan=record.pending_plan)
         if offer == record.offer:
             raise PlanUnchanged(plan=record.plan)
+        if record.overage_usd_minor and offer.length != record.length:
+            raise OverageByTheMonth
         at_once = not later and starts_at_once(record.offer, offer, self._plans)
         if at_once and record.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING):
             raise NotRunning(state=record.status.value)

@@ -41,6 +41,7 @@ from rails.recurring import ChangePreview, Offer, SubscriptionObservation, Subsc
 from rails.saved import SavedMethod, SaveOrder
 from rails.testing.fake_books import FakeBooks
 from rails.testing.fake_capabilities import fake_capabilities
+from rails.testing.fake_metering import FakeMetering
 from rails.testing.fake_saved import FakeSaved
 from rails.testing.fake_subscriptions import FakeSubscriptions
 
@@ -283,7 +284,7 @@ class FakeNetwork:
         return {"fake-signature": hmac.new(WEBHOOK_SECRET, body, hashlib.sha256).hexdigest()}
 
 
-class FakeRail:
+class FakeRail(FakeMetering):
     """A rail that can do everything a rail may be able to do."""
 
     def __init__(
@@ -291,6 +292,7 @@ class FakeRail:
     ) -> None:
         self.name = name
         self.capabilities = capabilities or fake_capabilities()
+        super().__init__(network)
         self._network = network
         self.closed = False
 

@@ -11,7 +11,9 @@ from ledger.domain.periods import months_after, share_of_time_floor
 from ledger.identifiers import PaymentId
 from ledger.money import USD, Money
 from rails.contract import FundsReceipt, Order, ReceiptState
+from rails.metered import NotBillable, UsageReport
 from rails.recurring import (
+    OVER,
     ChangePreview,
     ChangeRefused,
     Invoice,
@@ -44,6 +46,8 @@ class _Subscription:
     card_works: bool = True
     failures: int = 0
     keys: set[str] = field(default_factory=set)
+    uses: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    """Credits used beyond the plan, and when, by the name under which they count once."""
 
 
 class FakeSubscriptions:
@@ -56,6 +60,8 @@ class FakeSubscriptions:
         self._register = register
         self.prices: dict[Offer, int] = {}
         """US cents for each length of each plan."""
+        self.overage: dict[str, int] = {}
+        """US cents for each credit beyond a plan, by the plans that bill it."""
         self._all: dict[str, _Subscription] = {}
         self._invoices = 0
 
@@ -91,6 +97,7 @@ class FakeSubscriptions:
             status=SubscriptionStatus.ACTIVE,
             reference=known.reference,
             offer=known.order.offer,
+            overage=self._beyond(known.order.offer),
             period_start=start,
             period_end=months_after(start, known.order.offer.months),
         )
@@ -124,7 +131,10 @@ class FakeSubscriptions:
         known, seen = self._all[reference], self._all[reference].seen
         if seen.status not in _RUNNING or seen.period_end is None:
             return
+        used = self._used(known)
         if seen.cancels:
+            if used:
+                self._bill(known, used)
             await self.end(reference)
             return
         offer = seen.next_offer or seen.offer
@@ -133,10 +143,11 @@ class FakeSubscriptions:
             seen,
             offer=offer,
             next_offer=None,
+            overage=seen.overage or self._beyond(offer),
             period_start=seen.period_end,
             period_end=months_after(seen.period_end, offer.months),
         )
-        self._bill(known, [self._whole(known)])
+        self._bill(known, [*used, self._whole(known)])
         if not known.card_works:
             self._fail(known)
         await self._changed(known)
@@ -200,6 +211,8 @@ class FakeSubscriptions:
         price = self._price(offer)
         if key in known.keys:
             return
+        if known.seen.overage is not None and known.seen.offer and offer.length != known.seen.offer.length:
+            raise ChangeRefused("what is used beyond the plan is billed by the month")
         known.keys.add(key)
         cleared = replace(known.seen, cancels=False, next_offer=None)
         if at is None:
@@ -225,6 +238,18 @@ class FakeSubscriptions:
         if known.seen.status is SubscriptionStatus.PAUSED:
             known.seen = replace(known.seen, status=SubscriptionStatus.ACTIVE)
         await self._changed(known)
+
+    def report(self, reference: str, report: UsageReport) -> None:
+        """Count a use, once: in a period that is not billed."""
+        known = self._all[reference]
+        seen = known.seen
+        if seen.status in OVER or seen.overage is None or seen.period_start is None:
+            raise NotBillable(f"it is {seen.status}")
+        known.uses.setdefault(report.report_id, (report.credits, max(report.used_at, seen.period_start)))
+
+    def total(self, reference: str, since: datetime) -> int:
+        """All that was counted."""
+        return sum(credits_ for credits_, at in self._all[reference].uses.values() if at >= since)
 
     def portal(self, reference: str) -> str:
         """The provider's own page."""
@@ -255,6 +280,29 @@ class FakeSubscriptions:
             proration=False,
             amount_minor=self._price(seen.offer),
         )
+
+    def _beyond(self, offer: Offer) -> Money | None:
+        price = self.overage.get(offer.plan) if offer.length == "month" else None
+        return None if price is None else Money(price, USD)
+
+    def _used(self, known: _Subscription) -> list[InvoiceLine]:
+        """What was used beyond the plan in the period that ends."""
+        seen = known.seen
+        assert seen.period_start is not None
+        assert seen.period_end is not None
+        start, end = seen.period_start, seen.period_end
+        used = sum(credits_ for credits_, at in known.uses.values() if start <= at < end)
+        if seen.overage is None or not used:
+            return []
+        line = InvoiceLine(
+            offer=None,
+            starts_at=start,
+            ends_at=end,
+            proration=False,
+            amount_minor=used * seen.overage.minor,
+            overage_credits=used,
+        )
+        return [line]
 
     def _parts(self, known: _Subscription, offer: Offer, at: datetime) -> list[InvoiceLine]:
         """A credit for the time that is left, and the charge for it: the same time, or a period of another length."""
@@ -300,7 +348,8 @@ class FakeSubscriptions:
         kept = tuple(paid if each.reference == invoice.reference else each for each in known.seen.invoices)
         seen = replace(known.seen, invoices=kept, status=SubscriptionStatus.ACTIVE)
         if seen.pending_offer is not None and any(line.proration for line in invoice.lines):
-            seen = replace(seen, offer=seen.pending_offer, pending_offer=None)
+            beyond = seen.overage or self._beyond(seen.pending_offer)
+            seen = replace(seen, offer=seen.pending_offer, pending_offer=None, overage=beyond)
             for line in invoice.lines:
                 if not line.proration:
                     seen = replace(seen, period_start=line.starts_at, period_end=line.ends_at)

@@ -124,6 +124,18 @@ class Renews(Protocol):
         """Somebody sends an invoice's money back at the provider."""
 
 
+class Meters(Protocol):
+    """A world whose catalogue has a plan beyond which use is billed."""
+
+    metered: Offer
+    """By the month, larger than `Renews.offers[0]`."""
+    overage_minor: int
+    """US cents for each credit beyond it."""
+
+    async def stock_metered(self) -> None:
+        """That plan is in the catalogue."""
+
+
 @runtime_checkable
 class SendsWebhooks(Protocol):
     """A world that tells us by HTTP."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing_shapes, invoicing, promotions, schedules, shapes, taxing, updates
+from sandbox.stripe import billing_shapes, invoicing, metering, promotions, schedules, shapes, taxing, updates
 from sandbox.stripe.context import Context
+from sandbox.stripe.errors import invalid
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.forms import Params
 from sandbox.stripe.periods import period_end
@@ -15,17 +16,24 @@ PERIODS_MAX = 400
 _PAUSED = {"keep_as_draft": "draft", "mark_uncollectible": "uncollectible", "void": "void"}
 
 
-def recurring(params: Params) -> Json | None:
-    """The `recurring` hash of a price, or None."""
+def recurring(context: Context, params: Params) -> Json | None:
+    """The `recurring` hash of a price, or None. What is metered names its meter."""
     if "recurring" not in params.values:
         return None
     data = params.child("recurring")
+    data.allow("interval", "interval_count", "usage_type", "meter")
+    usage_type = data.choice("usage_type", ("licensed", "metered"), "licensed")
+    meter = data.text("meter")
+    if (usage_type == "metered") != (meter is not None):
+        raise invalid("recurring[meter]", "A metered price needs a meter, and only that has one.")
+    if meter is not None:
+        context.store.get("billing.meter", meter, "recurring[meter]")
     return {
         "interval": data.choice("interval", ("day", "week", "month", "year"), "month"),
         "interval_count": data.integer("interval_count") or 1,
-        "meter": None,
+        "meter": meter,
         "trial_period_days": None,
-        "usage_type": "licensed",
+        "usage_type": usage_type,
     }
 
 
@@ -103,7 +111,7 @@ def sweep(context: Context, faults: Faults) -> None:
     for subscription in context.store.where("subscription"):
         updates.drop_overdue(context, subscription)
         if subscription["status"] == "active" and 0 < (subscription["cancel_at"] or 0) <= context.now():
-            invoicing.end(context, subscription, "canceled")
+            _end(context, subscription, faults)
             continue
         match subscription["status"]:
             case "active" | "unpaid":
@@ -123,13 +131,23 @@ def _renew_until_now(context: Context, subscription: Json, faults: Faults) -> No
         if due > context.now() or subscription["status"] not in ("active", "unpaid"):
             return
         if subscription["cancel_at_period_end"]:
-            invoicing.end(context, subscription, "canceled")
+            _end(context, subscription, faults)
             return
         _renew(context, subscription, due, faults)
 
 
+def _end(context: Context, subscription: Json, faults: Faults) -> None:
+    """It ends with its period: what was used in that is billed once more."""
+    lines = [line for line in metering.lines(context, subscription) if line["amount"]]
+    if lines:
+        invoice, intent = invoicing.bill(context, subscription, "subscription_cycle", lines)
+        invoicing.collect(context, subscription, invoice, intent, faults)
+    invoicing.end(context, subscription, "canceled")
+
+
 def _renew(context: Context, subscription: Json, due: int, faults: Faults) -> None:
     previous = {"latest_invoice": subscription["latest_invoice"]}
+    subscription["_sandbox"].setdefault("lines", []).extend(metering.lines(context, subscription))
     schedules.enter_phase(context, subscription, due)
     for item in subscription["items"]["data"]:
         item["current_period_start"] = item["current_period_end"]

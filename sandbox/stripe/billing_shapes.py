@@ -58,7 +58,8 @@ def subscription(context: Context, customer: str, currency: str, metadata: Json)
 
 def subscription_item(context: Context, subscription_id: str, price: Json, quantity: int, end: int) -> Json:
     """A `subscription_item` whose current period starts now."""
-    return {
+    metered = price["recurring"]["usage_type"] == "metered"
+    item = {
         **blank(stripe.SubscriptionItem),
         "id": context.new_id("si"),
         "object": "subscription_item",
@@ -73,6 +74,9 @@ def subscription_item(context: Context, subscription_id: str, price: Json, quant
         "subscription": subscription_id,
         "tax_rates": [],
     }
+    if metered:
+        del item["quantity"]
+    return item
 
 
 def plan(price: Json) -> Json:
@@ -91,8 +95,9 @@ def plan(price: Json) -> Json:
         "interval_count": price["recurring"]["interval_count"],
         "livemode": False,
         "metadata": {},
+        "meter": price["recurring"]["meter"],
         "product": price["product"],
-        "usage_type": "licensed",
+        "usage_type": price["recurring"]["usage_type"],
     }
 
 

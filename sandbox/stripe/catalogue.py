@@ -70,7 +70,7 @@ def create_price(context: Context, params: Params) -> Json:
         product["id"],
         params.need("currency").lower(),
         amount,
-        recurring=billing.recurring(params),
+        recurring=billing.recurring(context, params),
         nickname=params.text("nickname"),
         lookup_key=key,
         tax_behavior=params.choice("tax_behavior", taxing.BEHAVIORS, "unspecified"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing, payments, promotions, saved, shapes, taxing
+from sandbox.stripe import billing, metering, payments, promotions, saved, shapes, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.forms import Params
@@ -131,9 +131,13 @@ def _redeem(context: Context, session: Json) -> None:
 def _line_item(context: Context, entry: Params, mode: str) -> Json:
     entry.allow("price", "price_data", "quantity", "adjustable_quantity", "metadata", "tax_rates")
     quantity = entry.integer("quantity")
+    price_id = entry.text("price")
+    if price_id is not None and quantity is None:
+        price = context.store.get("price", price_id, "line_items[0][price]")
+        if mode == "subscription" and metering.is_metered(price):
+            return shapes.line_item(context, price, context.store.get("product", price["product"])["name"], 0)
     if quantity is None or quantity < 1:
         raise required("line_items[0][quantity]")
-    price_id = entry.text("price")
     if price_id is not None:
         price = context.store.get("price", price_id, "line_items[0][price]")
     else:
@@ -172,7 +176,7 @@ def _inline_price(context: Context, data: Params) -> Json:
         product_id,
         currency,
         amount,
-        recurring=billing.recurring(data),
+        recurring=billing.recurring(context, data),
         tax_behavior=behavior,
         active=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.stripe import billing_shapes, payments, promotions, shapes, taxing
+from sandbox.stripe import billing_shapes, metering, payments, promotions, shapes, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault
 from sandbox.stripe.faults import Faults
@@ -49,7 +49,7 @@ def bill(
 
 
 def period_lines(context: Context, subscription: Json) -> list[Json]:
-    """A line for the current period of each item."""
+    """A line for the current period of each item that is paid for ahead."""
     return [
         billing_shapes.line(
             context,
@@ -59,7 +59,7 @@ def period_lines(context: Context, subscription: Json) -> list[Json]:
             proration=False,
             end=item["current_period_end"],
         )
-        for item in subscription["items"]["data"]
+        for item in metering.licensed(subscription)
     ]
 
 
@@ -67,7 +67,7 @@ def _remember_debits(subscription: Json, lines: list[Json]) -> None:
     """What each item was last debited, and for which time: in flexible mode a credit is a part of that."""
     for entry in lines:
         of_item = entry["parent"]["subscription_item_details"]["subscription_item"]
-        for item in subscription["items"]["data"]:
+        for item in metering.licensed(subscription):
             if item["id"] == of_item and entry["amount"] > 0:
                 off = sum(part["amount"] for part in entry["discount_amounts"])
                 item["_sandbox"] = {"amount": entry["amount"] - off, **entry["period"], "line": entry["id"]}
@@ -81,7 +81,9 @@ def put_terms(context: Context, subscription: Json, lines: list[Json], invoice: 
     found = promotions.in_force(context, subscription)
     prices = {item["id"]: item["price"] for item in subscription["items"]["data"]}
     for line in lines:
-        price = prices[line["parent"]["subscription_item_details"]["subscription_item"]]
+        price = prices.get(line["parent"]["subscription_item_details"]["subscription_item"])
+        if price is None:  # an item that has just gone, and was used before
+            price = context.store.get("price", line["pricing"]["price_details"]["price"])
         line.update(discounts=[], discount_amounts=[], taxes=[])
         if found is not None and line["discountable"]:
             item = {"id": line["id"], "amount_subtotal": line["amount"], "price": price}

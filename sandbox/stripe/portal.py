@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from sandbox.stripe import shapes, updates
+from sandbox.stripe import metering, shapes, updates
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault
 from sandbox.stripe.faults import Faults
@@ -64,7 +64,7 @@ class PortalPages:
         return self._render("portal.html", 200, **values)
 
     def _add_view(self, subscription: Json) -> None:
-        item = subscription["items"]["data"][0]
+        item = metering.licensed(subscription)[0]
         store, method = self._context.store, subscription["default_payment_method"]
         card = None if method is None else store.find("payment_method", method)
         subscription["_view"] = {

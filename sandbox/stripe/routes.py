@@ -10,6 +10,7 @@ from sandbox.stripe import (
     balance,
     catalogue,
     checkout,
+    metering,
     payments,
     promotions,
     queries,
@@ -214,10 +215,25 @@ _SALES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
+def _list_summaries(call: Call, meter: Json) -> Json:
+    return metering.list_summaries(call.context, meter, call.params, call.path)
+
+
+_METERS: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "billing/meters", _on_call(metering.create_meter)),
+    ("POST", "billing/meters/:id/deactivate", _of("billing.meter", _on_context(metering.deactivate_meter))),
+    ("GET", "billing/meters/:id/event_summaries", _of("billing.meter", _list_summaries)),
+    ("POST", "billing/meter_events", _on_call(metering.create_event)),
+)
+
+
 _BESIDES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "balance", _balance),
     ("GET", "balance_transactions", _list_transactions),
     ("POST", "billing_portal/sessions", _create_portal),
+    *_METERS,
+    ("POST", "webhook_endpoints", _create_endpoint),
+    ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
 )
 
 
@@ -251,8 +267,6 @@ def _table() -> list[tuple[str, str, Handler]]:
         ),
         ("POST", "invoices/create_preview", lambda call: updates.preview(call.context, call.params)),
         ("GET", "invoice_payments", _list_invoice_payments),
-        ("POST", "webhook_endpoints", _create_endpoint),
-        ("DELETE", "webhook_endpoints/:id", _of("webhook_endpoint", _delete_endpoint)),
     ]
     readable: dict[str, tuple[str, tuple[str, ...]]] = {
         "customers": ("customer", ("email",)),
@@ -275,6 +289,7 @@ def _table() -> list[tuple[str, str, Handler]]:
         "invoices": ("invoice", ("customer", "status", "subscription")),
         "invoice_payments": ("invoice_payment", ("invoice", "status")),
         "events": ("event", ()),
+        "billing/meters": ("billing.meter", ("status",)),
         "tax/calculations": ("tax.calculation", ()),
         "webhook_endpoints": ("webhook_endpoint", ()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stripe
 
-from sandbox.stripe import billing_shapes, invoicing, taxing
+from sandbox.stripe import billing_shapes, invoicing, metering, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.forms import Params
@@ -22,10 +22,11 @@ def create_schedule(context: Context, params: Params) -> Json:
     invoicing.require_running(subscription)
     if subscription["schedule"] is not None:
         raise StripeFault(f"Subscription {subscription['id']} already has a schedule attached to it.")
-    (item,) = subscription["items"]["data"]
-    starts, ends = item["current_period_start"], item["current_period_end"]
+    items = subscription["items"]["data"]
+    starts, ends = items[0]["current_period_start"], items[0]["current_period_end"]
     schedule = _shape(context, subscription)
-    schedule["phases"] = [_phase(subscription, item["price"]["id"], item["quantity"], starts, ends)]
+    entries = [_item(item["price"]["id"], item.get("quantity")) for item in items]
+    schedule["phases"] = [_phase(subscription, entries, starts, ends)]
     schedule["current_phase"] = {"start_date": starts, "end_date": ends}
     context.store.insert(schedule)
     subscription["schedule"] = schedule["id"]
@@ -66,7 +67,8 @@ def _shape(context: Context, subscription: Json) -> Json:
     }
 
 
-def _phase(subscription: Json, price: str, quantity: int, starts: int, ends: int) -> Json:
+def _item(price: str, quantity: int | None) -> Json:
+    """An item of a phase; what is metered has no quantity."""
     item: Json = {
         "billing_thresholds": None,
         "discounts": [],
@@ -76,6 +78,12 @@ def _phase(subscription: Json, price: str, quantity: int, starts: int, ends: int
         "quantity": quantity,
         "tax_rates": [],
     }
+    if quantity is None:
+        del item["quantity"]
+    return item
+
+
+def _phase(subscription: Json, items: list[Json], starts: int, ends: int) -> Json:
     return {
         **nulls("application_fee_percent billing_cycle_anchor billing_thresholds collection_method"),
         **nulls("default_payment_method description on_behalf_of transfer_data trial_end"),
@@ -88,7 +96,7 @@ def _phase(subscription: Json, price: str, quantity: int, starts: int, ends: int
         ],
         "end_date": ends,
         "invoice_settings": None,
-        "items": [item],
+        "items": items,
         "metadata": {},
         "proration_behavior": "create_prorations",
         "start_date": starts,
@@ -119,11 +127,14 @@ def _asked_phase(context: Context, subscription: Json, asked: Params, before: Js
     asked.allow(
         *("items", "start_date", "end_date", "duration", "proration_behavior", "automatic_tax", "discounts")
     )
-    items = asked.children("items")
-    if len(items) != 1:
+    if not asked.children("items"):
         raise required("phases[0][items]")
-    items[0].allow("price", "quantity")
-    price = context.store.get("price", items[0].need("price"), "phases[0][items][0][price]")
+    items = []
+    for entry in asked.children("items"):
+        entry.allow("price", "quantity")
+        price = context.store.get("price", entry.need("price"), "phases[0][items][0][price]")
+        quantity = None if metering.is_metered(price) else entry.integer("quantity") or 1
+        items.append(_item(price["id"], quantity))
     starts = before["end_date"] if before else asked.integer("start_date")
     if starts is None:
         raise required("phases[0][start_date]")
@@ -133,7 +144,7 @@ def _asked_phase(context: Context, subscription: Json, asked: Params, before: Js
         length.allow("interval", "interval_count")
         rule = {"interval": length.need("interval"), "interval_count": length.integer("interval_count") or 1}
         ends = period_end(starts, subscription["billing_cycle_anchor"], {"recurring": rule})
-    phase = _phase(subscription, price["id"], items[0].integer("quantity") or 1, starts, ends)
+    phase = _phase(subscription, items, starts, ends)
     choices = ("create_prorations", "always_invoice", "none")
     taxed = taxing.automatic(asked)
     phase["automatic_tax"] = taxing.automatic_tax(taxed, "disabled_reason")
@@ -187,6 +198,16 @@ def enter_phase(context: Context, subscription: Json, now: int) -> None:
     # What a phase does not name is not there any more.
     subscription["discounts"] = [entry["discount"] for entry in phase["discounts"]]
     subscription["automatic_tax"] = phase["automatic_tax"]
-    price = context.store.get("price", phase["items"][0]["price"])
-    (item,) = subscription["items"]["data"]
-    item.update(price=price, plan=billing_shapes.plan(price), quantity=phase["items"][0]["quantity"])
+    prices = [(context.store.get("price", entry["price"]), entry) for entry in phase["items"]]
+    (item,) = metering.licensed(subscription)
+    for price, entry in prices:
+        if not metering.is_metered(price):
+            item.update(price=price, plan=billing_shapes.plan(price), quantity=entry["quantity"])
+    metered = {price["id"]: price for price, _ in prices if metering.is_metered(price)}
+    kept = [
+        known for known in subscription["items"]["data"] if known is item or known["price"]["id"] in metered
+    ]
+    subscription["items"]["data"] = kept
+    for name, price in metered.items():
+        if all(known["price"]["id"] != name for known in kept):
+            metering.add_item(context, subscription, price)

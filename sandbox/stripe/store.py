@@ -23,6 +23,8 @@ CREATE INDEX IF NOT EXISTS objects_of_charge ON objects (kind, json_extract(body
 CREATE INDEX IF NOT EXISTS objects_of_intent ON objects (kind, json_extract(body, '$.payment_intent'));
 CREATE INDEX IF NOT EXISTS objects_of_subscription
     ON objects (kind, json_extract(body, '$.parent.subscription_details.subscription'));
+CREATE INDEX IF NOT EXISTS objects_of_metered ON objects (kind, json_extract(body, '$._sandbox.customer'));
+CREATE INDEX IF NOT EXISTS objects_by_identifier ON objects (kind, json_extract(body, '$.identifier'));
 CREATE INDEX IF NOT EXISTS objects_by_status ON objects (kind, json_extract(body, '$.status'));
 CREATE TABLE IF NOT EXISTS idempotency (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from sandbox.stripe import billing_shapes, invoicing, payments, promotions, taxing
+from sandbox.stripe import billing_shapes, invoicing, metering, payments, promotions, taxing
 from sandbox.stripe.context import Context
 from sandbox.stripe.errors import StripeFault, invalid, required
 from sandbox.stripe.faults import Faults
@@ -169,10 +169,13 @@ def switch(context: Context, subscription: Json, params: Params) -> tuple[list[J
         raise invalid("proration_date", "Cannot specify `proration_date` outside of the current period.")
     for entry in params.children("items"):
         identifier = entry.text("id")
+        if identifier is None and metering.is_metered(_price_of(context, entry)):
+            metering.add_item(context, subscription, _price_of(context, entry))
+            continue
         item = next((known for known in items if known["id"] == identifier), None)
         if item is None:
             raise required("items[0][id]")
-        price = context.store.get("price", entry.need("price"), "items[0][price]")
+        price = _price_of(context, entry)
         quantity = entry.integer("quantity") or item["quantity"]
         if price["id"] == item["price"]["id"] and quantity == item["quantity"]:
             continue
@@ -181,6 +184,10 @@ def switch(context: Context, subscription: Json, params: Params) -> tuple[list[J
         at_once = _put_price(context, subscription, item, price) or at_once
         lines.append(_charge(context, item, now, begins=at_once))
     return lines, at_once
+
+
+def _price_of(context: Context, entry: Params) -> Json:
+    return context.store.get("price", entry.need("price"), "items[0][price]")
 
 
 def _put_price(context: Context, subscription: Json, item: Json, price: Json) -> bool:
@@ -248,7 +255,8 @@ def preview(context: Context, params: Params) -> Json:
     shown = billing_shapes.invoice(context, subscription, customer, "upcoming")
     if not at_once and behaviour != "always_invoice":
         shown["billing_reason"] = "upcoming"
-        lines = subscription["_sandbox"].get("lines", []) + lines + _next_lines(context, subscription)
+        lines = subscription["_sandbox"].get("lines", []) + lines + metering.lines(context, subscription)
+        lines += _next_lines(context, subscription)
     for line in lines:
         line["invoice"] = shown["id"]
     invoicing.put_terms(context, subscription, lines, shown)

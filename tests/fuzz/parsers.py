@@ -123,6 +123,8 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/stripe/billing_calls.py:BillingCalls.invoice_of_intent",
         "rails/stripe/calls.py:StripeCalls._ask",
         "rails/stripe/checkout.py:open_session",
+        "rails/stripe/metering.py:CardMetering._billed",
+        "rails/stripe/metering.py:CardMetering.usage_total",
         "rails/stripe/subscriptions.py:CardSubscriptions._offer",
         "rails/stripe/subscriptions.py:CardSubscriptions.observe_invoice",
         "rails/stripe/subscriptions.py:CardSubscriptions.observe_subscription",

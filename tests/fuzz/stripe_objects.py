@@ -154,10 +154,20 @@ BALANCE = {
 PRICE = {
     "id": "price_1",
     "metadata": {"plan": "starter"},
-    "recurring": {"interval": "month", "interval_count": 1},
+    "lookup_key": "starter_month",
+    "unit_amount": 800,
+    "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed", "meter": None},
+}
+METERED = {
+    "id": "price_3",
+    "metadata": {"overage": "credit"},
+    "lookup_key": "starter_overage",
+    "unit_amount": 2,
+    "recurring": {"interval": "month", "interval_count": 1, "usage_type": "metered", "meter": "mtr_1"},
 }
 LINE = {
     "amount": 800,
+    "quantity": 1,
     "period": {"start": 1_790_000_000, "end": 1_792_600_000},
     "pricing": {"price_details": {"price": "price_1", "product": "prod_1"}},
     "parent": {"subscription_item_details": {"proration": False}},
@@ -187,6 +197,7 @@ ITEM = {
     "current_period_start": 1_790_000_000,
     "current_period_end": 1_792_600_000,
 }
+METERED_ITEM = {**ITEM, "id": "si_2", "price": METERED, "created": 1_790_000_000}
 PHASE = {"start_date": 1_792_600_000, "end_date": 1_795_200_000, "items": [{"price": "price_1"}]}
 SUBSCRIPTION = {
     "id": "sub_1",
@@ -194,7 +205,7 @@ SUBSCRIPTION = {
     "status": "active",
     "customer": "cus_1",
     "metadata": {"subscription_id": OURS},
-    "items": {"data": [ITEM]},
+    "items": {"data": [ITEM, METERED_ITEM]},
     "schedule": {"id": "sub_sched_1", "phases": [PHASE], "current_phase": {"start_date": 1_790_000_000}},
     "pending_update": {"subscription_items": [ITEM]},
     "pause_collection": None,

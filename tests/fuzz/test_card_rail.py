@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ledger.money import USD, Money
 from rails.contract import NotificationRejected, RailProtocolError, RejectionReason
+from rails.metered import NotBillable, UsageReport
 from rails.recurring import ChangeRefused, Offer, SubscriptionOrder
 from rails.stripe.books import read_contents, read_movement
 from rails.stripe.reading import read_charged, read_intent, read_refund, read_session, refund_key
@@ -38,6 +39,7 @@ from tests.fuzz.stripe_objects import (
     FAULT,
     INTENT,
     INVOICE,
+    METERED,
     NOW,
     ORDER,
     OURS,
@@ -138,7 +140,7 @@ def test_the_card_rail_understands_its_books_or_refuses_them(
     subscription=spoiled(SUBSCRIPTION),
     invoice=spoiled(INVOICE),
     session=spoiled(PAGE_TO_SUBSCRIBE),
-    price=spoiled(PRICE),
+    price=st.one_of(spoiled(PRICE), spoiled(METERED)),
 )
 def test_a_subscription_is_understood_or_refused(
     subscription: Any, invoice: Any, session: Any, price: Any
@@ -166,7 +168,15 @@ def test_a_subscription_is_understood_or_refused(
 
 
 @fuzzed(
-    body=bodies(SUBSCRIPTION, INVOICE, PAGE_TO_SUBSCRIBE, PRICE, {**PAGE, "data": [PRICE]}, FAULT),
+    body=bodies(
+        SUBSCRIPTION,
+        INVOICE,
+        PAGE_TO_SUBSCRIBE,
+        PRICE,
+        {**PAGE, "data": [PRICE, METERED]},
+        {**PAGE, "data": [{"id": "mtr_1", "event_name": "llamasketch_overage", "aggregated_value": 3.0}]},
+        FAULT,
+    ),
     status=st.sampled_from([200, 200, 200, 400, 404, 500]),
 )
 def test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them(
@@ -188,6 +198,9 @@ def test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them(
     answered(loop, lambda: rail.invoice_paid_by("pi_1"), *named)
     answered(loop, lambda: rail._offer("price_2"), *named)
     answered(loop, lambda: rail.close_subscribing("cs_3"), *named)
+    use = UsageReport(report_id="use_1", credits=1, used_at=NOW)
+    answered(loop, lambda: rail.report_usage("sub_1", use), *named, NotBillable)
+    answered(loop, lambda: rail.usage_total("sub_1", NOW), *named)
     answered(loop, lambda: rail.preview_change("sub_1", offer, now=True), *named)
     for at in (NOW, None):
         answered(loop, lambda at=at: rail.change_plan("sub_1", offer, at=at, key="k"), *named)

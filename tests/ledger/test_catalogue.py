@@ -144,7 +144,21 @@ def test_without_a_file_what_is_built_in_is_for_sale_and_could_stand_in_one(tmp_
         ('name = "gold"', 'name = "free"', "the plan free is built in and is not sold"),
         ('name = "gold"', 'name = "evening"', "the name evening is there twice"),
         ("rank = 2", "rank = 1", "two plans have the same rank"),
-        ("rank = 2", "rank = 2\noverage_limit = 1", "gold: overage_limit is 0, because nothing bills"),
+        (
+            "rank = 2",
+            "rank = 2\noverage_limit = 1",
+            "gold: overage_limit and overage_usd_minor are there together",
+        ),
+        (
+            "rank = 2",
+            "rank = 2\noverage_usd_minor = 1",
+            "gold: overage_limit and overage_usd_minor are there together",
+        ),
+        (
+            'period = "month"',
+            'period = "day"\noverage_limit = 1\noverage_usd_minor = 1',
+            "gold: overage_limit is for a plan by the month",
+        ),
         ("lasts_seconds = 10800", "", "evening: a pass has lasts_seconds, and a pack has none"),
         ('kind = "pass"', "", "evening: a pass has lasts_seconds, and a pack has none"),
         ("[[packs]]", "[[pax]]", "unknown field `pax`"),

@@ -135,6 +135,15 @@ LETTERS: dict[str, AnyLetter] = {
     "four fifths used": UsageReached(
         plan_label="Starter", percent=80, used=1_600, granted=2_000, ends_at=MOMENT
     ),
+    "all used, and billed beyond": UsageReached(
+        plan_label="Starter",
+        percent=100,
+        used=2_000,
+        granted=2_000,
+        ends_at=MOMENT,
+        overage_left=500,
+        overage_usd_minor=2,
+    ),
     "all used": UsageReached(plan_label="Starter", percent=100, used=2_000, granted=2_000, ends_at=MOMENT),
     "sign-in link": SignInLink(link_id=LINK, expires_at=MOMENT),
 }

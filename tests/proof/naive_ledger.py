@@ -89,6 +89,7 @@ class Book(NaiveAccount):
     warned: int = 0
     warnings: list[tuple[str, int]] = field(default_factory=list)
     overage_owed: int = 0
+    overage_of: dict[str, str] = field(default_factory=dict)
     earnings: dict[str, Earning] = field(default_factory=dict)
     earned: int = 0
     """Money earned by all schedules that ever were."""
@@ -169,8 +170,9 @@ class Book(NaiveAccount):
         ]
         missing = amount - len(usable)
         may_owe = only is None and allowance and not self.debt and deadline > now
-        if missing > 0 and may_owe and missing <= limit - self.period_overage:
+        if missing > 0 and may_owe and missing <= limit - max(self.period_overage, self.overage_owed):
             self.put_in(f"over_{name}", missing, Terms(90, None, now, paid=False), "overage")
+            self.overage_of[f"over_{name}"] = self.period
             self.period_overage += missing
             self.overage_owed += missing
             usable = self.usable(now)
@@ -220,7 +222,14 @@ class Book(NaiveAccount):
 
     def put_back(self, credits_: list[Credit], now: datetime) -> None:
         self.count_less([c for c in credits_ if c.revoked])
-        super().put_back(credits_, now)
+        beyond = [c for c in credits_ if self.sources[c.lot] == "overage"]
+        for credit in beyond:
+            # What was to be used beyond the plan and was not: nobody has it, and nobody owes it.
+            credit.where = "gone"
+            self.overage_owed -= 1
+            if self.overage_of[credit.lot] == self.period:
+                self.period_overage -= 1
+        super().put_back([c for c in credits_ if c not in beyond], now)
 
     def resolve_refund(self, name: str, outcome: str, now: datetime) -> None:
         holder = self.holders.get(name)

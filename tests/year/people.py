@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from ledger.errors import LedgerError, Refusal
 from ledger.identifiers import AccountId
 from ledger.plans import PACKS
@@ -204,7 +206,7 @@ async def act(year: Year, person: Person, done: Counter[str]) -> None:
         if year.randomness.random() < chance:
             try:
                 await work(year, person)
-            except (Refusal, RailError, LedgerError, Impossible) as error:
+            except (Refusal, RailError, LedgerError, Impossible, PoolTimeout) as error:
                 done[f"{work.__name__}: {type(error).__name__}"] += 1
             else:
                 done[work.__name__] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,17 +11,19 @@ from ledger.domain.account import ACCOUNTS
 from ledger.domain.state import Account
 from ledger.domain.view import plan_in_force
 from ledger.identifiers import AccountId, Identifiers
-from ledger.plans import PLANS
+from ledger.plans import PLANS, Plan
 from ledger.testing.memory_log import MemoryLog
 from rails.domain.state import PAYMENTS
 from rails.payments.service import Payments
 from rails.recurring import Offer
 from rails.subscriptions.record import SubscriptionRecord
 from rails.subscriptions.service import Subscriptions
+from rails.subscriptions.usage import Uses
 from rails.testing.fake_rail import FakeNetwork, FakeRail
 from rails.testing.fixed_rates import FixedRates
 from rails.testing.memory_store import MemoryRailStore
 from rails.testing.memory_subscriptions import MemorySubscriptionStore
+from rails.testing.memory_uses import MemoryUseStore
 
 STARTER, PRO, UNLIMITED = (Offer(plan=name, length="month") for name in ("starter", "pro", "unlimited"))
 RETURN_URL = "https://llamasketch.test/account?subscription={subscription_id}"
@@ -38,6 +41,8 @@ class Town:
     payments: Payments
     account_id: AccountId
     ids: Identifiers
+    uses: Uses
+    plans: Mapping[str, Plan]
 
     async def account(self) -> Account:
         state: Account = (await self.log.state(self.account_id)).state
@@ -47,7 +52,7 @@ class Town:
         return (await self.account()).posted(self.clock())
 
     async def plan(self) -> str:
-        return plan_in_force(await self.account(), self.clock(), PLANS).name
+        return plan_in_force(await self.account(), self.clock(), self.plans).name
 
     async def open(self, offer: Offer = STARTER, key: str | None = None) -> SubscriptionRecord:
         return await self.subscriptions.subscribe(
@@ -72,11 +77,16 @@ class Town:
 
     def again(self) -> Town:
         """The platform after a crash: nothing is kept but the log and its rows."""
-        return town_on(self.clock, self.network, self.log, self.account_id, self.ids)
+        return town_on(self.clock, self.network, self.log, self.account_id, self.ids, self.plans)
 
 
 def town_on(
-    clock: ManualClock, network: FakeNetwork, log: MemoryLog, account_id: AccountId, ids: Identifiers
+    clock: ManualClock,
+    network: FakeNetwork,
+    log: MemoryLog,
+    account_id: AccountId,
+    ids: Identifiers,
+    plans: Mapping[str, Plan] = PLANS,
 ) -> Town:
     rails = {"fake": FakeRail(network)}
     subscriptions = Subscriptions(
@@ -86,7 +96,15 @@ def town_on(
         rails=rails,  # type: ignore[arg-type]
         ids=ids,
         clock=clock,
-        plans=PLANS,
+        plans=plans,
+    )
+    uses = Uses(
+        log=log,
+        store=MemoryUseStore(log.tables),
+        subscriptions=MemorySubscriptionStore(log.tables),
+        rails=rails,  # type: ignore[arg-type]
+        ids=ids,
+        clock=clock,
     )
     payments = Payments(
         log=log,
@@ -97,7 +115,7 @@ def town_on(
         clock=clock,
         elsewhere=subscriptions.deal_with,
     )
-    return Town(clock, network, log, subscriptions, payments, account_id, ids)
+    return Town(clock, network, log, subscriptions, payments, account_id, ids, uses, plans)
 
 
 def new_town() -> Town:

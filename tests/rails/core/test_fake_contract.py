@@ -13,6 +13,7 @@ from rails.contract import Instructions, PaymentRequestStatus, Rail, ReceiptStat
 from rails.recurring import Offer
 from rails.testing.contract_suite import RailContract
 from rails.testing.fake_rail import FakeNetwork, FakeRail
+from rails.testing.metered_suite import MeteredContract
 from rails.testing.movements_suite import MovementsContract
 from rails.testing.recurring_suite import RecurringContract
 from rails.testing.worlds import World
@@ -28,6 +29,12 @@ class FakeWorld:
         self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
         year = Offer(plan="starter", length="year")
         self.network.subscriptions.prices = dict(zip((*self.offers, year), (800, 2_000, 8_000), strict=True))
+
+        self.metered, self.overage_minor = Offer(plan="studio", length="month"), 3
+
+    async def stock_metered(self) -> None:
+        self.network.subscriptions.prices[self.metered] = 3_000
+        self.network.subscriptions.overage[self.metered.plan] = self.overage_minor
 
     async def start(self, references: ReferenceStore) -> Rail:
         return FakeRail(self.network)
@@ -98,7 +105,7 @@ class FakeWorld:
             await self.network.change(instructions.reference, money_ref, state)
 
 
-class TestFakeContract(RailContract, RecurringContract, MovementsContract):
+class TestFakeContract(RailContract, RecurringContract, MeteredContract, MovementsContract):
     @pytest.fixture
     async def world(self) -> World:
         return FakeWorld()

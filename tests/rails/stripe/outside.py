@@ -18,9 +18,11 @@ import httpx
 
 from ledger.clock import system_clock
 from ledger.money import Asset
+from ledger.plans import Plan
 from rails.contract import Instructions, RailContext, ReferenceStore
 from rails.recurring import Offer
-from rails.stripe.plugin import build_rail
+from rails.stripe.catalogue import StripeCatalogue, wanted
+from rails.stripe.plugin import build_rail, sdk_of
 from rails.stripe.rail import CardRail
 from rails.stripe.reading_subscriptions import lookup_key
 from rails.testing.worlds import Impossible
@@ -247,6 +249,7 @@ class CardWorld:
         self._clock = OffsetClock()
         self._rails: list[CardRail] = []
         self.offers = (Offer(plan="starter", length="month"), Offer(plan="pro", length="month"))
+        self.metered, self.overage_minor = Offer(plan="studio", length="month"), 3
 
     @property
     def clock(self) -> OffsetClock:
@@ -310,6 +313,28 @@ class CardWorld:
                 "metadata[plan]": offer.plan,
             }
             await self.sandbox.api("POST", "prices", data=price)
+
+    async def stock_metered(self) -> None:
+        """Put the meter and a plan beyond which use is billed into the catalogue, as `stripe sync` does."""
+        plan = Plan(
+            name=self.metered.plan,
+            label="Studio",
+            price_usd_minor=3_000,
+            period="month",
+            credits=9_000,
+            rank=3,
+            overage_limit=100,
+            overage_usd_minor=self.overage_minor,
+        )
+        client, transport = sdk_of(
+            {"STRIPE_SECRET_KEY": KEY, "STRIPE_API_BASE": f"http://127.0.0.1:{self._relay.port}"}
+        )
+        catalogue = StripeCatalogue(client)
+        try:
+            for change in await catalogue.changes(list(wanted([plan], []))):
+                await catalogue.apply(change)
+        finally:
+            await transport.close_async()
 
     async def pay_page(self, instructions: Instructions) -> None:
         await self.sandbox.pay(instructions.reference)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rails.testing.contract_suite import RailContract
+from rails.testing.metered_suite import MeteredContract
 from rails.testing.movements_suite import MovementsContract
 from rails.testing.recurring_suite import RecurringContract
 from tests.rails.stripe.outside import Inbox, Sandbox, running_sandbox
@@ -19,5 +20,5 @@ async def sandbox(inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield sandbox
 
 
-class TestCardContract(RailContract, RecurringContract, MovementsContract):
+class TestCardContract(RailContract, RecurringContract, MeteredContract, MovementsContract):
     """With the real SDK against the sandbox process over HTTP."""

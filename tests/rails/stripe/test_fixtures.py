@@ -45,6 +45,8 @@ OTHERWISE = {
     "event.data.object": "of any kind; compared as what it is",
     "balance_transaction.source": "an id, or what it names where that is asked for",
     "invoice.subscription": "gone since basil: `parent.subscription_details`",
+    "subscription.items.data[].quantity": "what is metered has none",
+    "subscription_item.quantity": "the same",
     "subscription_schedule.phases[].items[].plan": "an id; the sample shows it expanded",
 }
 """Where ours is not as the sample, and why that is right."""
@@ -90,11 +92,12 @@ async def everything(client: httpx.AsyncClient) -> Iterator[dict[str, Any]]:
     await done(client, f"/sandbox/checkout/{page}/pay", outcome="paid")
     subscription = (await done(client, f"/v1/checkout/sessions/{page}"))["subscription"]
     await done(client, "/v1/subscription_schedules", from_subscription=subscription)
+    answers = await metered(client)
     hook = {"url": "https://shop.example/hook", "enabled_events[]": "*"}
     await done(client, "/v1/webhook_endpoints", **hook)
     await done(client, "/sandbox/clock", advance_seconds=4 * 86_400)
     payout = (await done(client, "/sandbox/payout"))["id"]
-    answers = [await done(client, f"/v1/{path}?limit=100") for path in LISTED]
+    answers += [await done(client, f"/v1/{path}?limit=100") for path in LISTED]
     customer = (await done(client, "/v1/customers"))["data"][0]["id"]
     back = {"customer": customer, "return_url": "https://shop.example"}
     answers += [
@@ -106,6 +109,35 @@ async def everything(client: httpx.AsyncClient) -> Iterator[dict[str, Any]]:
         await done(client, "/v1/invoices/create_preview", subscription=subscription),
     ]
     return objects(answers)
+
+
+async def metered(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """A meter, a price by it, a subscription whose use it counts, and an invoice of that."""
+    sums = {"default_aggregation[formula]": "sum"}
+    meter = await done(client, "/v1/billing/meters", display_name="Credits", event_name="credits", **sums)
+    product = (await done(client, "/v1/products", name="Beyond"))["id"]
+    rule = {
+        "recurring[interval]": "month",
+        "recurring[usage_type]": "metered",
+        "recurring[meter]": meter["id"],
+    }
+    price = await done(client, "/v1/prices", product=product, currency="usd", unit_amount="2", **rule)
+    page = (await done(client, "/v1/checkout/sessions", **PLAN, **{"line_items[1][price]": price["id"]}))[
+        "id"
+    ]
+    await done(client, f"/sandbox/checkout/{page}/pay", outcome="paid")
+    subscription = (await done(client, f"/v1/checkout/sessions/{page}"))["subscription"]
+    customer = (await done(client, f"/v1/subscriptions/{subscription}"))["customer"]
+    now = int(time.time()) // 60 * 60
+    used = {"payload[stripe_customer_id]": customer, "payload[value]": "3", "event_name": "credits"}
+    event = await done(client, "/v1/billing/meter_events", **used, timestamp=str(int(time.time())))
+    times = f"customer={customer}&start_time={now - 3_600}&end_time={now + 3_600}"
+    summaries = await done(client, f"/v1/billing/meters/{meter['id']}/event_summaries?{times}")
+    assert summaries["data"][0]["aggregated_value"] == 3
+    preview = await done(client, "/v1/invoices/create_preview", subscription=subscription)
+    lines = {line["quantity"]: line["amount"] for line in preview["lines"]["data"]}
+    assert lines == {3: 6, 1: 2_000}
+    return [meter, event, summaries, price, preview, await done(client, "/v1/billing/meters")]
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import { on, poll } from "./events.js";
 import { day, money } from "./money.js";
 import { mount } from "./shell.js";
 import { account, loadRails, loadSession, online, rails, session, start, topupRequest } from "./store.js";
-import { Lengths, loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
+import { beyond, Lengths, loadSubscriptions, SubscribeButton, subscriptions } from "./subscription.js";
 import { html, Icon } from "./ui.js";
 
 const failed = signal(false);
@@ -54,6 +54,7 @@ function Plan({ plan }) {
     <p class="plan-price num">${dollars(yearly || plan.price_usd_minor)}<span>${costs ? (yearly ? " a year" : " a month") : " for ever"}</span></p>
     ${costs && prices.length > 0 && html`<p class="hint num plan-live">or ${otherPrices(prices)}</p>`}
     <p>${allowance(plan)}</p>
+    ${beyond(plan, length.value)}
     <p class="hint">${plan.priority ? "First in line when it is busy." : costs ? "For a sketch most evenings." : "For trying, and for Sundays."}</p>
     ${current && html`<span class="tag tag-good"><${Icon} name="check" />Your plan</span>`}
     ${paid && isPrepaid(paid) && endsSoon(paid) && html`<p class="note note-warn" role="status"><${Icon} name="clock" /><span>It ends on ${day(paid.lasts_until)}. Nothing renews by itself: pay the next period to go on.</span></p>`}

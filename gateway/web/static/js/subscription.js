@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
 import { on } from "./events.js";
-import { day, moment, money, plural } from "./money.js";
+import { day, moment, money, number, plural } from "./money.js";
 import { account, latest, loadAccount, loadSession, session } from "./store.js";
 import { html, Icon, Modal, toast } from "./ui.js";
 
@@ -139,6 +139,9 @@ export const Lengths = ({ length: picked_, onPick }) => html`<fieldset class="le
     ${/** @type {const} */ (["month", "year"]).map((one) => html`<label class="length"><input type="radio" name="length" value=${one} checked=${picked_ === one}
       onChange=${() => onPick(one)} /><span>${one === "month" ? "By the month" : "By the year"}</span></label>`)}</fieldset>`;
 
+/** What is billed beyond a plan, before it is bought. @param {Plan} plan @param {string} wanted */
+export const beyond = (plan, wanted) => plan.overage_limit && wanted === "month" ? html`<p class="hint num" data-beyond>Subscribed by card, it goes on beyond them: ${money({ amount_minor: plan.overage_usd_minor ?? 0, asset: "USD" })} for each image of one credit, at most ${number(plan.overage_limit)} a month, on the next invoice. Paid ahead, it stops there.</p>` : null;
+
 /** Where a plan can be bought by card: a button, or the reason why not. @param {{plan: Plan, length: "month" | "year"}} props */
 export function SubscribeButton({ plan, length: wanted }) {
   useEffect(() => { if (!session.value) loadSession(); }, []);
@@ -201,6 +204,7 @@ function Preview() {
       ${preview.credits_now > 0 && html`<div><dt>At once</dt><dd class="num">${plural(preview.credits_now, "image")} more</dd></div>`}
     </dl>
     ${mayWait.value && html`<label class="wait"><input type="checkbox" checked=${later.value} onChange=${() => choose(preview.plan, !later.value)} /> Not before this period ends</label>`}
+    ${picked.value && beyond(plans.value.find((plan) => plan.name === preview.plan) ?? /** @type {Plan} */ ({}), preview.length)}
     <p class="hint">${now ? `${label(preview.plan)} begins when this is paid, with the card on file.` : `Your present plan stays until ${day(preview.next_at)}.`}</p>
     <button type="button" class="button button-primary button-wide" disabled=${busy.value !== ""} onClick=${confirm}>${busy.value === "change" ? "Changing" : now ? `Pay ${money(preview.due_now)} and change` : "Change then"}</button>`;
 }
