@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.imports import collection_paused
+from gateway.imports import quick_imports
 
 
 def main() -> None:
     """Read the settings from the environment and serve until told to stop."""
-    with collection_paused():
+    with quick_imports():
         from gateway.server import main as serve
     serve()
 
