@@ -133,4 +133,6 @@ async def image(
     url = await generations.image_url(caller.account_id, job_id, thumbnail=thumbnail)
     if url is None:
         raise Problem("no_image", "There is no image (yet, or any more).")
-    return RedirectResponse(url, status_code=307, headers={"Cache-Control": "private, max-age=600"})
+    # A browser in which somebody else is signed in now asks again.
+    headers = {"Cache-Control": "private, max-age=600", "Vary": "Cookie, Authorization"}
+    return RedirectResponse(url, status_code=307, headers=headers)

@@ -18,8 +18,9 @@ let paused;
 const PAUSE_MS_MAX = 20_000;
 
 /**
- * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew.
- * @template {keyof import("../../api.d.ts").Frames | "open"} N
+ * Listen to one kind of event; "open" comes whenever the stream (again) begins, the moment to read anew, and "closed" when
+ * it is refused: perhaps whoever was here was signed out elsewhere.
+ * @template {keyof import("../../api.d.ts").Frames | "open" | "closed"} N
  * @param {N} name
  * @param {(data: N extends keyof import("../../api.d.ts").Frames ? import("../../api.d.ts").Frames[N] : undefined) => void} listener
  * @returns {() => void} stop listening
@@ -60,6 +61,7 @@ function lead() {
     source.onerror = () => {
       tell({ kind: "status", data: "reconnecting" });
       if (source.readyState !== EventSource.CLOSED) return;
+      tell({ kind: "frame", name: "closed" });
       failures += 1;
       again = setTimeout(open, Math.min(15_000, 1_000 * 2 ** failures) * (0.75 + Math.random() / 2));
     };

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import { OVER } from "./alone_state.js";
 import { api, newKey, Problem } from "./api.js";
 import { on, poll } from "./events.js";
+import { recallHere, rememberHere } from "./kept.js";
 import { base64 } from "./pad.js";
 import { loadAccount, online, start, topupRequest } from "./store.js";
 import { toast } from "./ui.js";
@@ -16,25 +17,13 @@ export const paying = signal(false);
  */
 export const job = signal(null);
 /** Pictures of this session, newest first. @type {import("@preact/signals").Signal<any[]>} */
-export const gallery = signal(loadGallery());
-
-function loadGallery() {
-  try {
-    return JSON.parse(sessionStorage.getItem("gallery") ?? "[]");
-  } catch {
-    return [];
-  }
-}
+export const gallery = signal(JSON.parse(recallHere("gallery") ?? "[]"));
 
 /** @param {any} picture */
 function keep(picture) {
   if (gallery.value.some((one) => one.id === picture.id)) return;
   gallery.value = [picture, ...gallery.value].slice(0, 24);
-  try {
-    sessionStorage.setItem("gallery", JSON.stringify(gallery.value));
-  } catch {
-    // The strip then ends with this page.
-  }
+  rememberHere("gallery", JSON.stringify(gallery.value));
 }
 
 /** A request that waits for credits, with the key under which it will run once. */
@@ -45,19 +34,14 @@ function update(change) {
   if (job.value) job.value = { ...job.value, ...change };
 }
 
-/**
- * Paint one picture.
- * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request
- */
+/** @typedef {{prompt: string, sketch: Blob, seed?: number, strength?: number}} Asked */
+
+/** @param {Asked} request */
 export async function paint(request) {
   await send({ key: newKey(), body: await bodyOf(request), sketch: request.sketch });
 }
 
-/**
- * Paint one picture that is paid for alone.
- * @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request
- * @param {Way} way
- */
+/** The same, paid for alone. @param {Asked} request @param {Way} way */
 export async function paintAlone(request, way) {
   await send({ key: newKey(), body: alone(await bodyOf(request), way), sketch: request.sketch });
 }
@@ -67,7 +51,7 @@ export async function paintAlone(request, way) {
 /** @param {any} body @param {Way} way */
 const alone = (body, way) => ({ ...body, funding: { rail: way.rail, pay_asset: way.asset } });
 
-/** @param {{prompt: string, sketch: Blob, seed?: number, strength?: number}} request */
+/** @param {Asked} request */
 async function bodyOf({ prompt, sketch, seed, strength }) {
   return {
     prompt,
@@ -108,10 +92,7 @@ export function askForCredits() {
   topupRequest.value = { reason: unpaid ? "picture" : "low", onPaid: retryUnpaid, ...(unpaid ? { alone: { prices, pay: payForIt } } : {}) };
 }
 
-/**
- * Ask for the picture that waits with a payment of its own, instead of with credits.
- * @param {Way} way
- */
+/** The picture that waits, with a payment of its own instead of credits. @param {Way} way */
 function payForIt(way) {
   const request = unpaid;
   topupRequest.value = null;

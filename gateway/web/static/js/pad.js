@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import { get, set } from "idb-keyval";
 import { getStroke } from "perfect-freehand";
 import { isBlank } from "./blank.js";
+import { left } from "./kept.js";
 
 export const SHEET = 1024;
 const STORE = "sketch:v1";
@@ -196,7 +197,7 @@ export class Pad {
     if (this.empty.value) this.faded.value = false;
     else this.looking = setTimeout(() => this.look(), LOOK_MS);
     this.show();
-    set(STORE, { operations: this.operations }).catch(() => {});
+    if (!left) set(STORE, { operations: this.operations }).catch(() => {});
   }
 
   /** Paint the screen in the next frame. */

@@ -3,9 +3,11 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { pauseEvents, restartEvents } from "./events.js";
+import { leave } from "./kept.js";
+import "./leaving.js"; // here, so that no network can keep it from us later
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
-import { loadAccount, loadSession, session, start } from "./store.js";
+import { loadSession, readAccount, session, settle, start } from "./store.js";
 import { html, Icon, toast } from "./ui.js";
 
 const busy = signal("");
@@ -24,19 +26,24 @@ async function run(name, work, done) {
   busy.value = name;
   wrong.value = "";
   pauseEvents();
+  let gone = false;
   try {
     const answer = await work();
     const brought = answer?.merged?.credits;
     toast(brought ? `${plural(brought, "credit")} came along.` : name === "out" ? "Signed out." : "Done.");
-    await Promise.all([loadSession(), loadAccount().catch(() => {})]);
+    await Promise.all([loadSession(), readAccount().catch(() => {})]);
     done();
+    if (name === "out") gone = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    if (name === "out" && error.status === 401) gone = true; // it had been ended elsewhere
     wrong.value = error.status === 429 ? "Too many tries. Wait a little." : error.message;
     if (error.code === "sign_in_link_not_valid") forgetLink();
   } finally {
     restartEvents(); // not before reading the account has made this browser somebody
   }
+  if (gone) leave();
+  else settle();
   busy.value = "";
 }
 

@@ -2,6 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import { api, newKey } from "./api.js";
 import { on, startEvents } from "./events.js";
+import { belongs, recall, remember } from "./kept.js";
 import { learnScales } from "./money.js";
 
 /** @type {import("@preact/signals").Signal<(import("../../api.d.ts").AccountStateOut & Partial<import("../../api.d.ts").AccountOut>) | null>} the answer of GET /v1/account, or null */
@@ -61,8 +62,19 @@ const askAccount = latest(account);
 const askSession = latest(session);
 
 export async function loadAccount() {
+  await readAccount();
+  settle();
+}
+
+export async function readAccount() {
   const show = askAccount();
   show(await api("GET", "/v1/account"));
+}
+
+/** Where somebody was signed in and is not any more, nothing of theirs stays. */
+export function settle() {
+  const now = account.value;
+  if (now?.person) belongs(now.person.kind === "person" ? now.id : "");
 }
 
 export async function loadRails() {
@@ -86,6 +98,7 @@ export function start() {
       if (data?.credits && data?.lots) askAccount()(data);
       else loadAccount().catch(() => {});
     });
+    on("closed", () => loadAccount().catch(() => {}));
     on("open", () => {
       loadAccount().catch(() => {});
       if (session.value) loadSession();
@@ -98,28 +111,4 @@ export function start() {
 /** One top-up at a time: what opens the modal, and for which reason. */
 export const topupRequest = signal(/** @type {null | {id?: string, reason?: string, credits?: number, buy?: import("./catalogue.js").Buy, alone?: import("./topup.js").Alone, onPaid?: () => void}} */ (null));
 
-export { newKey };
-
-/**
- * Small things remembered in this browser; without storage they are forgotten, and that is all.
- * @param {string} name
- */
-export function recall(name) {
-  try {
-    return localStorage.getItem(`llamasketch:${name}`);
-  } catch {
-    return null;
-  }
-}
-
-/**
- * @param {string} name
- * @param {string} value
- */
-export function remember(name, value) {
-  try {
-    localStorage.setItem(`llamasketch:${name}`, value);
-  } catch {
-    // Private mode: nothing is lost but convenience.
-  }
-}
+export { newKey, recall, remember };

@@ -1,32 +1,21 @@
 // A top-up by a link, for an account that need not be this browser's. The token is behind the #: no request for a page has it.
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { api, newKey, Problem } from "./api.js";
+import { recallHere, rememberHere } from "./kept.js";
 import { moment, plural } from "./money.js";
 import { mount } from "./shell.js";
 import { online, rails } from "./store.js";
 import { TopUp } from "./topup.js";
 import { html, Icon } from "./ui.js";
 
+// A card page leads back here without the token, which is not its business.
 const payment = new URLSearchParams(location.search).get("payment");
-const token = location.hash.slice(1) || (payment && kept(payment)) || "";
-
-/** A card page leads back here without the token, which is not its business. @param {string} id */
-function kept(id) {
-  try {
-    return sessionStorage.getItem(`link:${id}`);
-  } catch {
-    return null;
-  }
-}
+const token = location.hash.slice(1) || (payment && recallHere(`link:${payment}`)) || "";
 
 /** The address under which a reload, and Back, go on where this is. @param {string | null} id */
 function show(id) {
   history.replaceState(null, "", `/topup${id ? `?payment=${id}` : ""}#${token}`);
-  try {
-    if (id) sessionStorage.setItem(`link:${id}`, token);
-  } catch {
-    // Coming back from a card page then asks for the link.
-  }
+  if (id) rememberHere(`link:${id}`, token);
 }
 
 /** @param {() => void} paid @returns {import("./topup.js").Source} */
