@@ -1,4 +1,4 @@
-"""An async client for one ComfyUI server on loopback (protocol: ComfyUI 0.8 to 0.25)."""
+"""An async client for one ComfyUI server on loopback (protocol: ComfyUI 0.8 to 0.33)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker relies on in a ComfyUI server, as 0.25.0 does it. The stand-in and a real one pass the same tests.
+"""What the worker relies on in a ComfyUI server, as 0.25.0 and 0.33.0 do it. The stand-in and a real one pass the same tests.
 
 Only node classes that every ComfyUI has, and no models.
 """

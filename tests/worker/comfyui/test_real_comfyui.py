@@ -36,6 +36,23 @@ class TestRealComfyUI(ComfyContract):
         assert (report.graphs, report.painted) == (("invert@1",), ("invert@1",))
         assert await client.history(report.marker or "") is not None
 
+    async def test_without_the_models_nothing_is_sold_and_the_gate_names_each_file_that_is_missing(
+        self, client: ComfyClient
+    ) -> None:
+        info, graphs = await client.object_info(), load_graphs()
+        missing = [
+            text
+            for label in graphs.labels()
+            if graphs.get(label).sold
+            for text in graphs.get(label).complaints(info)
+        ]
+        if not missing:
+            pytest.skip("this ComfyUI has the models")
+        report = await Gate(comfy=client, graphs=graphs, monotonic=time.monotonic)()
+        assert not report.passed
+        assert all(text in report.reason for text in missing)
+        assert "nothing that is sold" in report.reason
+
     async def test_every_node_of_the_sold_graphs_is_there_with_the_inputs_that_we_give_it(
         self, client: ComfyClient
     ) -> None:
