@@ -24,20 +24,23 @@ export const [recall, remember] = of(() => localStorage);
 /** The same of this tab alone. */
 export const [recallHere, rememberHere] = of(() => sessionStorage);
 
+/** Whether something here is a person's, and of another one. @param {string} now whose browser this is */
+export const isOthers = (now) => [owner, recallHere("person"), recall("person")].some((one) => one && one !== now);
+
 /**
  * What a guest made comes along into an account; what a person made stays for nobody else, in no tab.
- * @param {string} now whose browser this is
+ * @param {string} now
  */
 export function belongs(now) {
-  if ([owner, recallHere("person"), recall("person")].some((one) => one && one !== now)) leave();
+  if (isOthers(now)) leave();
   owner = now;
   rememberHere("person", now);
   remember("person", now);
 }
 
 /** Forget what was kept, and what this page has in its memory. */
-export async function leave() {
+export function leave() {
   if (left) return;
   left = true;
-  await import("./leaving.js").then((module) => module.forget(), () => { left = false; }); // without a network: at the next look
+  import("./leaving.js").then((module) => module.forget(), () => { left = false; }); // without a network: at the next look
 }

@@ -3,11 +3,11 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { pauseEvents, restartEvents } from "./events.js";
-import { leave } from "./kept.js";
+import { belongs, leave } from "./kept.js";
 import "./leaving.js"; // here, so that no network can keep it from us later
 import { plural } from "./money.js";
 import { mount } from "./shell.js";
-import { loadSession, readAccount, session, settle, start } from "./store.js";
+import { loadSession, readAccount, session, start } from "./store.js";
 import { html, Icon, toast } from "./ui.js";
 
 const busy = signal("");
@@ -27,11 +27,13 @@ async function run(name, work, done) {
   wrong.value = "";
   pauseEvents();
   let gone = false;
+  let here = /** @type {string | null} */ (null);
   try {
     const answer = await work();
     const brought = answer?.merged?.credits;
     toast(brought ? `${plural(brought, "credit")} came along.` : name === "out" ? "Signed out." : "Done.");
-    await Promise.all([loadSession(), readAccount().catch(() => {})]);
+    const [now] = await Promise.all([readAccount().catch(() => null), loadSession()]);
+    here = now;
     done();
     if (name === "out") gone = true;
   } catch (error) {
@@ -43,7 +45,7 @@ async function run(name, work, done) {
     restartEvents(); // not before reading the account has made this browser somebody
   }
   if (gone) leave();
-  else settle();
+  else if (here !== null) belongs(here);
   busy.value = "";
 }
 

@@ -2,7 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import { api, newKey } from "./api.js";
 import { on, startEvents } from "./events.js";
-import { belongs, recall, remember } from "./kept.js";
+import { belongs, isOthers, recall, remember } from "./kept.js";
 import { learnScales } from "./money.js";
 
 /** @type {import("@preact/signals").Signal<(import("../../api.d.ts").AccountStateOut & Partial<import("../../api.d.ts").AccountOut>) | null>} the answer of GET /v1/account, or null */
@@ -62,19 +62,17 @@ const askAccount = latest(account);
 const askSession = latest(session);
 
 export async function loadAccount() {
-  await readAccount();
-  settle();
+  const now = await readAccount();
+  // It may be of before somebody signed in, in another tab: nothing is forgotten before it was asked once more.
+  belongs(isOthers(now) ? await readAccount() : now);
 }
 
+/** Returns whose browser this is: the id of a person's account, or "" of a guest. */
 export async function readAccount() {
   const show = askAccount();
-  show(await api("GET", "/v1/account"));
-}
-
-/** Where somebody was signed in and is not any more, nothing of theirs stays. */
-export function settle() {
-  const now = account.value;
-  if (now?.person) belongs(now.person.kind === "person" ? now.id : "");
+  const now = await api("GET", "/v1/account");
+  show(now);
+  return now.person.kind === "person" ? now.id : "";
 }
 
 export async function loadRails() {
