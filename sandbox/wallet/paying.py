@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -47,6 +48,12 @@ class Wallet:
             shown = answer.get("txid", "")[:16]
             return Paid("seen", f"Sent as {shown}…: it counts after two blocks, in about four seconds.")
         raise CannotPay("This is neither an open invoice nor a payment URI of this sandbox.")
+
+    @property
+    def lightning_address(self) -> str | None:
+        """Where this wallet is paid, as a refund is; None where no stand-in serves it."""
+        base = self._environ.get("SANDBOX_LND_CONTROL_URL")
+        return f"wallet@{urlsplit(base).netloc}" if base else None
 
     async def _send(self, setting: str, message: Mapping[str, str]) -> dict[str, str]:
         base = self._environ.get(setting)

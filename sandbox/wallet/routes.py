@@ -30,10 +30,15 @@ def build_router(caller: Dependency, payments: Dependency, http: Dependency, ref
     router = APIRouter(prefix="/sandbox/api", include_in_schema=False)
 
     @router.get("/open")
-    async def open_topups(asking: Any = Depends(caller), paying: Any = Depends(payments)) -> dict[str, Any]:
-        """The caller's top-ups that wait for money."""
+    async def open_topups(
+        asking: Any = Depends(caller), paying: Any = Depends(payments), client: Any = Depends(http)
+    ) -> dict[str, Any]:
+        """The caller's top-ups that wait for money, and where refunds may go."""
         found = await paying.topups_of(asking.account_id)
-        return {"topups": [view.to_json() for view in found if view.state in PAYABLE]}
+        return {
+            "topups": [view.to_json() for view in found if view.state in PAYABLE],
+            "lightning_address": Wallet(client, os.environ).lightning_address,
+        }
 
     @router.post("/pay", dependencies=[Depends(caller)])
     async def pay(body: PayIn, client: Any = Depends(http)) -> dict[str, str]:

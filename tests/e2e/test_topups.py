@@ -181,3 +181,24 @@ async def test_signing_in_brings_a_guests_paid_credits_along(visitor: Person) ->
     await visitor.page.reload()
     await expect(visitor.page.locator(".who-name")).to_have_text("llama@example.com")
     assert (await visitor.ask("GET", "/v1/account"))["person"]["kind"] == "person"
+
+
+async def test_what_was_paid_by_lightning_and_not_used_goes_back_to_the_wallets_address(
+    visitor: Person,
+) -> None:
+    await visitor.visit()
+    await visitor.open_topup("BTC")
+    await visitor.sees_state("waiting")
+    await visitor.pay_in_wallet()
+    await visitor.sees_state("paid")
+    wallet = await visitor.second_tab("/sandbox/wallet")
+    address = await wallet.locator("code").text_content()
+    assert address
+    await wallet.close()
+    topup = visitor.page.url.rpartition("/")[2]
+    await visitor.page.get_by_role("button", name="Refund").click()
+    await visitor.page.get_by_label("Your Lightning address or invoice").fill(address)
+    await visitor.page.keyboard.press("Enter")
+    await expect(visitor.page.locator(".refund[data-state=sent]")).to_be_visible()
+    shown = await visitor.ask("GET", f"/v1/topups/{topup}")
+    assert (shown["credited"], shown["refunds"][0]["state"]) == (0, "sent")

@@ -11,6 +11,7 @@ import { html, Icon } from "./ui.js";
 
 const open = signal(/** @type {any[] | null} */ (null));
 const log = signal(/** @type {{id: number, ok: boolean, text: string}[]} */ ([]));
+const address = signal(/** @type {string | null} */ (null));
 const busy = signal("");
 const pasted = signal("");
 const override = signal("");
@@ -22,7 +23,7 @@ function say(ok, text) {
 }
 
 async function load() {
-  await api("GET", "/sandbox/api/open").then((answer) => { open.value = answer.topups; }, (error) => { open.value ??= []; say(false, error.message); });
+  await api("GET", "/sandbox/api/open").then((answer) => { open.value = answer.topups; address.value = answer.lightning_address; }, (error) => { open.value ??= []; say(false, error.message); });
 }
 
 /** @param {string} text @param {string} [amount] @param {string} [id] */
@@ -84,6 +85,8 @@ function Wallet() {
         ? html`<div class="card empty"><p class="muted">Nothing to pay. Start a top-up in another tab, then come back.</p><p><a class="button" href="/account">To the account</a></p></div>`
         : html`<ul class="bills">${open.value.map((topup) => html`<${Open} key=${topup.id} topup=${topup} />`)}</ul>`}</section>
     <div class="wallet-side"><${Paste} />
+      ${address.value && html`<section class="card" aria-labelledby="address-title"><h2 id="address-title">Get something back</h2>
+        <p>Ask for a refund on a receipt of a Lightning payment, and name this wallet’s address:</p><p><code class="mono">${address.value}</code></p></section>`}
       <section class="wallet-log" aria-labelledby="log-title"><h2 id="log-title">What happened</h2>
         <ol aria-live="polite">${log.value.length === 0 && html`<li class="muted">Nothing yet.</li>`}${log.value.map((line) => html`<li key=${line.id} class=${line.ok ? "log-ok" : "log-bad"}><${Icon} name=${line.ok ? "check" : "warn"} /><span>${line.text}</span></li>`)}</ol></section></div></div>`;
 }
