@@ -34,6 +34,7 @@ class Control:
             post("/sandbox/faults", self.set_faults),
             get("/sandbox/clock", self.clock),
             post("/sandbox/clock", self.set_clock),
+            post("/sandbox/forget", self._commit(self.forget)),
             get("/sandbox/deliveries", self.deliveries),
             get("/sandbox/checkout/{session}", self._commit(self.session)),
             post("/sandbox/checkout/{session}/pay", self._commit(self.pay)),
@@ -80,6 +81,11 @@ class Control:
             balance.sweep(self._context)
         self._context.wake()
         return self.clock(values)
+
+    def forget(self, _: Values) -> Json:
+        """The account is as empty as a new one; only where its messages go stays."""
+        self._context.store.forget(but="webhook_endpoint")
+        return {}
 
     def deliveries(self, _: Values) -> Json:
         """The newest hundred webhook messages and what became of them."""

@@ -58,6 +58,12 @@ class Store(SettingsDatabase):
         """Remove an object."""
         self.connection.execute("DELETE FROM objects WHERE id = ?", (identifier,))
 
+    def forget(self, *, but: str) -> None:
+        """Remove all objects, messages and remembered answers, except objects of one kind."""
+        self.connection.execute("DELETE FROM objects WHERE kind != ?", (but,))
+        self.connection.execute("DELETE FROM deliveries")
+        self.connection.execute("DELETE FROM idempotency")
+
     def find(self, kind: str, identifier: str) -> Json | None:
         """One object, or None."""
         query = "SELECT body FROM objects WHERE id = ? AND kind = ?"

@@ -32,6 +32,7 @@ async def world(sandbox: Sandbox, inbox: Inbox) -> AsyncIterator[CardWorld]:
     relay = Relay(sandbox.port)
     await relay.start()
     world = CardWorld(sandbox, relay, inbox)
+    await sandbox.control("forget", {})
     await world.stock()
     yield world
     await world.calm()
