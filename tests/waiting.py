@@ -9,6 +9,8 @@ from typing import TypeVar
 SECONDS_MAX = 60.0
 """For what takes no time on a machine that is at rest. It may stall for seconds, and run twenty times as slowly."""
 POLL_SECONDS = 0.01
+POLL_SECONDS_MAX = 0.08
+"""Whoever asks all the time takes the processor from what is waited for."""
 
 Answer = TypeVar("Answer")
 
@@ -36,4 +38,5 @@ async def until(
     while not wanted(answer := await ask()):
         assert loop.time() < deadline, f"never happened: {what}; the last answer was {answer!r:.500}"
         await asyncio.sleep(pause_seconds)
+        pause_seconds = max(pause_seconds, min(pause_seconds * 2, POLL_SECONDS_MAX))
     return answer
