@@ -42,6 +42,7 @@ test: setup ## Run all tests (ARGS="tests/ledger -q -x" JOBS=1)
 # More variants of the same: the other themes and widths, signals, programs, and longer lives.
 test-thorough: setup ## What CI runs besides: more variants of the same (minutes)
 	@$(PYTEST) -m thorough $(ARGS)
+	@LLAMASKETCH_FUZZ_SECONDS=3 $(PYTEST) tests/fuzz
 	@LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),40) LLAMASKETCH_LIVES=3 $(PYTEST) tests/proof/test_ledger_machine.py $(MACHINES)
 
 MACHINES = tests/ledger/test_machine.py tests/generation/domain/test_job_machine.py $(addprefix tests/rails/core/test_, \

@@ -12,7 +12,7 @@ from tests.browser.test_pages import faults
 from tests.browser.test_people import signed_in
 from tests.browser.test_refund import picture
 from tests.browser.test_subscription import elsewhere
-from tests.screens import SCREENS
+from tests.screens import ON_A_PHONE
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,7 @@ async def agreed(visitor: Visitor, does: str) -> str:
     return card
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_a_person_agrees_and_sees_each_state_it_comes_to(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:

@@ -14,12 +14,12 @@ from tests.browser.conftest import Arrive
 from tests.browser.test_operator import open_at, operator
 from tests.browser.test_pages import faults
 from tests.browser.test_refund import picture
-from tests.screens import SCREENS
+from tests.screens import AT_A_DESK
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", AT_A_DESK, ids=str)
 async def test_a_difference_is_compared_shown_and_closed(arrive: Arrive, screen: tuple[str, int]) -> None:
     visitor = await operator(arrive, *screen)
     page, books = visitor.page, visitor.product.rails["card"].network.books

@@ -9,12 +9,12 @@ from tests.browser.conftest import Arrive
 from tests.browser.test_pages import faults
 from tests.browser.test_refund import picture
 from tests.browser.test_subscription import subscribed
-from tests.screens import SCREENS
+from tests.screens import ON_A_PHONE
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("screen", ON_A_PHONE, ids=str)
 async def test_the_page_says_how_much_of_the_period_is_used_and_warns_in_time(
     arrive: Arrive, screen: tuple[str, int]
 ) -> None:

@@ -15,7 +15,8 @@ from tests.hostile import attacks
 from tests.hostile.attacks import Outcome, Target, cpu_seconds, head, rss_bytes
 from tests.waiting import SECONDS_MAX
 
-pytestmark = pytest.mark.slow
+# The same attacks as in tests/gateway/test_hostile.py, on the whole stack.
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 MEGABYTE = 1_000_000
 SOURCE = "127.0.0.9"
 """Whoever else is tested here comes from another address than the attacker."""

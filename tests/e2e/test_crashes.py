@@ -14,8 +14,8 @@ from tests.e2e.stack import PROCESSES, Stack
 from tests.waiting import SECONDS_MAX, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-LIKE_LND = {"rates", "stripe", "elementsd"}
-"""What payments ask over the network."""
+FIRST = {"api", "postgres"}
+"""Whose death is tried each time; the others' in `make test-thorough`."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -38,7 +38,7 @@ async def load(shaken: Stack) -> AsyncIterator[Load]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.thorough) if name in LIKE_LND else name for name in PROCESSES],
+    [name if name in FIRST else pytest.param(name, marks=pytest.mark.thorough) for name in PROCESSES],
 )
 async def test_the_stack_recovers_by_itself_from_the_death_of(name: str, shaken: Stack, load: Load) -> None:
     await load.under_way()
