@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.domain.account import ACCOUNTS
-from ledger.domain.commands import BillOverage, CaptureHold, HoldCredits
+from ledger.domain.commands import BillOverage, CaptureHold, HoldCredits, ReleaseHold
 from ledger.domain.events import UsageWarned
 from ledger.domain.refusals import InsufficientCredits, NothingToBill
 from tests.ledger.subscribing import (
@@ -143,3 +143,28 @@ def test_what_is_captured_beyond_the_hold_counts_towards_the_warnings():
     events = events_of(account, CaptureHold(hold_id="h1", credits=17, overage_limit=2))
     assert [event.percent for event in events if isinstance(event, UsageWarned)] == [80]
     assert apply(account, events).usage.used == 17
+
+
+@pytest.mark.parametrize("amount", [5, 2])
+def test_what_was_held_beyond_the_plan_and_not_used_is_owed_by_nobody(amount: int) -> None:
+    account, _ = use(with_allowance(ACCOUNTS.initial), 18)
+    held = after(account, overdraft(7, "o1", 10))
+    assert (held.status.overage_owed, held.usage.overage) == (5, 5)
+    released = after(held, ReleaseHold(hold_id="o1"))
+    assert (released.status.overage_owed, released.usage.overage, released.available(NOON)) == (0, 0, 2)
+    part = after(held, CaptureHold(hold_id="o1", credits=amount))
+    assert part.status.overage_owed == amount - 2
+    assert part.available(NOON) == 0
+
+
+def test_what_is_owed_of_an_earlier_period_counts_toward_the_limit() -> None:
+    account, _ = use(with_allowance(ACCOUNTS.initial), 20)
+    account = after(account, overdraft(8, "o1", 10), CaptureHold(hold_id="o1"))
+    tomorrow = NOON + DAY
+    account = with_allowance(account, now=tomorrow)
+    later = DEADLINE + DAY
+    beyond = msgspec.structs.replace(overdraft(23, "o2", 10), deadline=later)
+    with pytest.raises(InsufficientCredits):
+        events_of(account, beyond, tomorrow)
+    within = msgspec.structs.replace(overdraft(22, "o2", 10), deadline=later)
+    assert apply(account, events_of(account, within, tomorrow)).status.overage_owed == 10

@@ -166,3 +166,21 @@ async def test_the_command_says_what_it_would_do_and_does_it_when_asked(
     assert (code, "STRIPE_SECRET_KEY is not given" in printed) == (1, True)
     with pytest.raises(ValueError, match="not given"):
         sdk_of({})
+
+
+async def test_use_beyond_a_plan_has_one_meter_and_a_price_by_it(sdk: stripe.StripeClient) -> None:
+    plan, *_ = somewhere_new()
+    plan = msgspec.structs.replace(plan, overage_limit=500, overage_usd_minor=2)
+    catalogue, products = StripeCatalogue(sdk), products_of(plan)
+    await synced(catalogue, products)
+    assert await catalogue.changes(products) == []
+    meters = (await sdk.v1.billing.meters.list_async({"status": "active"})).data
+    [meter] = [m for m in meters if m.event_name == "llamasketch_overage"]
+    [price] = (await sdk.v1.prices.list_async({"lookup_keys": [f"{plan.name}_overage"]})).data
+    assert price.recurring is not None
+    assert (price.unit_amount, price.recurring.usage_type, price.recurring.meter) == (2, "metered", meter.id)
+    dearer = products_of(msgspec.structs.replace(plan, overage_usd_minor=3))
+    [change] = await catalogue.changes(dearer)
+    assert change.says.startswith(f"replace price {plan.name}_overage: 2 by 3 US cents a credit")
+    await catalogue.apply(change)
+    assert await catalogue.changes(dearer) == []
