@@ -26,7 +26,9 @@ CROWD_WAITING_MIN = 16
 CROWD_PAUSE_SECONDS = 0.02
 """For how long at most a crowd's next one waits while somebody who is none is served."""
 FEW_MAX = 6
-"""Requests by one token that are under way at once, as a browser sends them. Whatever is more stands behind."""
+"""Requests by one token that are under way at once, as a browser sends them. Whoever sends more stands behind."""
+MANY_SECONDS = 1.0
+"""For how long after that. Otherwise six of each token would be in front again whenever others of its own had ended."""
 
 
 class Lane(NamedTuple):
@@ -35,8 +37,8 @@ class Lane(NamedTuple):
     address: str
     known: bool
     """Their connections were of use before."""
-    few: bool = False
-    """And each of them has few requests under way."""
+    many: bool = False
+    """Each of them has many requests under way, or had lately."""
 
 
 @dataclass(eq=False, slots=True)
@@ -48,7 +50,7 @@ class Turn:
     start: Callable[[Turn], None]
     until: float = 0.0
     light: bool = False
-    """It is none of a crowd's, which makes way for it."""
+    """It is of few, and none of a crowd's: these make way for it."""
     ended: bool = False
 
 
@@ -97,6 +99,8 @@ class Turns:
         self._light_running = 0
         self._under_way = Counter[Hashable]()
         """Requests that wait or are worked on, by who sent them."""
+        self._many: dict[Hashable, float] = {}
+        """Who lately had more than a few under way, and when; the latest last."""
         self._lanes: dict[Lane, _Waiting] = {}
         self._making_way: dict[Lane, None] = {}
 
@@ -106,18 +110,26 @@ class Turns:
         """Call `start` now, or when it is this request's turn. `known`: its connection was of use before; `who`: by
         which token it came."""
         whose = (address, who)
-        few = known and self._under_way[whose] < FEW_MAX
-        turn = Turn(lane := Lane(address, known, few), whose, start)
+        now = asyncio.get_running_loop().time()
+        turn = Turn(lane := Lane(address, known, self._has_many(whose, now)), whose, start)
         self._under_way[whose] += 1
         found = self._lanes.setdefault(lane, _Waiting())
-        now = asyncio.get_running_loop().time()
         self._addresses.note(address, now)
-        if not found.is_crowd:
+        if not (found.is_crowd or lane.many):
             self._light_addresses.note(address, now)
             self._light_lanes.note(lane, now)
             self._light_people.note(whose, now)
         found.turns.append(turn)
         self._go_on(lane, found)
+
+    def _has_many(self, whose: Hashable, now: float) -> bool:
+        """Whether more than a few of theirs are under way, or lately were."""
+        while self._many and self._many[oldest := next(iter(self._many))] + MANY_SECONDS <= now:
+            del self._many[oldest]
+        if self._under_way[whose] >= FEW_MAX:
+            self._many.pop(whose, None)
+            self._many[whose] = now
+        return whose in self._many
 
     def end(self, turn: Turn) -> None:
         """It needs us no more; once is enough."""
@@ -146,8 +158,7 @@ class Turns:
         now = asyncio.get_running_loop().time()
         in_the_way = self._is_in_the_way(lane, found, now)
         elsewhere = self._light_addresses.anybody_but(lane.address, now)
-        many = lane.known and not lane.few
-        if (in_the_way and many) or (found.is_crowd and (in_the_way or elsewhere)):
+        if (in_the_way and lane.many) or (found.is_crowd and (in_the_way or elsewhere)):
             return 0 if self._light_running and now < found.began + CROWD_PAUSE_SECONDS else 1
         if in_the_way or self._addresses.anybody_but(lane.address, now):
             return self._at_once
@@ -157,11 +168,11 @@ class Turns:
         """Whether somebody asks, too, who comes before this lane: at its address, or by few where many stand in it."""
         if not lane.known:
             return self._light_lanes.anybody_but(lane, now)
-        return not lane.few and self._light_people.anybody_but(found.turns[0].whose, now)
+        return lane.many and self._light_people.anybody_but(found.turns[0].whose, now)
 
     def _run(self, found: _Waiting, turn: Turn) -> None:
         now = asyncio.get_running_loop().time()
-        turn.until, turn.light, found.began = now + SECONDS_MAX, not found.is_crowd, now
+        turn.until, turn.light, found.began = now + SECONDS_MAX, not (found.is_crowd or turn.lane.many), now
         found.running[turn] = None
         self._light_running += turn.light
         turn.start(turn)

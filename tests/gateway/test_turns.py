@@ -141,6 +141,61 @@ async def test_many_by_one_token_are_no_crowd_to_themselves() -> None:
     assert (asked.turns._lanes, asked.turns._under_way) == ({}, {})
 
 
+async def test_whoever_had_many_under_way_stands_behind_with_the_next_few_too() -> None:
+    asked = Asked(4)
+    asked.ask("she", known=True)
+    for number in range(FEW_MAX + 1):
+        asked.ask(str(number), known=True, who="many")
+    asked.end("she")
+    for number in range(FEW_MAX + 1):
+        asked.end(str(number))
+    for number in range(3):
+        asked.ask(f"her page {number}", known=True, who="she")
+        asked.ask(f"more {number}", known=True, who="many")
+    running = {name for name in asked.began if name.startswith(("her", "more"))} - {"more 0"}
+    assert running == {f"her page {number}" for number in range(3)}, (
+        "one of theirs at most is at work beside hers"
+    )
+    for number in range(3):
+        asked.end(f"her page {number}")
+    for number in range(3):
+        asked.end(f"more {number}")
+    assert (asked.turns._lanes, asked.turns._under_way, asked.turns._light_running) == ({}, {}, 0)
+
+
+async def test_many_by_one_token_on_new_connections_stand_behind_too() -> None:
+    asked = Asked(4)
+    asked.ask("she", known=True)
+    for number in range(FEW_MAX):
+        asked.ask(str(number), who="many")
+    assert list(asked.began) == ["she", "0", "1", "2", "3"]
+    for number in range(FEW_MAX, 12):
+        asked.ask(str(number), who="many")
+    assert list(asked.began)[5:] == ["6"], "one beside those of whom nobody could know it"
+    asked.end("6")
+    assert list(asked.began)[5:] == ["6"], "the next one makes way for her"
+    asked.end("she")
+
+
+async def test_whoever_sends_few_again_stands_behind_no_longer() -> None:
+    asked = Asked(4)
+    for number in range(FEW_MAX + 1):
+        asked.ask(str(number), known=True, who="many")
+    for number in range(FEW_MAX + 1):
+        asked.end(str(number))
+    asked.ask("soon", known=True, who="many")
+    assert asked.began["soon"].lane.many
+    asked.end("soon")
+
+    def later() -> bool:
+        asked.ask("later", known=True, who="many")
+        asked.end("later")
+        return not asked.began["later"].lane.many
+
+    await eventually(later, "the same token has few under way")
+    assert asked.turns._many == {}
+
+
 async def test_what_was_waited_for_counts_again_when_it_goes_on() -> None:
     asked = Asked(1)
     asked.ask("somebody else", "elsewhere")
