@@ -235,6 +235,7 @@ COLUMNS: dict[str, str] = {
     "job_results": "an image",
     "rail_payments": "a receipt, an open payment",
     "rail_subscriptions": "a plan: only people subscribe, and nobody merges a person",
+    "rail_uses": "what a plan bills: only people subscribe, and nobody merges a person",
     "auto_topups": "only people save cards, and nobody merges a person",
     "auto_topup_stops": "work to be done; it finds whoever has the credits now",
     "statement_entries": "a statement",

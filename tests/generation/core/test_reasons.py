@@ -28,6 +28,7 @@ ROOT = Path(generation.__file__).parent
 REFUNDS = {
     "destination_missing",
     "destination_not_taken",
+    "destination_unusable",
     "nothing_to_refund",
     "refund_not_by_hand",
     "refund_not_found",

@@ -66,6 +66,7 @@ async def test_a_notification_becomes_credits_without_polling(
         "caught_up": True,
         "unmatched_hints": 0,
         "refused": None,
+        "receivable": None,
     }
 
 
