@@ -124,6 +124,7 @@ PARSERS: Mapping[str, Sequence[str]] = {
         "rails/stripe/calls.py:StripeCalls._ask",
         "rails/stripe/checkout.py:open_session",
         "rails/stripe/metering.py:CardMetering._billed",
+        "rails/stripe/metering.py:CardMetering.report_usage",
         "rails/stripe/metering.py:CardMetering.usage_total",
         "rails/stripe/subscriptions.py:CardSubscriptions._offer",
         "rails/stripe/subscriptions.py:CardSubscriptions.observe_invoice",

@@ -143,7 +143,7 @@ async def test_every_event_is_applied_once_however_often_the_runner_is_started(w
     assert world.committed() == (each("a", 5) + each("b", 5), {"a": 5, "b": 5})
 
 
-def said(lines: Sequence[MutableMapping[str, Any]]) -> list[str]:
+def logged_by_projections(lines: Sequence[MutableMapping[str, Any]]) -> list[str]:
     """What projections logged: others may be at work in this process."""
     return [line["event"] for line in lines if line["event"].startswith("projection")]
 
@@ -156,8 +156,8 @@ async def test_a_runner_waits_for_a_connection_that_others_use_and_goes_on(world
     runner = crowded.runner(Rows("a"))
     with structlog.testing.capture_logs() as lines:
         async with crowded.engine.connect(), running(runner):
-            await eventually(lambda: len(said(lines)) > 1, "it tried, and tried again")
-        assert set(said(lines)) == {"projections_wait_for_database"}
+            await eventually(lambda: len(logged_by_projections(lines)) > 1, "it tried, and tried again")
+        assert set(logged_by_projections(lines)) == {"projections_wait_for_database"}
         assert runner.failed is None
         async with running(runner):
             assert await runner.wait_for(last, SECONDS_MAX)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -461,41 +461,3 @@ async def test_rates_are_kept_fresh_as_long_as_payments_are_taken(platform: Plat
         await asyncio.wait_for(asked.wait(), SECONDS_MAX)
         assert not stopped.is_set()
     assert stopped.is_set()
-
-
-class CountedWaits(Backoff):
-    """No wait at all, but it is known which was asked for."""
-
-    asked: ClassVar[list[int]] = []
-
-    def wait(self, attempts: int, randomness: random.Random) -> timedelta:
-        self.asked.append(attempts)
-        return timedelta(0)
-
-
-class FragileRail(FakeRail):
-    """A rail whose connection breaks a few times in a row, says something, and breaks again."""
-
-    breaks = 0
-
-    async def listen(self, cursor: str | None) -> AsyncIterator[Notification]:
-        self.breaks += 1
-        if self.breaks == 4:
-            yield Notification(reference=None)
-        if self.breaks == 6:
-            await asyncio.Event().wait()
-        raise RailUnavailable("connection lost")
-
-
-async def test_the_wait_for_a_new_connection_grows_until_something_is_heard(platform: Platform) -> None:
-    CountedWaits.asked.clear()
-    rail = platform.rails["fake"] = FragileRail(platform.network)
-    listening = asyncio.create_task(runner_of(platform, replace(RULES, backoff=CountedWaits())).listen())
-
-    async def broke_for_the_last_time() -> bool:
-        return rail.breaks == 6
-
-    await until(broke_for_the_last_time)
-    listening.cancel()
-    await asyncio.wait([listening], timeout=SECONDS_MAX)
-    assert CountedWaits.asked == [1, 2, 3, 1, 2]

@@ -50,7 +50,7 @@ async def test_previews_carry_their_prompt_only_after_the_handshake(comfyui: Com
 
 async def test_the_same_id_and_number_twice_answers_500_and_queues_both(comfyui: ComfyServer) -> None:
     async with httpx.AsyncClient(base_url=comfyui.url) as http:
-        await http.post("/prompt", json={"prompt": sleeping_graph(2.0)})
+        await http.post("/prompt", json={"prompt": sleeping_graph(30.0)})
         twice = {"prompt_id": str(uuid.uuid4()), "number": 999}
         first = await http.post("/prompt", json={**twice, "prompt": sleeping_graph(0.0)})
         second = await http.post("/prompt", json={**twice, "prompt": sleeping_graph(0.1)})
