@@ -73,7 +73,7 @@ async def test_a_stream_that_cannot_ask_ends_and_its_reader_comes_again(
                 with pytest.raises(EOFError):
                     await stream.until("never")
         lines = logged.lines[seen:]
-        assert any("stream_cut_short" in line for line in lines)
+        assert any("stream_cut_short" in line for line in lines), lines
         assert not any("request_failed" in line for line in lines), "it is nobody's fault"
         await client.post("/v1/generations", json=generation_request())
         async with watching(client, first.id) as stream:
