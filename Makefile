@@ -45,7 +45,7 @@ test-thorough: setup ## What CI runs besides: more variants of the same (minutes
 	@LLAMASKETCH_FUZZ_SECONDS=3 $(PYTEST) tests/fuzz
 	@LLAMASKETCH_PROOF_EXAMPLES=$(or $(EXAMPLES),40) LLAMASKETCH_LIVES=3 $(PYTEST) tests/proof/test_ledger_machine.py $(MACHINES)
 
-MACHINES = tests/ledger/test_machine.py tests/generation/domain/test_job_machine.py $(addprefix tests/rails/core/test_, \
+MACHINES = tests/ledger/test_machine.py tests/generation/domain/test_job_machine.py tests/generation/core/test_machine.py $(addprefix tests/rails/core/test_, \
   payment_properties.py purchase_properties.py refund_machine.py subscription_properties.py)
 
 # The others begin although one failed, and the failure is still told.

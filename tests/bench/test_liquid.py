@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.liquid import measured
 
 
+@pytest.mark.thorough  # A real stack is measured in `test_card`, too.
 async def test_every_payment_is_seen_and_credited() -> None:
     found = await measured(payments=3)
     assert found["seen"]["p95_ms"] > 0

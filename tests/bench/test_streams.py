@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.streams import measured
 
 
+@pytest.mark.thorough  # A real stack is measured in `test_card`, too.
 async def test_every_stream_is_told_of_the_image_that_its_account_asked_for() -> None:
     found = await measured(20, 0.5)
     assert found["requests"]["answers"] == {"202": 5}

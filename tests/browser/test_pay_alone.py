@@ -14,7 +14,9 @@ from tests.browser.test_plans import looks_well
 from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.browser
-SIZES = pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
+SIZES = pytest.mark.parametrize(
+    ("theme", "width"), [pytest.param("light", 1280, marks=pytest.mark.thorough), ("dark", 360)]
+)
 """The invoice has to be read by a camera on both."""
 LINE = ((0.2, 0.2), (0.8, 0.8), (0.3, 0.7))
 PRICE = "Paint this for 10.24 sats"

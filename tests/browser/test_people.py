@@ -79,7 +79,9 @@ async def nobody_is_here(page: Page) -> None:
     await page.wait_for_function("() => sessionStorage.getItem('llamasketch:person') === ''")
 
 
-@pytest.mark.parametrize("way", ["Sign out", "Sign out everywhere", "somewhere else"])
+@pytest.mark.parametrize(
+    "way", ["Sign out", pytest.param("Sign out everywhere", marks=pytest.mark.thorough), "somewhere else"]
+)
 async def test_what_a_person_made_leaves_this_browser_with_them_in_every_tab(
     arrive: Arrive, way: str
 ) -> None:

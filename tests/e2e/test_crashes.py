@@ -14,7 +14,7 @@ from tests.e2e.stack import PROCESSES, Stack
 from tests.waiting import SECONDS_MAX, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-FIRST = {"api", "postgres"}
+FIRST = {"postgres"}
 """Whose death is tried each time; the others' in `make test-thorough`."""
 
 

@@ -23,6 +23,7 @@ def balance_that_lies(stack: Stack) -> Iterator[str]:
         connection.execute("DELETE FROM balances WHERE account_id = %s", ROW[:1])
 
 
+@pytest.mark.thorough  # Commands on a running stack are tried in `cli`.
 async def test_on_a_running_stack_a_balance_that_lies_is_a_discrepancy(
     stack: Stack, balance_that_lies: str
 ) -> None:

@@ -56,6 +56,7 @@ async def test_topups_at_once_open_as_many_as_an_account_may_have(target: Target
         assert outcome.codes == {"too_many_open_payments": AT_ONCE - PLACES.open_per_account}
 
 
+@pytest.mark.thorough
 async def test_images_at_once_that_pay_apart_await_as_many_payments_as_an_account_may_have(
     target: Target, token: str, visitor: httpx.AsyncClient
 ) -> None:
@@ -68,6 +69,7 @@ async def test_images_at_once_that_pay_apart_await_as_many_payments_as_an_accoun
     assert (await credits_of(visitor))["held"] == 0
 
 
+@pytest.mark.thorough
 async def test_topups_by_a_link_at_once_open_as_many_as_links_may(target: Target, token: str) -> None:
     link = await races.link_of(target, token)
     outcome = await races.link_topups(target, token, link, WANTED)
@@ -78,6 +80,7 @@ async def test_topups_by_a_link_at_once_open_as_many_as_links_may(target: Target
     assert (again.reached, again.codes) == (0, {"rate_limited": AT_ONCE})
 
 
+@pytest.mark.thorough
 async def test_loops_that_ask_and_cancel_under_one_key_make_one_image(
     target: Target, token: str, visitor: httpx.AsyncClient
 ) -> None:

@@ -35,7 +35,7 @@ HEADER_VALUES = (
     b"=;=;,", b'"', b"[::", b"bytes=0-99999999999999999999",
 )  # fmt: skip
 
-QUICK, MORE, ALL = 15, 7, 1
+QUICK, MORE, ALL = 31, 7, 1
 """One of so many is tried, of each operation others."""
 
 

@@ -199,7 +199,7 @@ async def test_killed_while_it_paints(
         await ends_delivered_once(studio, comfyui, client, job_id)
 
 
-@pytest.mark.parametrize("moment", ["half", "answer"])
+@pytest.mark.parametrize("moment", [pytest.param("half", marks=pytest.mark.thorough), "answer"])
 async def test_killed_while_it_uploads(
     studio: Gateway,
     comfyui: ComfyServer,

@@ -19,7 +19,7 @@ from tests.proof.harness import Harness
 from tests.proof.random_commands import Ledger
 from tests.proof.walk import live
 
-EXAMPLES = int(os.environ.get("LLAMASKETCH_PROOF_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LLAMASKETCH_PROOF_EXAMPLES", "6"))
 """About half a second each; for every two of them there is one long life."""
 LIVES = settings(
     max_examples=EXAMPLES,

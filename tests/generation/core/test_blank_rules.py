@@ -93,7 +93,7 @@ def test_the_page_the_api_and_the_worker_have_one_verdict(
     assert by_the_page(picture) == by_the_api(data) == by_the_worker(data)
 
 
-@pytest.mark.parametrize("side", [16, 192, 193, 385, 512, 1000])
+@pytest.mark.parametrize("side", [16, 192, 193, 385, 512, pytest.param(1000, marks=pytest.mark.thorough)])
 def test_they_round_the_same_way_where_a_verdict_hangs_on_the_last_bit(
     by_the_page: ByThePage, side: int
 ) -> None:

@@ -27,6 +27,7 @@ from generation.domain.states import JobState
 from generation.store.tables import job_queue, job_results
 from ledger.domain.refusals import InsufficientCredits
 from ledger.identifiers import AccountId, JobId
+from tests.effort import lives
 from tests.generation.core.world import FakeWorker, World, forget_everything, open_world
 
 T = TypeVar("T")
@@ -179,7 +180,7 @@ def test_whatever_people_and_workers_do_images_and_credits_agree(generation_data
     run_state_machine_as_test(
         type("OnThisDatabase", (Histories,), {"url": generation_database}),
         settings=settings(
-            max_examples=12,
+            max_examples=lives(6),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
