@@ -98,7 +98,7 @@ class Visitor:
         return int(count)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def running_app(
     make_database: Callable[..., str], valkey_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Product]:

@@ -16,7 +16,7 @@ from tests.waiting import SECONDS_MAX
 Arrive: TypeAlias = Callable[..., Awaitable[Person]]
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def stack() -> AsyncIterator[Stack]:
     """The process tree, for all tests that leave it standing."""
     stack = Stack()

@@ -8,12 +8,12 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.parsers import PARSERS
@@ -27,8 +27,10 @@ ROUNDS_MAX = 10
 """Each twice as long as the one before, in which all functions of a test must have been reached, whatever time that takes."""
 
 
-def fuzzed(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A test that is asked again with other values until its seconds are over.
+def fuzzed(
+    *whole: Mapping[str, Any], **strategies: st.SearchStrategy[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A test that is asked again with other values until its seconds are over. `whole` ones come first.
 
     It fails, too, if it has not reached every function that `PARSERS` names it for.
     """
@@ -43,7 +45,7 @@ def fuzzed(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None
             examples = FIRST_ROUND
             for _ in range(ROUNDS_MAX):
                 with _reaching(missing):
-                    _once(test, strategies, examples)(**arguments)
+                    _once(test, strategies, examples, whole)(**arguments)
                 if not missing:
                     break
                 examples = min(ROUND_MAX, examples * 2)
@@ -59,7 +61,12 @@ def fuzzed(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None
     return decorate
 
 
-def _once(test: Callable[..., None], strategies: dict[str, Any], examples: int) -> Callable[..., None]:
+def _once(
+    test: Callable[..., None],
+    strategies: dict[str, Any],
+    examples: int,
+    whole: Sequence[Mapping[str, Any]] = (),
+) -> Callable[..., None]:
     # Where `CI` is set, Hypothesis would ask the same again in every round.
     bounded = settings(
         max_examples=examples,
@@ -69,6 +76,8 @@ def _once(test: Callable[..., None], strategies: dict[str, Any], examples: int) 
         suppress_health_check=list(HealthCheck),
     )
     once: Callable[..., None] = bounded(given(**strategies)(test))
+    for values in whole:
+        once = example(**values)(once)
     return once
 
 

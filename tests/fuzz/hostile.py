@@ -89,6 +89,11 @@ def bodies(*samples: Any) -> st.SearchStrategy[bytes]:
     return st.one_of(written, written, halves, JUNK)
 
 
+def whole_bodies(*samples: Any) -> list[dict[str, Any]]:
+    """Each of these documents as it is, answered with 200."""
+    return [{"body": _json(sample), "status": 200} for sample in samples]
+
+
 def _json(value: Any) -> bytes:
     """With NaN, lone surrogates and numbers of any length, as some write it."""
     return json.dumps(value).encode()

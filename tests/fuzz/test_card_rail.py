@@ -29,7 +29,7 @@ from rails.stripe.reading_subscriptions import (
 )
 from rails.stripe.webhooks import open_message
 from tests.fuzz.fuzzing import fuzzed
-from tests.fuzz.hostile import TEXTS, answered, bodies, spoiled
+from tests.fuzz.hostile import TEXTS, answered, bodies, spoiled, whole_bodies
 from tests.fuzz.receipts import NAMED, is_whole
 from tests.fuzz.stripe_objects import (
     BALANCE,
@@ -55,6 +55,17 @@ from tests.fuzz.stripe_objects import (
     SUBSCRIPTION,
     TRANSACTION,
     card,
+)
+
+METER = {"id": "mtr_1", "event_name": "llamasketch_overage", "aggregated_value": 3.0}
+BILLED = (
+    SUBSCRIPTION,
+    INVOICE,
+    PAGE_TO_SUBSCRIBE,
+    PRICE,
+    {**PAGE, "data": [PRICE, METERED]},
+    {**PAGE, "data": [METER]},
+    FAULT,
 )
 
 
@@ -96,7 +107,11 @@ def test_a_checkout_session_is_understood_or_refused(session: Any, refund: Any, 
         read_refund(refund)
 
 
-@fuzzed(body=bodies(SESSION, PAGE, FAULT), status=st.sampled_from([200, 200, 200, 400, 404, 500]))
+@fuzzed(
+    *whole_bodies(SESSION, PAGE, FAULT),
+    body=bodies(SESSION, PAGE, FAULT),
+    status=st.sampled_from([200, 200, 200, 400, 404, 500]),
+)
 def test_the_card_rail_understands_answers_or_refuses_them(
     loop: asyncio.Runner, body: bytes, status: int
 ) -> None:
@@ -168,15 +183,8 @@ def test_a_subscription_is_understood_or_refused(
 
 
 @fuzzed(
-    body=bodies(
-        SUBSCRIPTION,
-        INVOICE,
-        PAGE_TO_SUBSCRIBE,
-        PRICE,
-        {**PAGE, "data": [PRICE, METERED]},
-        {**PAGE, "data": [{"id": "mtr_1", "event_name": "llamasketch_overage", "aggregated_value": 3.0}]},
-        FAULT,
-    ),
+    *whole_bodies(*BILLED),
+    body=bodies(*BILLED),
     status=st.sampled_from([200, 200, 200, 400, 404, 500]),
 )
 def test_the_card_rail_understands_answers_about_subscriptions_or_refuses_them(

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 SAMPLES = [kind.data for kind in (*kinds().values(), *refused_kinds().values()) if len(kind.data) < 20_000]
 SAMPLES += [progressive_jpeg(64, 3), webp_of((b"VP8X", bytes(10)), (b"ALPH", b"\0"), (b"VP8 ", b"\0" * 10))]
+WHOLE = [{"data": data} for data in SAMPLES]
 PIECES = st.sampled_from(
     [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xda", b"\xff\xc2", b"ANMF", b"Exif\0\0"]
 ) | st.sampled_from([chunk(b"tRNS", b"\0" * 6), chunk(b"iCCP", b"a\0\0x"), chunk(b"gAMA", b"\0" * 4)])
@@ -42,7 +43,11 @@ def files(draw: st.DrawFn) -> bytes:
     return data if draw(st.integers(0, 9)) else draw(st.binary(max_size=80))
 
 
-@fuzzed(data=files(), declared=st.sampled_from(["", "image/png", "image/gif"]))
+@fuzzed(
+    *({**one, "declared": ""} for one in WHOLE),
+    data=files(),
+    declared=st.sampled_from(["", "image/png", "image/gif"]),
+)
 def test_an_upload_is_a_sketch_or_refused(data: bytes, declared: str) -> None:
     with contextlib.suppress(SketchRejected):
         sketch = read_sketch(data, declared)
@@ -51,14 +56,14 @@ def test_an_upload_is_a_sketch_or_refused(data: bytes, declared: str) -> None:
         fitted_sketch(sketch.data, 64, 64)  # what was taken is never refused afterwards
 
 
-@fuzzed(data=files())
+@fuzzed(*WHOLE, data=files())
 def test_a_workers_file_is_an_image_or_refused(data: bytes) -> None:
     with contextlib.suppress(ResultRejected):
         verify_result(data, sha256=hashlib.sha256(data).hexdigest())
     is_preview(data)
 
 
-@fuzzed(data=files())
+@fuzzed(*WHOLE, data=files())
 def test_a_worker_reads_a_picture_or_refuses_it(data: bytes) -> None:
     with contextlib.suppress(SketchRefused):
         fitted_sketch(data, 64, 64)

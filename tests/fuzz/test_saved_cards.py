@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.money import USD, Money
 from rails.saved import ChargeLapsed, MethodUnusable, SaveOrder
 from tests.fuzz.fuzzing import fuzzed
-from tests.fuzz.hostile import answered, bodies
+from tests.fuzz.hostile import answered, bodies, whole_bodies
 from tests.fuzz.receipts import NAMED
 from tests.fuzz.stripe_objects import FAULT, NOW, ORDER, PAGE, card
 
@@ -52,8 +52,12 @@ DECLINED = {
 }
 
 
+ANSWERS = (CARD, INTENT, SETUP, DECLINED, {**PAGE, "data": [INTENT]}, FAULT)
+
+
 @fuzzed(
-    body=bodies(CARD, INTENT, SETUP, DECLINED, {**PAGE, "data": [INTENT]}, FAULT),
+    *whole_bodies(*ANSWERS),
+    body=bodies(*ANSWERS),
     status=st.sampled_from([200, 200, 200, 400, 402, 404, 500]),
 )
 def test_the_card_rail_understands_answers_about_saved_cards_or_refuses_them(

@@ -83,9 +83,9 @@ def open_gateway(
     return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def gateway(open_gateway: Open) -> AsyncIterator[Gateway]:
-    """A running gateway with nobody in it yet."""
+    """A running gateway with nobody in it yet. Its periodic work ends before the tests of others begin."""
     async with open_gateway() as gateway:
         yield gateway
 
