@@ -13,7 +13,7 @@ from tests.waiting import SECONDS_MAX, eventually
 __all__ = ["gateway", "logged", "migrated", "open_gateway"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def lived_in(gateway: Gateway) -> Gateway:
     """Somebody has painted an image, and paid with the fake rail."""
     client, worker = await gateway.visitor(), await gateway.worker("worker of the documents")
