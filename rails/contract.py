@@ -320,6 +320,28 @@ class NoticesOutages(Protocol):
         """Wait until the other side has just been lost, and say so. Its return is found by asking `health`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """How far a rail has read the chain that it follows."""
+
+    height: int | None
+    """The newest block that was read; None before the first."""
+    behind: int
+    """Blocks that its source had beyond that one when it last answered."""
+    as_of: datetime | None
+    """The chain was read to its end then, or later; None if it never was."""
+    fault: str = ""
+    """Why the newest attempt failed; empty if it did not."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A rail that follows a chain by itself."""
+
+    def following(self) -> Following:
+        """What its newest attempt found. Asks nobody."""
+
+
 @runtime_checkable
 class Holds(Protocol):
     """A rail that can hold money and let go of it again."""

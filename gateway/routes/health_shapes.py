@@ -25,6 +25,17 @@ class RefusedOut(Shape):
     times: dict[str, int] = Field(description="How many, by reason.")
 
 
+class FollowingOut(Shape):
+    """How far a chain was read."""
+
+    height: int | None = Field(description="The newest block that was read; null before the first.")
+    behind: int = Field(description="Blocks that its source had beyond that one when it last answered.")
+    as_of: datetime | None = Field(
+        description="The chain was read to its end then, or later; null if it never was."
+    )
+    fault: str = Field(description="Why the newest attempt failed; empty if it did not.")
+
+
 class RailHealthOut(Shape):
     """A payment rail."""
 
@@ -32,6 +43,9 @@ class RailHealthOut(Shape):
     detail: str
     receivable: dict[str, int] | None = Field(
         description="At most so much can arrive now, by asset, in minor units; null where nothing limits it."
+    )
+    following: FollowingOut | None = Field(
+        description="The chain that it follows; null where it follows none."
     )
     listening: bool = Field(description="Whether its stream of notifications is open.")
     caught_up: bool = Field(description="Whether what was paid while we were away has been asked for.")

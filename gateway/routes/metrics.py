@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from math import inf
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
@@ -39,6 +40,8 @@ class ProcessFigures(NamedTuple):
 
     rails: Mapping[str, int]
     receivable: Mapping[str, int]
+    followed: Mapping[str, Mapping[str, Any]]
+    """By rail: how far the chain was read that it follows."""
     commands_waiting: int
     invariant_violations: int
     event_streams: int
@@ -57,6 +60,7 @@ async def process_figures(
             for name, state in report.items()
             for asset, minor in (state["receivable"] or {}).items()
         },
+        followed={name: state["following"] for name, state in report.items() if state["following"]},
         commands_waiting=sequencer.waiting,
         invariant_violations=sequencer.violations,
         event_streams=streams.count,
@@ -80,7 +84,7 @@ async def metrics(
         raise Problem("not_found", "There is nothing here.")
     registry = CollectorRegistry()
     _show_queue(registry, await figures(engine, clock()))
-    _show_process(registry, process)
+    _show_process(registry, process, clock())
     _show_followups(registry, await followup_figures(engine, clock))
     _show_differences(registry, await differences.figures(), clock())
     text = generate_latest(dispatch.metrics.registry) + generate_latest(registry)
@@ -130,7 +134,11 @@ def _show_differences(registry: CollectorRegistry, found: Sequence[OpenDifferenc
     _labelled(registry, "rail_difference_seconds", "How long the oldest of them has stood, by rail.", ages)
 
 
-def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:
+def _age(then: datetime | None, now: datetime) -> float:
+    return inf if then is None else int((now - then).total_seconds())
+
+
+def _show_process(registry: CollectorRegistry, process: ProcessFigures, now: datetime) -> None:
     Counter(
         "llamasketch_invariant_violations",
         "Commands that would have broken the books and were not kept. Any is an alert.",
@@ -139,6 +147,13 @@ def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:
     _labelled(registry, "rail_open", "Whether a payment method works.", process.rails.items())
     receivable = "What a payment method can receive now, in minor units, where something limits it."
     _labelled(registry, "rail_receivable", receivable, process.receivable.items())
+    behind = "Blocks that are known and not read yet, of the chain that a payment method follows."
+    found = process.followed.items()
+    _labelled(registry, "rail_behind", behind, [(rail, chain["behind"]) for rail, chain in found])
+    age = "How long ago that chain was last read to its end; infinite before that."
+    _labelled(
+        registry, "rail_unread_seconds", age, [(rail, _age(chain["as_of"], now)) for rail, chain in found]
+    )
     for name, help_text, value in (
         ("commands_waiting", "Commands that the log has not taken yet.", process.commands_waiting),
         ("event_streams", "Open event streams in this process.", process.event_streams),
@@ -148,7 +163,7 @@ def _show_process(registry: CollectorRegistry, process: ProcessFigures) -> None:
 
 
 def _labelled(
-    registry: CollectorRegistry, name: str, help_text: str, values: Iterable[tuple[str, int]]
+    registry: CollectorRegistry, name: str, help_text: str, values: Iterable[tuple[str, float]]
 ) -> None:
     gauge = Gauge(f"llamasketch_{name}", help_text, ["name"], registry=registry)
     for label, value in values:

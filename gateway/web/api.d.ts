@@ -195,6 +195,14 @@ export interface EtaOut {
   high: number;
 }
 
+/** How far a chain was read. */
+export interface FollowingOut {
+  height: number | null;
+  behind: number;
+  as_of: string | null;
+  fault: string;
+}
+
 /** Today's allowance. */
 export interface FreeTodayOut {
   left: number;
@@ -489,6 +497,7 @@ export interface RailHealthOut {
   ok: boolean;
   detail: string;
   receivable: Record<string, number> | null;
+  following: FollowingOut | null;
   listening: boolean;
   caught_up: boolean;
   unmatched_hints: number;

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from ledger.clock import Clock
-from rails.contract import Observation, RailError, RailProtocolError, RailUnavailable
+from rails.contract import Following, Observation, RailError, RailProtocolError, RailUnavailable
 from rails.liquid.book import ScriptBook
 from rails.liquid.chain import Block, ChainSource, Pulse, Unspent
 from rails.liquid.changes import Subscription
@@ -81,6 +81,10 @@ class Follower:
         """Scripts whose money changed since the last whole poll."""
         self.as_of: datetime | None = None
         """The chain and what waits were so then, or later, as of the newest poll."""
+        self._failing = ""
+        """Why the newest poll failed; empty if it did not."""
+        self._whole_as_of: datetime | None = None
+        """The same as of the newest poll that succeeded."""
         self._base = 0
         self._begin_at: int | None = None
         self._pulse: Pulse | None = None
@@ -141,8 +145,9 @@ class Follower:
             try:
                 await self._poll()
             except (RailUnavailable, RailProtocolError) as error:
-                self._fault = error
+                self._fault, self._failing = error, str(error)
                 raise
+            self._whole_as_of, self._failing = self.as_of, ""
             self._publish()
 
     def _publish(self) -> None:
@@ -156,6 +161,17 @@ class Follower:
     def announce(self, scripts: Iterable[bytes]) -> None:
         """Tell of these after the next poll, too, as if they had changed."""
         self._changed.update(dict.fromkeys(scripts))
+
+    def following(self) -> Following:
+        """What the newest poll found."""
+        height = self.tip.height if self._blocks else None
+        known = 0 if self._pulse is None else self._pulse.height
+        return Following(
+            height=height,
+            behind=max(known - (self._known.height if height is None else height), 0),
+            as_of=self._whole_as_of,
+            fault=self._failing,
+        )
 
     @property
     def progress(self) -> str:

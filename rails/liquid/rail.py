@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from ledger.clock import Clock
 from ledger.money import LBTC, USDT, Asset, Money
 from rails.contract import (
     Capabilities,
+    Following,
     FundsReceipt,
     Health,
     Instructions,
@@ -109,6 +110,8 @@ class LiquidRail:
         self._ready = asyncio.Event()
         self._resuming_fails = ""
         """Why what happened since the cursor cannot be told."""
+        self._failed = ""
+        """What went wrong with the newest attempt to follow, beside reading the chain."""
         self._outages = Outages()
         self.capabilities = _capabilities(settings)
 
@@ -182,13 +185,18 @@ class LiquidRail:
             await self._require_young_tip()
         except RailError as error:
             return Health(ok=False, detail=str(error))
-        if self._resuming_fails:
-            return Health(ok=False, detail=self._resuming_fails)
+        if self._failed or self._resuming_fails:
+            return Health(ok=False, detail=self._failed or self._resuming_fails)
         return Health(ok=True)
 
     async def outage(self) -> Health:
         """The node could not be read."""
         return await self._outages.next()
+
+    def following(self) -> Following:
+        """How far the chain was read. A fault is also one that nobody foresaw, or what is missing since the cursor."""
+        found = self._follower.following()
+        return replace(found, fault=found.fault or self._failed or self._resuming_fails)
 
     async def close(self) -> None:
         """Stop following and close the connections."""
@@ -211,23 +219,25 @@ class LiquidRail:
                 if not self._ready.is_set():
                     await self._caught_up(None)
                 await self._follower.refresh()
-                pause = self._settings.interval_seconds
+                pause, self._failed = self._settings.interval_seconds, ""
             except RailError as error:
                 self._outages.notice(str(error))
                 self._log.warning("liquid_chain_unavailable", detail=str(error))
                 pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
-            except Exception:  # noqa: BLE001 — whatever it was, the next poll may do better
+            except Exception as error:  # noqa: BLE001 — whatever it was, the next poll may do better
+                self._failed = f"the follower failed: {type(error).__name__}"
                 self._log.exception("liquid_follower_failed")
                 pause = min(pause * 2, _LARGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause)
 
     async def _caught_up(self, wait_seconds_max: int | None) -> None:
         """Wait for the attempt that is under way, or begin one. Raises what went wrong with it."""
-        if self._catching_up is None or self._catching_up.done():
-            self._catching_up = asyncio.create_task(self._catch_up(), name="liquid-catch-up")
-        done, _ = await asyncio.wait([self._catching_up], timeout=wait_seconds_max)
+        attempt = self._catching_up
+        if attempt is None or attempt.done():
+            attempt = self._catching_up = asyncio.create_task(self._catch_up(), name="liquid-catch-up")
+        done, _ = await asyncio.wait([attempt], timeout=wait_seconds_max)
         if done:
-            self._catching_up.result()
+            attempt.result()
 
     async def _catch_up(self) -> None:
         """Learn our scripts, and what was paid to them since the newest cursor; then say that we are ready.
@@ -246,7 +256,8 @@ class LiquidRail:
             self._follower.begin_from(cursor.height - RECENT_BLOCKS)
         await self._follower.refresh()
         if not self._follower.mempool_whole:
-            raise RailUnavailable("the node is still reading what waited before it was started")
+            self._failed = "the node is still reading what waited before it was started"
+            raise RailUnavailable(self._failed)
         if cursor is None:
             await self._follower.find_unspent(scripts)
             self._addresses.find_unspent([])

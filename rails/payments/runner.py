@@ -16,7 +16,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, cast
@@ -28,7 +28,7 @@ from ledger.clock import Clock
 from ledger.errors import LogUnavailable, OutcomeUnknown, TooBusy
 from ledger.followups.backoff import Backoff
 from ledger.followups.rows import problem_of
-from rails.contract import Health, Notification, Rail, RailError, RailUnavailable, ReceiptState
+from rails.contract import Follows, Health, Notification, Rail, RailError, RailUnavailable, ReceiptState
 from rails.payments.health_watch import HealthWatch
 from rails.payments.in_order import InOrder
 from rails.payments.postponing import Place
@@ -313,6 +313,10 @@ class Supervision:
         times = {reason.value: known.times for reason, known in refused.of(rail).items()}
         return {"reason": last.reason.value, "detail": last.detail, "at": last.at, "times": times}
 
+    def _following(self, rail: str) -> dict[str, Any] | None:
+        follows = self._rails[rail]
+        return asdict(follows.following()) if isinstance(follows, Follows) else None
+
     def report(self) -> dict[str, Any]:
         """Per rail: whether it is healthy, listening and caught up, and how many notifications were set aside."""
         shown = {}
@@ -322,6 +326,7 @@ class Supervision:
                 "ok": health.ok,
                 "detail": health.detail,
                 "receivable": None if health.receivable is None else dict(health.receivable),
+                "following": self._following(name),
                 "listening": runner.listening,
                 "caught_up": runner.caught_up.is_set(),
                 "unmatched_hints": runner.unmatched,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from generation.store.tables import job_queue
 from ledger.log.tables import account_merges
 from processes.followups import KINDS
+from rails.contract import Following
+from rails.testing.fake_rail import FakeRail
 from tests.gateway.conftest import Open
 from tests.gateway.stack import FakeWorker, Gateway, generation_request, picture, soon
 
@@ -31,7 +34,7 @@ class Scrape:
         families = text_string_to_metric_families(text)
         self.samples = [sample for family in families for sample in family.samples]
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         (found,) = [s.value for s in self.samples if (s.name, s.labels) == (f"llamasketch_{name}", labels)]
         return float(found)
 
@@ -193,3 +196,20 @@ async def test_every_series_is_there_before_anything_happened(studio: Gateway) -
         "invariant_violations_total",
     ):
         assert seen.value(name) == 0
+
+
+async def test_of_a_rail_that_follows_a_chain_it_is_told_how_far_behind_and_how_old_its_reading_is(
+    studio: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = studio.services.base.clock
+    never = Following(height=None, behind=0, as_of=None, fault="the node is away")
+    monkeypatch.setattr(FakeRail, "following", lambda _: never, raising=False)
+    seen = await scrape(studio)
+    assert seen.value("rail_unread_seconds", name="fake") == inf
+    shown = (await studio.client().get("/health")).json()["rails"]["fake"]["following"]
+    assert shown == {"height": None, "behind": 0, "as_of": None, "fault": "the node is away"}
+    lately = Following(height=7, behind=2, as_of=clock() - timedelta(minutes=3))
+    monkeypatch.setattr(FakeRail, "following", lambda _: lately)
+    seen = await scrape(studio)
+    assert seen.value("rail_behind", name="fake") == 2
+    assert 180 <= seen.value("rail_unread_seconds", name="fake") < 240

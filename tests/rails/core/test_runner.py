@@ -67,6 +67,7 @@ async def test_a_notification_becomes_credits_without_polling(
         "unmatched_hints": 0,
         "refused": None,
         "receivable": None,
+        "following": None,
     }
 
 

@@ -40,6 +40,7 @@ async def refused(till: Till, reference: str, why: str) -> None:
     health = await till.rail.health()
     assert not health.ok
     assert why in health.detail
+    assert why in till.rail.following().fault
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "started anew"])
