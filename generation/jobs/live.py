@@ -138,6 +138,8 @@ class LiveSessions:
             _, faults = await self._stop_waiting(name)
             if faults:
                 raise faults[0]
+            # A sweep may have stopped some of it first, and be about to count it back.
+            await self._returns.count_back(name)
         return await self.look(account_id, session_id)
 
     async def sweep(self) -> int:

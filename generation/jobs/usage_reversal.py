@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from generation.domain.deciding import Situation
@@ -49,6 +50,7 @@ class UsageReversals:
         self, *, log: LogWriter, engine: AsyncEngine, clock: Clock, randomness: random.Random | None = None
     ) -> None:
         self._log = log
+        self._engine = engine
         self.sweeper = Sweeper(
             REVERSALS,
             self._count_back,
@@ -61,6 +63,14 @@ class UsageReversals:
     async def sweep(self) -> int:
         """Take up the notes that are there, at most a hundred; returns how many were counted back."""
         return await self.sweeper.sweep()
+
+    async def count_back(self, session_id: str) -> None:
+        """Take up every note of one session, also what a sweeper is just at: when this returns, none is left."""
+        notes = sa.select(job_usage_reversals).where(job_usage_reversals.c.session_id == session_id)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(notes)).mappings().all()
+        for row in rows:
+            await self._count_back(dict(row))
 
     async def _count_back(self, row: Mapping[str, Any]) -> None:
         job_id, session_id, networks = row["job_id"], row["session_id"], row["networks"]

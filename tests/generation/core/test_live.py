@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,18 @@ async def test_a_paused_session_takes_nothing_and_holds_nothing(world: World) ->
         await world.ask(person, session_id="s1", variation=True)
     assert await worker.paint() == alone
     assert await worker.claim() is None
+
+
+async def test_a_pause_counts_back_also_what_a_sweeper_has_just_taken_up(world: World) -> None:
+    person = await world.person()
+    frame = await world.frame(person, 1)
+    await world.generations.cancel(person, frame)
+    notes = tables.job_usage_reversals
+    async with world.engine.begin() as connection:
+        await connection.execute(sa.update(notes).values(due_at=world.clock() + timedelta(minutes=1)))
+    assert len(await world.rows(notes)) == 1
+    assert (await change(world, person, paused=True)).spent_credits == 0
+    assert await world.rows(notes) == []
 
 
 async def test_a_resumed_session_goes_on_where_it_stopped(world: World) -> None:
