@@ -38,6 +38,14 @@ class _Change:
     """Of one token: when it would have ended by itself. Of an account: before when all of its tokens are ended."""
 
 
+def ending_all(account_id: str, now: datetime | sa.ColumnElement[datetime]) -> sa.Executable:
+    """The statement that ends every token of an account that was issued until now."""
+    row = insert(session_epochs).values(account_id=account_id, ended_before=now)
+    newest = sa.func.greatest(session_epochs.c.ended_before, row.excluded.ended_before)
+    changed = {"ended_before": newest, "changed_at": sa.func.clock_timestamp()}
+    return row.on_conflict_do_update(index_elements=["account_id"], set_=changed)
+
+
 class Sessions:
     """The ended tokens, in memory and in PostgreSQL."""
 
@@ -75,12 +83,8 @@ class Sessions:
     async def end_all(self, account_id: AccountId) -> datetime:
         """End every token of an account that was issued until now; returns that moment."""
         now = self._clock()
-        row = insert(session_epochs).values(account_id=account_id, ended_before=now)
-        newest = sa.func.greatest(session_epochs.c.ended_before, row.excluded.ended_before)
-        changed = {"ended_before": newest, "changed_at": sa.func.clock_timestamp()}
-        statement = row.on_conflict_do_update(index_elements=["account_id"], set_=changed)
         async with self._engine.begin() as connection:
-            await connection.execute(statement)
+            await connection.execute(ending_all(account_id, now))
         self._apply(_Change(account_id, None, now))
         return now
 

@@ -10,8 +10,9 @@ import typer
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from gateway.auth.sessions import ending_all
 from gateway.commands import stack
-from gateway.database.tables import guests, idempotency_keys, l402_tokens, people, sign_in_links
+from gateway.database.tables import guests, idempotency_keys, l402_tokens, operators, people, sign_in_links
 from gateway.wiring.generation import object_store
 from generation.images.executors import ThreadExecutor
 from generation.images.object_store import LinkSigner, ObjectStore
@@ -99,6 +100,8 @@ async def _delete_rows(connection: AsyncConnection, account_id: str) -> dict[str
         "saved_cards": _forgetting(account_id),
         "automatic_topups": sa.delete(AUTO_TOPUP_ROWS).where(AUTO_TOPUP_ROWS.c.account_id == account_id),
         "l402_tokens": sa.delete(l402_tokens).where(l402_tokens.c.account_id == account_id),
+        "rights_of_operators": sa.delete(operators).where(operators.c.account_id == account_id),
+        "sessions_ended": ending_all(account_id, sa.func.clock_timestamp()),
         "sign_ins": sa.delete(people).where(people.c.account_id == account_id),
         "recovery_codes": sa.delete(guests).where(guests.c.account_id == account_id),
         "mail": sa.delete(OUTBOX_ROWS).where(OUTBOX_ROWS.c.account_id == account_id),
