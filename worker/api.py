@@ -176,7 +176,7 @@ class WorkerApi:
         on_bytes: Callable[[], None] = _ignore,
     ) -> bytes:
         """Fetch a sketch and check its digest; `on_bytes` after each part. Raises `WrongBytes` or `ApiFault`."""
-        address = urljoin(self._base, source.url)
+        address = self._address(source.url)
         for attempt in range(1, attempts + 1):
             try:
                 content = await self._fetch(address, on_bytes)
@@ -191,11 +191,13 @@ class WorkerApi:
         raise WrongBytes("no attempt was allowed")
 
     async def _fetch(self, address: str, on_bytes: Callable[[], None]) -> bytes:
+        reached = None
         try:
             async with self._http.stream(
                 "GET", address, timeout=self._seconds, headers=self._own(address)
             ) as answer:
                 _raise_for_status(answer)
+                reached = 502
                 content = bytearray()
                 async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
                     content += chunk
@@ -204,7 +206,8 @@ class WorkerApi:
                         raise WrongBytes("the sketch is too large")
                 return bytes(content)
         except httpx.HTTPError as fault:
-            raise ApiFault(None, type(fault).__name__) from fault
+            # Cut off, stalled or badly encoded: whoever answered did not give what it promised.
+            raise ApiFault(reached, type(fault).__name__) from fault
 
     async def upload(
         self,
@@ -219,7 +222,7 @@ class WorkerApi:
 
         Raises `ApiFault`.
         """
-        address = urljoin(self._base, target.url)
+        address = self._address(target.url)
         headers = {"Content-Type": content_type, **target.headers, "Content-Length": str(len(content))}
         for attempt in range(1, attempts + 1):
             try:
@@ -236,6 +239,16 @@ class WorkerApi:
                 if not known.passing or attempt == attempts:
                     raise known from fault
                 await asyncio.sleep(backoff.next_seconds(known.retry_after_seconds))
+
+    def _address(self, url: str) -> str:
+        """An address of a file that the API has told. Raises `ApiFault` for one that nobody can ask, anywhere."""
+        try:
+            address = httpx.URL(urljoin(self._base, url))
+        except (ValueError, httpx.InvalidURL) as fault:
+            raise ApiFault(400, "address_unusable") from fault
+        if address.scheme not in ("http", "https") or not address.host:
+            raise ApiFault(400, "address_unusable")
+        return str(address)
 
     def _own(self, address: str) -> dict[str, str]:
         """The worker token goes to the API itself, never to an object store."""

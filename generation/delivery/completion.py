@@ -20,6 +20,7 @@ from generation.domain.errors import (
     NotTheHolder,
     ObjectMissing,
     ObjectTaken,
+    ResultBlank,
     ResultRejected,
     StaleLease,
 )
@@ -154,7 +155,7 @@ class Completion:
     async def complete(self, worker: Worker, job_id: JobId, report: Report) -> str | None:
         """The state after this report; None if what was uploaded is no image.
 
-        Raises `StaleLease` for anyone but the holder of the present lease, `JobNotFound`.
+        Raises `StaleLease` for anyone but the holder of the present lease, `JobNotFound`, `ResultBlank`.
         """
         entry = await self._queue.entry(job_id)
         running = entry is not None and entry.state is JobState.RUNNING
@@ -192,12 +193,17 @@ class Completion:
         return job.state.value if ended and mine else None
 
     async def _verified(self, worker: Worker, job_id: JobId, report: Report) -> Result | None:
-        """What was uploaded, decoded and checked; None if it is no image that we would deliver."""
+        """What was uploaded, decoded and checked; None if it is no image that we would deliver.
+
+        Raises `ResultBlank`.
+        """
         verify = partial(verify_upload, sha256=report.sha256)
         try:
             return await self._store.use(
                 upload_key(job_id, report.epoch), verify, limit_bytes=RESULT_BYTES_MAX
             )
+        except ResultBlank:
+            raise
         except (ResultRejected, ObjectMissing, WorkKilled, ValueError) as error:
             self._logger.warning("result_rejected", job_id=job_id, worker_id=worker.worker_id, why=str(error))
             return None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -20,7 +22,7 @@ import structlog
 from generation.delivery.completion import Completion, Report
 from generation.domain.commands import EndAttempt, ExpireJob, FailureKind, Lease, StartJob
 from generation.domain.deciding import Situation
-from generation.domain.errors import JobNotFound, NotDue, NotTheHolder, StaleLease
+from generation.domain.errors import JobNotFound, NotDue, NotTheHolder, ResultBlank, StaleLease
 from generation.domain.events import JobFailed
 from generation.domain.job import Job
 from generation.domain.reasons import Reason
@@ -52,6 +54,8 @@ UPLOAD_MARGIN = timedelta(minutes=10)
 TRIAL_TIME = timedelta(minutes=10)
 TRIAL_BYTES_MAX = 4 * 1024 * 1024
 SWEEP_LIMIT = 100
+UNWATCHED_SECONDS = 10.0
+"""Without a sweep for longer, no worker's silence proves anything: it may be that nobody could hear it."""
 BLAME_WORKER, BLAME_JOB, BLAME_NOBODY = "worker", "job", "nobody"
 
 
@@ -86,6 +90,7 @@ class Dispatch:
         clock: Clock,
         metrics: Metrics | None = None,
         funding_process: FundingProcess | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._reader = reader
@@ -94,7 +99,11 @@ class Dispatch:
         self._signals = signals
         self._registry = registry
         self._clock = clock
+        self._monotonic = monotonic
         self.metrics = metrics or Metrics()
+        self._watching_since = clock()
+        """Since when heartbeats have been taken without a gap, as far as the sweeps show it."""
+        self._swept_at: float | None = None
         self._claims = ClaimBatcher(queue.engine, clock, LEASE, self._claimed)
         self._completion = Completion(
             log=log,
@@ -247,8 +256,11 @@ class Dispatch:
         Repeating a report gives the same answer. Raises `StaleLease` for anyone but the holder
         of the present lease, `JobNotFound`.
         """
+        state, code = None, Reason.BAD_RESULT
         try:
             state = await self._completion.complete(worker, job_id, report)
+        except ResultBlank:
+            code = Reason.BLANK_IMAGE
         except (StaleLease, JobNotFound):
             await self._count_rejected("complete", worker.worker_id, job_id, report.epoch)
             raise
@@ -256,9 +268,7 @@ class Dispatch:
             # The file is gone if the same report was taken meanwhile: then that is the answer.
             state = await self._completion.ended_by(worker, job_id, report)
         if state is None:
-            return await self.fail(
-                worker, job_id, report.epoch, failure="infrastructure", code=Reason.BAD_RESULT.value
-            )
+            return await self.fail(worker, job_id, report.epoch, failure="infrastructure", code=code.value)
         return state
 
     async def fail(
@@ -342,11 +352,18 @@ class Dispatch:
         """Requeue what lost its lease and expire what is past its deadline; bounded per call."""
         await self._registry.flush()
         entries = await self._queue.lapsed(self._clock(), SWEEP_LIMIT)
+        self._note_sweep()
         done = await asyncio.gather(*(self._lapse(entry) for entry in entries), return_exceptions=True)
         faults = [error for error in done if isinstance(error, BaseException)]
         for error in faults[:3]:
             self._logger.error("sweep_of_job_failed", error=repr(error))
         return len(entries) - len(faults)
+
+    def _note_sweep(self) -> None:
+        at = self._monotonic()
+        if self._swept_at is not None and at - self._swept_at > UNWATCHED_SECONDS:
+            self._watching_since = self._clock()
+        self._swept_at = at
 
     async def close(self) -> None:
         """Write what was counted since the last sweep."""
@@ -360,16 +377,22 @@ class Dispatch:
             await self._lose(entry)
 
     async def _lapse(self, entry: QueueEntry) -> None:
-        """The worker went silent: as if it had reported an infrastructure failure. Or time is over."""
+        """The worker went silent: as if it had reported an infrastructure failure. Or time is over.
+
+        If it was last heard before we began to watch (this process or the database was away), the silence may
+        be ours: it is tried again, and nobody is to blame.
+        """
         if entry.state is not JobState.RUNNING or entry.deadline <= self._clock():
             await self._expire_job(entry)
         else:
-            await self._lose(entry)
+            ends = entry.lease_expires_at
+            listening = ends is not None and ends - LEASE >= self._watching_since
+            await self._lose(entry, FailureKind.INFRASTRUCTURE if listening else FailureKind.SERVICE)
 
-    async def _lose(self, entry: QueueEntry) -> None:
+    async def _lose(self, entry: QueueEntry, kind: FailureKind = FailureKind.INFRASTRUCTURE) -> None:
         lost = EndAttempt(
             lease=Lease(entry.worker_id or "", entry.epoch),
-            kind=FailureKind.INFRASTRUCTURE.value,
+            kind=kind.value,
             code=Reason.WORKER_LOST.value,
         )
         try:

@@ -74,6 +74,10 @@ class ResultRejected(GenerationError):
     message = "The image that came back is not one that we would deliver."
 
 
+class ResultBlank(ResultRejected):
+    """An image came back on which nothing can be seen: a prompt or a sketch can cause that on any worker."""
+
+
 class ObjectMissing(GenerationError):
     """There is no such object."""
 

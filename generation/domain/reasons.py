@@ -15,6 +15,8 @@ class Reason(StrEnum):
     INPUTS_ERASED = "inputs_erased"
     BAD_RESULT = "bad_result"
     """What was uploaded is no image that we would deliver."""
+    BLANK_IMAGE = "blank_image"
+    """Nothing can be seen on what was uploaded. Workers that look for themselves report the same."""
     WORKER_LOST = "worker_lost"
     HOLD_CLOSED = "hold_closed"
     NOT_PAID = "not_paid"

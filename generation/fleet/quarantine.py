@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from generation.domain.reasons import Reason
 from generation.store.tables import worker_failures, workers
 from ledger.clock import Clock
 from ledger.identifiers import AccountId, JobId
 
 ACCOUNTS_MIN: Final = 3
 """Accounts whose jobs must have failed on a worker since its last image."""
-NO_EVIDENCE: Final = frozenset({"blank_image"})
+NO_EVIDENCE: Final = frozenset({Reason.BLANK_IMAGE.value})
 """Codes of failures that a prompt or a sketch can cause on any worker."""
 FIRST_WAIT: Final = timedelta(minutes=1)
 LONGEST_WAIT: Final = timedelta(hours=1)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from generation.domain.errors import ResultRejected, SketchRejected
+from generation.domain.errors import ResultBlank, ResultRejected, SketchRejected
 from generation.domain.sketches import Sketch
 from generation.images.blankness import BLANK, cell_side, has_contrast, is_blank
 from generation.images.flattening import in_screen_colours, is_of_screens, on_white, plain
@@ -280,7 +280,7 @@ def verify_result(data: bytes, *, sha256: str, max_side: int = 4096) -> Result:
     small = flat.reduce(factor)
     # Averages differ by less than the pixels do: most images need no second look.
     if _spread(small) < 2 * _BLANK_SPREAD and _spread(flat) < _BLANK_SPREAD:
-        raise ResultRejected("the image is blank")
+        raise ResultBlank("the image is blank")
     width, height = flat.size
     clean = kept or _encode(flat, "PNG", compress_level=1)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)

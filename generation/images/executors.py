@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import structlog
 
-from generation.domain.errors import ObjectMissing, ObjectTaken, ResultRejected, SketchRejected
+from generation.domain.errors import ObjectMissing, ObjectTaken, ResultBlank, ResultRejected, SketchRejected
 from generation.domain.sketches import Sketch
 from generation.images.checking import Result
 from ledger.cancelling import end_tasks
@@ -44,7 +44,15 @@ FRAME = struct.Struct("!QQ")
 VALUES: dict[str, Any] = {"": Any, "Result": Result, "Sketch": Sketch}
 FAULTS: dict[str, Callable[..., Exception]] = {
     fault.__name__: fault
-    for fault in (ObjectMissing, ObjectTaken, ResultRejected, SketchRejected, ValueError, OSError)
+    for fault in (
+        ObjectMissing,
+        ObjectTaken,
+        ResultBlank,
+        ResultRejected,
+        SketchRejected,
+        ValueError,
+        OSError,
+    )
 }
 """All that an answer may be. It is data and no pickle: a process that decodes strangers' bytes is not trusted."""
 

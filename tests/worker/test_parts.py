@@ -7,6 +7,7 @@ import io
 import os
 import random
 import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -172,3 +173,57 @@ async def test_an_answer_that_cannot_be_decoded_is_asked_for_again() -> None:
             with pytest.raises(ApiFault) as raised:
                 await asking
             assert raised.value.passing
+
+
+async def _broken_off() -> AsyncIterator[bytes]:
+    yield b"the first half"
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+async def _stalled() -> AsyncIterator[bytes]:
+    yield b"the first half"
+    raise httpx.ReadTimeout("")
+
+
+@pytest.mark.parametrize("body", [_broken_off, _stalled])
+async def test_a_store_that_breaks_off_in_the_middle_was_reached(
+    body: Callable[[], AsyncIterator[bytes]],
+) -> None:
+    """So it is the store that did not give the sketch, and not the network of this machine."""
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, stream=_Stream(body()))
+
+    backoff = Backoff(random.Random(1), first_seconds=0, longest_seconds=0)
+    source = SketchSource(url="/s", sha256="0" * 64, content_type="image/png")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises(ApiFault) as raised:
+            await WorkerApi("https://api.example", http).download(source, backoff)
+    assert raised.value.status is not None
+    assert len(asked) > 1, "it may pass"
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._parts
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad/s", "http://store:port/s", "ftp://store/s", "http:///s", "s3://b/s"]
+)
+async def test_an_address_that_nobody_can_ask_is_no_fault_of_this_machine(url: str) -> None:
+    backoff = Backoff(random.Random(1))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))) as http:
+        api = WorkerApi("https://api.example", http)
+        for asking in (
+            api.download(SketchSource(url=url, sha256="0" * 64, content_type="image/png"), backoff),
+            api.upload(UploadTarget(url=url, max_bytes=9), b"x", "image/png", backoff),
+        ):
+            with pytest.raises(ApiFault) as raised:
+                await asking
+            assert raised.value.status is not None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import time
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
+from PIL import Image
 
+from generation.delivery.dispatch import LEASE, UNWATCHED_SECONDS, Dispatch
 from generation.fleet.quarantine import ACCOUNTS_MIN, FIRST_WAIT, LONGEST_WAIT, clear, wait_before
 from generation.fleet.registry import WorkerRegistry
+from generation.images.moderation import TermModeration
 from generation.store.tables import worker_failures, workers
 from ledger.identifiers import AccountId, JobId
 from tests.generation.core.world import FakeWorker, World
@@ -186,3 +192,64 @@ async def test_two_processes_note_what_the_same_workers_delivered_and_neither_is
             world.registry.quarantine.forgive(world.ids.job()),
         )
     assert {row["jobs_done"] for row in await world.rows(workers)} == {40}
+
+
+async def test_an_image_on_which_only_we_see_nothing_is_no_evidence(world: World) -> None:
+    """The worker found it good enough: its bound is another one."""
+    worker = await world.worker()
+    nearly_grey = Image.new("RGB", (64, 64), "#808080")
+    nearly_grey.paste("#838383", (0, 0, 32, 32))
+    output = io.BytesIO()
+    nearly_grey.save(output, "PNG")
+    job_id = await world.ask(await world.person())
+    assert await worker.deliver(await worker.take(), output.getvalue()) == "queued"
+    assert await world.rows(worker_failures) == []
+    assert (await world.job(job_id)).failures[0].code == "blank_image"
+
+
+async def lost(world: World, dispatch: Dispatch) -> None:
+    """The lease of the job that is being painted lapses, a sweep finds it, and another worker paints."""
+    world.pass_time(seconds=LEASE.total_seconds() + 1)
+    await dispatch.sweep()
+    await (await world.worker()).paint()
+
+
+def watching(world: World, monotonic: Callable[[], float] = time.monotonic) -> Dispatch:
+    """Dispatch in a process that starts now."""
+    return Dispatch(
+        log=world.sequencer,
+        reader=world.reader,
+        queue=world.queue,
+        store=world.store,
+        signals=world.signals,
+        moderation=TermModeration(),
+        registry=world.registry,
+        clock=world.clock,
+        monotonic=monotonic,
+    )
+
+
+async def test_silence_while_we_were_away_blames_nobody_however_often(world: World) -> None:
+    """A worker that cannot tell a gateway that is down that it lives has done nothing wrong."""
+    worker = await world.worker()
+    for _ in range(ACCOUNTS_MIN):
+        await world.ask(await world.person())
+        await worker.take()
+        world.pass_time(seconds=1)
+        await lost(world, watching(world))
+    assert (await worker.known()).state == "active"
+    assert await world.rows(worker_failures) == []
+
+
+async def test_silence_while_the_database_was_away_blames_nobody(world: World) -> None:
+    seconds = iter((0.0, UNWATCHED_SECONDS + 1, UNWATCHED_SECONDS + 2))
+    dispatch, worker = watching(world, lambda: next(seconds)), await world.worker()
+    await dispatch.sweep()
+    await world.ask(await world.person())
+    await worker.take()
+    await lost(world, dispatch)
+    assert await world.rows(worker_failures) == []
+    await world.ask(await world.person())
+    await worker.take()
+    await lost(world, dispatch)
+    assert len(await world.rows(worker_failures)) == 1, "now somebody was there to hear it"
