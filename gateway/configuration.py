@@ -378,12 +378,29 @@ def findings_of(environ: Mapping[str, str], plugins: Sequence[RailPlugin]) -> li
             )
         )
     if production:
+        findings += _used_twice(values, [s for _, settings in _groups(plugins) for s in settings])
         findings += [
             Finding(name, "sandbox_setting", f"{name} is for trying out: production must not have it")
             for name in sorted(values)
             if name.startswith(_SANDBOX)
         ]
     return findings
+
+
+def _used_twice(values: Mapping[str, str], settings: Sequence[Setting]) -> Iterator[Finding]:
+    """A secret that stands in two settings is known to whoever may know one of them: who reads metrics signs in."""
+    holders: dict[str, str] = {}
+    for setting in settings:
+        if not any(rule.code == "secret_not_random" for rule in setting.rules):
+            continue
+        for key in keys_of(values.get(setting.name, "")):
+            holder = holders.setdefault(key, setting.name)
+            if holder != setting.name:
+                yield Finding(
+                    setting.name,
+                    "secret_used_twice",
+                    f"{setting.name}: in production it must hold another secret than {holder}",
+                )
 
 
 def _of_rail(
@@ -398,7 +415,11 @@ def tables() -> Iterator[tuple[str, Sequence[Setting]]]:
     """Every group of settings with its title, for the table in the documents."""
     from rails.payments.registry import installed_plugins
 
+    return _groups(installed_plugins())
+
+
+def _groups(plugins: Sequence[RailPlugin]) -> Iterator[tuple[str, Sequence[Setting]]]:
     yield "The API and the command line", SETTINGS
-    for plugin in installed_plugins():
+    for plugin in plugins:
         if isinstance(plugin, Declares):
             yield f"Rail `{plugin.name}`", plugin.settings

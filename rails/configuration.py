@@ -19,6 +19,7 @@ from rails.configuration_values import (
     WELL_KNOWN,
     Address,
     address_of,
+    is_filled_in,
     is_random,
     networks_of,
     share_of_all_addresses,
@@ -26,7 +27,7 @@ from rails.configuration_values import (
 
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 PROXY_SHARE_MAX = 16
-"""Trusted proxies may be one address in this many of all there are: whole continents are no proxy."""
+"""Trusted proxies may be one address in this many of all that are given out: whole continents are no proxy."""
 
 
 class When(StrEnum):
@@ -241,7 +242,7 @@ def _no_placeholder(value: str, *, least: int) -> bool:
     whole_words, parts = WELL_KNOWN
     letters = "".join(c for c in plain if c.isalpha())
     known = plain in whole_words or letters in whole_words or any(part in plain for part in parts)
-    return not known and len(value) >= least and len(set(value)) >= 4
+    return not known and is_filled_in(value) and len(value) >= least and len(set(value)) >= 4
 
 
 def begins_with(*prefixes: str, when: When = When.ALWAYS) -> Rule:

@@ -20,14 +20,22 @@ WELL_KNOWN = (
         "default llamasketch sandbox user rpcpassword bitcoin letmein qwerty none null true".split()
     ),
     ("changeme", "change-me", "change_me", "placeholder", "example", "sandbox", "replace-me",
-     "replace_me", "replaceme", "your-", "your_", "insecure", "xxxxx", "not-secret", "only-for-test"),
+     "replace_me", "replaceme", "your-", "your_", "insecure", "xxxxx", "not-secret", "only-for-test",
+     "change-this", "change_this", "changethis", "random-string", "random_string", "randomstring", "secret-key",
+     "secret_key", "secretkey", "my-secret", "my_secret", "supersecret", "super-secret", "super_secret",
+     "qwertyui", "asdfghjk", "zxcvbn"),
 )  # fmt: skip
 """Secrets that everybody knows: whole ones, and parts that give an example away."""
 
+_NOT_FILLED_IN = (("<", ">"), ("${", "}"), ("{{", "}}"), ("$(", ")"), ("[", "]"), ("%", "%"))
+"""How what is to be put in for a value is written, where nobody did so."""
 _TLS = frozenset({"https", "rediss"})
 _NUMERIC = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]*")
 """Names with other letters are written as browsers send them (`xn--…`): what looks alike is not the same."""
+_UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
+_IPV6_GIVEN_OUT = 2**119
+"""Addresses: eight networks of /12, which is what the registries of all continents have to give (IANA, 2025)."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _LOCAL_DOMAINS = (".localhost", ".localtest.me", ".lvh.me", ".nip.io", ".sslip.io", ".xip.io", ".vcap.me")
@@ -134,14 +142,27 @@ def networks_of(value: str) -> Sequence[Network]:
 
 
 def share_of_all_addresses(networks: Sequence[Network]) -> Fraction:
-    """The larger share of all IPv4 or of all IPv6 addresses that these networks cover together."""
+    """The larger share of all IPv4, or of all IPv6 that anybody has, that these networks cover together.
+
+    Of IPv6 hardly a hundredth part is given out: a sixteenth of all there could be are the addresses of everybody.
+    What is unique to a site (RFC 4193) is nobody else's, as private IPv4 networks are, and large by itself.
+    """
     shares = [Fraction(0)]
-    for version, bits in ((4, 32), (6, 128)):
-        same = [network for network in networks if network.version == version]
+    for version, most in ((4, 2**32), (6, _IPV6_GIVEN_OUT)):
+        same = [network for network in networks if network.version == version and not _is_of_a_site(network)]
         # collapse_addresses takes one version at a time, which its types cannot say of a filtered list.
         together = ipaddress.collapse_addresses(same)  # type: ignore[type-var]
-        shares.append(Fraction(sum(network.num_addresses for network in together), 2**bits))
-    return max(shares)
+        shares.append(Fraction(sum(network.num_addresses for network in together), most))
+    return min(Fraction(1), max(shares))
+
+
+def _is_of_a_site(network: Network) -> bool:
+    return isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_UNIQUE_LOCAL)
+
+
+def is_filled_in(value: str) -> bool:
+    """Whether it is a value, and not the words that say which one belongs there."""
+    return not any(value.startswith(begin) and value.endswith(end) for begin, end in _NOT_FILLED_IN)
 
 
 def is_random(value: str | bytes) -> bool:

@@ -15,7 +15,7 @@ INTRODUCTION = """\
 
 `llamasketch check-config` prints everything that is wrong at once (`--json` for programs) and ends with 1 if anything is; with `DATABASE_URL` it also asks whether the role is a superuser. `python -m gateway.serve` prints the same lines and ends with 2. An empty value counts as not given. Production is what runs unless `LLAMASKETCH_ENVIRONMENT=embedded` asks for the try-out stack, as `make run`, `llamasketch demo` and `docker-compose.yml` do.
 
-Whether a secret is random cannot be known: what is refused repeats itself, counts, or is well known.
+Whether a secret is random cannot be known: what is refused repeats itself, counts, is well known, or says what is to be put in its place.
 """
 BEHIND = """\
 ## Beyond single settings
@@ -23,6 +23,7 @@ BEHIND = """\
 | Where | In production |
 |---|---|
 | any `SANDBOX_…` | must not be given |
+| secrets of different settings | must differ (`secret_used_twice`): who may know one would know the other |
 | the role of `DATABASE_URL` | must not be a superuser, make roles, replicate, or bypass row security; `llamasketch prepare-database` makes one that reads and writes rows, and cannot change or delete what stands in the log |
 | macaroons of the Lightning rail | must allow the needed calls only |
 

@@ -251,12 +251,37 @@ def test_without_a_mail_server_nothing_of_mail_is_missing() -> None:
 @pytest.mark.parametrize(
     "value",
     ["x", "changeme", "changeme" * 8, "a" * 64, "ab" * 40, "0123456789abcdef" * 4,
-     "abcdefghijklmnopqrstuvwxyz0123456789", "replace-me-9fK2mXq7TzLw4VbNc8RpYd3HsJe6Gu"],
+     "abcdefghijklmnopqrstuvwxyz0123456789", "replace-me-9fK2mXq7TzLw4VbNc8RpYd3HsJe6Gu",
+     "<9fK2mXq7TzLw4VbNc8RpYd3HsJe6GuAa>", "${KEY_9fK2mXq7TzLw4VbNc8RpYd3HsJe6Gu}", "{{ vault.9fK2mXq7TzLw4VbNc8RpYd3 }}",
+     "please-change-this-to-a-long-one-of-32", "qwertyuiopasdfghjklzxcvbnm1234567890",
+     "a-long-random-string-of-32-characters", "SUPER_SECRET_9fK2mXq7TzLw4VbNc8RpYd3HsJe6Gu"],
 )  # fmt: skip
 def test_a_secret_is_long_random_and_of_ones_own(name: str, value: str) -> None:
     prefix = "whsec_" if name.endswith("WEBHOOK_SECRET") else ""
     (rule,) = found({**SOUND, name: prefix + value}).values()
     assert rule in ("secret_too_short", "secret_is_placeholder", "secret_not_random")
+
+
+@pytest.mark.parametrize("value", ["10.0.0.0/8, fc00::/7", "2001:db8::/32", "2606:4700::/32", "fd00:1::/64"])
+def test_what_is_ones_own_or_a_providers_is_no_continent(value: str) -> None:
+    assert found({**SOUND, "LLAMASKETCH_TRUSTED_PROXIES": value}) == {}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("other", SECRETS)
+def test_a_secret_stands_in_one_setting(name: str, other: str) -> None:
+    """Whoever reads the metrics must not be able to sign people in."""
+    shared = {**SOUND, other: "whsec_4bN2mXq7TzLw4VfKc8RpYd3HsJe6GuZz"}
+    shared[name] = shared[other]
+    assert list(found(shared).values()) == ([] if name == other else ["secret_used_twice"])
+
+
+def test_a_key_that_was_changed_is_not_listed_as_an_older_one_of_itself() -> None:
+    kept = {
+        **SOUND,
+        "LLAMASKETCH_OLDER_SECRET_KEYS": f"8rT2mXq7TzLw4VbNc8RpYd3HsJe6GuAb,{SOUND['LLAMASKETCH_SECRET_KEY']}",
+    }
+    assert found(kept) == {"LLAMASKETCH_OLDER_SECRET_KEYS": "secret_used_twice"}
 
 
 def test_the_secret_of_webhooks_looks_like_one() -> None:
@@ -306,6 +331,9 @@ def test_what_is_far_away_is_reached_by_tls(name: str, value: str) -> None:
         ("0.0.0.0/1,128.0.0.0/1", "proxies_too_wide"),
         ("10.0.0.1, 64.0.0.0/2", "proxies_too_wide"),
         ("2000::/3", "proxies_too_wide"),
+        ("2000::/4", "proxies_too_wide"),
+        ("2a00::/12", "proxies_too_wide"),
+        ("fc00::/7, 2400::/12", "proxies_too_wide"),
         ("everybody", "no_networks"),
         ("*", "no_networks"),
         ("10.0.0.0/40", "no_networks"),
