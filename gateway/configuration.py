@@ -86,6 +86,25 @@ def _feeds_differ(value: str) -> bool:
     return min(len(kinds), len(hosts)) >= FEEDS_LEAST
 
 
+_FEEDS = (
+    matching(
+        "no_feeds",
+        f"be written kind=url, separated by commas, with kinds out of {', '.join(KINDS)}",
+        _feeds_are_written_well,
+    ),
+    _every_feed_is(HTTPS),
+    _every_feed_is(NO_LOGIN),
+    _every_feed_is(ELSEWHERE),
+    _every_feed_is(FOR_THE_WORLD),
+    matching(
+        "one_feed",
+        f"name {FEEDS_LEAST} or more different feeds: one alone is believed whatever it says",
+        _feeds_differ,
+        when=When.PRODUCTION,
+    ),
+)
+
+
 def _hosts_of_database(value: str) -> tuple[Mapping[str, object], list[Address]]:
     """What libpq makes of the address, and the servers that it leads to; sockets of this machine are none."""
     try:
@@ -336,26 +355,8 @@ SETTINGS: Sequence[Setting] = (
     Setting(name="LLAMASKETCH_UNREAD_SECONDS", rules=(number("0.001", "3600"),)),
     Setting(name="LLAMASKETCH_REFUSALS_PER_SECOND", rules=(number("0.1", "1000000"),)),
     Setting(name="LLAMASKETCH_REQUESTS_AT_ONCE_ADDRESS", rules=(whole(1, 1000000),)),
-    Setting(
-        name="RATE_FEEDS",
-        rules=(
-            matching(
-                "no_feeds",
-                f"be written kind=url, separated by commas, with kinds out of {', '.join(KINDS)}",
-                _feeds_are_written_well,
-            ),
-            _every_feed_is(HTTPS),
-            _every_feed_is(NO_LOGIN),
-            _every_feed_is(ELSEWHERE),
-            _every_feed_is(FOR_THE_WORLD),
-            matching(
-                "one_feed",
-                f"name {FEEDS_LEAST} or more different feeds: one alone is believed whatever it says",
-                _feeds_differ,
-                when=When.PRODUCTION,
-            ),
-        ),
-    ),
+    Setting(name="RATE_FEEDS", rules=_FEEDS),
+    Setting(name="USDT_FEEDS", rules=_FEEDS),
 )
 
 

@@ -20,8 +20,8 @@ from rails.contract import Rail, RailContext, RailPlugin
 from rails.payments.registry import build_rails
 from rails.payments.runner import Supervision
 from rails.payments.service import Payments
-from rails.quotes.feeds import configured_feeds
-from rails.quotes.rates import BITCOIN, RateBook
+from rails.quotes.feeds import BITCOIN, TETHER, Feed, configured_feeds
+from rails.quotes.rates import RateBook
 from rails.reconciliation.service import Reconciliation
 from rails.store.differences import Differences
 from rails.store.overview import PaymentOverview
@@ -57,7 +57,7 @@ def build_payments(
     """The rails among `plugins` that `environ` configures. `stack` closes the price feeds."""
     store = SqlRailStore(base.engine)
     rails = _rails(base, store, given(environ), plugins)
-    rates = RateBook({BITCOIN: configured_feeds(given(environ).get("RATE_FEEDS", ""), base.http)}, base.clock)
+    rates = RateBook(_feeds(base, given(environ)), base.clock)
     stack.push_async_callback(rates.close)
     subscriptions = Subscriptions(
         log=base.sequencer,
@@ -107,6 +107,15 @@ def build_payments(
         reconciliation=Reconciliation(ReconciliationStore(base.engine), rails, clock=base.clock),
         differences=Differences(base.engine),
     )
+
+
+def _feeds(base: Foundation, environ: Mapping[str, str]) -> Mapping[str, Sequence[Feed]]:
+    """Of bitcoin, and of USDT, which is one dollar in the try-out stack unless that has feeds of it."""
+    feeds = {BITCOIN: configured_feeds(environ.get("RATE_FEEDS", ""), base.http)}
+    setting = environ.get("USDT_FEEDS", "")
+    if setting or not base.settings.embedded:
+        feeds[TETHER] = configured_feeds(setting, base.http, TETHER)
+    return feeds
 
 
 def _rails(

@@ -1,7 +1,8 @@
 """Public price feeds, read exactly: decimal strings become integers, never floats.
 
 Sources of the formats: Coinbase "Get spot price" (`/v2/prices/BTC-USD/spot`), Kraken "Get Ticker
-Information" (`/0/public/Ticker`), Bitstamp "Get ticker" (`/api/v2/ticker/btcusd/`).
+Information" (`/0/public/Ticker`), Bitstamp "Get ticker" (`/api/v2/ticker/btcusd/`); USDT is named
+`USDT-USD`, `USDTUSD` and `usdtusd` there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import msgspec
 
 from rails.reading import MISREAD
 
+BITCOIN, TETHER = "bitcoin", "tether"
+"""What feeds have a price of."""
 _DECIMAL = re.compile(r"(\d{1,12})(?:\.(\d{1,12}))?")
 _BYTES_MAX = 64 * 1024
 
@@ -64,22 +67,28 @@ def _bitstamp(body: Any) -> object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedKind:
-    """A shape of answer, and where a feed of this kind publishes the price of bitcoin."""
+    """A shape of answer, and where a feed of this kind publishes each price."""
 
     find_price: Callable[[Any], object]
     origin: str
-    path: str
+    paths: Mapping[str, str]
 
 
 KINDS: Mapping[str, FeedKind] = {
     "coinbase": FeedKind(
-        find_price=_coinbase, origin="https://api.coinbase.com", path="/v2/prices/BTC-USD/spot"
+        find_price=_coinbase,
+        origin="https://api.coinbase.com",
+        paths={BITCOIN: "/v2/prices/BTC-USD/spot", TETHER: "/v2/prices/USDT-USD/spot"},
     ),
     "kraken": FeedKind(
-        find_price=_kraken, origin="https://api.kraken.com", path="/0/public/Ticker?pair=XBTUSD"
+        find_price=_kraken,
+        origin="https://api.kraken.com",
+        paths={BITCOIN: "/0/public/Ticker?pair=XBTUSD", TETHER: "/0/public/Ticker?pair=USDTUSD"},
     ),
     "bitstamp": FeedKind(
-        find_price=_bitstamp, origin="https://www.bitstamp.net", path="/api/v2/ticker/btcusd/"
+        find_price=_bitstamp,
+        origin="https://www.bitstamp.net",
+        paths={BITCOIN: "/api/v2/ticker/btcusd/", TETHER: "/api/v2/ticker/usdtusd/"},
     ),
 }
 
@@ -108,13 +117,13 @@ class HttpFeed:
             raise FeedFailed(f"{self.name} answered in an unknown shape") from error
 
 
-def configured_feeds(setting: str, client: httpx.AsyncClient) -> Sequence[Feed]:
-    """Feeds from `kind=url,kind=url`; without a path in the URL the kind's own for bitcoin is meant.
+def configured_feeds(setting: str, client: httpx.AsyncClient, market: str = BITCOIN) -> Sequence[Feed]:
+    """Feeds from `kind=url,kind=url`; without a path in the URL the kind's own for `market` is meant.
 
     An empty setting means the public feeds of all kinds. Raises `ValueError` with one sentence.
     """
     if not setting.strip():
-        return [HttpFeed(name, kind.origin + kind.path, client) for name, kind in KINDS.items()]
+        return [HttpFeed(name, kind.origin + kind.paths[market], client) for name, kind in KINDS.items()]
     feeds: list[Feed] = []
     for entry in setting.split(","):
         name, separator, url = entry.strip().partition("=")
@@ -123,5 +132,5 @@ def configured_feeds(setting: str, client: httpx.AsyncClient) -> Sequence[Feed]:
                 f"a rate feed is written kind=url with one of {', '.join(KINDS)}, not {entry.strip()!r}"
             )
         bare = urlsplit(url).path in ("", "/") and not urlsplit(url).query
-        feeds.append(HttpFeed(name, url.rstrip("/") + KINDS[name].path if bare else url, client))
+        feeds.append(HttpFeed(name, url.rstrip("/") + KINDS[name].paths[market] if bare else url, client))
     return feeds

@@ -14,11 +14,9 @@ import structlog
 from ledger.cancelling import end_tasks
 from ledger.clock import Clock
 from ledger.money import BTC, LBTC, USD, USDT, Asset, Rate
-from rails.quotes.feeds import Feed, FeedFailed
+from rails.quotes.feeds import BITCOIN, TETHER, Feed, FeedFailed
 from rails.quotes.quote import SpotRate
 
-BITCOIN = "bitcoin"
-TETHER = "tether"
 PARITY = "parity"
 PRICED_AS: Mapping[str, str] = {BTC.code: BITCOIN, LBTC.code: BITCOIN, USDT.code: TETHER, USD.code: PARITY}
 """Which price an asset has, by asset code."""
@@ -35,8 +33,10 @@ class RateRules:
     quorum: int = 2
     """At least so many readings must remain (all of them if fewer feeds are configured)."""
     refresh_seconds: int = 15
-    tether_at_parity: bool = True
-    """One USDT is one USD unless it has feeds of its own."""
+    tether_parity_permille: int = 10
+    """Within so much of a dollar, one USDT is one dollar: both are quoted in whole cents."""
+    tether_off_permille_max: int = 100
+    """Farther from a dollar than this, USDT has no rate: nobody knows what it is worth an hour later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,24 @@ class RateBook:
         market = PRICED_AS.get(asset.code)
         if market is None:
             return None
-        if market == PARITY or (
-            market == TETHER and not self._feeds.get(TETHER) and self._rules.tether_at_parity
-        ):
+        if market == PARITY or (market == TETHER and not self._feeds.get(TETHER)):
             return SpotRate(rate=rate_to_usd(Fraction(1), asset), source=PARITY, read_at=self._clock())
         used = self._sane(market)
         if used is None:
             return None
+        price, source = (
+            median([reading.price for reading in used.values()]),
+            f"median({', '.join(sorted(used))})",
+        )
+        if market == TETHER:
+            off_permille = abs(price - 1) * 1000
+            if off_permille > self._rules.tether_off_permille_max:
+                return None
+            if off_permille <= self._rules.tether_parity_permille:
+                price, source = Fraction(1), PARITY
         return SpotRate(
-            rate=rate_to_usd(median([reading.price for reading in used.values()]), asset),
-            source=f"median({', '.join(sorted(used))})",
+            rate=rate_to_usd(price, asset),
+            source=source,
             read_at=min(reading.read_at for reading in used.values()),
         )
 
@@ -80,11 +88,13 @@ class RateBook:
         """A sentence for people if there is no rate for `asset`."""
         if asset.code not in PRICED_AS:
             return f"There is no price for {asset.code}."
-        return (
-            None
-            if self.spot(asset)
-            else "There is no fresh exchange rate at the moment. Please try again shortly."
-        )
+        if self.spot(asset):
+            return None
+        if PRICED_AS[asset.code] == TETHER and self._sane(TETHER):
+            return (
+                f"{asset.code} is far from a dollar at the moment and is not taken. Please pay another way."
+            )
+        return "There is no fresh exchange rate at the moment. Please try again shortly."
 
     def _sane(self, market: str) -> Mapping[str, _Reading] | None:
         oldest = self._clock() - self._rules.stale_after

@@ -1,4 +1,4 @@
-"""What the stand-in feeds report: one price, a little different in each, and their faults."""
+"""What the stand-in feeds report: a price of bitcoin, a little different in each, one of USDT, and their faults."""
 
 from __future__ import annotations
 
@@ -39,10 +39,17 @@ class Prices:
     now: Callable[[], float]
     """Unix seconds."""
     cents: int = DEFAULT_CENTS
+    usdt_usd_millionths: int = 1_000_000
+    """Millionths of a US dollar for one USDT."""
     faults: dict[str, FeedFaults] = field(
         default_factory=lambda: {name: FeedFaults() for name in OFFSETS_PERMILLE}
     )
     reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OFFSETS_PERMILLE, 0))
+
+    def price_of_usdt(self, feed: str) -> str:
+        """What a feed reports now for one USDT, in dollars, as a decimal string."""
+        millionths = self.usdt_usd_millionths * (1000 + self.faults[feed].spike_permille) // 1000
+        return f"{millionths // 1_000_000}.{millionths % 1_000_000:06d}"
 
     def price(self, feed: str) -> str:
         """What a feed reports now, in dollars, as a decimal string."""
@@ -52,13 +59,13 @@ class Prices:
         return f"{cents // 100}.{cents % 100:02d}"
 
     def set_faults(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-        """Set faults of one feed (`feed`) or of all, `stale` (it keeps its price), or `btc_usd_cents`.
+        """Set faults of one feed (`feed`) or of all, `stale` (it keeps its price), `btc_usd_cents`, or
+        `usdt_usd_millionths`.
 
         What is not named stays; `{"reset": true}` clears first. Returns the prices. Raises `ValueError`.
         """
-        named = {
-            name: value for name, value in values.items() if name not in ("feed", "btc_usd_cents", "stale")
-        }
+        others = ("feed", "btc_usd_cents", "usdt_usd_millionths", "stale")
+        named = {name: value for name, value in values.items() if name not in others}
         if "stale" in values:
             named["stale_cents"] = self.cents if values["stale"] else None
         feed = values.get("feed")
@@ -67,15 +74,17 @@ class Prices:
         for name in self.faults if feed is None else [feed]:
             self.faults[name].change(named)
         self.cents = whole(values, "btc_usd_cents", self.cents, least=1)
+        self.usdt_usd_millionths = whole(values, "usdt_usd_millionths", self.usdt_usd_millionths, least=1)
         return {"prices": {name: self.price(name) for name in self.faults}}
 
-    def as_coinbase(self) -> dict[str, object]:
-        """`GET /v2/prices/BTC-USD/spot`."""
-        return {"data": {"amount": self.price("coinbase"), "base": "BTC", "currency": "USD"}}
+    def as_coinbase(self, *, of_usdt: bool = False) -> dict[str, object]:
+        """`GET /v2/prices/BTC-USD/spot`, or of USDT-USD."""
+        price = self.price_of_usdt("coinbase") if of_usdt else self.price("coinbase")
+        return {"data": {"amount": price, "base": "USDT" if of_usdt else "BTC", "currency": "USD"}}
 
-    def as_kraken(self) -> dict[str, object]:
-        """`GET /0/public/Ticker?pair=XBTUSD`."""
-        price = self.price("kraken") + "000"
+    def as_kraken(self, *, of_usdt: bool = False) -> dict[str, object]:
+        """`GET /0/public/Ticker?pair=XBTUSD`, or of USDTUSD."""
+        price = self.price_of_usdt("kraken") if of_usdt else self.price("kraken") + "000"
         day = ["120.51300000", "1840.22750000"]
         ticker = {
             "a": [price, "1", "1.000"],
@@ -88,11 +97,11 @@ class Prices:
             "h": [price, price],
             "o": price,
         }
-        return {"error": [], "result": {"XXBTZUSD": ticker}}
+        return {"error": [], "result": {"USDTZUSD" if of_usdt else "XXBTZUSD": ticker}}
 
-    def as_bitstamp(self) -> dict[str, object]:
-        """`GET /api/v2/ticker/btcusd/`."""
-        price = self.price("bitstamp")
+    def as_bitstamp(self, *, of_usdt: bool = False) -> dict[str, object]:
+        """`GET /api/v2/ticker/btcusd/`, or of usdtusd."""
+        price = self.price_of_usdt("bitstamp") if of_usdt else self.price("bitstamp")
         return {
             "timestamp": str(int(self.now())),
             "open": price,

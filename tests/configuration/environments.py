@@ -22,6 +22,7 @@ SOUND = {
     "STRIPE_SECRET_KEY": "sk_live_51Qz8Ldf03kWmVbTe7YhNcR2",
     "STRIPE_WEBHOOK_SECRET": "whsec_9fK2mXq7TzLw4VbNc8RpYd3HsJe6GuAa",
     "RATE_FEEDS": "coinbase=https://api.coinbase.com,kraken=https://api.kraken.com",
+    "USDT_FEEDS": "kraken=https://api.kraken.com,bitstamp=https://www.bitstamp.net",
 }
 """Without files: the rails that read some have their own."""
 

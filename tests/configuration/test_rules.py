@@ -186,7 +186,8 @@ def test_a_cache_in_the_world_asks_for_a_password(value: str) -> None:
     ],
 )
 def test_prices_come_from_several_feeds_by_https(value: str, rule: str) -> None:
-    assert found({**SOUND, "RATE_FEEDS": value}) == {"RATE_FEEDS": rule}
+    for name in ("RATE_FEEDS", "USDT_FEEDS"):
+        assert found({**SOUND, name: value}) == {name: rule}
 
 
 @pytest.mark.parametrize(

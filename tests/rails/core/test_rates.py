@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from ledger.clock import ManualClock
 from ledger.money import BTC, LBTC, USD, USDT, Asset, Rate
-from rails.quotes.feeds import FeedFailed, HttpFeed, configured_feeds, exact_decimal
-from rails.quotes.rates import BITCOIN, RateBook, RateRules, median, rate_to_usd
+from rails.quotes.feeds import BITCOIN, TETHER, FeedFailed, HttpFeed, configured_feeds, exact_decimal
+from rails.quotes.rates import RateBook, median, rate_to_usd
 from sandbox.rates.app import build
 from sandbox.rates.prices import Prices
 
 ORIGIN = "http://feeds.test"
 SETTING = f"coinbase={ORIGIN},kraken={ORIGIN},bitstamp={ORIGIN}/api/v2/ticker/btcusd/"
+
+
+BARE = f"coinbase={ORIGIN},kraken={ORIGIN},bitstamp={ORIGIN}"
 
 
 class Feeds:
@@ -31,6 +34,7 @@ class Feeds:
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self.prices = prices
         self.book = RateBook({BITCOIN: configured_feeds(SETTING, client)}, self.clock)
+        self.with_usdt = RateBook({TETHER: configured_feeds(BARE, client, TETHER)}, self.clock)
 
 
 @pytest.fixture
@@ -64,13 +68,45 @@ async def test_bitcoin_has_one_price_whatever_it_is_counted_in(feeds: Feeds) -> 
     assert dollars(feeds.book, LBTC) == dollars(feeds.book, BTC)
 
 
-async def test_dollars_are_always_worth_a_dollar_and_tether_by_setting(feeds: Feeds) -> None:
+async def test_dollars_are_always_worth_a_dollar_and_usdt_where_no_feed_says_otherwise(feeds: Feeds) -> None:
     assert dollars(feeds.book, USD) == 1
     assert dollars(feeds.book, USDT) == 1
-    strict = RateBook({}, feeds.clock, RateRules(tether_at_parity=False))
-    assert strict.spot(USDT) is None
     assert feeds.book.spot(Asset("DOGE", 8)) is None
     assert feeds.book.why_not(Asset("DOGE", 8)) == "There is no price for DOGE."
+
+
+@pytest.mark.parametrize(
+    ("millionths", "worth"),
+    [
+        (1_000_000, Fraction(1)),
+        (990_000, Fraction(1)),
+        (1_010_000, Fraction(1)),
+        (989_999, Fraction(989_999, 1_000_000)),
+        (1_010_001, Fraction(1_010_001, 1_000_000)),
+        (900_000, Fraction(9, 10)),
+        (1_100_000, Fraction(11, 10)),
+        (899_999, None),
+        (1_100_001, None),
+    ],
+)
+async def test_usdt_is_a_dollar_within_one_per_cent_and_nothing_beyond_ten(
+    feeds: Feeds, millionths: int, worth: Fraction | None
+) -> None:
+    feeds.prices.set_faults({"usdt_usd_millionths": millionths})
+    await feeds.with_usdt.refresh()
+    assert dollars(feeds.with_usdt, USDT) == worth
+    refused = "USDT is far from a dollar at the moment and is not taken. Please pay another way."
+    assert feeds.with_usdt.why_not(USDT) == (None if worth else refused)
+
+
+async def test_usdt_with_feeds_has_no_rate_while_they_say_nothing(feeds: Feeds) -> None:
+    assert feeds.with_usdt.spot(USDT) is None
+    assert feeds.with_usdt.why_not(USDT) == (
+        "There is no fresh exchange rate at the moment. Please try again shortly."
+    )
+    await feeds.with_usdt.refresh()
+    feeds.clock.advance(timedelta(seconds=121))
+    assert feeds.with_usdt.spot(USDT) is None
 
 
 async def test_a_rate_that_is_too_old_is_no_rate(feeds: Feeds) -> None:
