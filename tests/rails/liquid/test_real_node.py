@@ -20,18 +20,15 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
+    """One elementsd for this file."""
+    data: Path = tmp_path_factory.mktemp("real-elementsd")
+    node = RealNode(os.environ["ELEMENTSD_BIN"], data, free_port())
+    node.start()
+    yield node
+    node.stop()
+
+
 class TestOnRealElementsd(LiquidContract):
     """Every test of the contract, with real blocks of a real node."""
-
-    @pytest.fixture(scope="class")
-    def node(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
-        """One elementsd for the class."""
-        data: Path = tmp_path_factory.mktemp("real-elementsd")
-        node = RealNode(os.environ["ELEMENTSD_BIN"], data, free_port())
-        node.start()
-        yield node
-        node.stop()
-
-    async def test_reversed_money_is_said_and_keeps_its_name(self) -> None:  # type: ignore[override]
-        """Its wallet's `bumpfee` pays the same receiver again: no double spend to ourselves."""
-        pytest.skip("a real elementsd's wallet does not double-spend its own payment")
