@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from gateway.settings import Settings
 from ledger.clock import system_clock
-from ledger.money import ASSETS, Money
+from ledger.money import ASSETS, Asset, Money
 from rails.contract import FundsReceipt, PaymentRequestStatus, ReceiptState, Refund
 from rails.payments.service import Payments
 from rails.testing import FakeNetwork
@@ -64,7 +64,8 @@ class Product:
         network, reference = await self._outside(topup)
         due = network.way(reference).order.amount_due
         return await network.pay(
-            reference, Money(minor or due.minor, due.asset if asset is None else ASSETS[asset])
+            reference,
+            Money(minor or due.minor, due.asset if asset is None else ASSETS.get(asset, Asset(asset, 8))),
         )
 
     async def change(self, topup: str, money: str, state: ReceiptState) -> None:

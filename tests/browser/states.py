@@ -10,6 +10,10 @@ from tests.browser.conftest import Visitor
 Bring = Callable[[Visitor, str], Awaitable[None]]
 
 
+FOREIGN = "7af1" + "0" * 56 + "c3d2"
+"""The id of an asset whose name and decimals nobody knows."""
+
+
 async def waiting(visitor: Visitor, topup: str) -> None:
     """Nothing happens."""
     await visitor.topup_is(topup, "waiting")
@@ -60,6 +64,35 @@ async def wrong_asset(visitor: Visitor, topup: str) -> None:
     await visitor.topup_is(topup, "suspense")
 
 
+async def wrong_asset_arriving(visitor: Visitor, topup: str) -> None:
+    """An asset that nobody knows is on its way."""
+    await visitor.product.pay(topup, 500_000_000, FOREIGN)
+    await visitor.topup_is(topup, "underpaid")
+
+
+async def unknown_asset(visitor: Visitor, topup: str) -> None:
+    """An asset that nobody knows has come."""
+    await visitor.product.pay(topup, 500_000_000, FOREIGN)
+    await visitor.product.settle(topup)
+    await visitor.topup_is(topup, "suspense")
+
+
+async def right_and_wrong_asset(visitor: Visitor, topup: str) -> None:
+    """What was asked comes, and another asset with it."""
+    await visitor.product.pay(topup, 500_000_000, FOREIGN)
+    await visitor.product.pay(topup)
+    await visitor.product.settle(topup)
+    await visitor.topup_is(topup, "paid")
+
+
+async def taken_back(visitor: Visitor, topup: str) -> None:
+    """The card's money goes back to where it came from."""
+    money = await visitor.product.pay(topup)
+    await visitor.topup_is(topup, "paid")
+    await visitor.product.change(topup, money, ReceiptState.REVERSED)
+    await visitor.topup_is(topup, "reversed")
+
+
 async def declined(visitor: Visitor, topup: str) -> None:
     """The bank refuses."""
     await visitor.product.stand(topup, PaymentRequestStatus.DECLINED, "insufficient_funds")
@@ -89,7 +122,7 @@ async def disputed(visitor: Visitor, topup: str) -> None:
 
 
 async def reversed_(visitor: Visitor, topup: str) -> None:
-    """The money goes back to where it came from."""
+    """The block with the payment is taken back."""
     money = await visitor.product.pay(topup)
     await visitor.product.settle(topup)
     await visitor.topup_is(topup, "paid")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Route, expect
 
+from rails.contract import ReceiptState
 from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
 from tests.browser.rails import CHECKOUT
@@ -57,7 +58,35 @@ STATES: list[tuple[str, str, str, Bring, list[str]]] = [
     ("wrong asset", "liquid", "USDT", states.wrong_asset, ["That was L-BTC, not USDT"]),
     ("declined", "card", "USD", states.declined, ["declined", "not enough funds", "Nothing was charged"]),
     ("unpriced", "lightning", "BTC", states.unpriced, ["waiting for a price"]),
-    ("reversed", "liquid", "USDT", states.reversed_, ["taken back"]),
+    (
+        "another asset arriving",
+        "liquid",
+        "USDT",
+        states.wrong_asset_arriving,
+        ["Another asset is arriving", "Another asset (7af1…c3d2) is on its way, and USDT was asked for"],
+    ),
+    (
+        "unknown asset",
+        "liquid",
+        "USDT",
+        states.unknown_asset,
+        ["That was another asset (7af1…c3d2), not USDT"],
+    ),
+    (
+        "right and wrong asset",
+        "liquid",
+        "USDT",
+        states.right_and_wrong_asset,
+        ["+500 credits", "Another asset (7af1…c3d2) came as well"],
+    ),
+    ("taken back", "card", "USD", states.taken_back, ["taken back", "returned to its sender"]),
+    (
+        "reversed",
+        "liquid",
+        "USDT",
+        states.reversed_,
+        ["Waiting again after a reorganisation", "come back by themselves"],
+    ),
     ("disputed", "card", "USD", states.disputed, ["disputed"]),
 ]
 
@@ -73,6 +102,24 @@ async def test_every_state_has_its_screen(
     await visitor.visit(f"/topups/{topup}")
     for text in words:
         await expect(visitor.page.locator(".pay")).to_contain_text(text)
+    shown = await visitor.page.locator(".pay").inner_text()
+    assert "500,000,000" not in shown
+    assert "0000000000000000" not in shown
+
+
+async def test_a_payment_that_a_reorganisation_took_is_credited_again_before_our_eyes(
+    visitor: Visitor,
+) -> None:
+    topup = await visitor.open_topup("liquid", "USDT")
+    money = await visitor.product.pay(topup)
+    await visitor.product.settle(topup)
+    await visitor.topup_is(topup, "paid")
+    await visitor.product.change(topup, money, ReceiptState.SEEN)
+    await visitor.visit(f"/topups/{topup}")
+    pay = visitor.page.locator(".pay")
+    await expect(pay).to_contain_text("Waiting again after a reorganisation")
+    await visitor.product.settle(topup)
+    await expect(pay).to_contain_text("+500 credits")
 
 
 async def test_a_topup_that_is_still_opening_says_so_and_opens_by_itself(visitor: Visitor) -> None:

@@ -30,16 +30,29 @@ export function decimal(minor, scale, least = scale) {
 /** @param {string} plain */
 const grouped = (plain) => plain.replace(/^(−?\d+)/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","));
 
+/** What came and cannot be read. */
+const UNREADABLE = "UNREADABLE";
+
+/** A name that people can read: of a long id of the chain its ends. @param {string} asset */
+export function assetName(asset) {
+  if (asset === UNREADABLE) return "something that cannot be read";
+  return asset.length > 12 ? `another asset (${asset.slice(0, 4)}…${asset.slice(-4)})` : asset;
+}
+
 /**
- * What a payer reads: "$5.00", "5,120 sats", "5.00 USDT".
+ * What a payer reads: "$5.00", "5,120 sats", "5.00 USDT". Nobody knows the decimals of a foreign asset: no figure is better.
  * @param {{amount_minor: number, asset: string}} money
  */
 export function money({ amount_minor, asset }) {
+  if (!(asset in scales)) return assetName(asset);
   if (asset === "USD") return `$${grouped(decimal(amount_minor, 2))}`;
   if (asset === "BTC") return `${grouped(decimal(amount_minor, 3, 0))} sats`;
-  const scale = scales[asset] ?? 0;
+  const scale = /** @type {number} */ (scales[asset]);
   return `${grouped(decimal(amount_minor, scale, asset === "L-BTC" ? scale : Math.min(scale, 2)))} ${asset}`;
 }
+
+/** What an operator reads: the same, and of a foreign asset every digit. @param {{amount_minor: number, asset: string}} sum */
+export const exactMoney = (sum) => (sum.asset in scales ? money(sum) : `${sum.amount_minor} smallest units of ${sum.asset}`);
 
 /**
  * What a wallet reads: the bare decimal of whole units.

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
-import { money, moment, number, plural } from "./money.js";
+import { exactMoney, moment, money, number, plural } from "./money.js";
 import { ACTIONS, Act, act, acted } from "./operator_actions.js";
 import { Books } from "./operator_books.js";
 import { mount } from "./shell.js";
@@ -80,10 +80,10 @@ const WHY = { mismatched: "another asset than asked", too_small: "worth less tha
 
 /** @param {{one: Suspended, listed?: boolean}} props */
 function SuspendedRow({ one, listed }) {
-  const about = { payment: one.payment_id, money_ref: one.money_ref, sum: money(one) };
+  const about = { payment: one.payment_id, money_ref: one.money_ref, sum: exactMoney(one) };
   const waits = one.status !== "unpriced" && !one.going_back;
   return html`<${Row} actions=${waits && html`${one.status === "mismatched" && html`<${Do} name="accept" about=${about} />`}<${Do} name="assign" about=${about} /><${Do} name="giveBack" about=${about} />`}>
-    <${Fact} name="Money"><strong class="num">${money(one)}</strong><//><${Fact} name="Why">${one.going_back ? "on its way back" : WHY[one.status]}<//>
+    <${Fact} name="Money"><strong class="num">${exactMoney(one)}</strong><//><${Fact} name="Why">${one.going_back ? "on its way back" : WHY[one.status]}<//>
     ${listed && html`<${Fact} name="Payment"><${PaymentLink} id=${one.payment_id} /><//>`}<${Fact} name="Since">${moment(one.first_seen_at)}<//><${Fact} name="Name"><span class="mono">${one.money_ref}</span><//><//>`;
 }
 

@@ -1,5 +1,5 @@
 // What a top-up's state means to the person who pays. Pure: from the API's answer to words and actions.
-import { moment, money, plural, sumOf } from "./money.js";
+import { assetName, moment, money, plural, sumOf } from "./money.js";
 
 /**
  * @typedef {{tone: "" | "good" | "warn" | "bad" | "calm", title: string, text: string, pay: boolean, busy?: boolean,
@@ -32,10 +32,17 @@ const got = (topup) => money({ amount_minor: Number(arrived(topup)), asset: topu
 /** What is still to send, never below nothing. @param {import("../../api.d.ts").TopupOut} topup */
 export const missing = (topup) => topup.amount_missing;
 
-/** @param {import("../../api.d.ts").TopupOut} topup */
+/** Money of another asset that is on its way or waits for a person. @param {import("../../api.d.ts").TopupOut} topup */
 function stray(topup) {
-  return (topup.received ?? []).find((one) => one.asset !== topup.amount_due.asset);
+  return (topup.received ?? []).find((one) => one.asset !== topup.amount_due.asset && ["seen", "mismatched"].includes(one.state));
 }
+
+/** @param {string} text */
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** @param {import("../../api.d.ts").TopupOut} topup @param {{amount_minor: number, asset: string}} other @returns {View} */
+const otherArriving = (topup, other) => ({ tone: "warn", title: "Another asset is arriving", pay: false, busy: true, again: "rails",
+  text: `${capital(money(other))} is on its way, and ${topup.amount_due.asset} was asked for. It cannot be credited by itself: a person looks at it, and it stays yours until it is credited or sent back.` });
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function waiting(topup) {
@@ -55,6 +62,8 @@ function seen(topup) {
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function underpaid(topup) {
+  const other = stray(topup);
+  if (other && arrived(topup) === 0n) return otherArriving(topup, other);
   const sum = `Got ${got(topup)} of ${money(topup.amount_due)}.`;
   const buys = topup.purchase;
   if (buys && buys.granted === 0) {
@@ -94,12 +103,31 @@ function suspense(topup) {
   const other = stray(topup);
   if ((topup.refunds ?? []).some((one) => one.state === "requested")) return { tone: "calm", title: "On its way back", text: "This money could not be credited. It is being sent back to you.", pay: false };
   return other
-    ? { tone: "warn", title: `That was ${other.asset}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${money(other)} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
+    ? { tone: "warn", title: `That was ${assetName(other.asset)}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${capital(money(other))} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
     : { tone: "warn", title: "Kept aside", pay: false, again: "rails", text: "The money arrived, but is worth less than one credit or does not fit this payment. It stays on record for you, and a person looks at it." };
 }
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
+function reversed(topup) {
+  if ((topup.refunds ?? []).some((one) => one.state === "sent")) return { tone: "calm", title: "Sent back", text: "This money could not be credited, so it went back to you.", pay: false };
+  if (onChain(topup)) return { tone: "warn", title: "Waiting again after a reorganisation", busy: true, pay: false, again: "rails",
+    text: "The chain took back the block with this payment, so its credits are withdrawn for now. They come back by themselves once it is confirmed again. Only if your wallet says that it failed, pay again." };
+  return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
+}
+
+/** Whether blocks decide about its money. @param {import("../../api.d.ts").TopupOut} topup */
+const onChain = (topup) => topup.instructions?.kind === "address";
+
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 export function view(topup) {
+  const shown = stateView(topup);
+  const other = stray(topup);
+  // Right and wrong asset in one payment: both are said.
+  return other && arrived(topup) > 0n ? { ...shown, text: `${shown.text} ${capital(money(other))} came as well: a person looks at it, and it stays yours.` } : shown;
+}
+
+/** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
+function stateView(topup) {
   switch (topup.state) {
     case "opening": return { tone: "", title: "Opening", text: "Opening the payment request.", pay: false, busy: true };
     case "waiting": return waiting(topup);
@@ -111,15 +139,14 @@ export function view(topup) {
       text: `${DECLINES[topup.decline_code ?? ""] ?? "The payment was refused."} Nothing was charged.` };
     case "suspense": return suspense(topup);
     case "unpriced": return { tone: "warn", title: "Received, waiting for a price", pay: false, busy: true, text: "Your payment is here. The price feeds are silent just now; as soon as one answers, it is credited by itself." };
-    case "reversed": if ((topup.refunds ?? []).some((one) => one.state === "sent")) return { tone: "calm", title: "Sent back", text: "This money could not be credited, so it went back to you.", pay: false };
-      return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
+    case "reversed": return reversed(topup);
     case "disputed": return { tone: "bad", title: "This payment is disputed", pay: false, text: "Your bank has asked for the money back. Its credits are withdrawn until that is settled; if it is settled for the payment, they return." };
     default: return { tone: "", title: String(topup.state), text: "", pay: false };
   }
 }
 
 /** The state will not change by waiting. @param {import("../../api.d.ts").TopupOut} topup */
-export const settled = (topup) => ["paid", "declined", "reversed", "disputed"].includes(topup.state);
+export const settled = (topup) => ["paid", "declined", "disputed"].includes(topup.state) || (topup.state === "reversed" && !onChain(topup));
 
 /**
  * The payment URI with the amount that is still missing.
