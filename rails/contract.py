@@ -343,6 +343,15 @@ class Follows(Protocol):
 
 
 @runtime_checkable
+class CountsBlocks(Protocol):
+    """A rail whose money becomes final by blocks."""
+
+    def confirmations(self, money_ref: str) -> int | None:
+        """How many blocks confirm this money by now, 0 while it waits; None if this process does not know. Asks
+        nobody."""
+
+
+@runtime_checkable
 class Holds(Protocol):
     """A rail that can hold money and let go of it again."""
 

@@ -221,6 +221,10 @@ class FundsReceiptOut(MoneyOut):
         description="`seen`, `held`, `settled`, `reversed`, `disputed`, `mismatched`, `too_small` …"
     )
     reference: str = Field(description="The money's own name, such as the payment hash.")
+    confirmations: int | None = Field(
+        default=None,
+        description="Sent of money on its way into a chain: how many blocks confirm it by now.",
+    )
     breakdown: BreakdownOut | None = Field(default=None, description="Sent if a discount or tax is in it.")
 
 

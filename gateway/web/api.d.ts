@@ -214,6 +214,7 @@ export interface FundsReceiptOut {
   asset: string;
   state: string;
   reference: string;
+  confirmations?: number | null;
   breakdown?: BreakdownOut | null;
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -109,10 +109,14 @@ class Received:
     """Of held money: until when it can surely be captured, where the rail says so."""
     breakdown: Breakdown | None = None
     """How the amount came about, where a discount or tax is in it."""
+    confirmations: int | None = None
+    """Of money on its way into a chain: the blocks that confirm it by now, where that is known."""
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `received` of the API's top-up object."""
         shown = {**money_json(self.amount), "state": self.state, "reference": self.money_ref}
+        if self.confirmations is not None:
+            shown["confirmations"] = self.confirmations
         if self.breakdown is not None:
             parts = self.breakdown
             shown["breakdown"] = {
@@ -245,9 +249,14 @@ def rate_json(rate: Rate) -> dict[str, str]:
 
 
 def view(
-    payment_id: str, payment: Payment, row: Mapping[str, Any], instructions: Mapping[str, Any] | None
+    payment_id: str,
+    payment: Payment,
+    row: Mapping[str, Any],
+    instructions: Mapping[str, Any] | None,
+    confirmations: Callable[[str], int | None] = lambda _: None,
 ) -> TopupView:
-    """What the payer sees of a payment whose row of `rail_payments` is `row`."""
+    """What the payer sees of a payment whose row of `rail_payments` is `row`. `confirmations` counts the blocks with
+    some money."""
     facts = payment.facts()
     missing = max(facts.amount_due.minor - arrived_minor(payment, facts.amount_due.asset.code), 0)
     return TopupView(
@@ -258,7 +267,7 @@ def view(
         credits=facts.credits,
         amount_due=facts.amount_due,
         amount_missing=Money(missing, facts.amount_due.asset),
-        received=tuple(_received(receipt) for receipt in payment.receipts.values()),
+        received=tuple(_received(receipt, confirmations) for receipt in payment.receipts.values()),
         credited=sum(receipt.credits_left for receipt in payment.receipts.values()),
         rate=facts.rate,
         rate_source=facts.rate_source,
@@ -292,14 +301,16 @@ def _waits_for_the_rest(payment: Payment) -> bool:
     return any(receipt.status is ReceiptStatus.SHORT for receipt in payment.receipts.values())
 
 
-def _received(receipt: ReceiptRecord) -> Received:
+def _received(receipt: ReceiptRecord, confirmations: Callable[[str], int | None]) -> Received:
     held = receipt.status is ReceiptStatus.HELD
+    coming = receipt.status is ReceiptStatus.SEEN
     return Received(
         money_ref=receipt.money_ref,
         amount=receipt.amount,
         state=receipt.status.value,
         held_until=receipt.held_until if held else None,
         breakdown=receipt.breakdown,
+        confirmations=confirmations(receipt.money_ref) if coming else None,
     )
 
 

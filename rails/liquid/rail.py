@@ -189,6 +189,17 @@ class LiquidRail:
             return Health(ok=False, detail=self._failed or self._resuming_fails)
         return Health(ok=True)
 
+    def confirmations(self, money_ref: str) -> int | None:
+        """As of the newest poll."""
+        if not self._ready.is_set():
+            return None
+        _, _, outpoint = money_ref.partition(":")
+        txid, _, vout = outpoint.partition(":")
+        for sighting in self._follower.sightings.of_transaction(txid):
+            if str(sighting.vout) == vout:
+                return self._follower.depth(sighting)
+        return None
+
     async def outage(self) -> Health:
         """The node could not be read."""
         return await self._outages.next()

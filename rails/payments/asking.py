@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ledger.money import Asset
 from rails.contract import (
+    CountsBlocks,
     Expiry,
     Holds,
     Notification,
@@ -41,6 +42,15 @@ def asset_of(rail: Rail, code: str | None) -> Asset:
         if code is None or asset.code == code:
             return asset
     raise AssetNotAccepted(asset=code, rail=rail.name)
+
+
+def counting(rail: Rail | None) -> Callable[[str], int | None]:
+    """How many blocks confirm some money, as far as this process knows."""
+    return _not_counted if rail is None or not isinstance(rail, CountsBlocks) else rail.confirmations
+
+
+def _not_counted(_: str) -> int | None:
+    return None
 
 
 async def close(rail: Rail, reference: str) -> Observation:

@@ -48,7 +48,7 @@ from rails.domain.refusals import (
 )
 from rails.domain.state import Payment, PaymentNotFound
 from rails.domain.topup import TopupView, payment_of, view
-from rails.payments.asking import asset_of, close, holding, verified
+from rails.payments.asking import asset_of, close, counting, holding, verified
 from rails.payments.intent import asked, facts_of
 from rails.payments.postponing import Postponing
 from rails.payments.reach import Reach
@@ -448,7 +448,8 @@ class Payments(Sweeps):
     async def _view(self, row: Mapping[str, Any]) -> TopupView:
         kept = await self.store.instructions(row["payment_id"])
         payment: Payment = payment_of(row)
-        return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None)
+        counted = counting(self._rails.get(row["rail"]))
+        return view(row["payment_id"], payment, row, (kept.shown or None) if kept else None, counted)
 
     @contextlib.asynccontextmanager
     async def _in_time(self, rail: str) -> AsyncIterator[None]:

@@ -78,6 +78,14 @@ class AddressRail(ShownRail):
     capture = release = None  # type: ignore[assignment]
     save_method = None  # type: ignore[assignment]
 
+    def __init__(self, network: FakeNetwork, name: str, capabilities: Capabilities) -> None:
+        super().__init__(network, name, capabilities)
+        self.blocks: dict[str, int] = {}
+        """By money: how many blocks confirm it. What is not in here nobody has counted."""
+
+    def confirmations(self, money_ref: str) -> int | None:
+        return self.blocks.get(money_ref)
+
     def show(self, plain: Instructions, order: Order) -> Instructions:
         due = order.amount_due
         amount = due.decimal().rstrip("0").rstrip(".")
@@ -86,7 +94,7 @@ class AddressRail(ShownRail):
             plain,
             uri=f"liquidnetwork:{ADDRESS}?{urlencode({'amount': amount, 'assetid': asset_id})}",
             text=ADDRESS,
-            details={"address": ADDRESS, "amount": amount, "asset_id": asset_id},
+            details={"address": ADDRESS, "amount": amount, "asset_id": asset_id, "confirmations_needed": "2"},
         )
 
 

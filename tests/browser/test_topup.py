@@ -17,7 +17,7 @@ from playwright.async_api import Route, expect
 from rails.contract import ReceiptState
 from tests.browser import states
 from tests.browser.conftest import Arrive, Visitor
-from tests.browser.rails import CHECKOUT
+from tests.browser.rails import CHECKOUT, AddressRail
 from tests.browser.states import Bring
 from tests.waiting import SECONDS_MAX
 
@@ -105,6 +105,18 @@ async def test_every_state_has_its_screen(
     shown = await visitor.page.locator(".pay").inner_text()
     assert "500,000,000" not in shown
     assert "0000000000000000" not in shown
+
+
+async def test_blocks_are_counted_before_our_eyes(visitor: Visitor) -> None:
+    topup = await visitor.open_topup("liquid", "USDT")
+    money = await visitor.product.pay(topup)
+    await visitor.topup_is(topup, "seen")
+    await visitor.visit(f"/topups/{topup}")
+    rail = visitor.product.rails["liquid"].rail
+    assert isinstance(rail, AddressRail)
+    for blocks in (0, 1):
+        rail.blocks[money] = blocks
+        await expect(visitor.page.locator(".pay")).to_contain_text(f"{blocks} of 2 blocks so far")
 
 
 async def test_a_payment_that_a_reorganisation_took_is_credited_again_before_our_eyes(

@@ -9,7 +9,7 @@ import lwk
 import pytest
 
 from ledger.money import LBTC, USDT, Asset, Money
-from rails.contract import PaymentRequestStatus, ReceiptState
+from rails.contract import CountsBlocks, PaymentRequestStatus, ReceiptState
 from rails.liquid.rail import UNREADABLE
 from rails.liquid.sightings import MAX_OTHERS_PER_SCRIPT, Sighting, Sightings
 from tests.rails.liquid.outside import Till
@@ -39,11 +39,15 @@ async def test_a_small_amount_of_lbtc_is_written_without_an_exponent(till: Till)
 async def test_a_payment_is_seen_at_once_and_settled_at_two_confirmations(till: Till):
     instructions = await till.ask()
     txid = till.pay(instructions)
-    states = []
+    assert isinstance(till.rail, CountsBlocks)
+    states, blocks = [], []
     for _ in range(3):
         receipt = await till.receipt(instructions)
         states.append(receipt.state)
+        blocks.append(till.rail.confirmations(receipt.money_ref))
         till.mine()
+    assert blocks == [0, 1, 2]
+    assert till.rail.confirmations(f"liquid:{'0' * 64}:0") is None
     assert states == [ReceiptState.SEEN, ReceiptState.SEEN, ReceiptState.SETTLED]
     assert receipt.money_ref.startswith(f"liquid:{txid}:")
     assert receipt.amount == Money(5_00000000, USDT)

@@ -51,13 +51,20 @@ function waiting(topup) {
   return { tone: "", title: `Pay ${money(topup.amount_due)}`, text: "", pay: true };
 }
 
+/** How far into the chain all of it is: "1 of 2 blocks"; nothing where nobody has counted. @param {import("../../api.d.ts").TopupOut} topup */
+function depth(topup) {
+  const counts = (topup.received ?? []).filter((one) => one.state === "seen" && typeof one.confirmations === "number").map((one) => Number(one.confirmations));
+  const needed = /** @type {any} */ (topup.instructions)?.confirmations_needed;
+  return counts.length && needed ? `: ${Math.min(...counts)} of ${needed} blocks so far, one a minute` : ": about two minutes";
+}
+
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function seen(topup) {
   const sum = got(topup);
   if (topup.quote.expired) return { tone: "warn", title: "Arrived late", pay: false, busy: true,
     text: `${sum} came after the quote had ended. It is not lost: it is credited as soon as it is final, within the hour at the quote's price, later at the price of that moment.` };
   return { tone: "calm", title: "Payment received", busy: true, pay: false,
-    text: `${sum} ${topup.instructions?.kind === "address" ? "is on its way into the chain: about two minutes." : "is being confirmed."} You can close this; it is credited either way.` };
+    text: `${sum} ${topup.instructions?.kind === "address" ? `is on its way into the chain${depth(topup)}.` : "is being confirmed."} You can close this; it is credited either way.` };
 }
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
@@ -110,7 +117,7 @@ function suspense(topup) {
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function reversed(topup) {
   if ((topup.refunds ?? []).some((one) => one.state === "sent")) return { tone: "calm", title: "Sent back", text: "This money could not be credited, so it went back to you.", pay: false };
-  if (onChain(topup)) return { tone: "warn", title: "Waiting again after a reorganisation", busy: true, pay: false, again: "rails",
+  if (onChain(topup)) return { tone: "warn", title: "Waiting again after a reorganisation", busy: true, pay: false,
     text: "The chain took back the block with this payment, so its credits are withdrawn for now. They come back by themselves once it is confirmed again. Only if your wallet says that it failed, pay again." };
   return { tone: "bad", title: "The payment was taken back", pay: false, again: "rails", text: "The money returned to its sender, so its credits were withdrawn. Your statement shows the entry." };
 }
