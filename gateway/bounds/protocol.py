@@ -265,9 +265,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._raw_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # we offer no other protocol: the request is answered as one of HTTP/1.1
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse(self._refusal)
             return
@@ -278,6 +276,16 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._chunks > CHUNKS_FREE:
             self._pay(self._chunks * CHUNK)
         self._chunks = 0
+
+    def _feed(self, data: bytes) -> None:
+        """Parse all of it. We offer no other protocol (RFC 9110, section 7.8): what follows is further requests."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as asked:
+                data = data[asked.args[0] :]
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -302,7 +310,13 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the application begins."""
+        """The head is whole: the application begins. The parser takes the body of a request for another protocol to be
+        further requests, which a proxy in front of us never saw as such: whoever has one is refused."""
+        if self.parser.should_upgrade() and any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+            for name, value in self.headers
+        ):
+            self._give_up("malformed_request")
         self._in_head = False
         self._head_bytes = self._raw_bytes = self._body_bytes = 0
         self._stop_waiting()
@@ -478,12 +492,7 @@ def _who(scope: Scope) -> int:
 def _answer(code: str) -> bytes:
     problem = Problem(code, OWN[code].text)
     body = json.dumps(problem.document()).encode()
-    lines = {
-        "Content-Type": MEDIA_TYPE,
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "Connection": "close",
-        **problem.headers,
-    }
+    lines = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+    lines |= {"Connection": "close", **problem.headers}
     fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return STATUS_LINE[problem.status] + fields.encode() + b"\r\n" + body

@@ -20,7 +20,7 @@ from gateway.bounds.protocol import SLICE_BYTES, BoundedProtocol
 from sandbox.embedded.ports import free_port
 from tests.hostile import attacks
 from tests.hostile.attacks import Target, connected, head, read_answer, status_of
-from tests.waiting import eventually
+from tests.waiting import SECONDS_MAX, eventually
 
 MEGABYTE = 1_000_000
 LIMITS = ConnectionLimits(
@@ -312,3 +312,44 @@ async def test_an_upload_is_not_slowed_by_the_refusals_of_its_network() -> None:
         writer.write(head("POST", "/", f"Content-Length: {len(body)}", "Connection: close") + body)
         assert (await read_answer(reader)).endswith(str(len(body)).encode())
         # The clock of its pace stands still: had it been made to wait, each part would have taken seconds.
+
+
+# --- who asks for another protocol ---
+
+UPGRADE = ("Connection: Upgrade", "Upgrade: h2c")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one packet", "one after the other"])
+async def test_who_asks_for_another_protocol_is_answered_each_request_that_follows(*, together: bool) -> None:
+    requests = [
+        head("GET", "/", *UPGRADE),
+        head("POST", "/", *UPGRADE, "Content-Length: 0"),
+        head("POST", "/", "Content-Length: 2", "Connection: close") + b"ab",
+    ]
+    async with served() as target, connected(target) as (reader, writer):
+        sizes = []
+        if together:
+            writer.write(b"".join(requests))
+        for request in requests:
+            if not together:
+                writer.write(request)
+            assert status_of(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS_MAX)) == 200
+            sizes.append(await reader.readexactly(1))
+    assert sizes == [b"0", b"0", b"2"]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: {}", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("together", [True, False], ids=["in one packet", "the body later"])
+async def test_a_body_behind_a_request_for_another_protocol_is_never_taken_for_requests(
+    framing: str, *, together: bool
+) -> None:
+    hidden = head("GET", "/", "X-Forwarded-For: 198.51.100.7")
+    asked = head("POST", "/", *UPGRADE, framing.format(len(hidden)))
+    async with served() as target, connected(target) as (reader, writer):
+        writer.write(asked + hidden if together else asked)
+        answer = b"" if together else await reader.readuntil(b"\r\n\r\n")
+        if not together:
+            writer.write(hidden)
+        answer += await read_answer(reader)
+    assert status_of(answer) == 400
+    assert answer.count(b"HTTP/1.1 ") == 1
