@@ -82,7 +82,7 @@ def _every_feed_is(rule: Rule) -> Rule:
 
 def _feeds_differ(value: str) -> bool:
     feeds = list(_feeds(value))
-    kinds, hosts = {kind for kind, _ in feeds}, {address_of(to).host.lower() for _, to in feeds}
+    kinds, hosts = {kind for kind, _ in feeds}, {address_of(to).name for _, to in feeds}
     return min(len(kinds), len(hosts)) >= FEEDS_LEAST
 
 

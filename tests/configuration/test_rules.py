@@ -181,6 +181,7 @@ def test_a_cache_in_the_world_asks_for_a_password(value: str) -> None:
         ("coinbase=https://api.coinbase.com", "one_feed"),
         ("coinbase=https://api.coinbase.com,coinbase=https://mirror.coinbase.com", "one_feed"),
         ("coinbase=https://one.org/a,kraken=https://one.org/b", "one_feed"),
+        ("coinbase=https://one.org/a,kraken=https://ONE.org./b", "one_feed"),
         ("someone=https://api.coinbase.com,kraken=https://api.kraken.com", "no_feeds"),
         ("https://api.coinbase.com", "no_feeds"),
     ],
