@@ -1,7 +1,7 @@
 // Amounts are integers in minor units all the way to the screen: digits are placed, never divided.
 
-/** @type {Record<string, number>} decimal places of one minor unit */
-const scales = { USD: 2, BTC: 11, "L-BTC": 8, USDT: 8 };
+/** @type {Record<string, number>} decimal places of one minor unit, where known */
+export const scales = { USD: 2, BTC: 11, "L-BTC": 8, USDT: 8 };
 
 /**
  * Learn scales that the server knows.
@@ -30,43 +30,23 @@ export function decimal(minor, scale, least = scale) {
 /** @param {string} plain */
 const grouped = (plain) => plain.replace(/^(−?\d+)/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","));
 
-/** What came and cannot be read. */
-const UNREADABLE = "UNREADABLE";
-
-/** A name that people can read: of a long id of the chain its ends. @param {string} asset */
-export function assetName(asset) {
-  if (asset === UNREADABLE) return "something that cannot be read";
-  return asset.length > 12 ? `another asset (${asset.slice(0, 4)}…${asset.slice(-4)})` : asset;
-}
-
 /**
  * What a payer reads: "$5.00", "5,120 sats", "5.00 USDT". Nobody knows the decimals of a foreign asset: no figure is better.
  * @param {{amount_minor: number, asset: string}} money
  */
 export function money({ amount_minor, asset }) {
-  if (!(asset in scales)) return assetName(asset);
+  const scale = scales[asset];
+  if (scale === undefined) return "another asset";
   if (asset === "USD") return `$${grouped(decimal(amount_minor, 2))}`;
   if (asset === "BTC") return `${grouped(decimal(amount_minor, 3, 0))} sats`;
-  const scale = /** @type {number} */ (scales[asset]);
   return `${grouped(decimal(amount_minor, scale, asset === "L-BTC" ? scale : Math.min(scale, 2)))} ${asset}`;
 }
-
-/** What an operator reads: the same, and of a foreign asset every digit. @param {{amount_minor: number, asset: string}} sum */
-export const exactMoney = (sum) => (sum.asset in scales ? money(sum) : `${sum.amount_minor} smallest units of ${sum.asset}`);
 
 /**
  * What a wallet reads: the bare decimal of whole units.
  * @param {{amount_minor: number | bigint, asset: string}} money
  */
 export const walletAmount = ({ amount_minor, asset }) => decimal(amount_minor, scales[asset] ?? 0, 0);
-
-/**
- * "20 sats a credit"-like sums are rounded by the server; this only adds.
- * @param {{amount_minor: number, asset: string}[]} parts
- * @param {string} asset
- */
-export const sumOf = (parts, asset) =>
-  parts.filter((part) => part.asset === asset).reduce((sum, part) => sum + BigInt(part.amount_minor), 0n);
 
 /**
  * "$0.01" of an amount at the rate that was promised for it; null in dollars, or without a rate to them.

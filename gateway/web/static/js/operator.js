@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
-import { exactMoney, moment, money, number, plural } from "./money.js";
+import { moment, money, number, plural, scales } from "./money.js";
 import { ACTIONS, Act, act, acted } from "./operator_actions.js";
 import { Books } from "./operator_books.js";
 import { mount } from "./shell.js";
@@ -77,6 +77,9 @@ const Do = ({ name, about, label }) => html`<button type="button" class="button"
 
 /** @type {Record<string, string>} */
 const WHY = { mismatched: "another asset than asked", too_small: "worth less than a credit", unpriced: "waits for a rate, and is credited by itself" };
+
+/** Of a foreign asset every digit. @param {{amount_minor: number, asset: string}} sum */
+const exactMoney = (sum) => (sum.asset in scales ? money(sum) : `${sum.amount_minor} smallest units of ${sum.asset}`);
 
 /** @param {{one: Suspended, listed?: boolean}} props */
 function SuspendedRow({ one, listed }) {

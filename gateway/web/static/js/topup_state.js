@@ -1,5 +1,5 @@
 // What a top-up's state means to the person who pays. Pure: from the API's answer to words and actions.
-import { assetName, moment, money, plural, sumOf } from "./money.js";
+import { moment, money, plural, scales } from "./money.js";
 
 /**
  * @typedef {{tone: "" | "good" | "warn" | "bad" | "calm", title: string, text: string, pay: boolean, busy?: boolean,
@@ -20,6 +20,10 @@ const DECLINES = {
   generic_decline: "The bank declined the card without saying why.",
 };
 
+/** @param {{amount_minor: number, asset: string}[]} parts @param {string} asset */
+const sumOf = (parts, asset) =>
+  parts.filter((part) => part.asset === asset).reduce((sum, part) => sum + BigInt(part.amount_minor), 0n);
+
 /** Money that is there or on its way, of the asset asked for. @param {import("../../api.d.ts").TopupOut} topup */
 export function arrived(topup) {
   const good = (topup.received ?? []).filter((one) => ["seen", "held", "settled", "short"].includes(one.state));
@@ -37,12 +41,19 @@ function stray(topup) {
   return (topup.received ?? []).find((one) => one.asset !== topup.amount_due.asset && ["seen", "mismatched"].includes(one.state));
 }
 
+/** A name that people can read: of a long id of the chain its ends. @param {string} asset */
+const assetName = (asset) => asset === "UNREADABLE" ? "something that cannot be read"
+  : asset.length > 12 ? `another asset (${asset.slice(0, 4)}…${asset.slice(-4)})` : asset;
+
+/** What came, also of a foreign asset. @param {{amount_minor: number, asset: string}} sum */
+const came = (sum) => capital(sum.asset in scales ? money(sum) : assetName(sum.asset));
+
 /** @param {string} text */
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** @param {import("../../api.d.ts").TopupOut} topup @param {{amount_minor: number, asset: string}} other @returns {View} */
 const otherArriving = (topup, other) => ({ tone: "warn", title: "Another asset is arriving", pay: false, busy: true, again: "rails",
-  text: `${capital(money(other))} is on its way, and ${topup.amount_due.asset} was asked for. It cannot be credited by itself: a person looks at it, and it stays yours until it is credited or sent back.` });
+  text: `${came(other)} is on its way, and ${topup.amount_due.asset} was asked for. It cannot be credited by itself: a person looks at it, and it stays yours until it is credited or sent back.` });
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
 function waiting(topup) {
@@ -110,7 +121,7 @@ function suspense(topup) {
   const other = stray(topup);
   if ((topup.refunds ?? []).some((one) => one.state === "requested")) return { tone: "calm", title: "On its way back", text: "This money could not be credited. It is being sent back to you.", pay: false };
   return other
-    ? { tone: "warn", title: `That was ${assetName(other.asset)}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${capital(money(other))} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
+    ? { tone: "warn", title: `That was ${assetName(other.asset)}, not ${topup.amount_due.asset}`, pay: false, again: "rails", text: `${came(other)} arrived safely but cannot be credited by itself. A person looks at it, and it stays yours until it is credited or sent back.` }
     : { tone: "warn", title: "Kept aside", pay: false, again: "rails", text: "The money arrived, but is worth less than one credit or does not fit this payment. It stays on record for you, and a person looks at it." };
 }
 
@@ -130,7 +141,7 @@ export function view(topup) {
   const shown = stateView(topup);
   const other = stray(topup);
   // Right and wrong asset in one payment: both are said.
-  return other && arrived(topup) > 0n ? { ...shown, text: `${shown.text} ${capital(money(other))} came as well: a person looks at it, and it stays yours.` } : shown;
+  return other && arrived(topup) > 0n ? { ...shown, text: `${shown.text} ${came(other)} came as well: a person looks at it, and it stays yours.` } : shown;
 }
 
 /** @param {import("../../api.d.ts").TopupOut} topup @returns {View} */
